@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONSAFEPATH := 1
+
+.PHONY: setup demo test test-slow test-all check bench protos clean
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints/cpu.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e ".[server,train,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/rewardhub demo --out out/demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m "slow and not gpu and not vllm" --timeout 1800
+
+test-all: test test-slow
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load); do $(BIN)/python -P $$each; done
+
+# The generator is pinned low, in an environment of its own: its output runs on protobuf 5, 6 and 7.
+protos: .venv-protos/.ready
+	.venv-protos/bin/python -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
+	  --plugin=protoc-gen-mypy=.venv-protos/bin/protoc-gen-mypy \
+	  --plugin=protoc-gen-mypy_grpc=.venv-protos/bin/protoc-gen-mypy_grpc \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/rewardhub/v1/*.proto
+	rm -f rewardhub/v1/types_pb2_grpc.py rewardhub/v1/types_pb2_grpc.pyi
+
+.venv-protos/.ready: constraints/protos.txt
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python -m pip install -q -r constraints/protos.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-protos out build *.egg-info

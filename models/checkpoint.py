@@ -1,0 +1,127 @@
+"""Checkpoint folders: what is accepted, which tensors they hold, and how a trained model is written.
+
+A checkpoint is untrusted: weights come from safetensors only, and no code it names is ever run.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rewardhub.errors import ConfigError, nearest
+
+ARCHITECTURES = ("qwen2_5_vl",)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+TEXT_FILES = ("*.json", "*.jinja", "*.txt")
+CODE_FIELDS = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
+MAX_JSON = 64 * 1024 * 1024
+
+
+def download(repository: str, revision: str) -> Path:
+    """The local snapshot of a Hugging Face repository at ``revision``; only data files are fetched."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(repository, revision=revision, allow_patterns=["*.safetensors", *TEXT_FILES])
+    except Exception as error:
+        raise ConfigError(f"{repository}@{revision}: {type(error).__name__}: {error}", field="repository") from error
+    return Path(found)
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint that may be loaded.
+
+    Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
+    hub kernel, a quantiser), holds only pickled weights or an unmerged adapter, or whose architecture
+    is not supported.
+    """
+    if not path.is_dir():
+        raise ConfigError(f"{path} is not a folder", field="path")
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
+        for key in CODE_FIELDS:
+            if _mentions(_json(path / name), key):
+                raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
+    if (path / "adapter_config.json").exists():
+        raise ConfigError(f"{path} holds an adapter; merge it into its base model first", field="path")
+    if not weight_files(path):
+        pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
+        found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
+        raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
+    return _supported(path / "config.json")
+
+
+def weight_files(path: Path) -> list[Path]:
+    return sorted(path.glob("*.safetensors"))
+
+
+def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of all weight files, side files included, whose names start with one of ``prefixes``."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
+                tensors |= {name: opened.get_tensor(name) for name in names}
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+    return tensors
+
+
+def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: Path) -> None:
+    """Writes a backbone and its head as a scalar classifier, with the tokenizer files of ``source``.
+
+    The configuration says ``Qwen2_5_VLForSequenceClassification`` with one label of a regression, and
+    tensors carry the names of published Qwen2.5-VL checkpoints, so that vLLM serves the raw score.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    path.mkdir(parents=True, exist_ok=True)
+    for each in (file for pattern in TEXT_FILES for file in source.glob(pattern)):
+        if path != source and each.name != "model.safetensors.index.json":
+            shutil.copyfile(each, path / each.name)
+    state = {_published_name(name): tensor for name, tensor in model.state_dict().items()}
+    save_torch_state_dict({**state, **head}, str(path))
+    config = model.config.to_dict() | {
+        "architectures": ["Qwen2_5_VLForSequenceClassification"],
+        "num_labels": 1,
+        "problem_type": "regression",
+    }
+    config.pop("id2label", None)
+    config.pop("label2id", None)
+    (path / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _published_name(name: str) -> str:
+    inner = name.removeprefix("language_model.")
+    return name if inner == name else f"model.{inner}"
+
+
+def _supported(file: Path) -> dict[str, Any]:
+    config = _json(file)
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        hint = nearest(str(kind), ARCHITECTURES)
+        raise ConfigError(f"{file}: model_type {kind!r} is not supported{hint}", field="path")
+    return config
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    if file.stat().st_size > MAX_JSON:
+        raise ConfigError(f"{file} is over {MAX_JSON} bytes", field="path")
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: {error}", field="path") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _mentions(value: Any, key: str) -> bool:
+    if isinstance(value, dict):
+        return bool(value.get(key)) or any(_mentions(each, key) for each in value.values())
+    return False

@@ -1,0 +1,64 @@
+"""Digests of checkpoint folders, remembered so that weights are read once and not at every start."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from rewardhub.scorer import digest_of
+
+SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
+
+
+def tree_digest(path: Path, memory: Path | None = None) -> str:
+    """SHA-256 over names and contents of a checkpoint's files.
+
+    A file's digest is remembered in ``memory`` (by default in the user's cache folder) by its place,
+    inode, size and time of change, and computed again when any of these differ.
+    """
+    memory = memory or default_memory()
+    known = _read(memory)
+    found: dict[str, str] = {}
+    parts: list[str] = []
+    for file in sorted(each for each in path.iterdir() if each.is_file() and each.suffix in SUFFIXES):
+        key = _key(file)
+        found[key] = known.get(key) or _file_digest(file)
+        parts += [file.name, found[key]]
+    if found.keys() - known.keys():
+        _write(memory, known | found)
+    return digest_of(*parts)
+
+
+def default_memory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "rewardhub" / "digests.json"
+
+
+def _key(file: Path) -> str:
+    stat = file.stat()
+    return f"{file.resolve()}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(memory: Path) -> dict[str, str]:
+    try:
+        value = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _write(memory: Path, known: dict[str, str]) -> None:
+    """Replaces the memory at once; a folder that cannot be written only costs the next start time."""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False, encoding="utf-8") as opened:
+            json.dump(dict(list(known.items())[-10_000:]), opened)
+        Path(opened.name).replace(memory)
+    except OSError:
+        return

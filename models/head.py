@@ -1,0 +1,91 @@
+"""Reward heads: one linear layer, or two with SiLU or tanh between, in fp32."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rewardhub.errors import ConfigError
+
+Activation = Literal["none", "silu", "tanh"]
+SAVED_PREFIX = "language_model.score"
+"""Where vLLM looks for the head of a Qwen2.5-VL classifier."""
+
+PREFIXES = ("score", SAVED_PREFIX, "model.score", "v_head.summary", "value_head.summary", "v_head", "rm_head")
+"""Names of heads in published layouts: transformers, vLLM, TRL and LLaMA-Factory value heads, MM-RLHF."""
+
+
+class RewardHead(nn.Module):
+    """Maps a pooled hidden state [B, H] to a score [B], both computed in fp32.
+
+    Two-layer heads: SiLU as in BaseReward (arXiv 2509.16127), tanh as in MM-RLHF (arXiv 2502.10391).
+    """
+
+    def __init__(self, layers: list[nn.Linear], activation: Activation = "none") -> None:
+        super().__init__()
+        if (activation == "none") != (len(layers) == 1):
+            raise ConfigError(f"a head of {len(layers)} layers with activation {activation!r}", field="head")
+        self.layers = nn.ModuleList(layers).float()
+        self.activation = {"none": nn.Identity(), "silu": nn.SiLU(), "tanh": nn.Tanh()}[activation]
+
+    @property
+    def inputs(self) -> int:
+        return int(self.layers[0].in_features)  # type: ignore[arg-type]
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        state = pooled.float()
+        for layer in self.layers[:-1]:
+            state = self.activation(layer(state))
+        return self.layers[-1](state).squeeze(-1)
+
+    def named_tensors(self, prefix: str = SAVED_PREFIX) -> dict[str, Tensor]:
+        """The tensors under the names that a checkpoint stores them by."""
+        single = len(self.layers) == 1
+        tensors: dict[str, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            stem = prefix if single else f"{prefix}.{2 * index}"
+            tensors |= {f"{stem}.{name}": value for name, value in layer.state_dict().items()}
+        return tensors
+
+
+def new_head(hidden: int, activation: Activation, seed: int) -> RewardHead:
+    """A fresh head of ``hidden`` inputs: normal weights of deviation 1/sqrt(hidden + 1), no bias."""
+    sizes = [(hidden, 1)] if activation == "none" else [(hidden, hidden), (hidden, 1)]
+    generator = torch.Generator().manual_seed(seed)
+    layers = [nn.Linear(inputs, outputs, bias=False) for inputs, outputs in sizes]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=(hidden + 1) ** -0.5, generator=generator)
+    return RewardHead(layers, activation)
+
+
+def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str = "") -> RewardHead:
+    """The head stored among ``tensors`` under ``prefix``, or under the first published name found.
+
+    Raises ``ConfigError`` where there is none, or where its shape is not that of a scalar head.
+    """
+    for stem in (prefix,) if prefix else PREFIXES:
+        names = _layers_under(tensors, stem)
+        if names:
+            return RewardHead([_linear(tensors, name) for name in names], activation)
+    looked = prefix or ", ".join(PREFIXES)
+    raise ConfigError(f"the checkpoint holds no reward head under: {looked}", field="head")
+
+
+def _layers_under(tensors: Mapping[str, Tensor], stem: str) -> list[str]:
+    if f"{stem}.weight" in tensors:
+        return [stem]
+    numbers = [name.removeprefix(f"{stem}.").removesuffix(".weight") for name in tensors if name.startswith(stem)]
+    ordered = sorted({int(number) for number in numbers if number.isdigit()})
+    return [f"{stem}.{number}" for number in ordered if f"{stem}.{number}.weight" in tensors]
+
+
+def _linear(tensors: Mapping[str, Tensor], name: str) -> nn.Linear:
+    weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+    if weight.ndim != 2:
+        raise ConfigError(f"{name}.weight has {weight.ndim} dimensions, a linear layer has 2", field="head")
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight.data = weight.detach().float().clone()
+    if bias is not None:
+        layer.bias.data = bias.detach().float().clone()
+    return layer

@@ -1,0 +1,244 @@
+"""From prompts, media and responses to token ids, positions and image patches, and to padded batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rewardhub.models.chat import (
+    CONTROLS,
+    IMAGE,
+    VISION_END,
+    VISION_START,
+    ChatTemplate,
+    Control,
+    Picture,
+    Piece,
+)
+from rewardhub.models.images import MAX_PIXELS, decode_image
+from rewardhub.models.text import TextTokenizer
+from rewardhub.types import Media, Message, Response
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patches:
+    """One image as flat patches [N, D] in [-3, 3] with its grid (time, height, width) in patches."""
+
+    pixels: npt.NDArray[np.float32]
+    grid: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One sequence: ids [L], rope positions [3, L] and the images its placeholders stand for, in order.
+
+    ``next_position`` is the position of the token that would follow.
+    """
+
+    ids: Ints
+    positions: Ints
+    images: tuple[Patches, ...]
+    next_position: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __add__(self, other: "Encoded") -> "Encoded":
+        """The sequence continued by ``other``, whose positions are moved behind it."""
+        return Encoded(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.positions, other.positions + self.next_position], axis=1),
+            self.images + other.images,
+            self.next_position + other.next_position,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A padded batch of B sequences of up to L tokens.
+
+    ``images`` are the distinct images of the batch and ``image_order`` says which of them each
+    placeholder span shows, row by row. All ids are int64; ``attention_mask`` is 1 on valid tokens.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    mm_token_type_ids: Tensor
+    images: tuple[Patches, ...]
+    image_order: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> "Inputs":
+        return Inputs(
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.position_ids.to(device),
+            self.mm_token_type_ids.to(device),
+            self.images,
+            self.image_order,
+        )
+
+    @property
+    def lengths(self) -> Tensor:
+        """Valid tokens per row [B]."""
+        return self.attention_mask.sum(-1)
+
+    def pixels(self, order: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Patches [N, D] and grids [I, 3] of the distinct images, or of the images in ``order``."""
+        chosen = self.images if order is None else [self.images[index] for index in order]
+        device = self.input_ids.device
+        pixels = torch.from_numpy(np.concatenate([image.pixels for image in chosen])).to(device)
+        return pixels, torch.tensor([image.grid for image in chosen], device=device)
+
+    def model_kwargs(self) -> dict[str, Tensor]:
+        """The keyword arguments that the model's own ``forward`` and ``generate`` of transformers take."""
+        kwargs = {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "mm_token_type_ids": self.mm_token_type_ids,
+        }
+        if self.images:
+            kwargs["pixel_values"], kwargs["image_grid_thw"] = self.pixels(self.image_order)
+        return kwargs
+
+
+class Encoder:
+    """Prepares inputs for one checkpoint: its tokenizer, its image processor, its chat layout.
+
+    Text is tokenised plainly, so that no prompt and no response can spell a control token.
+    """
+
+    def __init__(self, path: Path, *, template: ChatTemplate | None = None, max_pixels: int | None = None) -> None:
+        self.path = Path(path)
+        self.template = template or ChatTemplate()
+        self.tokenizer = TextTokenizer(self.path, CONTROLS)
+        self.max_pixels = max_pixels
+
+    @cached_property
+    def processor(self) -> Any:
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+        processor = Qwen2VLImageProcessorPil.from_pretrained(str(self.path), local_files_only=True)
+        if self.max_pixels is not None:
+            processor.size["longest_edge"] = min(self.max_pixels, processor.size["longest_edge"])
+        return processor
+
+    @property
+    def image_id(self) -> int:
+        return self.tokenizer.control(IMAGE)
+
+    def encode(
+        self, prompt: str | Sequence[Message], media: Sequence[Media] = (), response: Response | None = None
+    ) -> Encoded:
+        """The prompt with the answer's turn opened, or with ``response`` as its answer.
+
+        Raises ``InvalidInput`` for bad media, roles or parts.
+        """
+        prefix = self.prefix(prompt, media)
+        if response is None:
+            return prefix + self.pieces(self.template.opening(), ())
+        return prefix + self.answer(response, len(media))
+
+    def prefix(self, prompt: str | Sequence[Message], media: Sequence[Media] = ()) -> Encoded:
+        """What all responses to a prompt share."""
+        return self.pieces(self.template.prompt(prompt, len(media)), [self.patches(each) for each in media])
+
+    def answer(self, response: Response, media_offset: int = 0) -> Encoded:
+        """What follows the prefix for this response, with positions counted from 0."""
+        own = {media_offset + index: self.patches(each) for index, each in enumerate(response.media)}
+        return self.pieces(self.template.answer(response, media_offset), own)
+
+    def patches(self, media: Media) -> Patches:
+        """The image cut into patches; raises ``InvalidInput`` where it cannot be decoded."""
+        image = decode_image(media, max_pixels=MAX_PIXELS)
+        out = self.processor(images=[image], return_tensors="np")
+        time, height, width = (int(side) for side in out["image_grid_thw"][0])
+        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width))
+
+    def pieces(self, pieces: Sequence[Piece], images: Sequence[Patches] | Mapping[int, Patches]) -> Encoded:
+        """The pieces as one sequence; neighbouring texts are tokenised together, as in one string."""
+        builder = _Builder(self, images)
+        for piece in pieces:
+            builder.add(piece)
+        return builder.finish()
+
+    def collate(self, rows: Sequence[Encoded], *, side: Literal["right", "left"] = "right") -> Inputs:
+        """The rows padded on ``side`` to the longest; images that rows share appear once."""
+        count, width = len(rows), max(len(row) for row in rows)
+        ids, mask = np.zeros((count, width), np.int64), np.zeros((count, width), np.int64)
+        positions = np.zeros((3, count, width), np.int64)
+        distinct: dict[int, int] = {}
+        images: list[Patches] = []
+        order: list[int] = []
+        for index, row in enumerate(rows):
+            span = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+            ids[index, span], mask[index, span], positions[:, index, span] = row.ids, 1, row.positions
+            for image in row.images:
+                if id(image) not in distinct:
+                    distinct[id(image)] = len(images)
+                    images.append(image)
+                order.append(distinct[id(image)])
+        types = (ids == self.image_id) & (mask == 1)
+        return Inputs(
+            torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(positions),
+            torch.from_numpy(types.astype(np.int64)), tuple(images), tuple(order),
+        )  # fmt: skip
+
+
+class _Builder:
+    """Collects pieces; text waits until it ends, so that tokens may span neighbouring pieces."""
+
+    def __init__(self, encoder: Encoder, images: Sequence[Patches] | Mapping[int, Patches]) -> None:
+        self.encoder = encoder
+        self.images = images
+        self.text: list[str] = []
+        self.ids: list[int] = []
+        self.positions: list[Ints] = []
+        self.next = 0
+        self.shown: list[Patches] = []
+
+    def add(self, piece: Piece) -> None:
+        if isinstance(piece, str):
+            self.text.append(piece)
+            return
+        self._flush()
+        if isinstance(piece, Control):
+            self._plain([self.encoder.tokenizer.control(piece.token)])
+        else:
+            self._picture(piece)
+
+    def finish(self) -> Encoded:
+        self._flush()
+        empty = np.zeros((3, 0), np.int64)
+        positions = np.concatenate([empty, *self.positions], axis=1)
+        return Encoded(np.array(self.ids, np.int64), positions, tuple(self.shown), self.next)
+
+    def _flush(self) -> None:
+        if self.text:
+            self._plain(self.encoder.tokenizer.encode("".join(self.text)))
+            self.text = []
+
+    def _plain(self, ids: Sequence[int]) -> None:
+        self.ids.extend(ids)
+        self.positions.append(np.broadcast_to(np.arange(self.next, self.next + len(ids)), (3, len(ids))))
+        self.next += len(ids)
+
+    def _picture(self, picture: Picture) -> None:
+        tokenizer, image = self.encoder.tokenizer, self.images[picture.media]
+        merge = int(self.encoder.processor.merge_size)
+        time, height, width = image.grid[0], image.grid[1] // merge, image.grid[2] // merge
+        self._plain([tokenizer.control(VISION_START)])
+        self.ids.extend([self.encoder.image_id] * (time * height * width))
+        self.positions.append(np.indices((time, height, width)).reshape(3, -1) + self.next)
+        # Qwen2-VL: the text behind an image goes on after the image's longest side.
+        self.next += max(height, width)
+        self.shown.append(image)
+        self._plain([tokenizer.control(VISION_END)])

@@ -1,0 +1,129 @@
+"""The reward model as the worker sees it, and what its kinds share: loading, limits, fingerprint."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
+from rewardhub.models.backbone import Backbone, load_backbone
+from rewardhub.models.card import Card
+from rewardhub.models.chat import ChatTemplate
+from rewardhub.models.checkpoint import check_checkpoint, download
+from rewardhub.models.digest import tree_digest
+from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.scorer import digest_of, failure
+from rewardhub.types import Column, Group, Score, Status
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "safetensors")
+
+
+class RewardModel(Protocol):
+    """Scores groups; not safe for use from several threads at once."""
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group and one row per response; the bytes of all media are at hand.
+
+        What is wrong with one response is the status of its row. Raises ``MemoryError`` where the
+        device's memory does not suffice, so that the caller can split the work.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory with its encoder and the limits of its card."""
+
+    card: Card
+    path: Path
+    backbone: Backbone
+    encoder: Encoder
+    max_tokens: int
+
+    def check_prompt(self, prompt: Encoded) -> Encoded:
+        """Raises ``InvalidInput`` for a prompt that leaves no room for any response."""
+        if len(prompt) >= self.max_tokens:
+            raise InvalidInput(
+                f"the prompt has {len(prompt)} tokens, the model takes {self.max_tokens}", field="prompt"
+            )
+        return prompt
+
+    def check_length(self, encoded: Encoded) -> Encoded:
+        """Raises ``OverLimit`` for a sequence that is longer than the model or its card allows."""
+        if len(encoded) > self.max_tokens:
+            raise OverLimit(f"{len(encoded)} tokens, over the model's limit of {self.max_tokens}")
+        return encoded
+
+    def fingerprint(self, attention: str) -> str:
+        """Digest of all that can change a score: weights, files, card, device kind, attention, libraries."""
+        read = self.card.model_dump_json(
+            include={"kind", "dtype", "head", "system", "instruction", "choices", "max_pixels"}
+        )
+        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
+        sources = [(Path(__file__).parent / name).read_bytes() for name in SOURCES]
+        device = self.backbone.device.type
+        return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
+
+
+SOURCES = ("backbone.py", "chat.py", "head.py", "images.py", "inputs.py", "prefix.py", "text.py")
+
+
+def open_checkpoint(card: Card, *, head: bool) -> Loaded:
+    """Loads what a card names; raises ``ConfigError`` where it cannot be."""
+    path = card.path if card.path is not None else download(card.repository, card.revision)
+    check_checkpoint(path)
+    backbone = load_backbone(
+        path, head=head, dtype=card.dtype, device=_device(card.device),
+        activation=card.head.activation, head_prefix=card.head.prefix,
+    )  # fmt: skip
+    backbone.requires_grad_(False)
+    encoder = Encoder(path, template=ChatTemplate(card.system), max_pixels=card.max_pixels)
+    limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
+    return Loaded(card, path, backbone, encoder, limit)
+
+
+def attempt(make: Callable[[], Encoded]) -> Encoded | Score:
+    """What ``make`` gives, or the score that says why it failed."""
+    try:
+        return make()
+    except ScoringError as error:
+        return failure(error)
+
+
+def finite(value: float) -> Score:
+    """The score of a computed number; NaN and infinities are ours to answer for, never a number."""
+    if math.isfinite(value):
+        return Score(value)
+    return Score(None, Status.INTERNAL_ERROR, details={"reason": "the model computed a non-finite number"})
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns torch's several out-of-memory errors into ``MemoryError``."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"the card asks for device {name!r}, and torch finds none", field="device")
+    return name

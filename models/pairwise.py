@@ -1,0 +1,146 @@
+"""Generative pairwise models: the next token after the question which answer is better."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import permutations
+
+import torch
+
+from rewardhub.errors import ConfigError, OverLimit, ScoringError
+from rewardhub.models.card import Card
+from rewardhub.models.chat import Piece, flat, shifted
+from rewardhub.models.inputs import Encoded, Patches
+from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
+from rewardhub.models.prefix import RowRunner
+from rewardhub.scorer import failure
+from rewardhub.types import Column, Group, Response, Score, Status
+
+Pair = tuple[int, int]
+
+
+@dataclass
+class Shown:
+    """Text and pictures, and the images by the numbers that the pictures name."""
+
+    pieces: list[Piece]
+    images: dict[int, Patches]
+
+
+@dataclass
+class Comparisons:
+    """A group's responses that cannot be shown, and the sequences of all ordered pairs of the others."""
+
+    failures: dict[int, Score] = field(default_factory=dict)
+    rows: dict[Pair, Encoded | Score] = field(default_factory=dict)
+
+
+class PairwiseModel:
+    """The value of a response is the probability that it is preferred, a mean over its opponents.
+
+    Each pair is shown in both orders, which cancels a liking for the first or second place
+    (RLHFlow, pair preference models). A group of G costs G·(G-1) sequences. A response may fill half
+    of the room that the prompt leaves in the context; a longer one is ``over_limit``, so that no
+    response loses its comparison to another's length.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.loaded = open_checkpoint(card, head=False)
+        self.runner = RowRunner(self.loaded.backbone, self.loaded.encoder, card.token_budget)
+        self.choices = [self._choice(text) for text in card.choices]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.loaded.fingerprint(self.runner.attention)
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        encoded = [self.encode(group) for group in groups]
+        ready = [row for each in encoded for row in each.rows.values() if isinstance(row, Encoded)]
+        with memory_errors():
+            values = iter(self.first_wins(ready))
+        columns = []
+        for group, each in zip(groups, encoded, strict=True):
+            wins = {pair: finite(next(values)) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
+            merits = [
+                each.failures.get(index) or _merit(index, len(group.responses), wins)
+                for index in range(len(group.responses))
+            ]
+            columns.append(Column.of(merits, self.fingerprint))
+        return columns
+
+    def encode(self, group: Group) -> Comparisons:
+        count, encoder = len(group.responses), self.loaded.encoder
+        try:
+            prompt = Shown(flat(group.prompt, len(group.media)), dict(enumerate(map(encoder.patches, group.media))))
+            empty = self.loaded.check_prompt(self._sequence(prompt, Shown([], {}), Shown([], {})))
+            room = self.loaded.max_tokens - len(empty)
+        except ScoringError as error:
+            return Comparisons(dict.fromkeys(range(count), failure(error)))
+        answers: dict[int, Shown] = {}
+        found = Comparisons()
+        for index, response in enumerate(group.responses):
+            try:
+                answers[index] = self._answer(response, room // 2)
+            except ScoringError as error:
+                found.failures[index] = failure(error)
+        for first, second in permutations(answers, 2):
+            found.rows[first, second] = attempt(partial(self._row, prompt, answers[first], answers[second]))
+        return found
+
+    def first_wins(self, rows: Sequence[Encoded]) -> list[float]:
+        """The probability that the first answer of each sequence is named the better one."""
+        if not rows:
+            return []
+        with torch.inference_mode():
+            logits = self.loaded.backbone.logits(self.runner.last_hidden(rows))
+            first, second = logits[:, self.choices[0]], logits[:, self.choices[1]]
+            return [float(value) for value in torch.sigmoid(first - second).cpu()]
+
+    def _answer(self, response: Response, room: int) -> Shown:
+        encoder = self.loaded.encoder
+        content = response.messages or response.text
+        shown = Shown(flat(content, len(response.media)), dict(enumerate(map(encoder.patches, response.media))))
+        length = len(encoder.pieces(shown.pieces, shown.images))
+        if length > room:
+            raise OverLimit(f"{length} tokens, over the {room} that a compared answer may fill")
+        return shown
+
+    def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
+        return self.loaded.check_length(self._sequence(prompt, first, second))
+
+    def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
+        encoder, text = self.loaded.encoder, self.card.instruction
+        pieces: list[Piece] = []
+        images: dict[int, Patches] = {}
+        for marker, shown in (("{prompt}", prompt), ("{first}", first), ("{second}", second)):
+            before, text = text.split(marker, 1)
+            pieces += [before, *shifted(shown.pieces, len(images))]
+            images |= {len(images) + index: image for index, image in shown.images.items()}
+        asked = encoder.template.asking([*pieces, text])
+        return encoder.pieces([*asked, *encoder.template.opening()], images)
+
+    def _choice(self, text: str) -> int:
+        ids = self.loaded.encoder.tokenizer.encode(text)
+        if len(ids) != 1:
+            raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
+        return ids[0]
+
+
+def _merit(index: int, count: int, wins: dict[Pair, Score]) -> Score:
+    """The mean over opponents of the mean over both orders."""
+    chances: list[float] = []
+    failed: list[Score] = []
+    for other in range(count):
+        ahead, behind = wins.get((index, other)), wins.get((other, index))
+        if ahead is None or behind is None:
+            continue
+        if ahead.value is None or behind.value is None:
+            failed.append(ahead if ahead.value is None else behind)
+        else:
+            chances.append((ahead.value + 1.0 - behind.value) / 2)
+    if failed:
+        return failed[0]
+    if not chances:
+        return Score(None, Status.INCOMPLETE_GROUP, details={"reason": "no response to compare this one with"})
+    return Score(sum(chances) / len(chances), details={"opponents": len(chances)})

@@ -1,0 +1,61 @@
+"""Makes a hub from its configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rewardhub.cache.memory import MemoryStore
+from rewardhub.cache.redis_store import RedisStore
+from rewardhub.cache.store import Cache
+from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError
+from rewardhub.hub import Hub, Limits
+from rewardhub.judges.judge import judge_scorers
+from rewardhub.judges.pool import JudgePool
+from rewardhub.judges.settings import JudgeSettings
+from rewardhub.media.store import MediaLimits, MediaStore
+from rewardhub.models.card import load_card
+from rewardhub.recipe_book import RecipeBook
+from rewardhub.registry import Registry, default_registry
+from rewardhub.reward_log import RewardLog
+from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.pool import Pool, default_workers
+from rewardhub.scheduler.scheduler import Scheduler
+
+MB = 1024 * 1024
+
+
+def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
+    """The hub of a configuration, not yet started; raises ``ConfigError`` naming what is wrong."""
+    registry = default_registry(config.plugins) if registry is None else registry
+    redis = RedisStore(config.redis, ttl_s=config.redis_ttl_s) if config.redis else None
+    pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
+    cache = Cache(MemoryStore(config.cache_mb * MB), redis)
+    scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots)
+    for path in config.cards:
+        lane = ModelLane(load_card(path), queue_limit=config.model_queue)
+        scheduler.models.append(lane)
+        registry.add(ModelScorer(lane))
+    judges = JudgePool()
+    scheduler.services.append(judges)
+    for judge in judge_scorers(_judges(config.judges), judges):
+        registry.add(judge)
+    total = config.media_mb * MB
+    limits = MediaLimits(tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
+    log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
+    book = RecipeBook(registry, config.recipes)
+    return Hub(book, scheduler, MediaStore(limits), limits=Limits(config.deadline_ms, config.open_group_s), log=log)
+
+
+def _judges(tables: Sequence[dict[str, Any]]) -> list[JudgeSettings]:
+    settings = []
+    for index, table in enumerate(tables):
+        try:
+            settings.append(JudgeSettings.model_validate(table))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(["judges", str(index), *map(str, first["loc"])])
+            raise ConfigError(f"{field}: {first['msg']}", field=field) from None
+    return settings

@@ -1,0 +1,1 @@
+"""The cache of dear scorer results: keys, memory, Redis, single flight."""

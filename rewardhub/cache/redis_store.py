@@ -1,0 +1,118 @@
+"""The second tier: scores shared between hubs in Redis. Its failures are misses, never errors.
+
+Every call has a budget of 50 ms. After three failures in a row the breaker opens and calls cost
+nothing until a probe succeeds. A value carries a schema mark and a checksum; anything else is a miss.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from rewardhub.types import Score, Status
+
+T = TypeVar("T")
+BUDGET_S = 0.05
+FAILURES = 3
+PROBE_S = 1.0
+MARK = b"rh1"
+_log = logging.getLogger("rewardhub.cache")
+
+
+class _Row(msgspec.Struct, array_like=True):
+    value: float | None
+    status: str
+    confidence: float | None
+    steps: list[float | None]
+    details: Any
+
+
+class RedisStore:
+    """Scores in Redis under ``prefix``; ``ttl_s`` is their life in seconds."""
+
+    def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=16, timeout=BUDGET_S, socket_timeout=BUDGET_S, socket_connect_timeout=BUDGET_S,
+            retry_on_timeout=False,
+        )  # fmt: skip
+        self._redis: Any = Redis(connection_pool=pool)
+        self._ttl_s = ttl_s
+        self._prefix = prefix
+        self._failures = 0
+        self._closed_until = 0.0
+        self.errors = 0
+
+    async def get(self, keys: Sequence[str]) -> dict[str, Score]:
+        """The known ones of ``keys``, by one MGET."""
+        if not keys:
+            return {}
+        values = await self._guard(lambda: self._redis.mget([self._prefix + key for key in keys]))
+        pairs = zip(keys, values or [], strict=False)
+        return {key: score for key, value in pairs if value and (score := decode(value)) is not None}
+
+    async def put(self, scores: Mapping[str, Score]) -> None:
+        """Stores every score, in one pipeline."""
+
+        async def store() -> None:
+            pipeline = self._redis.pipeline(transaction=False)
+            for key, score in scores.items():
+                pipeline.set(self._prefix + key, encode(score), ex=self._ttl_s)
+            await pipeline.execute()
+
+        if scores:
+            await self._guard(store)
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+
+    @property
+    def open(self) -> bool:
+        """Whether the breaker lets calls through."""
+        return time.monotonic() >= self._closed_until
+
+    async def _guard(self, call: Any) -> Any:
+        if not self.open:
+            return None
+        try:
+            result = await asyncio.wait_for(_awaited(call()), BUDGET_S)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+            return None
+        self._failures = 0
+        return result
+
+    def _failed(self, error: Exception) -> None:
+        self.errors += 1
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._closed_until = time.monotonic() + PROBE_S
+            _log.warning("redis is set aside for %.0f s: %s", PROBE_S, type(error).__name__)
+
+
+async def _awaited(call: Awaitable[T]) -> T:
+    return await call
+
+
+def encode(score: Score) -> bytes:
+    """Mark, checksum, JSON: readable by any later version, and never unpickled."""
+    row = _Row(score.value, str(score.status), score.confidence, list(score.steps), dict(score.details))
+    body = msgspec.json.encode(row)
+    return MARK + hashlib.blake2b(body, digest_size=8).digest() + body
+
+
+def decode(value: bytes) -> Score | None:
+    """The score, or None for anything that is not intact or of another schema."""
+    mark, checksum, body = value[:3], value[3:11], value[11:]
+    if mark != MARK or hashlib.blake2b(body, digest_size=8).digest() != checksum:
+        return None
+    try:
+        row = msgspec.json.decode(body, type=_Row)
+        return Score(row.value, Status(row.status), row.confidence, steps=tuple(row.steps), details=row.details)
+    except (msgspec.MsgspecError, ValueError):
+        return None

@@ -1,0 +1,12 @@
+"""The client of a hub: :class:`Client` for threads, :class:`AsyncClient` for asyncio.
+
+Both speak REST (``http://host:port``) or gRPC (``grpc://host:port``) and implement
+:class:`rewardhub.types.Rewards` and :class:`rewardhub.types.AsyncRewards`.
+"""
+
+from rewardhub.client.aio import AsyncClient, AsyncOpenGroup
+from rewardhub.client.failure import OnFailure, Stats
+from rewardhub.client.group_file import read_group_file
+from rewardhub.client.sync import Client, OpenGroup
+
+__all__ = ["AsyncClient", "AsyncOpenGroup", "Client", "OnFailure", "OpenGroup", "Stats", "read_group_file"]

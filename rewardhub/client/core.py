@@ -1,0 +1,175 @@
+"""What both twins do, on the client's own event loop: one door, its media, its statistics."""
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from rewardhub.client.failure import Stats, apply_policy
+from rewardhub.client.loop import LoopThread
+from rewardhub.client.media import MediaBook
+from rewardhub.client.opened import Opened
+from rewardhub.client.rest import RestDoor
+from rewardhub.client.rpc import RpcDoor
+from rewardhub.client.session import Session
+from rewardhub.client.settings import Settings, pause_s
+from rewardhub.errors import InvalidInput, RewardHubError
+from rewardhub.types import Call, Group, GroupScores, Json
+
+T = TypeVar("T")
+
+
+class Core:
+    """Scores, streams and uploads over one door. Every method runs on the client's own loop."""
+
+    def __init__(self, settings: Settings, stats: Stats) -> None:
+        self.settings, self.stats = settings, stats
+        self.door = _door(settings)
+        self.media = MediaBook(self._put)
+
+    async def score(self, groups: Sequence[Group], call: Call) -> list[GroupScores]:
+        """The answers in request order, the policy applied."""
+        asked = [group if group.id else replace(group, id=f"#{place}") for place, group in enumerate(groups)]
+        session = self._session(call)
+        answers: dict[str, GroupScores] = {}
+        try:
+            for group in asked:
+                session.put(group)
+            session.end()
+            while (scores := await session.next()) is not None:
+                answers[scores.id] = scores
+        finally:
+            await session.close()
+        return [self.judged(answers[group.id]) for group in asked]
+
+    async def session(self, call: Call) -> Session:
+        """A session for a stream."""
+        return self._session(call)
+
+    async def open(self, group: Group, call: Call) -> Opened:
+        """An open group; raises ``InvalidInput`` over REST."""
+        if not isinstance(self.door, RpcDoor):
+            raise InvalidInput("open groups need gRPC: a url that begins with grpc:// or grpcs://", field="url")
+        timeout_s = call.deadline_ms / 1000 or self.settings.timeout_s
+        await self.media.ensure(self.media.missing(group))
+        opened = Opened(self.door, self.media, group, call, timeout_s)
+        await opened.start()
+        return opened
+
+    async def put_media(self, data: bytes) -> None:
+        self.stats.uploads += 1
+        await self._put(data)
+
+    async def scorers(self) -> list[Json]:
+        return await self._repeated(self.door.scorers)
+
+    async def close(self) -> None:
+        await self.door.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def judged(self, scores: GroupScores) -> GroupScores:
+        """``scores`` with the policy applied; may raise ``ScoringFailed``."""
+        return apply_policy(scores, self.settings.on_failure, self.stats)
+
+    def _session(self, call: Call) -> Session:
+        return Session(self.door, self.media, self.settings, call, self.stats)
+
+    async def _put(self, data: bytes) -> None:
+        await self._repeated(lambda timeout_s: self.door.put_media(data, timeout_s))
+
+    async def _repeated(self, ask: Callable[[float], Awaitable[T]]) -> T:
+        """The answer of ``ask(seconds left)``, asked again after retryable errors within the deadline."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.timeout_s
+        attempt = 0
+        while True:
+            try:
+                return await ask(deadline - loop.time())
+            except RewardHubError as error:
+                attempt += 1
+                pause = pause_s(attempt, error.retry_after_s)
+                late = loop.time() + pause >= deadline
+                if not error.retryable or attempt > self.settings.retries or late:
+                    raise
+            self.stats.retries += 1
+            await asyncio.sleep(pause)
+
+
+def _door(settings: Settings) -> RestDoor | RpcDoor:
+    parts = urlsplit(settings.url)
+    if parts.scheme in {"http", "https"} and parts.netloc:
+        return RestDoor(settings)
+    if parts.scheme in {"grpc", "grpcs"} and parts.netloc:
+        return RpcDoor(parts.netloc, settings, secure=parts.scheme == "grpcs")
+    text = f"url is {settings.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
+    raise InvalidInput(text, field="url")
+
+
+class Home:
+    """Where a client's connection lives: made at first use in each process, and again after a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stats = Stats()
+        self._closed = False
+        _check_url(settings)
+        self._forget()
+        _HOMES.add(self)
+
+    def get(self) -> tuple[LoopThread, Core]:
+        with self._lock:
+            if self._closed:
+                raise InvalidInput("this client is closed", field="client")
+            if self._made is None:
+                thread = LoopThread()
+                core = thread.run(_made(self.settings, self.stats))
+                self._made = thread, core
+                self._finalizer = weakref.finalize(self, _shut, os.getpid(), thread, core)
+            return self._made
+
+    def close(self) -> None:
+        """Ends the connection; what is under way is cancelled."""
+        self._closed = True
+        if self._finalizer:
+            self._finalizer()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[LoopThread, Core] | None = None
+        self._finalizer: weakref.finalize[[int, LoopThread, Core], Home] | None = None
+
+
+_HOMES: "weakref.WeakSet[Home]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    # A child has neither the parent's loop thread nor a right to its sockets.
+    for home in list(_HOMES):
+        home._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _check_url(settings: Settings) -> None:
+    parts = urlsplit(settings.url)
+    if parts.scheme not in {"http", "https", "grpc", "grpcs"} or not parts.netloc:
+        text = f"url is {settings.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
+        raise InvalidInput(text, field="url")
+
+
+async def _made(settings: Settings, stats: Stats) -> Core:
+    return Core(settings, stats)
+
+
+def _shut(pid: int, thread: LoopThread, core: Core) -> None:
+    if pid == os.getpid():
+        thread.run(core.close())
+        thread.stop()

@@ -1,0 +1,68 @@
+"""Media travel once: which hashes the hub holds, and the uploads under way."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from rewardhub.types import Group, GroupScores, Media, Status
+
+_MOST_HASHES = 100_000
+
+
+class MediaBook:
+    """The hashes that the hub behind one connection was given. Not for several event loops."""
+
+    def __init__(self, upload: Callable[[bytes], Awaitable[object]]) -> None:
+        self._upload = upload
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._uploads: dict[str, asyncio.Task[object]] = {}
+
+    def missing(self, group: Group) -> list[Media]:
+        """Media of the group whose bytes are at hand and that were not uploaded yet."""
+        found = {media.sha256: media for media in media_of(group) if media.data is not None}
+        for sha256 in found.keys() & self._known.keys():
+            self._known.move_to_end(sha256)
+        return [media for sha256, media in found.items() if sha256 not in self._known]
+
+    async def ensure(self, media: Iterable[Media]) -> None:
+        """Uploads these; a media that several groups ask for at once is uploaded once."""
+        waiting = [self._started(each) for each in media]
+        await asyncio.gather(*(asyncio.shield(task) for task in waiting))
+
+    def forget(self, sha256s: Iterable[str]) -> None:
+        """The hub does not hold these (any more)."""
+        for sha256 in sha256s:
+            self._known.pop(sha256, None)
+
+    def _started(self, media: Media) -> asyncio.Task[object]:
+        task = self._uploads.get(media.sha256)
+        if task is None:
+            task = self._uploads[media.sha256] = asyncio.create_task(self._put(media))
+        return task
+
+    async def _put(self, media: Media) -> None:
+        try:
+            await self._upload(media.data or b"")
+            self._known[media.sha256] = None
+            if len(self._known) > _MOST_HASHES:
+                self._known.popitem(last=False)
+        finally:
+            del self._uploads[media.sha256]
+
+
+def media_of(group: Group) -> Iterator[Media]:
+    yield from group.media
+    for response in group.responses:
+        yield from response.media
+
+
+def lost_media(group: Group, scores: GroupScores) -> list[str]:
+    """Hashes that we could upload again and that the hub, by these scores, seems not to hold.
+
+    A hub says so with ``invalid_input`` and a reason that names the hash; without details every media
+    of the group is suspected.
+    """
+    ours = [media.sha256 for media in media_of(group) if media.data is not None]
+    rows = [score for score in scores if score.status is Status.INVALID_INPUT] if ours else []
+    reasons = " ".join(str(score.details.get("reason", "")) for score in rows)
+    return [sha256 for sha256 in ours if not reasons.strip() or sha256 in reasons] if rows else []

@@ -1,0 +1,134 @@
+"""The REST door. Groups that are all at hand travel to /v1/score, those that come one by one to
+/v1/score/stream, in one request for all that wait.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refusal
+from rewardhub.client.session import Entry, Session
+from rewardhub.client.settings import Settings
+from rewardhub.errors import InternalError, RewardHubError
+from rewardhub.types import Json
+from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
+
+_BODY_BYTES = 3 << 20
+_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=30)
+_CONNECT_S = 5.0
+
+
+class RestDoor:
+    """Lives on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.url
+        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        # A proxy of the environment is for the outside, never for a hub of one's own.
+        self._http = httpx.AsyncClient(base_url=settings.url, headers=headers, limits=_LIMITS, trust_env=False)
+
+    async def exchange(self, session: Session) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while entries := await session.take():
+                streamed = not session.is_whole(entries)
+                for part, body in _bodies(entries):
+                    tasks.create_task(self._post(session, part, body, streamed=streamed))
+
+    async def _post(self, session: Session, entries: list[Entry], groups: str, *, streamed: bool) -> None:
+        left_ms = max(map(session.remaining_ms, entries))
+        options = dumps(call_to_json(session.call) | {"deadline_ms": left_ms})
+        body = f'{options[:-1]},"groups":[{groups}]}}'.encode()
+        try:
+            if streamed:
+                await self._lines(session, body, left_ms / 1000 + 1)
+            else:
+                reply = await self._json("POST", "/v1/score", left_ms / 1000 + 1, body)
+                for line in reply["groups"]:
+                    session.settle(scores_from_json(line), final=True)
+            lost: RewardHubError = ConnectionLost(f"{self.url} ended its answer early")
+        except RewardHubError as error:
+            lost = error
+        except (KeyError, TypeError, ValueError) as error:
+            lost = InternalError(f"{self.url} answered what no hub answers: {error!r}")
+        session.refuse([entry for entry in entries if entry.sent], lost)
+
+    async def _lines(self, session: Session, body: bytes, timeout_s: float) -> None:
+        async with self._answering("POST", "/v1/score/stream", timeout_s, body) as response:
+            async for line in _split(response):
+                data = loads(line)
+                if "error" in data and "scores" not in data:
+                    raise _line_error(data["error"])
+                session.settle(scores_from_json(data))
+
+    async def _json(self, method: str, path: str, timeout_s: float, body: bytes = b"") -> Any:
+        async with self._answering(method, path, timeout_s, body) as response:
+            return loads(await response.aread())
+
+    @asynccontextmanager
+    async def _answering(self, method: str, path: str, timeout_s: float, body: bytes) -> AsyncIterator[httpx.Response]:
+        timeout = httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
+        kind = "application/octet-stream" if path == "/v1/media" else "application/json"
+        headers = {"content-type": kind} if body else {}
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.stream(method, path, content=body, headers=headers, timeout=timeout) as response,
+            ):
+                if response.status_code != httpx.codes.OK:
+                    wait = response.headers.get("retry-after")
+                    raise from_body(response.status_code, await response.aread(), wait)
+                yield response
+        except httpx.HTTPError as error:
+            raise from_httpx(error, self.url) from None
+        except TimeoutError:
+            raise from_httpx(httpx.ReadTimeout(""), self.url) from None
+
+    async def put_media(self, data: bytes, timeout_s: float) -> None:
+        await self._json("PUT", "/v1/media", timeout_s, data)
+
+    async def scorers(self, timeout_s: float) -> list[Json]:
+        reply = await self._json("GET", "/v1/scorers", timeout_s)
+        return list(reply["scorers"])
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _bodies(entries: Sequence[Entry]) -> Iterator[tuple[list[Entry], str]]:
+    """Entries with their JSON, in parts that fit a body."""
+    part: list[Entry] = []
+    lines: list[str] = []
+    size: float = 0
+    for entry in entries:
+        line = dumps(group_to_json(entry.group))
+        if part and size + len(line) > _BODY_BYTES:
+            yield part, ",".join(lines)
+            part, lines, size = [], [], 0
+        part.append(entry)
+        lines.append(line)
+        size += len(line)
+    if part:
+        yield part, ",".join(lines)
+
+
+async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Only "\n" ends a line: text in JSON may hold U+2028 and others that str.splitlines() would cut at.
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+    if rest.strip():
+        yield rest
+
+
+def _line_error(data: Json) -> RewardHubError:
+    wait = data.get("retry_after_s") or 0.0
+    wait_s = float(wait) if isinstance(wait, int | float) and math.isfinite(wait) else 0.0
+    return refusal(str(data.get("code")), str(data.get("message")), str(data.get("field") or ""), wait_s)
+

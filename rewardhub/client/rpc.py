@@ -1,0 +1,213 @@
+"""The gRPC door: a call that fits one message is unary, everything else is a stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from grpc import aio
+
+from rewardhub.client.media import media_of
+from rewardhub.client.refusal import from_proto, from_rpc
+from rewardhub.client.session import Entry, Session
+from rewardhub.client.settings import Settings
+from rewardhub.errors import RewardHubError, TooLarge
+from rewardhub.types import Call, Group, GroupScores, Json
+from rewardhub.v1 import reward_service_pb2 as service
+from rewardhub.v1 import types_pb2 as pb
+from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
+from rewardhub.wire.proto import call_to_proto, group_to_proto, media_to_proto, response_to_proto, scores_from_proto
+
+MESSAGE_BYTES = 4 << 20
+FILL_BYTES = 3 << 20
+_CHUNK_BYTES = 1 << 20
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class RpcDoor:
+    """Lives on one event loop; ``secure`` speaks TLS with the system's roots."""
+
+    def __init__(self, target: str, settings: Settings, *, secure: bool) -> None:
+        self.url = settings.url
+        self._metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
+        credentials = grpc.ssl_channel_credentials()
+        self._channel = (
+            aio.secure_channel(target, credentials, options=_OPTIONS)
+            if secure
+            else aio.insecure_channel(target, options=_OPTIONS)
+        )
+        self._stub: Any = RewardServiceStub(self._channel)
+
+    async def exchange(self, session: Session) -> None:
+        entries = await session.take()
+        if not entries:
+            return
+        try:
+            groups = [group_to_proto(entry.group) for entry in entries]
+            if session.is_whole(entries) and sum(group.ByteSize() for group in groups) <= FILL_BYTES:
+                await self._unary(session, entries, groups)
+            else:
+                await self._streamed(session, entries)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.url) from None
+
+    async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
+        left_ms = max(map(session.remaining_ms, entries))
+        request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
+        reply = await self._stub.Score(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
+        for message in reply.groups:
+            session.settle(scores_from_proto(message, reply.fingerprints), final=True)
+
+    async def _streamed(self, session: Session, entries: list[Entry]) -> None:
+        events = EventStream(self._stub.ScoreStream(metadata=self._metadata), session.call)
+        sender = asyncio.create_task(_send_all(events, session, entries))
+        try:
+            async for scores in events.answers():
+                session.settle(scores)
+        finally:
+            sender.cancel()
+            events.cancel()
+
+    def events(self, call: Call) -> "EventStream":
+        """A stream for open groups."""
+        return EventStream(self._stub.ScoreStream(metadata=self._metadata), call)
+
+    async def put_media(self, data: bytes, timeout_s: float) -> None:
+        chunks = (service.PutMediaRequest(chunk=chunk) for chunk in _chunks(data))
+        try:
+            await self._stub.PutMedia(chunks, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.url) from None
+
+    async def scorers(self, timeout_s: float) -> list[Json]:
+        try:
+            request = service.ListScorersRequest()
+            reply = await self._stub.ListScorers(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.url) from None
+        options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+        return [MessageToDict(scorer, **options) for scorer in reply.scorers]
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+async def _send_all(events: "EventStream", session: Session, entries: list[Entry]) -> None:
+    while entries:
+        for entry in entries:
+            try:
+                await events.send(entry.group, session.remaining_ms(entry))
+            except TooLarge as error:
+                session.reject(entry, error)
+        entries = await session.take()
+    await events.half_close()
+
+
+class EventStream:
+    """One ScoreStream call: events out, scores in. Writes once the call is over are dropped."""
+
+    def __init__(self, rpc: Any, call: Call) -> None:
+        self._rpc, self._call = rpc, call
+        self._deadline_ms = -1
+        self._writing = asyncio.Lock()
+        self._media: dict[str, bytes] = {}
+
+    async def send(self, group: Group, deadline_ms: int) -> None:
+        """A whole group, in several messages where one would be too large; raises ``TooLarge``."""
+        message = group_to_proto(group, with_responses=False)
+        message.responses.extend(each for each in map(response_to_proto, group.responses))
+        if message.ByteSize() <= FILL_BYTES:
+            self._remember(group)
+            await self._deadline(deadline_ms)
+            await self._write(service.ScoreStreamRequest(group=message))
+            return
+        responses = list(message.responses)
+        _check_sizes(group, responses)
+        await self.open(group, deadline_ms)
+        await self.add(group.id, responses)
+        await self.close_group(group.id)
+
+    async def open(self, group: Group, deadline_ms: int) -> None:
+        """Opens the group without its responses."""
+        self._remember(group)
+        await self._deadline(deadline_ms)
+        message = group_to_proto(group, with_responses=False)
+        await self._write(service.ScoreStreamRequest(open=service.Open(group=message)))
+
+    async def add(self, group_id: str, responses: Iterable[pb.Response]) -> None:
+        for part in _filled(responses):
+            await self._write(service.ScoreStreamRequest(add=service.Add(id=group_id, responses=part)))
+
+    async def close_group(self, group_id: str) -> None:
+        await self._write(service.ScoreStreamRequest(close=service.Close(id=group_id)))
+
+    async def half_close(self) -> None:
+        if not self._rpc.done():
+            await self._rpc.done_writing()
+
+    def cancel(self) -> None:
+        self._rpc.cancel()
+
+    async def answers(self) -> AsyncIterator[GroupScores]:
+        """Scores as they come; raises ``RewardHubError`` for what the hub did not accept."""
+        async for reply in self._rpc:
+            for message in reply.groups:
+                yield scores_from_proto(message, reply.fingerprints)
+            for sha256 in reply.missing_media:
+                await self._send_media(sha256)
+            if reply.HasField("error"):
+                raise from_proto(reply.error)
+
+    def _remember(self, group: Group) -> None:
+        self._media |= {media.sha256: media.data for media in media_of(group) if media.data is not None}
+
+    async def _send_media(self, sha256: str) -> None:
+        data = self._media.get(sha256, b"")
+        if 0 < len(data) <= FILL_BYTES:
+            message = pb.Media(sha256=sha256, data=data)
+            await self._write(service.ScoreStreamRequest(media=message))
+
+    async def _deadline(self, deadline_ms: int) -> None:
+        """Says the deadline for the groups that follow, where it differs by more than 1 %."""
+        if abs(deadline_ms - self._deadline_ms) > self._deadline_ms / 100:
+            self._deadline_ms = deadline_ms
+            await self._write(service.ScoreStreamRequest(options=_options(self._call, deadline_ms)))
+
+    async def _write(self, event: service.ScoreStreamRequest) -> None:
+        async with self._writing:
+            if not self._rpc.done():
+                await self._rpc.write(event)
+
+
+def _options(call: Call, deadline_ms: int) -> pb.CallOptions:
+    message = call_to_proto(call)
+    message.deadline_ms = deadline_ms
+    return message
+
+
+def _check_sizes(group: Group, responses: Sequence[pb.Response]) -> None:
+    limit = MESSAGE_BYTES - 4096
+    for index, response in enumerate(responses):
+        if response.ByteSize() > limit:
+            raise TooLarge(f"response {index} of group {group.id!r} is over the {MESSAGE_BYTES} bytes of a message")
+    if group_to_proto(group, with_responses=False).ByteSize() > limit:
+        raise TooLarge(f"group {group.id!r} without responses is over the {MESSAGE_BYTES} bytes of a message")
+
+
+def _filled(responses: Iterable[pb.Response]) -> Iterator[list[pb.Response]]:
+    part: list[pb.Response] = []
+    size = 0
+    for response in responses:
+        if part and size + response.ByteSize() > FILL_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(response)
+        size += response.ByteSize()
+    if part:
+        yield part
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, max(len(data), 1), _CHUNK_BYTES):
+        yield data[start : start + _CHUNK_BYTES]

@@ -1,0 +1,304 @@
+"""Groups under way to a hub: what is unanswered, what is sent again, and when to give up.
+
+A :class:`Session` is the same for both doors and both twins. A door takes entries out with
+:meth:`Session.take` and hands answers back with :meth:`Session.settle` and :meth:`Session.refuse`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rewardhub.client.failure import Stats
+from rewardhub.client.media import MediaBook, lost_media
+from rewardhub.client.refusal import ConnectionLost
+from rewardhub.client.settings import Settings, pause_s
+from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
+from rewardhub.types import Call, Column, Group, GroupScores, Score, Status
+from rewardhub.wire.lines import column_of
+
+_LINGER_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock."""
+
+    group: Group
+    deadline: float
+    sent: bool = False
+    tries: int = 0
+    reuploaded: bool = False
+    partial: GroupScores | None = None
+    earlier: GroupScores | None = None
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether more responses come under this id in other calls: sent twice it would count twice."""
+        return self.group.expected > len(self.group.responses)
+
+
+class Door(Protocol):
+    """One way to a hub."""
+
+    async def exchange(self, session: "Session") -> None:
+        """Carries entries and answers until the session takes no more; raises ``RewardHubError``."""
+        ...
+
+
+class Session:
+    """One ``score`` or ``stream`` call. Lives on the client's own event loop."""
+
+    def __init__(self, door: Door, media: MediaBook, settings: Settings, call: Call, stats: Stats) -> None:
+        self.call = call
+        self._door, self._media, self._settings, self._stats = door, media, settings, stats
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = call.deadline_ms / 1000 or settings.timeout_s
+        self._entries: dict[str, Entry] = {}
+        self._ready: list[Entry] = []
+        self._wake = asyncio.Event()
+        self._answers: asyncio.Queue[GroupScores | BaseException | None] = asyncio.Queue()
+        self._ended = False
+        self._told_end = False
+        self._slots = asyncio.Semaphore(settings.in_flight)
+        self._trouble: RewardHubError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._uploads: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._run())
+
+    # for the caller
+
+    def put(self, group: Group) -> None:
+        """Sends ``group``; raises ``InvalidInput`` where its id is under way already."""
+        if group.id in self._entries:
+            raise InvalidInput(f"group id {group.id!r} is doubled", field="groups.id")
+        entry = Entry(group, self._loop.time() + self._timeout_s)
+        self._entries[group.id] = entry
+        if self._timer is None:
+            self._timer = self._loop.call_at(entry.deadline, self._expire)
+        self._prepare(entry)
+
+    def end(self) -> None:
+        """No group follows."""
+        self._ended = True
+        self._wake_up()
+
+    async def room(self) -> None:
+        """Waits while too many groups are under way or answered and not fetched."""
+        await self._slots.acquire()
+
+    async def next(self) -> GroupScores | None:
+        """The next answer, without a policy applied; None after the last."""
+        answer = await self._answers.get()
+        self._slots.release()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        """Stops; a session with nothing under way lets its door say goodbye."""
+        if self._timer:
+            self._timer.cancel()
+        for upload in self._uploads:
+            upload.cancel()
+        if self.finished:
+            await asyncio.wait([self._task], timeout=_LINGER_S)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    # for a door
+
+    @property
+    def finished(self) -> bool:
+        return self._ended and not self._entries
+
+    async def take(self) -> list[Entry]:
+        """Every entry that waits to be sent, at least one; empty when none will follow."""
+        while not self._ready and not self.finished:
+            self._wake.clear()
+            await self._wake.wait()
+        taken = [entry for entry in self._ready if self._entries.get(entry.group.id) is entry]
+        self._ready = []
+        for entry in taken:
+            entry.sent = True
+        return taken or (await self.take() if not self.finished else [])
+
+    def is_whole(self, taken: Sequence[Entry]) -> bool:
+        """Whether ``taken`` is all that is left to do."""
+        return self._ended and len(taken) == len(self._entries)
+
+    def remaining_ms(self, entry: Entry) -> int:
+        """Milliseconds that the hub may take, less a margin for the way back."""
+        left = max(entry.deadline - self._loop.time(), 0.001)
+        return max(int(1000 * (left - min(0.5, left / 10))), 1)
+
+    def settle(self, scores: GroupScores, *, final: bool = False) -> None:
+        """An answer of the hub; ``final`` where no other answer follows even if it is not complete."""
+        self._trouble = None
+        entry = self._entries.get(scores.id)
+        if entry is None:
+            return  # its deadline passed, or a twin of an answer given before
+        entry.partial = merged(entry.partial, scores) if entry.partial else scores
+        if not scores.complete and not final:
+            return
+        answer, entry.partial = entry.partial, None
+        if len(answer) != len(entry.group.responses):
+            reason = f"the hub answered {len(answer)} of {len(entry.group.responses)} responses"
+            answer = failed(entry.group, Status.INTERNAL_ERROR, reason)
+        if not self._sent_again(entry, answer):
+            self._finish(entry, better(answer, entry.earlier))
+
+    def refuse(self, entries: Sequence[Entry], error: RewardHubError) -> None:
+        """The hub did not score these because of ``error``; they are sent again later, if that may help."""
+        for entry in entries:
+            if self._entries.get(entry.group.id) is not entry:
+                continue
+            if entry.is_fragment and isinstance(error, ConnectionLost):
+                self._finish(entry, failed(entry.group, Status.UNAVAILABLE, error.message))
+                continue
+            entry.tries += 1
+            pause = pause_s(entry.tries, error.retry_after_s)
+            self._trouble = error
+            if not self._may_repeat(entry, pause, error.retryable):
+                self._fail(error)
+                return
+            self._repeat(entry, pause)
+
+    def reject(self, entry: Entry, error: RewardHubError) -> None:
+        """This group cannot be sent at all."""
+        self._finish(entry, failed(entry.group, Status.INVALID_INPUT, error.message))
+
+    # inside
+
+    async def _run(self) -> None:
+        try:
+            while not self.finished:
+                lost: RewardHubError = ConnectionLost("the hub ended the exchange early")
+                try:
+                    await self._door.exchange(self)
+                except RewardHubError as error:
+                    lost = error
+                self.refuse([entry for entry in self._entries.values() if entry.sent], lost)
+        except Exception as error:  # a fault of ours must not leave the caller waiting
+            self._fail(error)
+
+    def _prepare(self, entry: Entry) -> None:
+        missing = self._media.missing(entry.group)
+        if not missing:
+            self._push(entry)
+            return
+        task = asyncio.create_task(self._upload(entry))
+        self._uploads.add(task)
+        task.add_done_callback(self._uploads.discard)
+
+    async def _upload(self, entry: Entry) -> None:
+        missing = self._media.missing(entry.group)
+        self._stats.uploads += len(missing)
+        try:
+            await self._media.ensure(missing)
+        except (InvalidInput, TooLarge) as error:
+            self.reject(entry, error)
+        except RewardHubError as error:
+            self._fail(error)
+        else:
+            self._push(entry)
+
+    def _push(self, entry: Entry) -> None:
+        entry.sent = False
+        self._ready.append(entry)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+        if self.finished and not self._told_end:
+            self._told_end = True
+            self._answers.put_nowait(None)
+
+    def _repeat(self, entry: Entry, pause: float) -> None:
+        entry.sent, entry.partial = False, None
+        self._stats.retries += 1
+        self._loop.call_later(pause, self._push, entry)
+
+    def _may_repeat(self, entry: Entry, pause: float, retryable: bool) -> bool:
+        in_time = self._loop.time() + pause < entry.deadline
+        return retryable and in_time and entry.tries <= self._settings.retries
+
+    def _sent_again(self, entry: Entry, answer: GroupScores) -> bool:
+        if entry.is_fragment:
+            return False
+        lost = [] if entry.reuploaded else lost_media(entry.group, answer)
+        if lost:
+            entry.reuploaded, entry.sent = True, False
+            self._stats.retries += 1
+            self._media.forget(lost)
+            self._prepare(entry)
+            return True
+        if not any(status.retryable for status in answer.total.statuses):
+            return False
+        pause = pause_s(entry.tries + 1, _retry_after_s(answer))
+        entry.tries += 1
+        if not self._may_repeat(entry, pause, retryable=True):
+            return False
+        entry.earlier = better(answer, entry.earlier)
+        self._repeat(entry, pause)
+        return True
+
+    def _finish(self, entry: Entry, answer: GroupScores) -> None:
+        if self._entries.get(entry.group.id) is not entry:
+            return  # its deadline passed meanwhile
+        del self._entries[entry.group.id]
+        self._answers.put_nowait(answer)
+        self._wake_up()
+
+    def _fail(self, error: BaseException) -> None:
+        self._ended = self._told_end = True
+        self._entries.clear()
+        self._ready.clear()
+        self._answers.put_nowait(error)
+        self._wake.set()
+
+    def _expire(self) -> None:
+        """Answers what is past its deadline; entries stand in the order of their deadlines."""
+        self._timer = None
+        now = self._loop.time()
+        late = [entry for entry in self._entries.values() if entry.deadline <= now]
+        if late and self._trouble:
+            self._fail(self._trouble)
+        for entry in late if not self._trouble else ():
+            late_answer = failed(entry.group, Status.TIMEOUT, f"no answer within {self._timeout_s:g} s")
+            self._finish(entry, entry.earlier or late_answer)
+        for entry in self._entries.values():
+            self._timer = self._loop.call_at(entry.deadline, self._expire)
+            break
+
+
+def failed(group: Group, status: Status, reason: str) -> GroupScores:
+    """Scores without a value for every response, made by the client."""
+    count = len(group.responses)
+    return GroupScores(group.id, Column.failed(count, status, reason), indices=list(range(count)))
+
+
+def better(answer: GroupScores, earlier: GroupScores | None) -> GroupScores:
+    """The answer with fewer failures, the later one of two equal ones."""
+    if earlier is None:
+        return answer
+    return earlier if earlier.values.count(None) < answer.values.count(None) else answer
+
+
+def merged(first: GroupScores, second: GroupScores) -> GroupScores:
+    """The rows of two answers for one group, ordered by index; the second wins where both have a row."""
+    rows: dict[int, Score] = {}
+    for scores in (first, second):
+        rows.update(zip(scores.indices, scores, strict=True))
+    indices = sorted(rows)
+    ordered = [rows[index] for index in indices]
+    paths = {path: None for row in ordered for path in row.parts}
+    pending = Score(None, Status.INCOMPLETE_GROUP)
+    parts = {path: column_of([row.parts.get(path, pending) for row in ordered]) for path in paths}
+    return replace(second, total=column_of(ordered), parts=parts, indices=indices)
+
+
+def _retry_after_s(scores: GroupScores) -> float:
+    rows = [details for details in scores.total.details or () if details]
+    waits = [details.get("retry_after_s", 0.0) for details in rows]
+    return max((float(wait) for wait in waits if isinstance(wait, int | float)), default=0.0)

@@ -1,0 +1,148 @@
+"""Every error that RewardHub raises, with its code on each door.
+
+RewardHubError                    http  grpc
+├── ScoringError                          raised in a scorer, about one response: becomes a status
+│   ├── NoAnswer                          no_answer: the response holds nothing to score
+│   ├── OverLimit                         over_limit: this input alone exceeds a stated limit
+│   ├── ReferenceUnparseable              reference_unparseable: the reference is unusable
+│   └── InvalidInput          400  INVALID_ARGUMENT    invalid_input: a field is not what was expected
+│       ├── UnknownName       404  NOT_FOUND           nothing is registered under this name
+│       └── ConfigError       400  INVALID_ARGUMENT    a configuration, card or recipe is wrong
+├── Unavailable               503  UNAVAILABLE         overload, dead worker or judge; retry later
+├── QuotaExceeded             429  RESOURCE_EXHAUSTED  a tenant's quota is used up
+├── TooLarge                  413  RESOURCE_EXHAUSTED  a body or media is over its limit
+├── DeadlineExceeded          504  DEADLINE_EXCEEDED   the deadline passed
+├── Cancelled                 499  CANCELLED           the caller went away
+├── JudgeUnparseable                                   a judge's reply holds no verdict
+├── PinMismatch               409  FAILED_PRECONDITION the run pinned another fingerprint
+├── Unauthenticated           401  UNAUTHENTICATED     no valid key
+├── Forbidden                 403  PERMISSION_DENIED   the key lacks the scope
+├── InternalError             500  INTERNAL            a fault of ours
+├── HubUnreachable                                     client: no answer from the hub
+└── ScoringFailed                                      client: a score has no value (on_failure=raise)
+"""
+
+import difflib
+from collections.abc import Iterable
+
+from rewardhub.types import Status
+
+
+class RewardHubError(Exception):
+    """Base of the tree. ``field`` names the field at fault, ``retry_after_s`` is in seconds."""
+
+    code = "internal_error"
+    http = 500
+    grpc = "INTERNAL"
+    status = Status.INTERNAL_ERROR
+
+    def __init__(self, message: str, *, field: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.field, self.retry_after_s)
+
+    @property
+    def retryable(self) -> bool:
+        return self.status.retryable
+
+
+def _rebuild(kind: type[RewardHubError], message: str, field: str, retry_after_s: float) -> RewardHubError:
+    error = kind.__new__(kind)
+    RewardHubError.__init__(error, message, field=field, retry_after_s=retry_after_s)
+    return error
+
+
+class ScoringError(RewardHubError):
+    """About one response; raise one of its subclasses in a scorer."""
+
+
+class NoAnswer(ScoringError):
+    code, http, grpc, status = "no_answer", 400, "INVALID_ARGUMENT", Status.NO_ANSWER
+
+
+class OverLimit(ScoringError):
+    code, http, grpc, status = "over_limit", 400, "INVALID_ARGUMENT", Status.OVER_LIMIT
+
+
+class ReferenceUnparseable(ScoringError):
+    code, http, grpc, status = "reference_unparseable", 400, "INVALID_ARGUMENT", Status.REFERENCE_UNPARSEABLE
+
+
+class InvalidInput(ScoringError):
+    code, http, grpc, status = "invalid_input", 400, "INVALID_ARGUMENT", Status.INVALID_INPUT
+
+
+class UnknownName(InvalidInput):
+    """Nothing is registered under ``name``; the message names the nearest known one."""
+
+    http, grpc = 404, "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str = "") -> None:
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}", field=field)
+
+
+class ConfigError(InvalidInput):
+    """A configuration, card or recipe is wrong; the message names file and line where known."""
+
+
+class Unavailable(RewardHubError):
+    code, http, grpc, status = "unavailable", 503, "UNAVAILABLE", Status.UNAVAILABLE
+
+
+class QuotaExceeded(RewardHubError):
+    code, http, grpc, status = "quota_exceeded", 429, "RESOURCE_EXHAUSTED", Status.UNAVAILABLE
+
+
+class TooLarge(RewardHubError):
+    code, http, grpc, status = "too_large", 413, "RESOURCE_EXHAUSTED", Status.INVALID_INPUT
+
+
+class DeadlineExceeded(RewardHubError):
+    code, http, grpc, status = "timeout", 504, "DEADLINE_EXCEEDED", Status.TIMEOUT
+
+
+class Cancelled(RewardHubError):
+    code, http, grpc, status = "cancelled", 499, "CANCELLED", Status.CANCELLED
+
+
+class JudgeUnparseable(RewardHubError):
+    code, status = "judge_unparseable", Status.JUDGE_UNPARSEABLE
+
+
+class PinMismatch(RewardHubError):
+    code, http, grpc, status = "pin_mismatch", 409, "FAILED_PRECONDITION", Status.INVALID_INPUT
+
+
+class Unauthenticated(RewardHubError):
+    code, http, grpc, status = "unauthenticated", 401, "UNAUTHENTICATED", Status.INVALID_INPUT
+
+
+class Forbidden(RewardHubError):
+    code, http, grpc, status = "forbidden", 403, "PERMISSION_DENIED", Status.INVALID_INPUT
+
+
+class InternalError(RewardHubError):
+    pass
+
+
+class HubUnreachable(RewardHubError):
+    code, http, grpc, status = "hub_unreachable", 503, "UNAVAILABLE", Status.UNAVAILABLE
+
+
+class ScoringFailed(RewardHubError):
+    """A score has no value and the client was told to raise."""
+
+    code = "scoring_failed"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, else the list of the known ones."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names[:20])}" if names else "; none is known"

@@ -1,0 +1,217 @@
+"""The hub: the straight line from groups to scores, usable in process without a server.
+
+resolve the recipe per group -> check the run's pin -> stamp the deadline -> run the plan's waves, each
+term on its lane -> compose -> reward log. Nothing here knows HTTP, gRPC or any trainer.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewardhub.errors import InvalidInput, RewardHubError, Unavailable
+from rewardhub.media.store import MediaStore
+from rewardhub.metrics import Metrics
+from rewardhub.open_groups import OpenGroup
+from rewardhub.recipe_book import RecipeBook
+from rewardhub.recipes.execution import Execution
+from rewardhub.recipes.plan import Plan
+from rewardhub.reward_log import RewardLog
+from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.scorer import Bound, Context
+from rewardhub.types import Call, Column, Group, GroupScores, Timings
+
+MAX_RESPONSES = 16_384
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``deadline_ms`` for calls that name none; ``open_group_s`` is an open group's life without one."""
+
+    deadline_ms: int = 60_000
+    open_group_s: float = 600.0
+
+
+class Hub:
+    """Scores groups by recipe. Make one with :func:`rewardhub.assembly.make_hub`."""
+
+    def __init__(
+        self,
+        book: RecipeBook,
+        scheduler: Scheduler,
+        media: MediaStore,
+        *,
+        limits: Limits | None = None,
+        log: RewardLog | None = None,
+    ) -> None:
+        self.book = book
+        self.scheduler = scheduler
+        self.media = media
+        self.metrics = Metrics(scheduler)
+        self._limits = limits or Limits()
+        self._log = log
+        self._open: dict[tuple[str, str], OpenGroup] = {}
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._draining = False
+
+    async def start(self) -> None:
+        """Starts the lanes and waits until every reward model is loaded or has failed."""
+        await self.scheduler.start()
+        for lane in self.scheduler.models:
+            await lane.settled()
+
+    async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
+        """Scores groups; the answers are in request order, every failure is a status."""
+        self._admit()
+        self._running += 1
+        try:
+            if len(groups) == 1:
+                return [await self._score(groups[0], call, tenant)]
+            return await asyncio.gather(*(self._score(group, call, tenant) for group in groups))
+        finally:
+            self._running -= 1
+            self._idle.set()
+
+    async def stream(
+        self, groups: Iterable[Group] | AsyncIterable[Group], call: Call, *, tenant: str = ""
+    ) -> AsyncIterator[GroupScores]:
+        """Scores groups as they come and yields each as it is ready."""
+        running: set[asyncio.Task[list[GroupScores]]] = set()
+        async for group in aiter_of(groups):
+            running.add(asyncio.create_task(self.score([group], call, tenant=tenant)))
+            await asyncio.sleep(0)
+            ready = {task for task in running if task.done()}
+            running -= ready
+            for task in ready:
+                yield task.result()[0]
+        for next_ready in asyncio.as_completed(running):
+            yield (await next_ready)[0]
+
+    def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
+        """An open group of its own; raises ``InvalidInput`` for an unknown recipe or media."""
+        self._admit()
+        plan = self.book.resolve(group, call, tenant)
+        resolved = self.media.resolve(group, tenant)
+        lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
+        execution = Execution(plan, call, self._runner(call, tenant))
+
+        def finished(scores: GroupScores) -> None:
+            self._record(opened.group, scores, call, plan, tenant)
+            self._idle.set()
+
+        opened = OpenGroup(resolved, execution, lifetime, finished)
+        return opened
+
+    def scorers(self) -> list[dict[str, Any]]:
+        """Every scorer and recipe with its fingerprint."""
+        return self.book.listing()
+
+    def ready(self) -> list[str]:
+        """Why the hub should get no work now; empty when it is ready."""
+        reasons = [f"{lane.card.name} is not loaded" for lane in self.scheduler.models if not lane.loaded.is_set()]
+        return ["draining", *reasons] if self._draining else reasons
+
+    def metrics_text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return self.metrics.text()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuses new work and waits for what runs, at most ``grace_s`` seconds."""
+        self._draining = True
+        until = time.monotonic() + grace_s
+        while self._running and (left := until - time.monotonic()) > 0:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), min(left, 1.0))
+            except TimeoutError:
+                continue
+
+    async def aclose(self) -> None:
+        for opened in list(self._open.values()):
+            opened.cancel()
+        await self.scheduler.aclose()
+        if self._log:
+            await asyncio.to_thread(self._log.close)
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Unavailable("the hub is shutting down", retry_after_s=1.0)
+
+    async def _score(self, group: Group, call: Call, tenant: str) -> GroupScores:
+        started = time.monotonic()
+        try:
+            if len(group.responses) > MAX_RESPONSES:
+                raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
+            if group.expected > len(group.responses):
+                return await self._join(group, call, tenant)
+            plan = self.book.resolve(group, call, tenant)
+            group = self.media.resolve(group, tenant)
+            execution = Execution(plan, call, self._runner(call, tenant))
+            scores = await execution.finish(group)
+        except RewardHubError as error:
+            return refused(group, error)
+        scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
+        self._record(group, scores, call, plan, tenant)
+        return scores
+
+    async def _join(self, group: Group, call: Call, tenant: str) -> GroupScores:
+        """A part of an open group: its scores when they are final."""
+        key = (tenant, group.id)
+        opened = self._open.get(key)
+        if opened is None:
+            opened = self.open(replace(group, responses=()), call, tenant=tenant)
+            self._open[key] = opened
+            opened.finished.add_done_callback(lambda _: self._open.pop(key, None))
+        elif (difference := differing(opened.group, group)) is not None:
+            raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
+        rows = opened.add(self.media.resolve(group, tenant).responses)
+        return await opened.rows_of(rows)
+
+    def _runner(self, call: Call, tenant: str) -> "_Runner":
+        return _Runner(self.scheduler, call, tenant, (call.deadline_ms or self._limits.deadline_ms) / 1000)
+
+    def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str) -> None:
+        self.metrics.count(plan.recipe.name, scores)
+        if self._log:
+            self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs a term of one call; every run has the call's whole deadline from the first one on."""
+
+    scheduler: Scheduler
+    call: Call
+    tenant: str
+    seconds: float
+
+    async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column:
+        context = Context(time.monotonic() + self.seconds, self.call.priority, self.tenant)
+        return await self.scheduler.run(bound, group, indices, context, self.call.cache)
+
+
+def refused(group: Group, error: RewardHubError) -> GroupScores:
+    """The scores of a group that could not be scored at all: every row has the error's status."""
+    details: dict[str, Any] = {"field": error.field} if error.field else {}
+    if error.retry_after_s:
+        details["retry_after_s"] = error.retry_after_s
+    size = len(group.responses)
+    column = Column.failed(size, error.status, error.message, code=error.code, **details)
+    return GroupScores(group.id, column, indices=list(range(size)))
+
+
+def differing(opened: Group, group: Group) -> str | None:
+    """The first field in which a single call differs from the open group that it names."""
+    fields = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
+    return next((name for name in fields if getattr(opened, name) != getattr(group, name)), None)
+
+
+async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:
+    if isinstance(groups, AsyncIterable):
+        async for group in groups:
+            yield group
+    else:
+        for group in groups:
+            yield group

@@ -1,0 +1,135 @@
+"""One call of an OpenAI-compatible chat endpoint, with every size and time bounded."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import msgspec
+
+from rewardhub.errors import InternalError, JudgeUnparseable, RewardHubError, Unavailable
+
+LONGEST_RETRY_AFTER_S = 3600.0
+UNSTATED_PUSH_BACK_S = 0.25
+LONGEST_MODEL_NAME = 200
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    model: str | None = ""
+    usage: _Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an endpoint answered; token counts are the endpoint's own, 0 where it gave none."""
+
+    text: str
+    model: str = ""
+    truncated: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class EndpointFailure(Unavailable):
+    """The endpoint did not answer the call: refused, broke off, stalled, or 408 or 5xx."""
+
+
+class PushedBack(EndpointFailure):
+    """The endpoint answered 429: it is well, and wants fewer calls."""
+
+
+class Misconfigured(InternalError):
+    """401, 403, 404, 405 or a redirect: wrong key, address or model; another call would not help."""
+
+
+class NotACompletion(JudgeUnparseable):
+    """The endpoint's reply is too large or is no chat completion at all."""
+
+
+async def complete(
+    client: httpx.AsyncClient, url: str, headers: dict[str, str], body: dict[str, Any], *, max_bytes: int
+) -> Reply:
+    """Posts ``body`` and reads the reply, at most ``max_bytes`` of it; the caller bounds the time.
+
+    Raises ``EndpointFailure`` (or ``PushedBack``) where another call may help, ``NotACompletion`` or
+    ``JudgeUnparseable`` for a reply that cannot be read, ``Misconfigured`` for a refused key or address
+    and ``InternalError`` for any other refused request. No error carries a header or the reply's text.
+    """
+    try:
+        async with client.stream("POST", url, headers=headers, content=msgspec.json.encode(body)) as answer:
+            if answer.status_code != 200:
+                raise refusal(answer.status_code, answer.headers.get("retry-after", ""))
+            data = await _read(answer, max_bytes)
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        raise EndpointFailure(f"the judge endpoint failed: {type(error).__name__}") from None
+    return _decoded(data)
+
+
+def refusal(status: int, retry_after: str) -> RewardHubError:
+    """The error for an HTTP status other than 200."""
+    message = f"the judge endpoint answered {status}"
+    seconds = retry_after_s(retry_after)
+    if status == 429:
+        return PushedBack(message, retry_after_s=seconds or UNSTATED_PUSH_BACK_S)
+    if status == 408 or status >= 500:
+        return EndpointFailure(message, retry_after_s=seconds)
+    return Misconfigured(message) if status in {401, 403, 404, 405} or status < 400 else InternalError(message)
+
+
+def retry_after_s(header: str) -> float:
+    """Seconds of a Retry-After header (a number or an HTTP date); 0 where it is missing or garbled."""
+    text = header.strip()[:64]
+    try:
+        seconds = float(text) if text[:1].isdigit() else _seconds_until(text)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0  # noqa: PLR0124  # NaN
+
+
+def _seconds_until(date: str) -> float:
+    when = parsedate_to_datetime(date)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
+
+
+async def _read(answer: httpx.Response, max_bytes: int) -> bytes:
+    # Raw bytes: the request asked for no compression, so a compressed bomb stays as small as it came.
+    data = bytearray()
+    async for chunk in answer.aiter_raw():
+        data += chunk
+        if len(data) > max_bytes:
+            raise NotACompletion(f"the reply is over {max_bytes} bytes")
+    return bytes(data)
+
+
+def _decoded(data: bytes) -> Reply:
+    try:
+        completion = msgspec.json.decode(data, type=_Completion)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NotACompletion("the reply is not a chat completion") from None
+    if not completion.choices or completion.choices[0].message.content is None:
+        raise JudgeUnparseable("the reply holds no text")
+    usage = completion.usage or _Usage()
+    return Reply(
+        text=completion.choices[0].message.content,
+        model=(completion.model or "")[:LONGEST_MODEL_NAME],
+        truncated=completion.choices[0].finish_reason == "length",
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+    )

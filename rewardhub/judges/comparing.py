@@ -1,0 +1,132 @@
+"""Comparing responses: every pair in both orders, or a ranking of all at once.
+
+A judge favours a position, so each pair is asked in both orders and a verdict that follows the position
+counts as a tie. Answers without content lose unasked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import combinations
+from statistics import fmean
+
+from rewardhub.errors import InvalidInput
+from rewardhub.judges.grading import Asker, alone, described, failed, together
+from rewardhub.judges.lane import Answer
+from rewardhub.judges.prompt import Block, response_text
+from rewardhub.judges.rubric import Case
+from rewardhub.types import Group, Response, Score
+
+MOST_COMPARED = 16
+Strategy = Callable[[Asker, Group, tuple[Block, ...], list[int], int], Awaitable[dict[int, Score]]]
+
+
+async def compare_pairs(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score]:
+    """The share of points each response takes from the others: 1 a win, 1/2 a tie, mean of both orders.
+
+    Two responses cost two questions, n cost n(n - 1). A failed comparison leaves both without a value.
+    """
+    return await _compare(asker, group, indices, _round_robin)
+
+
+async def rank(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score]:
+    """1 for the best of a ranking, 0 for the last, evenly between; ``samples`` rankings start elsewhere
+    in the list and are averaged.
+    """
+    return await _compare(asker, group, indices, _listwise)
+
+
+async def _compare(asker: Asker, group: Group, indices: Sequence[int], strategy: Strategy) -> list[Score]:
+    if len(indices) < 2:
+        return alone(len(indices))
+    try:
+        if len(indices) > MOST_COMPARED:
+            raise InvalidInput(f"a judge compares at most {MOST_COMPARED} responses", field="responses")
+        shared = asker.shared(group)
+        reasons = {index: asker.refusal(Case(group, group.responses[index])) for index in indices}
+    except Exception as error:
+        return [failed(error)] * len(indices)
+    real = [index for index in indices if not reasons[index]]
+    ranked = await strategy(asker, group, shared, real, len(indices))
+    gated = {index: Score(asker.lowest, details={"reason": why, "gate": True}) for index, why in reasons.items() if why}
+    return [(gated | ranked)[index] for index in indices]
+
+
+async def _round_robin(
+    asker: Asker, group: Group, shared: tuple[Block, ...], real: list[int], count: int
+) -> dict[int, Score]:
+    pairs = list(combinations(real, 2))
+    played = await asyncio.gather(*(_both_orders(asker, group, shared, pair) for pair in pairs))
+    results: dict[int, list[Score]] = {index: [] for index in real}
+    for (first, second), (left, right) in zip(pairs, played, strict=True):
+        results[first].append(left)
+        results[second].append(right)
+    return {index: _total(scores, count - len(real)) for index, scores in results.items()}
+
+
+async def _both_orders(
+    asker: Asker, group: Group, shared: tuple[Block, ...], pair: tuple[int, int]
+) -> tuple[Score, Score]:
+    left, right = (group.responses[index] for index in pair)
+    try:
+        forth, back = await together(
+            [_ask_pair(asker, group, shared, left, right), _ask_pair(asker, group, shared, right, left)]
+        )
+    except Exception as error:
+        return failed(error), failed(error)
+    case = Case(group, left)
+    there = fmean(asker.rubric.value(answer.verdict, case) for answer in forth)
+    again = 1.0 - fmean(asker.rubric.value(answer.verdict, case) for answer in back)
+    details = described(forth[0]) | {
+        "orders": [[each.verdict for each in forth], [each.verdict for each in back]],
+        "position_bias": abs(there - again) == 1.0,
+    }
+    value = (there + again) / 2
+    return Score(value, details=details), Score(1.0 - value, details=details)
+
+
+async def _ask_pair(
+    asker: Asker, group: Group, shared: tuple[Block, ...], first: Response, second: Response
+) -> list[Answer]:
+    blocks = Block("RESPONSE A", response_text(first)), Block("RESPONSE B", response_text(second))
+    return await asker.ask(asker.question(Case(group, Response(media=first.media + second.media)), shared, blocks))
+
+
+def _total(scores: Sequence[Score], walkovers: int) -> Score:
+    lost = next((score for score in scores if score.value is None), None)
+    if lost is not None:
+        return lost
+    points = [float(score) for score in scores] + [1.0] * walkovers
+    if len(scores) == 1 and not walkovers:
+        return scores[0]
+    biased = fmean(bool(score.details["position_bias"]) for score in scores) if scores else 0.0
+    return Score(fmean(points), details={"points": points, "position_bias_rate": biased})
+
+
+async def _listwise(
+    asker: Asker, group: Group, shared: tuple[Block, ...], real: list[int], count: int
+) -> dict[int, Score]:
+    if len(real) < 2:
+        return {index: Score(1.0, details={"reason": "no other response has content"}) for index in real}
+    turns = min(asker.samples, len(real))
+    orders = [real[turn * len(real) // turns :] + real[: turn * len(real) // turns] for turn in range(turns)]
+    try:
+        answers = await together(_ask_ranking(asker, group, shared, order) for order in orders)
+    except Exception as error:
+        return dict.fromkeys(real, failed(error))
+    places: dict[int, list[int]] = {index: [] for index in real}
+    for order, answer in zip(orders, answers, strict=True):
+        for place, number in enumerate(answer.verdict):
+            places[order[number - 1]].append(place)
+    details = {key: value for key, value in described(answers[0]).items() if key != "verdict"}
+    return {
+        index: Score(1.0 - fmean(found) / (count - 1), details=details | {"places": [place + 1 for place in found]})
+        for index, found in places.items()
+    }
+
+
+async def _ask_ranking(asker: Asker, group: Group, shared: tuple[Block, ...], order: list[int]) -> Answer:
+    responses = tuple(group.responses[index] for index in order)
+    blocks = tuple(Block(f"RESPONSE {n}", response_text(each)) for n, each in enumerate(responses, 1))
+    media = tuple(each for response in responses for each in response.media)
+    shown = Case(Group(id=group.id, responses=responses, media=group.media), Response(media=media))
+    return await asker.lane.ask(asker.question(shown, shared, blocks), asker.context)

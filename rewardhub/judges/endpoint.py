@@ -1,0 +1,104 @@
+"""What the pool remembers of one endpoint: load, health, circuit breaker, push-back; and the retry budget."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+FAILURES_TO_OPEN = 5
+FIRST_COOLDOWN_S = 1.0
+LONGEST_COOLDOWN_S = 30.0
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """A token bucket: each question puts in ``ratio`` of a token, each retry takes a whole one.
+
+    It starts full with ``burst`` tokens, so of n questions at most burst + ratio * n are retried
+    (retry throttling of gRPC, proposal A6).
+    """
+
+    ratio: float
+    burst: int
+    tokens: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = float(self.burst)
+
+    def deposit(self) -> None:
+        self.tokens = min(max(float(self.burst), 1.0), self.tokens + self.ratio)
+
+    def withdraw(self) -> bool:
+        """Takes a token where there is one."""
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+
+@dataclass(slots=True)
+class EndpointState:
+    """The health of one endpoint. Times are ``time.monotonic`` seconds.
+
+    The breaker opens after ``FAILURES_TO_OPEN`` failures in a row and lets one probe through once its
+    cooldown is over; each failed probe doubles the cooldown.
+    """
+
+    url: str
+    model: str
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    served_model: str = ""
+    in_flight: int = 0
+    calls: int = 0
+    failures: int = 0
+    openings: int = 0
+    open_until: float = 0.0
+    not_before: float = 0.0
+    probing: bool = False
+    fastest_s: float = math.inf
+    mean_s: float = 0.0
+
+    @property
+    def names_model(self) -> str:
+        """The model that answers here: the name it returned, until the first reply the configured one."""
+        return self.served_model or self.model
+
+    def closed(self, now: float) -> bool:
+        """Whether a call may go here: the circuit is closed, or due for its one probe."""
+        return now >= self.open_until and not self.probing
+
+    def begin(self) -> bool:
+        """Enters a call; True where it is the probe of an open circuit."""
+        self.in_flight += 1
+        self.calls += 1
+        self.probing = self.probing or self.open_until > 0
+        return self.open_until > 0
+
+    def end(self, probe: bool) -> None:
+        self.in_flight -= 1
+        self.probing = self.probing and not probe
+
+    def succeeded(self, took_s: float, model: str) -> None:
+        self.failures = self.openings = 0
+        self.open_until = 0.0
+        self.fastest_s = min(self.fastest_s, took_s)
+        self.mean_s = took_s if not self.mean_s else 0.9 * self.mean_s + 0.1 * took_s
+        self.served_model = model or self.served_model
+
+    def failed(self, probe: bool) -> None:
+        """Counts a failure. Of many calls that fail together only the first to open the circuit counts."""
+        self.failures += 1
+        if probe or (self.failures >= FAILURES_TO_OPEN and not self.open_until):
+            cooldown = min(LONGEST_COOLDOWN_S, FIRST_COOLDOWN_S * 2.0 ** min(self.openings, 10))
+            self.open_until = time.monotonic() + cooldown
+            self.openings += 1
+
+    def push_back(self, seconds: float) -> None:
+        """The endpoint asked to be left alone for so long."""
+        self.not_before = max(self.not_before, time.monotonic() + seconds)
+
+    def too_slow_for(self, took_s: float) -> bool:
+        """Whether a call cut by its deadline after ``took_s`` speaks against the endpoint.
+
+        A tenant with short deadlines must not close an endpoint to the others.
+        """
+        return self.mean_s > 0 and took_s > 3 * self.mean_s

@@ -1,0 +1,134 @@
+"""Grading responses one by one: gate, question, verdict, value."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, TypeVar
+
+from rewardhub.errors import InvalidInput, OverLimit, RewardHubError
+from rewardhub.judges.gate import content_free
+from rewardhub.judges.lane import Answer, JudgeLane
+from rewardhub.judges.prompt import Block, Question, final_text
+from rewardhub.judges.rubric import Case, Rubric
+from rewardhub.scorer import Context, failure
+from rewardhub.types import Group, Score, Status
+
+LONGEST_REASONING = 2_000
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A rubric, the lane that answers it, and the call it is asked for."""
+
+    lane: JudgeLane
+    rubric: Rubric
+    samples: int
+    context: Context
+
+    async def ask(self, question: Question) -> list[Answer]:
+        """``samples`` answers, asked at once; raises the first failure and drops the other calls."""
+        if self.samples == 1:
+            return [await self.lane.ask(question, self.context)]
+        return await together(self.lane.ask(question, self.context) for _ in range(self.samples))
+
+    def shared(self, group: Group) -> tuple[Block, ...]:
+        """The blocks all responses share; raises what concerns the caller."""
+        blocks = self.rubric.shared(group)
+        if sum(len(block.text) for block in blocks) > self.lane.settings.max_chars:
+            raise InvalidInput(
+                f"prompt and reference are over {self.lane.settings.max_chars} characters", field="prompt"
+            )
+        return blocks
+
+    def question(self, case: Case, shared: tuple[Block, ...], graded: tuple[Block, ...]) -> Question:
+        """Raises ``OverLimit`` where a graded text alone is too long for the judge."""
+        if any(len(block.text) > self.lane.settings.max_chars for block in graded):
+            raise OverLimit(f"over {self.lane.settings.max_chars} characters")
+        images = self.rubric.images(case) if self.lane.settings.vision else ()
+        return Question(self.rubric.instruction, shared, graded, self.rubric.form(case), images)
+
+    def refusal(self, case: Case) -> str:
+        """Why this response gets the lowest value unasked, or ""."""
+        reason = self.rubric.refuse(case)
+        if reason or not self.rubric.gated or case.response.media:
+            return reason
+        return content_free(final_text(case.response), str(case.group.reference.get("answer", "")))
+
+    @property
+    def lowest(self) -> float:
+        return self.rubric.range[0]
+
+
+async def together(asked: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """The results of all; the first failure cancels the others and is raised."""
+    failures: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in asked]
+    except* Exception as errors:
+        failures.extend(errors.exceptions)
+    if failures:
+        raise failures[0]
+    return [task.result() for task in tasks]
+
+
+async def grade(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score]:
+    """One score per index, all asked at once; never raises for a response."""
+    try:
+        shared = asker.shared(group)
+    except Exception as error:
+        return [failed(error)] * len(indices)
+    cases = [Case(group, group.responses[index]) for index in indices]
+    return await asyncio.gather(*(_grade_one(asker, case, shared) for case in cases))
+
+
+async def _grade_one(asker: Asker, case: Case, shared: tuple[Block, ...]) -> Score:
+    try:
+        reason = asker.refusal(case)
+        if reason:
+            return Score(asker.lowest, details={"reason": reason, "gate": True})
+        question = asker.question(case, shared, asker.rubric.graded(case))
+        return _score(asker.rubric, case, await asker.ask(question))
+    except Exception as error:
+        return failed(error)
+
+
+def _score(rubric: Rubric, case: Case, answers: Sequence[Answer]) -> Score:
+    first = answers[0]
+    details = {**described(first), **rubric.explain(first.verdict, case)}
+    value = fmean(rubric.value(answer.verdict, case) for answer in answers)
+    if len(answers) == 1:
+        return Score(value, details=details)
+    verdicts = [answer.verdict for answer in answers]
+    commonest = Counter(map(str, verdicts)).most_common(1)[0][1]
+    return Score(value, confidence=commonest / len(answers), details=details | {"verdicts": verdicts})
+
+
+def described(answer: Answer) -> dict[str, Any]:
+    """The details of an answer: its verdict, the end of its reasoning, the model and the calls it took."""
+    return {
+        "verdict": answer.verdict,
+        "reason": answer.reasoning[-LONGEST_REASONING:],
+        "model": answer.model,
+        "calls": answer.calls,
+    }
+
+
+def failed(error: Exception) -> Score:
+    """The score of a failure: its status and why, with ``retry_after_s`` where waiting helps; no value."""
+    if not isinstance(error, RewardHubError):
+        return failure(error)
+    details: dict[str, Any] = {"reason": error.message}
+    if error.retry_after_s:
+        details["retry_after_s"] = round(error.retry_after_s, 3)
+    if error.field:
+        details["field"] = error.field
+    return Score(None, error.status, details=details)
+
+
+def alone(count: int) -> list[Score]:
+    """The scores of responses with nobody to compare them to."""
+    return [Score(None, Status.INCOMPLETE_GROUP, details={"reason": "nothing to compare with"})] * count

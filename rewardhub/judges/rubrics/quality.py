@@ -1,0 +1,12 @@
+"""Overall quality from 1 to 10, without a reference."""
+
+from rewardhub.judges.rubric import Rubric
+from rewardhub.judges.verdict import whole
+
+RUBRIC = Rubric(
+    name="quality",
+    file=__file__,
+    summary="Overall quality from 1 to 10, as (n - 1) / 9.",
+    form=lambda _: whole(1, 10),
+    value=lambda verdict, _: (verdict - 1) / 9,
+)

@@ -1,0 +1,58 @@
+"""What an operator states about a judge: its endpoints, its rubric and its limits."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _plain_http(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an http or https URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a judge's URL has no credentials, query or fragment; name the key with api_key_env")
+    return url.rstrip("/")
+
+
+class Endpoint(BaseModel):
+    """An OpenAI-compatible server. ``url`` is its base, such as ``http://127.0.0.1:8000/v1``.
+
+    ``model`` is the name to ask for; empty leaves the choice to the server. ``api_key_env`` is the
+    NAME of the environment variable that holds the key; the key itself never stands in a configuration.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, AfterValidator(_plain_http)]
+    model: str = ""
+    api_key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$")
+
+
+class JudgeSettings(BaseModel):
+    """One judge: a rubric asked of equivalent endpoints.
+
+    ``rubric`` is a built-in's name or the path of a Python file that defines ``RUBRIC``. ``timeout_s``
+    bounds one upstream call, ``attempts`` the calls for one question. Of all calls at most
+    ``retry_burst`` plus ``retry_ratio`` of the questions are retries, re-asked verdicts included.
+    ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge.
+    ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("judge", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=64)
+    rubric: str = "quality"
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(512, ge=1, le=32_768)
+    concurrency: int = Field(64, ge=1, le=4096)
+    queue: int = Field(4096, ge=0)
+    timeout_s: float = Field(30.0, gt=0, le=600)
+    attempts: int = Field(3, ge=1, le=5)
+    retry_ratio: float = Field(0.1, ge=0, le=0.2)
+    retry_burst: int = Field(10, ge=0, le=1000)
+    max_reply_bytes: int = Field(1_000_000, ge=1_000, le=16_000_000)
+    max_chars: int = Field(100_000, ge=1, le=1_000_000)
+    vision: bool = False
+    structured: bool = False

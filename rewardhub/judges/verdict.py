@@ -1,0 +1,146 @@
+"""The verdict parser: one anchored last line, or no verdict at all.
+
+A judge reasons first and ends its reply with ``VERDICT[nonce]: …``. The nonce is fresh for each call,
+so nothing written before the call can stand in for the verdict. Whatever is out of range, doubled,
+missing or garbled raises ``JudgeUnparseable``: it never becomes a number.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import re2
+
+from rewardhub.errors import JudgeUnparseable
+
+_WHOLE = re2.compile(r"-?[0-9]{1,6}")
+_DECIMAL = re2.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a verdict is written: ``hint`` tells the judge, ``read`` parses or raises ``JudgeUnparseable``."""
+
+    hint: str
+    read: Callable[[str], Any]
+
+
+def read_verdict(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
+    """The verdict on the last line of ``reply``, which must be the only one with this nonce, and the
+    reasoning before it.
+    """
+    marker = f"VERDICT[{nonce}]"
+    found = reply.count(marker)
+    if found != 1:
+        raise JudgeUnparseable("the reply holds no verdict" if found == 0 else f"the reply holds {found} verdicts")
+    reasoning, _, last = reply.rstrip().rpartition("\n")
+    head, _, body = last.partition(": ")
+    if head != marker:
+        raise JudgeUnparseable("the verdict is not the last line in the form asked for")
+    return form.read(body), reasoning.strip()
+
+
+def read_structured(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
+    """Verdict and reasoning of a reply held to :func:`structured_schema`: the same forms, the same refusals."""
+    try:
+        fields = msgspec.json.decode(reply, type=dict[str, str])
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        raise JudgeUnparseable("the reply is not the JSON object asked for") from None
+    if set(fields) != {"reasoning", "nonce", "verdict"} or fields["nonce"] != nonce:
+        raise JudgeUnparseable("the reply is not the JSON object asked for")
+    return form.read(fields["verdict"]), fields["reasoning"].strip()
+
+
+def structured_schema() -> dict[str, Any]:
+    """The ``response_format`` that makes an endpoint reason first and then give nonce and verdict."""
+    names = ("reasoning", "nonce", "verdict")
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "required": list(names),
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+
+
+def whole(low: int, high: int) -> Form:
+    """An integer from ``low`` to ``high``."""
+    return Form(f"<a whole number from {low} to {high}>", lambda text: _integer(text, range(low, high + 1)))
+
+
+def level(*levels: int) -> Form:
+    """One of the given integers."""
+    names = ", ".join(map(str, levels))
+    return Form(f"<one of {names}>", lambda text: _integer(text, levels))
+
+
+def choice(*words: str) -> Form:
+    """One of the given words, as written."""
+    return Form(f"<one of {', '.join(words)}>", lambda text: _word(text, words))
+
+
+def flags(count: int) -> Form:
+    """``count`` zeros and ones, separated by commas."""
+    hint = f"<{count} values 0 or 1, one per item in order, separated by commas>"
+    return Form(hint, lambda text: [_integer(part, (0, 1)) for part in _parts(text, count)])
+
+
+def numbers(count: int, low: float, high: float) -> Form:
+    """``count`` decimal numbers from ``low`` to ``high``, separated by commas."""
+    hint = f"<{count} numbers from {low:g} to {high:g}, in order, separated by commas>"
+    return Form(hint, lambda text: [_decimal(part, low, high) for part in _parts(text, count)])
+
+
+def ranking(count: int) -> Form:
+    """The numbers 1…``count``, each once, best first."""
+    hint = f"<the numbers 1 to {count}, each once, best first, separated by commas>"
+
+    def read(text: str) -> list[int]:
+        order = [_integer(part, range(1, count + 1)) for part in _parts(text, count)]
+        if len(set(order)) != count:
+            raise JudgeUnparseable("the ranking names a response twice")
+        return order
+
+    return Form(hint, read)
+
+
+def claims(limit: int) -> Form:
+    """``total, false``: how many claims the answer makes and how many of them are false."""
+
+    def read(text: str) -> tuple[int, int]:
+        total, false = (_integer(part, range(limit + 1)) for part in _parts(text, 2))
+        if false > total:
+            raise JudgeUnparseable(f"{false} false claims of {total}")
+        return total, false
+
+    return Form("<number of claims, number of false claims>", read)
+
+
+def _parts(text: str, count: int) -> list[str]:
+    parts = [part.strip(" ") for part in text.split(",")]
+    if len(parts) != count:
+        raise JudgeUnparseable(f"the verdict holds {len(parts)} values, expected {count}")
+    return parts
+
+
+def _integer(text: str, allowed: Sequence[int]) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise JudgeUnparseable("the verdict is not a whole number")
+    if int(text) not in allowed:
+        raise JudgeUnparseable("the verdict is out of range")
+    return int(text)
+
+
+def _decimal(text: str, low: float, high: float) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise JudgeUnparseable("the verdict is not a decimal number")
+    if not low <= float(text) <= high:
+        raise JudgeUnparseable("the verdict is out of range")
+    return float(text)
+
+
+def _word(text: str, words: Sequence[str]) -> str:
+    if text not in words:
+        raise JudgeUnparseable("the verdict is not one of the words asked for")
+    return text

@@ -1,0 +1,95 @@
+"""From untrusted bytes to pixels.
+
+:func:`inspect` decides from the header alone; :func:`decode` runs the one decoder that the header
+names. A decoder is native code: run it in a process whose memory is capped.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+
+from PIL import Image
+
+from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
+from rewardhub.media.header import Header, read_header
+from rewardhub.types import Media
+
+MAX_PIXELS = 50_000_000
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HIGH_BYTE = [value >> 8 for value in range(65_536)]
+
+
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header; allocates nothing that grows with the image.
+
+    Raises ``InvalidInput`` for what is no PNG, JPEG or WebP still image, ``TooLarge`` above ``max_pixels``.
+    """
+    header = read_header(data)
+    if not header.width or not header.height:
+        raise InvalidInput(f"the {header.format} is {header.width} x {header.height} pixels")
+    if header.width * header.height > max_pixels:
+        size = f"{header.width} x {header.height}"
+        raise TooLarge(f"the {header.format} is {size} pixels, over the limit of {max_pixels}")
+    return header
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image as RGB, turned as its Exif orientation says, transparency laid over white.
+
+    16-bit grey keeps its high byte; colour profiles are ignored. Raises as :func:`inspect` does, and
+    ``InvalidInput`` where the data behind the header is damaged.
+    """
+    header = inspect(data, max_pixels)
+    try:
+        with Image.open(io.BytesIO(data), formats=(header.format,)) as image:
+            if image.size != (header.width, header.height):
+                raise InvalidInput(f"the {header.format} decodes to another size than its header says")
+            image.load()
+            shown = _rgb(image)
+    except (RewardHubError, MemoryError):
+        raise
+    except Exception:
+        raise InvalidInput(f"the {header.format} is damaged") from None
+    turn = _TURNS.get(header.orientation)
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return image.convert("I").point(_HIGH_BYTE, "L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    over = image.convert("RGBA")
+    white = Image.new("RGBA", over.size, "white")
+    white.alpha_composite(over)
+    return white.convert("RGB")
+
+
+def images(media: Media, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image of a resolved media, or the frames of a resolved video one by one."""
+    if media.data is None:
+        raise InvalidInput(f"the bytes of media {media.sha256 or '(video)'} are not at hand")
+    for data in unpack(media.data) if media.frames else [media.data]:
+        yield decode(data, max_pixels)
+
+
+def pack(frames: list[bytes]) -> bytes:
+    """The frames of a video as one string: each behind its length in four bytes."""
+    return b"".join(part for frame in frames for part in (struct.pack("<I", len(frame)), frame))
+
+
+def unpack(data: bytes) -> Iterator[bytes]:
+    """The inverse of :func:`pack`."""
+    at = 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<I", data, at)
+        yield data[at + 4 : at + 4 + length]
+        at += 4 + length

@@ -1,0 +1,58 @@
+"""The hub's own figures, in a Prometheus registry of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.types import GroupScores
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counts scores by recipe and status; reads queues and caches when scraped."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Lanes(scheduler))
+        labels = ("recipe", "status")
+        self._scores = Counter("rewardhub_scores", "Scores by recipe and status", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "rewardhub_group_seconds", "Receipt to answer, per group", ("recipe",), buckets=BUCKETS,
+            registry=self._registry,
+        )  # fmt: skip
+
+    def count(self, recipe: str, scores: GroupScores) -> None:
+        statuses = scores.total.statuses
+        for status in set(statuses):
+            self._scores.labels(recipe, str(status)).inc(statuses.count(status))
+        self._seconds.labels(recipe).observe(scores.timings.total_ms / 1000)
+
+    def text(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class _Lanes(Collector):
+    """Queue depths, lane health and cache figures at the time of the scrape."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def collect(self) -> list[GaugeMetricFamily | CounterMetricFamily]:
+        scheduler, memory = self._scheduler, self._scheduler.cache.memory
+        queued = GaugeMetricFamily("rewardhub_queued_responses", "Responses waiting or running", labels=["lane"])
+        queued.add_metric(["pool"], scheduler.pool.queued)
+        queued.add_metric(["sandbox"], scheduler.sandboxed)
+        up = GaugeMetricFamily("rewardhub_model_up", "Whether a reward model is loaded", labels=["model"])
+        for lane in scheduler.models:
+            queued.add_metric([lane.card.name], lane.queued)
+            up.add_metric([lane.card.name], float(lane.loaded.is_set()))
+        workers = GaugeMetricFamily("rewardhub_pool_workers", "Live verifier workers", len(scheduler.pool.pids))
+        cached = CounterMetricFamily("rewardhub_cache_lookups", "Cache lookups", labels=["result"])
+        cached.add_metric(["hit"], scheduler.cache.hits)
+        cached.add_metric(["miss"], scheduler.cache.misses)
+        size = GaugeMetricFamily("rewardhub_cache_bytes", "Bytes of the memory cache, estimated", memory.bytes)
+        evicted = CounterMetricFamily("rewardhub_cache_evictions", "Rows that left the memory cache", memory.evictions)
+        return [queued, up, workers, cached, size, evicted]

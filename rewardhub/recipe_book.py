@@ -1,0 +1,114 @@
+"""The recipes that a hub knows: the catalogue, the operator's files, and every scorer by its own name.
+
+Also keeps the pins: a run's first use of a recipe fixes its fingerprint.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rewardhub.errors import ConfigError, InvalidInput, PinMismatch, UnknownName
+from rewardhub.recipes.plan import Plan, compile_plan
+from rewardhub.recipes.recipe import Limits, Recipe, Term, parse_inline, parse_recipe
+from rewardhub.registry import Registry
+from rewardhub.scorer import digest_of
+from rewardhub.types import Call, Group
+
+CATALOGUE = Path(__file__).parent / "recipes" / "catalogue"
+INLINE_KEPT = 256
+PINS_KEPT = 100_000
+
+
+class RecipeBook:
+    """Recipes by name, compiled on first use against ``registry``."""
+
+    def __init__(self, registry: Registry, files: Iterable[Path] = ()) -> None:
+        self.registry = registry
+        self._recipes: dict[str, tuple[Recipe, str]] = {}
+        self._plans: dict[str, Plan] = {}
+        self._inline: OrderedDict[str, Plan] = OrderedDict()
+        self._pins: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        for path in [*sorted(CATALOGUE.glob("*.yaml")), *files]:
+            self.add(parse_recipe(path.read_text(encoding="utf-8"), str(path)), str(path))
+
+    def add(self, recipe: Recipe, where: str) -> None:
+        """Raises ``ConfigError`` when the name is taken."""
+        if recipe.name in self._recipes or recipe.name in self.registry:
+            raise ConfigError(f"{where}: the name {recipe.name!r} is taken", field="name")
+        self._recipes[recipe.name] = (recipe, where)
+
+    def names(self) -> list[str]:
+        return sorted({*self._recipes, *self.registry.names()})
+
+    def plan(self, name: str) -> Plan:
+        """The plan of a recipe or scorer; raises ``UnknownName`` with the nearest name."""
+        if name not in self._plans:
+            self._plans[name] = self._compile(name)
+        return self._plans[name]
+
+    def resolve(self, group: Group, call: Call, tenant: str) -> Plan:
+        """The plan for a group of a call; raises ``InvalidInput``, or ``PinMismatch`` naming both."""
+        name = group.recipe or call.recipe
+        if not name and call.recipe_text:
+            plan = self._inline_plan(call.recipe_text)
+        elif not name:
+            raise InvalidInput("neither the group nor the call names a recipe", field="recipe")
+        else:
+            plan = self.plan(name)
+        if call.run:
+            self._check_pin(plan, call, tenant)
+        return plan
+
+    def listing(self) -> list[dict[str, Any]]:
+        """One row per scorer and recipe."""
+        rows = []
+        for scorer in self.registry:
+            info = scorer.info
+            row: dict[str, Any] = {"name": info.name, "family": info.family, "scope": info.scope, "cost": info.cost}
+            row |= {"deterministic": info.deterministic, "summary": info.summary}
+            rows.append(row | self._state(info.name))
+        for name, (recipe, _) in sorted(self._recipes.items()):
+            row = {"name": name, "family": "recipe", "scope": "group", "cost": "dear", "deterministic": True}
+            rows.append(row | {"summary": recipe.summary} | self._state(name))
+        return rows
+
+    def _state(self, name: str) -> dict[str, Any]:
+        """A scorer with required parameters has no fingerprint of its own."""
+        try:
+            return {"fingerprint": self.plan(name).fingerprint, "ready": True}
+        except InvalidInput:
+            return {"fingerprint": "", "ready": False}
+
+    def _compile(self, name: str) -> Plan:
+        if name in self._recipes:
+            recipe, where = self._recipes[name]
+            return compile_plan(recipe, self.registry, where)
+        if name not in self.registry:
+            raise UnknownName("recipe", name, self.names(), field="recipe")
+        recipe = Recipe(name=name, terms={name: Term(scorer=name)}, value=name)
+        return compile_plan(recipe, self.registry, name, implicit=True)
+
+    def _inline_plan(self, text: str) -> Plan:
+        key = digest_of(text)
+        if key not in self._inline:
+            self._inline[key] = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
+            if len(self._inline) > INLINE_KEPT:
+                self._inline.popitem(last=False)
+        self._inline.move_to_end(key)
+        return self._inline[key]
+
+    def _check_pin(self, plan: Plan, call: Call, tenant: str) -> None:
+        key = (tenant, call.run, plan.recipe.name)
+        fingerprint = plan.fingerprint
+        pinned = fingerprint if call.repin else self._pins.get(key, fingerprint)
+        if pinned != fingerprint:
+            raise PinMismatch(
+                f"run {call.run!r} pinned {plan.recipe.name!r} at {pinned}, the hub now has {fingerprint}; "
+                "send repin to accept it",
+                field="run",
+            )
+        self._pins[key] = fingerprint
+        self._pins.move_to_end(key)
+        if len(self._pins) > PINS_KEPT:
+            self._pins.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Recipes: named, versioned compositions of scorers, compiled to a plan of waves."""

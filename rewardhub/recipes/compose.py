@@ -1,0 +1,105 @@
+"""From the columns of terms to the total: the vectorised half of a recipe."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from rewardhub.recipes.expression import Expression
+from rewardhub.recipes.functions import Scope
+from rewardhub.recipes.plan import Plan
+from rewardhub.types import Call, Column, Group, Json, Status
+
+# The gravest first: what a total without a value is blamed on.
+SEVERITY = (
+    Status.INTERNAL_ERROR,
+    Status.INVALID_INPUT,
+    Status.REFERENCE_UNPARSEABLE,
+    Status.UNAVAILABLE,
+    Status.TIMEOUT,
+    Status.JUDGE_UNPARSEABLE,
+    Status.CANCELLED,
+    Status.INCOMPLETE_GROUP,
+    Status.SKIPPED,
+)
+_RANK = {status: rank for rank, status in enumerate(SEVERITY)}
+
+
+def scope_of(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]) -> Scope:
+    """The arrays that expressions read; ``no_answer`` and ``over_limit`` have the recipe's values."""
+    recipe = plan.recipe
+    scope = Scope(group, call, minimum=recipe.min_valid, strict=recipe.group_strict)
+    for name, column in columns.items():
+        scope.values[name] = np.array(column.values, dtype=np.float64)
+        skipped = np.array([status is Status.SKIPPED for status in column.statuses], dtype=bool)
+        if skipped.any():
+            scope.skipped[name] = skipped
+    return scope
+
+
+def stated_values(plan: Plan, column: Column) -> Column:
+    """Gives ``no_answer`` and ``over_limit`` rows the value that the recipe states for them."""
+    if column.statuses.count(Status.OK) == len(column):
+        return column
+    recipe = plan.recipe
+    over = recipe.no_answer if recipe.over_limit is None else recipe.over_limit
+    stated = {Status.NO_ANSWER: recipe.no_answer, Status.OVER_LIMIT: over}
+    pairs = zip(column.values, column.statuses, strict=True)
+    return replace(column, values=[stated.get(status, value) for value, status in pairs])
+
+
+def compose(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]) -> Column:
+    """The total column of a group whose terms have all been scored."""
+    if plan.implicit:
+        return next(iter(columns.values()))
+    scope = scope_of(plan, group, call, columns)
+    for name, expression in plan.lets.items():
+        scope.values[name] = expression(scope)
+    totals = plan.value(scope)
+    read = [columns[name] for name in plan.reads]
+    finite = np.isfinite(totals)
+    if finite.all() and all(column.statuses.count(Status.OK) == len(column) for column in read):
+        return Column(totals.tolist(), [Status.OK] * scope.size, plan.fingerprint)
+    return _with_failures(plan, totals.tolist(), finite.tolist(), read)
+
+
+def _with_failures(plan: Plan, totals: list[float], finite: list[bool], read: list[Column]) -> Column:
+    values: list[float | None] = []
+    statuses: list[Status] = []
+    details: list[Json | None] = []
+    for row, (total, fine) in enumerate(zip(totals, finite, strict=True)):
+        status, reason = (
+            _verdict([column.statuses[row] for column in read]) if fine else _blamed(plan, row, total, read)
+        )
+        values.append(total if fine else None)
+        statuses.append(status)
+        details.append(reason)
+    return Column(values, statuses, plan.fingerprint, details=details if any(details) else None)
+
+
+def _verdict(statuses: list[Status]) -> tuple[Status, Json | None]:
+    """The status of a total that has a value: ok, unless every term says the response holds nothing."""
+    scored = {status for status in statuses if status is not Status.SKIPPED}
+    if len(scored) == 1 and (only := next(iter(scored))) in {Status.NO_ANSWER, Status.OVER_LIMIT}:
+        return only, None
+    return Status.OK, None
+
+
+def _blamed(plan: Plan, row: int, total: float, read: list[Column]) -> tuple[Status, Json | None]:
+    """Why a total has no value: the gravest failure among the terms it reads, else a fault of the recipe."""
+    failed = [(column, column.statuses[row]) for column in read if column.values[row] is None]
+    if not failed and plan.needs_group:
+        failed = [(column, status) for column in read for status in column.statuses if not status.is_verdict]
+    if np.isinf(total) or (not failed and not plan.needs_group):
+        return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
+    if not failed:
+        return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {plan.recipe.min_valid} members have a value"}
+    column, status = min(failed, key=lambda each: _RANK[each[1]])
+    detail = column.details[row] if column.details else None
+    return status, detail
+
+
+def condition_rows(expression: Expression, scope: Scope) -> list[float]:
+    """Per response: 1 true, 0 false, NaN unknown."""
+    values: list[float] = expression(scope).tolist()
+    return values

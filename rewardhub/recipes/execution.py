@@ -1,0 +1,150 @@
+"""Running a plan on one group, whole or open: wave by wave, each term on the rows that still lack it."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from rewardhub.recipes.compose import compose, condition_rows, scope_of, stated_values
+from rewardhub.recipes.plan import Plan, PlannedTerm
+from rewardhub.scorer import Bound
+from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
+
+
+class Run(Protocol):
+    """How a bound scorer is run on rows of a group; never raises for a response."""
+
+    async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column: ...
+
+
+class Execution:
+    """The state of one group under one plan.
+
+    ``advance`` scores the rows it is given on every term that does not wait for the whole group;
+    ``finish`` runs the rest. Rows that a term has scored are never scored by it again.
+    """
+
+    def __init__(self, plan: Plan, call: Call, run: Run) -> None:
+        self.plan = plan
+        self._call = call
+        self._run = run
+        self._columns: dict[str, Column] = {}
+        self._done: dict[str, set[int]] = {term.name: set() for term in plan.terms}
+
+    async def advance(self, group: Group, indices: Sequence[int]) -> None:
+        """Scores ``indices`` as far as it goes while the group is open."""
+        for wave in self.plan.waves:
+            await self._wave([term for term in wave if not term.whole], group, indices)
+
+    async def finish(self, group: Group, missing: int = 0) -> GroupScores:
+        """Scores what is left; ``missing`` members never came, so group-wide terms are incomplete."""
+        indices = range(len(group.responses))
+        for wave in self.plan.waves:
+            if missing:
+                for term in wave:
+                    if term.whole:
+                        self._fill(term, len(indices), Status.INCOMPLETE_GROUP, f"{missing} members are missing")
+                await self._wave([term for term in wave if not term.whole], group, indices)
+            else:
+                await self._wave(wave, group, indices)
+        return self.scores(group)
+
+    def scores(self, group: Group) -> GroupScores:
+        """The scores of every row of ``group``, all terms of which must have been scored."""
+        columns = self._padded(len(group.responses))
+        total = compose(self.plan, group, self._call, columns)
+        parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
+        return GroupScores(group.id, total, parts, indices=list(range(len(total))))
+
+    def partial(self, group: Group, rows: Sequence[int]) -> GroupScores:
+        """The scores of some rows that ``advance`` has scored, of a plan that needs no group."""
+        columns = {name: column.take(rows) for name, column in self._padded(len(group.responses)).items()}
+        part = replace(group, responses=tuple(group.responses[row] for row in rows))
+        parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
+        return GroupScores(group.id, compose(self.plan, part, self._call, columns), parts, list(rows))
+
+    async def _wave(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> None:
+        if len(terms) == 1:
+            await self._term(terms[0], group, indices)
+        elif terms:
+            async with asyncio.TaskGroup() as tasks:
+                for term in terms:
+                    tasks.create_task(self._term(term, group, indices))
+
+    async def _term(self, term: PlannedTerm, group: Group, indices: Sequence[int]) -> None:
+        done = self._done[term.name]
+        todo = [index for index in indices if index not in done] if done else list(indices)
+        done.update(todo)
+        bound = term.pick(group)
+        if bound is None:
+            self._fill_rows(term, todo, Status.SKIPPED, "no scorer is routed to this group")
+            return
+        chosen = self._chosen(term, group, todo)
+        if not chosen:
+            return
+        column = await self._run(bound, self._seen(term, group, chosen), chosen)
+        self._scatter(term.name, chosen, stated_values(self.plan, column))
+
+    def _chosen(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
+        """The rows whose condition is true; the others are filled with why not."""
+        if term.when is None:
+            return rows
+        values = condition_rows(term.when, scope_of(self.plan, group, self._call, self._padded(len(group.responses))))
+        unknown = {row for row in rows if math.isnan(values[row])}
+        for row in unknown:
+            status = self._cause(term, row)
+            self._fill_rows(term, [row], status, "the condition has no value")
+        self._fill_rows(term, [row for row in rows if values[row] == 0], Status.SKIPPED, "the condition is false")
+        return [row for row in rows if row not in unknown and values[row] != 0]
+
+    def _cause(self, term: PlannedTerm, row: int) -> Status:
+        names = term.when.names if term.when else ()
+        statuses = [self._columns[name].statuses[row] for name in names if name in self._columns]
+        return next((status for status in statuses if not status.is_verdict), Status.SKIPPED)
+
+    def _seen(self, term: PlannedTerm, group: Group, rows: Sequence[int]) -> Group:
+        """The group as this term sees it: the response, an earlier term's text, or the reference."""
+        if term.term.of == "reference":
+            text = group.reference.get("response")
+            replaced = Response(text if isinstance(text, str) else "")
+            return replace(group, responses=(replaced,) * len(group.responses))
+        if not term.term.input:
+            return group
+        column = self._columns[term.term.input]
+        texts = [
+            str((column.details[row] or {}).get("text", "")) if column.details else "" for row in range(len(column))
+        ]
+        chosen = set(rows)
+        responses = [
+            replace(response, text=texts[row]) if row in chosen else response
+            for row, response in enumerate(group.responses)
+        ]
+        return replace(group, responses=tuple(responses))
+
+    def _padded(self, size: int) -> Mapping[str, Column]:
+        for name in self._done:
+            self._grow(name, size)
+        return self._columns
+
+    def _fill(self, term: PlannedTerm, size: int, status: Status, reason: str) -> None:
+        self._fill_rows(term, list(range(size)), status, reason)
+
+    def _fill_rows(self, term: PlannedTerm, rows: list[int], status: Status, reason: str) -> None:
+        if rows:
+            self._done[term.name].update(rows)
+            self._scatter(term.name, rows, Column.failed(len(rows), status, reason))
+
+    def _grow(self, name: str, size: int) -> Column:
+        column = self._columns.setdefault(name, Column([], []))
+        lacking = size - len(column)
+        if lacking > 0:
+            column.extend(Column([None] * lacking, [Status.SKIPPED] * lacking))
+        return column
+
+    def _scatter(self, name: str, rows: Sequence[int], column: Column) -> None:
+        """Puts the rows of ``column`` in their places."""
+        if name not in self._columns and list(rows) == list(range(len(column))):
+            self._columns[name] = column
+            return
+        self._grow(name, max(rows) + 1).put(rows, column)

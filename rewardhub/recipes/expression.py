@@ -1,0 +1,188 @@
+"""The expression language of recipes: Python's syntax read by ``ast.parse``, run as array functions.
+
+An expression is compiled once to closures over NumPy arrays with one entry per response; NaN means
+"no value" and is never turned into a number: a comparison with it is unknown, ``and``/``or`` follow
+Kleene's three-valued logic, and only :func:`if_skipped` gives a value to a *skipped* term.
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewardhub.errors import ConfigError, nearest
+from rewardhub.recipes import functions
+from rewardhub.recipes.functions import Array, Scope
+
+MAX_CHARS = 2_000
+MAX_DEPTH = 40
+Value = Array | float | str
+Node = Callable[[Scope], Any]
+
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: np.true_divide,
+    ast.Mod: np.mod,
+}
+_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A compiled expression; ``names`` are the terms and lets that it reads."""
+
+    text: str
+    run: Node
+    names: frozenset[str] = frozenset()
+    uses_group: bool = False
+
+    def __call__(self, scope: Scope) -> NDArray[np.float64]:
+        """One float per response; NaN where there is no value."""
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.run(scope), dtype=np.float64)
+        return result if result.shape == (scope.size,) else np.broadcast_to(result, (scope.size,))
+
+
+def compile_expression(text: str, known: Mapping[str, Any], where: str) -> Expression:
+    """Compiles ``text`` against the ``known`` names; raises ``ConfigError`` naming ``where``."""
+    if len(text) > MAX_CHARS:
+        raise ConfigError(f"{where}: over {MAX_CHARS} characters", field=where)
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{where}: not an expression: {error}", field=where) from None
+    compiler = _Compiler(known, where)
+    run = compiler.visit(tree.body, 0)
+    return Expression(text, run, frozenset(compiler.names), compiler.uses_group)
+
+
+@dataclass
+class _Compiler:
+    known: Mapping[str, Any]
+    where: str
+    names: set[str] = field(default_factory=set)
+    uses_group: bool = False
+
+    def visit(self, node: ast.AST, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise self.error(f"nested deeper than {MAX_DEPTH}")
+        method = getattr(self, f"visit_{type(node).__name__}", None)
+        if method is None:
+            raise self.error(f"{type(node).__name__} is not part of the language")
+        run: Node = method(node, depth + 1)
+        return run
+
+    def error(self, message: str) -> ConfigError:
+        return ConfigError(f"{self.where}: {message}", field=self.where)
+
+    def visit_Constant(self, node: ast.Constant, depth: int) -> Node:
+        value = node.value
+        if isinstance(value, str):
+            return lambda _: value
+        if not isinstance(value, int | float) or abs(value) > 1e300:
+            raise self.error(f"{value!r} is not a number or a text")
+        number = float(value)
+        return lambda _: number
+
+    def visit_Name(self, node: ast.Name, depth: int) -> Node:
+        name = node.id
+        if name in functions.FIELDS:
+            self.uses_group |= name in functions.GROUP_FIELDS
+            return functions.FIELDS[name]
+        if name not in self.known:
+            raise self.error(f"unknown name {name!r}{nearest(name, [*self.known, *functions.FIELDS])}")
+        self.names.add(name)
+        return lambda scope: scope.values[name]
+
+    def visit_BinOp(self, node: ast.BinOp, depth: int) -> Node:
+        operate = _BINARY.get(type(node.op))
+        if operate is None:
+            raise self.error(f"{type(node.op).__name__} is not part of the language")
+        left, right = self.visit(node.left, depth), self.visit(node.right, depth)
+        return lambda scope: operate(left(scope), right(scope))
+
+    def visit_UnaryOp(self, node: ast.UnaryOp, depth: int) -> Node:
+        operand = self.visit(node.operand, depth)
+        if isinstance(node.op, ast.USub):
+            return lambda scope: -operand(scope)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        if isinstance(node.op, ast.Not):
+            return lambda scope: functions.negate(operand(scope))
+        raise self.error(f"{type(node.op).__name__} is not part of the language")
+
+    def visit_Compare(self, node: ast.Compare, depth: int) -> Node:
+        operands = [self.visit(each, depth) for each in (node.left, *node.comparators)]
+        kinds = [_COMPARE.get(type(each)) for each in node.ops]
+        if None in kinds:
+            raise self.error("only == != < <= > >= compare")
+        pairs = list(zip(kinds, operands, operands[1:], strict=False))
+
+        def run(scope: Scope) -> Any:
+            links = [functions.compare(kind, left(scope), right(scope)) for kind, left, right in pairs if kind]
+            return reduce(functions.both, links)
+
+        return run
+
+    def visit_BoolOp(self, node: ast.BoolOp, depth: int) -> Node:
+        operands = [self.visit(each, depth) for each in node.values]
+        combine = functions.both if isinstance(node.op, ast.And) else functions.either
+        return lambda scope: reduce(combine, [operand(scope) for operand in operands])
+
+    def visit_IfExp(self, node: ast.IfExp, depth: int) -> Node:
+        test, yes, no = (self.visit(each, depth) for each in (node.test, node.body, node.orelse))
+        return lambda scope: functions.where(test(scope), yes(scope), no(scope))
+
+    def visit_Call(self, node: ast.Call, depth: int) -> Node:
+        if not isinstance(node.func, ast.Name):
+            raise self.error("only named functions can be called")
+        name = node.func.id
+        known = {**functions.PLAIN, **functions.GROUP, **functions.READS}
+        if name not in known:
+            raise self.error(f"unknown function {name!r}{nearest(name, known)}")
+        if name in functions.READS:
+            return self._read(name, node)
+        arguments = [self.visit(each, depth) for each in node.args]
+        keywords = {each.arg or "": self.visit(each.value, depth) for each in node.keywords}
+        self._check_arity(name, known[name], len(arguments), set(keywords))
+        if name in functions.GROUP:
+            self.uses_group = True
+            operate = functions.GROUP[name]
+            return lambda scope: operate(
+                scope, *(run(scope) for run in arguments), **{key: run(scope) for key, run in keywords.items()}
+            )
+        function = functions.PLAIN[name]
+        return lambda scope: function(*(run(scope) for run in arguments))
+
+    def _check_arity(self, name: str, function: Any, count: int, keywords: set[str]) -> None:
+        low, high, allowed = functions.arity(function, in_group=name in functions.GROUP)
+        if not low <= count <= high or not keywords <= allowed:
+            raise self.error(f"{name} takes {low} to {high} arguments and the keywords {sorted(allowed)}")
+
+    def _read(self, name: str, node: ast.Call) -> Node:
+        """``signal("x")``, ``input("x")``, ``field("x")`` and ``if_skipped(term, default)``."""
+        first = node.args[0] if node.args else None
+        if name == "if_skipped":
+            if not isinstance(first, ast.Name) or len(node.args) != 2 or first.id not in self.known:
+                raise self.error("if_skipped takes a term and a default")
+            self.names.add(first.id)
+            default, term = self.visit(node.args[1], 0), first.id
+            return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
+        if not isinstance(first, ast.Constant) or not isinstance(first.value, str) or len(node.args) != 1:
+            raise self.error(f"{name} takes one text")
+        key, read = first.value, functions.READS[name]
+        return lambda scope: read(scope, key)

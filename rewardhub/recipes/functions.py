@@ -1,0 +1,205 @@
+"""What expressions can call and read; every function maps arrays of one group to arrays.
+
+NaN is "no value". Group operators skip it and give NaN when fewer than ``minimum`` rows are valid
+(2 by default; all of them with ``group_strict``).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewardhub.types import Call, Group
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Scope:
+    """The arrays of one group while its expressions run; ``valid`` counts what group operators used."""
+
+    group: Group
+    call: Call
+    values: dict[str, Array] = field(default_factory=dict)
+    skipped: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    minimum: int = 2
+    strict: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.group.responses)
+
+    def skipped_rows(self, term: str) -> NDArray[np.bool_]:
+        found = self.skipped.get(term)
+        return np.zeros(self.size, dtype=bool) if found is None else found
+
+
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """``yes`` where the condition is true, ``no`` where it is false, NaN where it is unknown."""
+    known = np.where(condition != 0, yes, no)
+    return np.where(np.isnan(condition), np.nan, known)
+
+
+def div(numerator: Any, denominator: Any, otherwise: Any) -> Any:
+    """The quotient; ``otherwise`` where the denominator is 0."""
+    safe = np.where(denominator == 0, 1.0, denominator)
+    return np.where(denominator == 0, otherwise, np.true_divide(numerator, safe))
+
+
+def clip(value: Any, low: Any, high: Any) -> Any:
+    return np.minimum(np.maximum(value, low), high)
+
+
+def compare(kind: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """1 or 0; NaN where either side has no value. Texts compare with texts."""
+    if isinstance(left, str) or isinstance(right, str):
+        return float(kind(left, right)) if isinstance(left, str) and isinstance(right, str) else 0.0
+    result = np.asarray(kind(left, right), dtype=np.float64)
+    return np.where(np.isnan(left) | np.isnan(right), np.nan, result)
+
+
+def negate(value: Any) -> Any:
+    return np.where(np.isnan(value), np.nan, np.asarray(value == 0, dtype=np.float64))
+
+
+def both(left: Any, right: Any) -> Any:
+    """Kleene's and: false beats unknown."""
+    unknown = np.isnan(left) | np.isnan(right)
+    false = (left == 0) | (right == 0)
+    return np.where(false, 0.0, np.where(unknown, np.nan, 1.0))
+
+
+def either(left: Any, right: Any) -> Any:
+    """Kleene's or: true beats unknown."""
+    unknown = np.isnan(left) | np.isnan(right)
+    true = (~np.isnan(left) & (left != 0)) | (~np.isnan(right) & (right != 0))
+    return np.where(true, 1.0, np.where(unknown, np.nan, 0.0))
+
+
+def _column(scope: Scope, values: Any, condition: Any) -> Array:
+    """The values that count: NaN where the row has none or the condition is not true."""
+    column = np.broadcast_to(np.asarray(values, dtype=np.float64), (scope.size,))
+    if condition is None:
+        return column
+    chosen = np.broadcast_to(np.asarray(condition, dtype=np.float64), (scope.size,))
+    return np.where(chosen == 1.0, column, np.nan)
+
+
+def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], Any]) -> float:
+    """The reduction over the valid rows that the condition chooses; NaN where none is left.
+
+    A row without a value, or whose condition is unknown, is missing; NaN too when fewer than the
+    stated minimum are not missing.
+    """
+    missing = np.isnan(_column(scope, values, None))
+    if condition is not None:
+        chosen = _column(scope, condition, None)
+        missing = np.isnan(chosen) | (missing & (chosen == 1.0))
+    present = scope.size - int(missing.sum())
+    if present < scope.minimum or (scope.strict and present < scope.size):
+        return np.nan
+    column = _column(scope, values, condition)
+    valid = column[~np.isnan(column)]
+    return float(reduce(valid)) if len(valid) else np.nan
+
+
+def g_mean(scope: Scope, values: Any, *, where: Any = None) -> float:
+    return _over(scope, values, where, np.mean)
+
+
+def g_min(scope: Scope, values: Any, *, where: Any = None) -> float:
+    return _over(scope, values, where, np.min)
+
+
+def g_max(scope: Scope, values: Any, *, where: Any = None) -> float:
+    return _over(scope, values, where, np.max)
+
+
+def g_std(scope: Scope, values: Any, *, where: Any = None, ddof: Any = 0.0) -> float:
+    """Standard deviation with ``ddof`` delta degrees of freedom (0: population, 1: sample)."""
+    return _over(scope, values, where, lambda valid: np.std(valid) if ddof == 0 else np.std(valid, ddof=int(ddof)))
+
+
+def g_count(scope: Scope, condition: Any, *, where: Any = None) -> float:
+    """How many valid rows are true (not 0)."""
+    column = _column(scope, condition, where)
+    return float(np.count_nonzero(column[~np.isnan(column)]))
+
+
+def g_rank(scope: Scope, values: Any, *, where: Any = None) -> Array:
+    """Rank from 1 (lowest), ties share their mean rank; NaN for rows without a value."""
+    column = _column(scope, values, where)
+    valid = column[~np.isnan(column)]
+    below = (valid[None, :] < column[:, None]).sum(axis=1)
+    equal = (valid[None, :] == column[:, None]).sum(axis=1)
+    return np.where(np.isnan(column), np.nan, below + (equal + 1) / 2)
+
+
+def _signal(scope: Scope, name: str) -> Array:
+    """A number that the trainer sent with each response; NaN where it did not."""
+    return np.array([response.signals.get(name, np.nan) for response in scope.group.responses], dtype=np.float64)
+
+
+def _input(scope: Scope, name: str) -> float:
+    """A number of the call, such as a stage."""
+    return float(scope.call.inputs.get(name, np.nan))
+
+
+def _field(scope: Scope, name: str) -> float | str:
+    """A number or text of the group's metadata, else of its reference."""
+    value = scope.group.metadata.get(name, scope.group.reference.get(name))
+    if isinstance(value, str):
+        return value
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def _tokens(scope: Scope) -> Array:
+    counts = [np.nan if response.tokens is None else response.tokens for response in scope.group.responses]
+    return np.array(counts, dtype=np.float64)
+
+
+FIELDS: Mapping[str, Callable[[Scope], Any]] = {
+    "tokens": _tokens,
+    "chars": lambda scope: np.array([len(response.text) for response in scope.group.responses], dtype=np.float64),
+    "problem_type": lambda scope: scope.group.problem_type,
+    "group_size": lambda scope: float(scope.size),
+}
+GROUP_FIELDS = frozenset({"group_size"})
+PLAIN: Mapping[str, Callable[..., Any]] = {
+    "where": where,
+    "div": div,
+    "clip": clip,
+    "exp": lambda value: np.exp(value),
+    "log": lambda value: np.log(value),
+    "sqrt": lambda value: np.sqrt(value),
+    "cos": lambda value: np.cos(value),
+    "abs": lambda value: np.abs(value),
+    "floor": lambda value: np.floor(value),
+    "min": lambda left, right: np.minimum(left, right),
+    "max": lambda left, right: np.maximum(left, right),
+}
+GROUP: Mapping[str, Callable[..., Any]] = {
+    "g_mean": g_mean,
+    "g_min": g_min,
+    "g_max": g_max,
+    "g_std": g_std,
+    "g_count": g_count,
+    "g_rank": g_rank,
+}
+READS: Mapping[str, Callable[..., Any]] = {
+    "signal": _signal,
+    "input": _input,
+    "field": _field,
+    "if_skipped": lambda scope, name: scope.values[name],
+}
+
+
+def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, int, set[str]]:
+    """Least and most positional arguments of an expression's function, and its keywords."""
+    parameters = list(inspect.signature(function).parameters.values())[1 if in_group else 0 :]
+    positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    keywords = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return len(positional), len(positional), keywords

@@ -1,0 +1,148 @@
+"""A recipe as written: YAML read with the safe loader into typed models, errors with file and line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rewardhub.errors import ConfigError, nearest
+
+NAME = r"^[a-z][a-z0-9_]{0,63}$"
+
+
+class Choice(BaseModel):
+    """A scorer with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    scorer: str
+    params: dict[str, Any] = Field(default_factory=dict, alias="with")
+
+
+class Route(BaseModel):
+    """Which scorer a term uses for a group, by the value of a field of that group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str = "problem_type"
+    cases: dict[str, Choice]
+    default: Choice | None = None
+
+
+class Term(BaseModel):
+    """One scorer of a recipe, or a route to one per group.
+
+    ``when`` is a condition on earlier terms, per response; ``input`` names the earlier term whose text
+    is scored instead of the response; ``of: reference`` scores ``reference.response``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    scorer: str = ""
+    params: dict[str, Any] = Field(default_factory=dict, alias="with")
+    route: Route | None = None
+    when: str = ""
+    input: str = ""
+    of: Literal["response", "reference"] = "response"
+
+
+class Recipe(BaseModel):
+    """A named, versioned composition: terms, let, value.
+
+    ``no_answer`` and ``over_limit`` are the values of terms whose response has nothing to score or is
+    over a limit; group operators give no value when fewer than ``min_valid`` members have one, or with
+    ``group_strict`` when any lacks one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=NAME)
+    version: str = "1"
+    summary: str = ""
+    terms: dict[str, Term] = Field(min_length=1)
+    let: dict[str, str] = Field(default_factory=dict)
+    value: str
+    no_answer: float = 0.0
+    over_limit: float | None = None
+    min_valid: int = Field(default=2, ge=1)
+    group_strict: bool = False
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) else value
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an inline recipe may ask for: it comes from a half-trusted caller."""
+
+    terms: int = 16
+    chars: int = 20_000
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """The recipe in YAML ``text``; raises ``ConfigError`` naming ``where``, the line and the field."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}", field=where) from None
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected an object with name, terms and value", field=where)
+    try:
+        return Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        raise _explain(error, node, where) from None
+
+
+def parse_inline(text: str, limits: Limits) -> Recipe:
+    """A recipe that travelled in a request; raises ``ConfigError``."""
+    if len(text) > limits.chars:
+        raise ConfigError(f"recipe_text is over {limits.chars} characters", field="recipe_text")
+    if "&" in text or "*" in text.replace("* ", ""):
+        _refuse_aliases(text)
+    recipe = parse_recipe(text, "recipe_text")
+    if len(recipe.terms) > limits.terms:
+        raise ConfigError(f"recipe_text has over {limits.terms} terms", field="recipe_text.terms")
+    return recipe
+
+
+def _refuse_aliases(text: str) -> None:
+    """YAML aliases can make a small text huge ("billion laughs")."""
+    try:
+        found = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError):
+        return
+    if found:
+        raise ConfigError("recipe_text: aliases are not allowed", field="recipe_text")
+
+
+def _explain(error: ValidationError, node: Any, where: str) -> ConfigError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    line = _line(node, path)
+    message = first["msg"]
+    if first["type"] == "extra_forbidden":
+        message = f"unknown field {path[-1]!r}{nearest(path[-1], _known(path))}"
+    return ConfigError(f"{where}:{line}: {'.'.join(path)}: {message}", field=".".join(path))
+
+
+def _known(path: list[str]) -> list[str]:
+    model = Recipe if len(path) == 1 else Route if "route" in path else Term
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _line(node: Any, path: list[str]) -> int:
+    """The line of the deepest key of ``path`` that the text holds."""
+    line = 1
+    for part in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((key, value) for key, value in node.value if key.value == part), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line

@@ -1,0 +1,135 @@
+"""The registry of scorers: built-ins, entry points, and files named by the operator.
+
+``@verifier`` turns a plain function into a :class:`~rewardhub.scorer.Verifier`; nothing is registered
+by importing a file, only by handing it to a :class:`Registry`. Built-ins use the same door.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rewardhub.errors import ConfigError, UnknownName
+from rewardhub.scorer import Example as Example
+from rewardhub.scorer import Lane, Scope, Scorer, ScorerInfo, Verifier
+
+ENTRY_POINTS = "rewardhub.scorers"
+
+
+def verifier(
+    name: str,
+    *,
+    range: tuple[float, float] = (0.0, 1.0),  # noqa: A002  # the field's word
+    scope: Scope = "response",
+    lane: Lane = "inline",
+    examples: Sequence[Example] = (),
+    libraries: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    fast: Callable[..., Any] | None = None,
+    time_limit_s: float = 2.0,
+    max_chars: int = 1_000_000,
+) -> Callable[[Callable[..., Any]], Verifier]:
+    """Makes a verifier of a plain function ``(response, reference, *, parameters…) -> float or Score``.
+
+    ``libraries`` are the distributions and ``sources`` the further modules whose change changes the
+    verdicts. A verifier that may run longer than a millisecond belongs on the ``pool`` lane, where it
+    is killed after ``time_limit_s``; ``fast`` is tried first, in process, and returns None where it
+    cannot decide.
+    """
+
+    def make(function: Callable[..., Any]) -> Verifier:
+        summary = (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+        info = ScorerInfo(
+            name=name, family="verifier", lane=lane, scope=scope, range=range, summary=" ".join(summary.split()),
+            time_limit_s=time_limit_s, max_chars=max_chars, cost="dear" if lane == "sandbox" else "cheap",
+        )  # fmt: skip
+        return Verifier(info, function, fast, tuple(examples), tuple(libraries), tuple(sources))
+
+    return make
+
+
+class Registry:
+    """Scorers by name; refuses duplicates and names the nearest known one."""
+
+    def __init__(self) -> None:
+        self._scorers: dict[str, Scorer] = {}
+
+    def add(self, scorer: Scorer) -> None:
+        name = scorer.info.name
+        if self._scorers.setdefault(name, scorer) is not scorer:
+            raise ConfigError(f"two scorers are named {name!r}", field=name)
+
+    def remove(self, name: str) -> None:
+        self._scorers.pop(name, None)
+
+    def get(self, name: str) -> Scorer:
+        """Raises ``UnknownName`` with the nearest known name."""
+        try:
+            return self._scorers[name]
+        except KeyError:
+            raise UnknownName("scorer", name, self._scorers, field="scorer") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._scorers
+
+    def __iter__(self) -> Iterator[Scorer]:
+        return iter(self._scorers.values())
+
+    def names(self) -> list[str]:
+        return sorted(self._scorers)
+
+    def load_module(self, module: ModuleType) -> list[Verifier]:
+        """Adds the verifiers that ``module`` itself defines."""
+        found = [value for value in vars(module).values() if isinstance(value, Verifier)]
+        own = [each for each in found if each.function.__module__ == module.__name__]
+        for each in own:
+            self.add(each)
+        return own
+
+    def load_builtins(self) -> None:
+        package = importlib.import_module("rewardhub.verifiers")
+        for entry in pkgutil.iter_modules(package.__path__):
+            self.load_module(importlib.import_module(f"rewardhub.verifiers.{entry.name}"))
+
+    def load_entry_points(self) -> None:
+        """Adds the scorers of installed packages; an entry point names a module."""
+        for point in metadata.entry_points(group=ENTRY_POINTS):
+            self.load_module(point.load())
+
+    def load_file(self, path: Path) -> list[Verifier]:
+        """Adds the verifiers of a Python file. The file is trusted: it is the operator's."""
+        module = import_file(path)
+        found = self.load_module(module)
+        if not found:
+            raise ConfigError(f"{path} defines no verifier", field="plugins")
+        return found
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module of a Python file, under a name of its own; raises ``ConfigError`` where it fails."""
+    name = f"rewardhub_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{path} is not a Python file", field="plugins")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="plugins") from error
+    return module
+
+
+def default_registry(plugins: Sequence[Path] = ()) -> Registry:
+    """Built-ins, entry points and the operator's files."""
+    registry = Registry()
+    registry.load_builtins()
+    registry.load_entry_points()
+    for path in plugins:
+        registry.load_file(path)
+    return registry

@@ -1,0 +1,1 @@
+"""Where scorers run: lanes with bounded queues, worker processes, deadlines."""

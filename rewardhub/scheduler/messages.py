@@ -1,0 +1,162 @@
+"""The typed messages between the hub and its worker processes, framed by length.
+
+Groups travel as protobuf (``rewardhub.wire.proto``), score rows as MessagePack: nothing is ever
+unpickled.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any
+
+import msgspec
+
+from rewardhub.types import Column, Score, Status
+from rewardhub.wire.lines import dumps, loads
+
+MAX_FRAME = 512 * 1024 * 1024
+_LENGTH = struct.Struct("!I")
+
+
+class PoolTask(msgspec.Struct, tag="task"):
+    """Score the responses of one group with one verifier."""
+
+    id: int
+    scorer: str
+    params: bytes
+    group: bytes
+
+
+class Load(msgspec.Struct, tag="load"):
+    """Load a reward model from its card (JSON)."""
+
+    card: bytes
+
+
+class Loaded(msgspec.Struct, tag="loaded"):
+    fingerprint: str
+    seconds: float
+
+
+class ScoreBatch(msgspec.Struct, tag="score"):
+    """Score these groups in one batch."""
+
+    id: int
+    groups: list[bytes]
+
+
+class Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+class Pong(msgspec.Struct, tag="pong"):
+    pass
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """Loading or a batch failed as a whole; ``memory`` says that it did not fit."""
+
+    id: int
+    reason: str
+    memory: bool = False
+
+
+class Row(msgspec.Struct, tag="row"):
+    """One scored response; ``row`` counts from 0 within the task."""
+
+    id: int
+    row: int
+    value: float | None
+    status: str
+    confidence: float | None = None
+    steps: list[float | None] = []
+    details: bytes = b""
+
+    @classmethod
+    def of(cls, task: int, row: int, score: Score) -> "Row":
+        details = dumps(dict(score.details)).encode() if score.details else b""
+        steps = list(score.steps)
+        return cls(task, row, score.value, str(score.status), score.confidence, steps, details)
+
+    def score(self) -> Score:
+        return Score(
+            self.value,
+            Status(self.status),
+            self.confidence,
+            steps=tuple(self.steps),
+            details=loads(self.details) if self.details else {},
+        )
+
+
+class Scored(msgspec.Struct, tag="scored"):
+    """The columns of a batch, one list of rows per group."""
+
+    id: int
+    columns: list[list[Row]]
+
+    @classmethod
+    def of(cls, batch: int, columns: list[Column]) -> "Scored":
+        rows = [[Row.of(batch, row, column.row(row)) for row in range(len(column))] for column in columns]
+        return cls(batch, rows)
+
+
+Message = PoolTask | Load | Loaded | ScoreBatch | Ping | Pong | Failed | Row | Scored
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def send(sock: socket.socket, message: Message) -> None:
+    """Blocking send, for the worker's side."""
+    sock.sendall(encode(message))
+
+
+def receive(sock: socket.socket) -> Message | None:
+    """Blocking receive, for the worker's side; None when the hub is gone."""
+    head = _exactly(sock, _LENGTH.size)
+    body = _exactly(sock, _LENGTH.unpack(head)[0]) if head else None
+    return _decoder.decode(body) if body is not None else None
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes | None:
+    chunks = bytearray()
+    while len(chunks) < size:
+        chunk = sock.recv(min(size - len(chunks), 1 << 20))
+        if not chunk:
+            return None
+        chunks += chunk
+    return bytes(chunks)
+
+
+class Channel:
+    """The hub's side of a worker's socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, sock: socket.socket) -> "Channel":
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
+        return cls(reader, writer)
+
+    async def send(self, message: Message) -> None:
+        self._writer.write(encode(message))
+        await self._writer.drain()
+
+    async def receive(self) -> Any:
+        """The next message; raises ``ConnectionError`` when the worker is gone."""
+        try:
+            size = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))[0]
+            if size > MAX_FRAME:
+                raise ConnectionError(f"a frame of {size} bytes")
+            return _decoder.decode(await self._reader.readexactly(size))
+        except (asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
+            raise ConnectionError("the worker is gone") from error
+
+    def close(self) -> None:
+        self._writer.close()

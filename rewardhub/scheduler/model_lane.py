@@ -1,0 +1,296 @@
+"""The lane of one reward model: a bounded queue in front of one worker process.
+
+A batch leaves the moment the worker is free, cut by an estimate of its tokens. A worker that dies or
+stops answering pings is killed and loaded anew with back-off; the groups of its batch are tried once
+more, alone, and a group that loses two workers is ``internal_error``. A batch that does not fit in memory
+is split.
+"""
+
+import asyncio
+import itertools
+import math
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rewardhub.errors import ConfigError, Unavailable
+from rewardhub.models.card import Card
+from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
+from rewardhub.scorer import Context, ScorerInfo, digest_of
+from rewardhub.types import Column, Group, Json, Status
+from rewardhub.wire.proto import group_to_proto
+
+TRIES = 2
+PING_S = 1.0
+SILENT_S = 4.0
+BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(eq=False)
+class _Job:
+    """One group, or some of its responses, waiting for a score."""
+
+    group: Group
+    tokens: int
+    deadline: float
+    bulk: bool
+    done: asyncio.Future[Column]
+    strikes: int = 0
+
+    def answer(self, column: Column) -> None:
+        if not self.done.done():
+            self.done.set_result(column)
+
+    def fail(self, status: Status, reason: str) -> None:
+        self.answer(Column.failed(len(self.group.responses), status, reason))
+
+
+class WorkerLost(Exception):
+    """The process died, hung or broke the protocol."""
+
+
+class ModelLane:
+    """Serves one card. ``queue_limit`` is in responses, ``load_s`` bounds one load."""
+
+    def __init__(self, card: Card, *, queue_limit: int = 4096, load_s: float = 600.0) -> None:
+        self.card = card
+        self.fingerprint = ""
+        self.failure = ""
+        self.pid = 0
+        self.loaded = asyncio.Event()
+        self._limit = queue_limit
+        self._load_s = load_s
+        self._waiting: deque[_Job] = deque()
+        self._arrived = asyncio.Event()
+        self._ids = itertools.count(1)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._serve())
+
+    async def aclose(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._waiting:
+            self._waiting.popleft().fail(Status.UNAVAILABLE, "the hub is shutting down")
+
+    async def score(self, group: Group, context: Context) -> Column:
+        """Scores the group's responses; raises ``Unavailable`` when the queue is full or loading fails."""
+        if self.queued + len(group.responses) > self._limit:
+            raise Unavailable(f"the queue of {self.card.name} is full", retry_after_s=2.0)
+        if self.failure:
+            raise Unavailable(f"{self.card.name} cannot be loaded: {self.failure}", retry_after_s=30.0)
+        done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
+        job = _Job(group, estimate_tokens(group), context.deadline, context.priority == "bulk", done)
+        self._enqueue(job)
+        try:
+            column = await done
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
+        return replace(column, fingerprint=self.fingerprint)
+
+    @property
+    def queued(self) -> int:
+        """Responses that wait for a batch."""
+        return sum(len(job.group.responses) for job in self._waiting)
+
+    async def settled(self) -> None:
+        """Waits until the model is loaded or its first load has failed."""
+        while not self.loaded.is_set() and not self.failure:
+            try:
+                await asyncio.wait_for(self.loaded.wait(), 0.05)
+            except TimeoutError:
+                continue
+
+    def _enqueue(self, job: _Job) -> None:
+        self._waiting.append(job)
+        self._arrived.set()
+
+    async def _serve(self) -> None:
+        for attempt in itertools.count():
+            await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] if not self.fingerprint else 0.0)
+            try:
+                await self._life()
+            except WorkerLost as error:
+                self.failure = "" if self.fingerprint else str(error)
+                self.loaded.clear()
+
+    async def _life(self) -> None:
+        """One worker process, from start to loss."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "rewardhub.scheduler.model_worker", str(theirs.fileno())]
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.pid = process.pid
+        channel = await Channel.open(ours)
+        try:
+            await self._load(channel)
+            while True:
+                await self._batch(channel)
+        finally:
+            self.pid = 0
+            channel.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def _load(self, channel: Channel) -> None:
+        try:
+            await channel.send(Load(self.card.model_dump_json().encode()))
+            answer = await asyncio.wait_for(channel.receive(), self._load_s)
+        except (OSError, TimeoutError) as error:
+            raise WorkerLost(f"no answer while loading: {type(error).__name__}") from None
+        if not isinstance(answer, Loaded):
+            while self._waiting:
+                self._waiting.popleft().fail(Status.UNAVAILABLE, f"loading failed: {answer.reason}")
+            raise WorkerLost(answer.reason)
+        self.fingerprint, self.failure = answer.fingerprint, ""
+        self.loaded.set()
+
+    async def _batch(self, channel: Channel) -> None:
+        """Waits for work, sends one batch, hands out its answer; pings the idle worker meanwhile."""
+        if not self._waiting:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), PING_S)
+            except TimeoutError:
+                await self._exchange(channel, Ping(), Pong)
+                return
+        jobs = self._take()
+        if not jobs:
+            return
+        groups = [group_to_proto(job.group, media_data=True).SerializeToString() for job in jobs]
+        try:
+            answer = await self._exchange(channel, ScoreBatch(next(self._ids), groups), Scored | Failed)
+        except WorkerLost:
+            self._retry_alone(jobs)
+            raise
+        self._hand_out(jobs, answer)
+
+    async def _exchange(self, channel: Channel, message: Ping | ScoreBatch, kind: object) -> object:
+        """Sends, and waits for an answer of ``kind`` as long as the worker answers pings."""
+        try:
+            await channel.send(message)
+            heard = time.monotonic()
+            receiving = asyncio.ensure_future(channel.receive())
+            try:
+                while True:
+                    done, _ = await asyncio.wait({receiving}, timeout=PING_S)
+                    if done:
+                        answer = receiving.result()
+                        if isinstance(answer, kind):  # type: ignore[arg-type]
+                            return answer
+                        heard = time.monotonic()
+                        receiving = asyncio.ensure_future(channel.receive())
+                    elif time.monotonic() - heard > SILENT_S:
+                        raise WorkerLost("the worker hangs")
+                    else:
+                        await asyncio.wait_for(channel.send(Ping()), SILENT_S)
+            finally:
+                receiving.cancel()
+        except (OSError, TimeoutError) as error:
+            raise WorkerLost(f"the worker is gone: {type(error).__name__}") from None
+
+    def _take(self) -> list[_Job]:
+        """The next batch: online before bulk, in order of arrival, up to the card's token budget."""
+        now = time.monotonic()
+        jobs: list[_Job] = []
+        tokens = 0
+        for job in sorted(self._waiting, key=lambda each: each.bulk):
+            if job.done.done() or job.deadline <= now:
+                self._waiting.remove(job)
+                job.fail(Status.TIMEOUT, "the deadline passed in the queue")
+            elif not jobs or (tokens + job.tokens <= self.card.token_budget and not job.strikes):
+                self._waiting.remove(job)
+                jobs.append(job)
+                tokens += job.tokens
+                if job.strikes:
+                    break
+        return jobs
+
+    def _retry_alone(self, jobs: list[_Job]) -> None:
+        for job in reversed(jobs):
+            job.strikes += 1
+            if job.strikes >= TRIES:
+                job.fail(Status.INTERNAL_ERROR, f"lost {TRIES} workers of {self.card.name}")
+            else:
+                self._waiting.appendleft(job)
+
+    def _hand_out(self, jobs: list[_Job], answer: object) -> None:
+        if isinstance(answer, Scored):
+            for job, rows in zip(jobs, answer.columns, strict=True):
+                job.answer(Column.of([row.score() for row in rows]))
+        elif isinstance(answer, Failed):
+            self._split(jobs, answer)
+
+    def _split(self, jobs: list[_Job], failed: Failed) -> None:
+        """Halves a batch that failed, so that only what cannot be scored alone is lost."""
+        if len(jobs) > 1:
+            for job in jobs:
+                job.tokens = max(job.tokens, self.card.token_budget // 2 + 1)
+            self._waiting.extendleft(reversed(jobs))
+        elif failed.memory and len(jobs[0].group.responses) > 1 and self.card.scope == "response":
+            asyncio.get_running_loop().create_task(self._halves(jobs[0]))
+        elif failed.memory:
+            jobs[0].fail(Status.OVER_LIMIT, "one response alone does not fit in the model's memory")
+        else:
+            jobs[0].fail(Status.INTERNAL_ERROR, failed.reason)
+
+    async def _halves(self, job: _Job) -> None:
+        middle = len(job.group.responses) // 2
+        loop = asyncio.get_running_loop()
+        halves = []
+        for responses in (job.group.responses[:middle], job.group.responses[middle:]):
+            group = replace(job.group, responses=responses)
+            halves.append(_Job(group, estimate_tokens(group), job.deadline, job.bulk, loop.create_future()))
+        for half in halves:
+            self._enqueue(half)
+        column = await halves[0].done
+        column.extend(await halves[1].done)
+        job.answer(column)
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """A served reward model under its card's name."""
+
+    lane: ModelLane
+
+    @property
+    def info(self) -> ScorerInfo:
+        card = self.lane.card
+        return ScorerInfo(
+            name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.range or (-math.inf, math.inf),
+            summary=card.summary,
+        )  # fmt: skip
+
+    @property
+    def params(self) -> Json:
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The loaded weights' fingerprint; the card's while nothing is loaded."""
+        return self.lane.fingerprint or digest_of("card", self.lane.card.model_dump_json())
+
+    def bind(self, params: Json) -> "ModelScorer":
+        if params:
+            raise ConfigError(f"{self.info.name} takes no parameters", field=next(iter(params)))
+        return self
+
+    async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
+        chosen = tuple(group.responses[index] for index in indices)
+        return await self.lane.score(replace(group, responses=chosen), context)
+
+
+def estimate_tokens(group: Group) -> int:
+    """About how many tokens a group costs: four characters each, 256 per image, the prompt once."""
+    prompt = len(str(group.prompt)) if group.prompt else 0
+    texts = sum(len(response.text) for response in group.responses)
+    images = len(group.media) + sum(len(response.media) for response in group.responses)
+    return (prompt + texts) // 4 + 256 * images + len(group.responses)

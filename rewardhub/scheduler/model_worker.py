@@ -1,0 +1,71 @@
+"""The process of one reward model: loads it from a card, then scores batches until the hub hangs up.
+
+A thread answers pings while the main thread computes, so that a stopped process is found and a busy one
+is left alone.
+"""
+
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from rewardhub.models import load
+from rewardhub.models.card import Card
+from rewardhub.scheduler.messages import Failed, Load, Loaded, Message, Ping, Pong, ScoreBatch, Scored, receive, send
+from rewardhub.types import Column, Group
+from rewardhub.v1 import types_pb2 as pb
+from rewardhub.wire.proto import group_from_proto
+
+
+def serve(sock: socket.socket) -> None:
+    """Answers one ``Load``, then ``ScoreBatch`` after ``ScoreBatch``."""
+    lock = threading.Lock()
+
+    def reply(message: Message) -> None:
+        with lock:
+            send(sock, message)
+
+    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sock, inbox, reply), daemon=True).start()
+    score: Callable[[list[Group]], list[Column]] | None = None
+    while (message := inbox.get()) is not None:
+        if isinstance(message, Load):
+            score = _load(message, reply)
+        elif isinstance(message, ScoreBatch) and score is not None:
+            reply(_score(message, score))
+
+
+def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message | None]", reply: Callable[[Message], None]) -> None:
+    while (message := receive(sock)) is not None:
+        if isinstance(message, Ping):
+            reply(Pong())
+        else:
+            inbox.put(message)
+    inbox.put(None)
+
+
+def _load(message: Load, reply: Callable[[Message], None]) -> Callable[[list[Group]], list[Column]] | None:
+    started = time.monotonic()
+    try:
+        model = load(Card.model_validate_json(message.card))
+    except Exception as error:
+        reply(Failed(0, f"{type(error).__name__}: {error}", memory=isinstance(error, MemoryError)))
+        return None
+    reply(Loaded(model.fingerprint, time.monotonic() - started))
+    return model.score
+
+
+def _score(message: ScoreBatch, score: Callable[[list[Group]], list[Column]]) -> Message:
+    try:
+        groups = [group_from_proto(pb.Group.FromString(each)) for each in message.groups]
+        return Scored.of(message.id, score(groups))
+    except MemoryError as error:
+        return Failed(message.id, str(error), memory=True)
+    except Exception as error:
+        return Failed(message.id, f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,196 @@
+"""The CPU pool: killable verifier processes fed from one bounded queue.
+
+A response that outlasts its verifier's time limit costs its worker, which is killed and replaced in
+milliseconds; the response is tried once more on a fresh worker and is then ``over_limit``. A response
+whose worker dies twice of something else is ``internal_error``. Its neighbours are never lost.
+"""
+
+import asyncio
+import itertools
+import math
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rewardhub.errors import Unavailable
+from rewardhub.scheduler.messages import Channel, PoolTask, Row
+from rewardhub.scheduler.zygote import Zygote
+from rewardhub.scorer import BoundVerifier, Context, failure
+from rewardhub.types import Column, Group, Score, Status
+from rewardhub.wire.lines import dumps
+from rewardhub.wire.proto import group_to_proto
+
+CHUNK = 16
+TRIES = 2
+GRACE_S = 0.05
+
+
+@dataclass(eq=False)
+class _Job:
+    """Rows of one group for one verifier; ``scores`` fills up, ``strikes`` counts lost workers."""
+
+    bound: BoundVerifier
+    group: Group
+    rows: list[int]
+    deadline: float
+    done: asyncio.Future[None]
+    scores: dict[int, Score] = field(default_factory=dict)
+    strikes: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def left(self) -> list[int]:
+        return [row for row in self.rows if row not in self.scores]
+
+    @property
+    def over(self) -> bool:
+        return self.done.done() or time.monotonic() >= self.deadline
+
+
+class Pool:
+    """Verifier worker processes. ``queue_limit`` is in responses, ``memory_mb`` per worker."""
+
+    def __init__(self, workers: int, queue_limit: int, memory_mb: int, plugins: Sequence[Path] = ()) -> None:
+        self._size = workers
+        self._limit = queue_limit
+        self._settings = (list(plugins), memory_mb)
+        self._zygote: Zygote | None = None
+        self._queue: asyncio.PriorityQueue[tuple[int, int, _Job]] = asyncio.PriorityQueue()
+        self._order = itertools.count()
+        self._ids = itertools.count()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.queued = 0
+        self.pids: set[int] = set()
+
+    async def start(self) -> None:
+        self._zygote = await asyncio.to_thread(Zygote, *self._settings)
+        self._tasks = [asyncio.create_task(self._serve()) for _ in range(self._size)]
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._zygote:
+            await asyncio.to_thread(self._zygote.close)
+
+    async def run(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
+        """Scores ``rows``; raises ``Unavailable`` when the queue is full."""
+        if self.queued + len(rows) > self._limit:
+            raise Unavailable("the verifier pool is full", retry_after_s=1.0)
+        size = len(rows) if bound.info.scope != "response" else CHUNK
+        loop = asyncio.get_running_loop()
+        jobs = [
+            _Job(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
+            for start in range(0, len(rows), size)
+        ]
+        self.queued += len(rows)
+        try:
+            for job in jobs:
+                self._put(job, context.priority)
+            for job in jobs:
+                await job.done
+        finally:
+            self.queued -= len(rows)
+            for job in jobs:
+                job.done.cancel()
+        return Column.of([job.scores[row] for job in jobs for row in job.rows], bound.fingerprint)
+
+    def _put(self, job: _Job, priority: str) -> None:
+        self._queue.put_nowait((0 if priority == "online" else 1, next(self._order), job))
+
+    async def _serve(self) -> None:
+        """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
+        while True:
+            pid, channel = await self._spawn()
+            try:
+                while await self._next(channel):
+                    pass
+            finally:
+                self.pids.discard(pid)
+                channel.close()
+                if self._zygote:
+                    self._zygote.kill(pid)
+
+    async def _spawn(self) -> tuple[int, Channel]:
+        while True:
+            ours, theirs = socket.socketpair()
+            try:
+                if self._zygote is None or not self._zygote.alive:
+                    self._zygote = await asyncio.to_thread(Zygote, *self._settings)
+                pid = await asyncio.to_thread(self._zygote.fork, theirs)
+            except OSError:
+                ours.close()
+                await asyncio.sleep(0.2)
+                continue
+            finally:
+                theirs.close()
+            self.pids.add(pid)
+            return pid, await Channel.open(ours)
+
+    async def _next(self, channel: Channel) -> bool:
+        """Runs one job; False when the worker was lost."""
+        priority, _, job = await self._queue.get()
+        if job.over:
+            self._expire(job)
+            return True
+        alive = False
+        try:
+            alive = await self._run(channel, job)
+        except Exception as error:
+            job.scores |= {row: failure(error) for row in job.left}
+        finally:
+            if not job.left and not job.done.done():
+                job.done.set_result(None)
+            elif not job.done.done():
+                self._queue.put_nowait((priority, next(self._order), job))
+        return alive
+
+    def _expire(self, job: _Job) -> None:
+        for row in job.left:
+            job.scores[row] = Score(None, Status.TIMEOUT, details={"reason": "the deadline passed in the queue"})
+        if not job.done.done():
+            job.done.set_result(None)
+
+    async def _run(self, channel: Channel, job: _Job) -> bool:
+        left = job.left
+        responses = tuple(job.group.responses[row] for row in left)
+        message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
+        params = dumps(dict(job.bound.given)).encode()
+        task = PoolTask(next(self._ids), job.bound.info.name, params, message)
+        limit = job.bound.info.time_limit_s + GRACE_S
+        wait = limit if job.bound.info.scope == "response" else limit * len(left)
+        for count, row in enumerate(left):
+            reason = ""
+            try:
+                if count == 0:
+                    await channel.send(task)
+                answer: Row = await asyncio.wait_for(channel.receive(), wait)
+            except TimeoutError:
+                reason = "limit"
+            except (ConnectionError, OSError):
+                reason = "death"
+            if reason:
+                self._strike(job, row, reason)
+                return False
+            job.scores[row] = answer.score()
+        return True
+
+    def _strike(self, job: _Job, row: int, reason: str) -> None:
+        """A worker was lost on this row: try it once more, then give it its status."""
+        job.strikes[row] += 1
+        if job.strikes[row] < TRIES:
+            return
+        limit = job.bound.info.time_limit_s
+        if reason == "limit":
+            details = {"reason": f"over the time limit of {limit:g} s on {TRIES} workers", "limit_s": limit}
+            job.scores[row] = Score(None, Status.OVER_LIMIT, details=details)
+        else:
+            job.scores[row] = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
+
+
+def default_workers() -> int:
+    """One worker per core that this process may use."""
+    return max(1, math.ceil(len(os.sched_getaffinity(0))))

@@ -1,0 +1,168 @@
+"""Sends a bound scorer's rows to its lane, through the cache, under the deadline."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+from rewardhub.cache.key import row_keys
+from rewardhub.cache.store import Cache
+from rewardhub.errors import RewardHubError, Unavailable
+from rewardhub.scheduler.model_lane import ModelLane
+from rewardhub.scheduler.pool import Pool
+from rewardhub.scorer import Bound, BoundVerifier, Context, failure
+from rewardhub.types import CacheMode, Column, Group, Response, Score, Status
+
+
+class Service(Protocol):
+    """What is started and ended with the scheduler: the judges' connections."""
+
+    async def start(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+INLINE_CHARS = 65_536
+"""Texts longer than this in all leave the event loop."""
+
+
+class Scheduler:
+    """The lanes of one hub: inline, the verifier pool, sandbox threads, model workers, judges."""
+
+    def __init__(self, pool: Pool, cache: Cache, *, sandbox_slots: int = 0) -> None:
+        self.pool = pool
+        self.cache = cache
+        self.models: list[ModelLane] = []
+        self.services: list[Service] = []
+        self._slots = sandbox_slots or len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="sandbox")
+        self.sandboxed = 0
+
+    async def start(self) -> None:
+        await self.pool.start()
+        for lane in self.models:
+            lane.start()
+        for service in self.services:
+            await service.start()
+
+    async def aclose(self) -> None:
+        for lane in self.models:
+            await lane.aclose()
+        for service in self.services:
+            await service.aclose()
+        await self.pool.aclose()
+        await self.cache.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def run(
+        self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode = "use"
+    ) -> Column:
+        """The column of ``rows``; whatever goes wrong is a status."""
+        if isinstance(bound, BoundVerifier) and bound.info.lane in {"inline", "pool"}:
+            fast = self._inline(bound, group, rows)
+            if fast is not None:
+                return fast
+        try:
+            async with asyncio.timeout(
+                max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None
+            ):
+                return await self._on_lane(bound, group, rows, context, mode)
+        except TimeoutError:
+            return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
+        except Unavailable as error:
+            return Column.failed(len(rows), error.status, error.message, retry_after_s=error.retry_after_s)
+        except RewardHubError as error:
+            return Column.failed(len(rows), error.status, error.message)
+        except Exception as error:
+            return Column.of([failure(error)] * len(rows))
+
+    def _inline(self, bound: BoundVerifier, group: Group, rows: Sequence[int]) -> Column | None:
+        """The column of a cheap verifier on short texts; None where a lane has to do it."""
+        if sum(len(group.responses[row].text) for row in rows) > INLINE_CHARS:
+            return None
+        if bound.info.lane == "inline":
+            return bound.score(group, rows)
+        column = bound.try_fast(group, rows)
+        return column if column is not None and Status.SKIPPED not in column.statuses else None
+
+    async def _on_lane(
+        self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
+    ) -> Column:
+        if bound.info.cost == "cheap" or not bound.info.deterministic:
+            return await self._deduplicated(bound, group, rows, context)
+
+        async def compute(positions: list[int]) -> list[Score]:
+            column = await self._lane(bound, group, [rows[position] for position in positions], context)
+            return [column.row(row) for row in range(len(column))]
+
+        keys = row_keys(bound, group, rows, context.tenant)
+        scores = await self.cache.lookup(
+            keys, mode, whole(compute, len(rows)) if bound.info.scope != "response" else compute
+        )
+        return Column.of(scores, bound.fingerprint)
+
+    async def _deduplicated(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
+        """Equal responses of the group are scored once."""
+        if bound.info.scope != "response":
+            return await self._lane(bound, group, rows, context)
+        first: dict[str | int, int] = {}
+        for row in rows:
+            response = group.responses[row]
+            first.setdefault(response.text if response == Response(response.text) else row, row)
+        place = {row: position for position, row in enumerate(first.values())}
+        column = await self._lane(bound, group, list(place), context)
+        if len(place) == len(rows):
+            return column
+        texts = [group.responses[row].text for row in rows]
+        return column.take([place[first.get(text, row)] for text, row in zip(texts, rows, strict=True)])
+
+    async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
+        if not isinstance(bound, BoundVerifier):
+            return await bound.score_remote(group, rows, context)  # type: ignore[attr-defined, no-any-return]
+        if bound.info.lane == "sandbox":
+            return await self._sandbox(bound, group, rows)
+        return await self._pooled(bound, group, rows, context)
+
+    async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
+        """What the fast path cannot decide goes to the pool."""
+        column = bound.try_fast(group, rows) if bound.info.lane == "pool" else None
+        if column is None:
+            return await self.pool.run(bound, without_media(group), rows, context)
+        undecided = [position for position, status in enumerate(column.statuses) if status is Status.SKIPPED]
+        if undecided:
+            chosen = [rows[position] for position in undecided]
+            column.put(undecided, await self.pool.run(bound, without_media(group), chosen, context))
+        return column
+
+    async def _sandbox(self, bound: BoundVerifier, group: Group, rows: Sequence[int]) -> Column:
+        if self.sandboxed + len(rows) > 1024 * self._slots:
+            raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
+        loop = asyncio.get_running_loop()
+        self.sandboxed += len(rows)
+        try:
+            runs = [loop.run_in_executor(self._threads, bound.score, group, [row]) for row in rows]
+            columns = await asyncio.gather(*runs)
+        finally:
+            self.sandboxed -= len(rows)
+        return Column.of([column.row(0) for column in columns], bound.fingerprint)
+
+
+def whole(
+    compute: Callable[[list[int]], Awaitable[list[Score]]], size: int
+) -> Callable[[list[int]], Awaitable[list[Score]]]:
+    """Pair and group scope: whatever rows are asked for, all rows are scored together."""
+
+    async def compute_all(positions: list[int]) -> list[Score]:
+        scores = await compute(list(range(size)))
+        return [scores[position] for position in positions]
+
+    return compute_all
+
+
+def without_media(group: Group) -> Group:
+    """The group without media bytes, which no rule verifier reads."""
+    if not any(media.data for media in group.media):
+        return group
+    return replace(group, media=tuple(replace(media, data=None) for media in group.media))

@@ -1,0 +1,40 @@
+"""The loop of a verifier worker: one task at a time, one answer per response as soon as it is known."""
+
+import socket
+
+from rewardhub.registry import Registry
+from rewardhub.scheduler.messages import PoolTask, Row, receive, send
+from rewardhub.scorer import LocalBound, failure
+from rewardhub.v1 import types_pb2 as pb
+from rewardhub.wire.lines import loads
+from rewardhub.wire.proto import group_from_proto
+
+
+def serve(sock: socket.socket, registry: Registry) -> None:
+    """Answers tasks until the hub hangs up."""
+    bound: dict[tuple[str, bytes], LocalBound] = {}
+    while isinstance(task := receive(sock), PoolTask):
+        key = (task.scorer, task.params)
+        if key not in bound:
+            scorer = registry.get(task.scorer).bind(loads(task.params))
+            if not isinstance(scorer, LocalBound):
+                raise TypeError(f"{task.scorer} does not run on the pool")
+            bound[key] = scorer
+        answer(sock, task, bound[key])
+
+
+def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound) -> None:
+    """Scores the task's responses and sends a row for each."""
+    group = group_from_proto(pb.Group.FromString(task.group))
+    rows = range(len(group.responses))
+    if scorer.info.scope != "response":
+        column = scorer.score(group, rows)
+        for row in rows:
+            send(sock, Row.of(task.id, row, column.row(row)))
+        return
+    for row in rows:
+        try:
+            score = scorer.score(group, [row]).row(0)
+        except (MemoryError, RecursionError) as error:
+            score = failure(error)
+        send(sock, Row.of(task.id, row, score))

@@ -1,0 +1,100 @@
+"""A warm, single-threaded process that forks verifier workers in milliseconds.
+
+The hub sends one byte with the worker's socket attached; the zygote forks, the child serves that
+socket, and the zygote answers with the child's pid. A dead child stays a zombie until the hub asks for
+it to be reaped, so that a pid never names another process. Everything ends when the hub closes its end.
+"""
+
+import gc
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from ctypes import CDLL
+from pathlib import Path
+
+FORK, REAP = b"F", b"R"
+_PID = struct.Struct("!q")
+_PR_SET_PDEATHSIG = 1
+
+
+class Zygote:
+    """The hub's handle on the zygote process."""
+
+    def __init__(self, plugins: list[Path], memory_mb: int) -> None:
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        self._sock = ours
+        arguments = [str(theirs.fileno()), str(memory_mb), *map(str, plugins)]
+        command = [sys.executable, "-P", "-m", "rewardhub.scheduler.zygote", *arguments]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+
+    def fork(self, worker_socket: socket.socket) -> int:
+        """Forks a worker that serves ``worker_socket``; returns its pid. Blocks for milliseconds."""
+        with self._lock:
+            socket.send_fds(self._sock, [FORK + _PID.pack(0)], [worker_socket.fileno()])
+            answer = self._sock.recv(_PID.size)
+        if len(answer) != _PID.size:
+            raise ConnectionError("the zygote is gone")
+        return int(_PID.unpack(answer)[0])
+
+    def kill(self, pid: int) -> None:
+        """Ends a worker for good; it is still unreaped, so the pid is its own."""
+        with self._lock:
+            if self._process.poll() is None:
+                os.kill(pid, signal.SIGKILL)
+                self._sock.sendall(REAP + _PID.pack(pid))
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """Ends the zygote, and with it every worker."""
+        self._sock.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
+    """Serves the hub's requests until it hangs up."""
+    from rewardhub.registry import default_registry
+    from rewardhub.scheduler.worker import serve
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    libc = CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    registry = default_registry(plugins)
+    sock = socket.socket(fileno=fd)
+    gc.collect()
+    gc.freeze()
+    while True:
+        request, fds, _, _ = socket.recv_fds(sock, 1 + _PID.size, 1)
+        if not request:
+            return
+        if request[:1] == REAP:
+            os.waitpid(_PID.unpack(request[1:])[0], 0)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            sock.close()
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            limit = memory_mb * 1024 * 1024
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            serve(socket.socket(fileno=fds[0]), registry)
+            os._exit(0)
+        os.close(fds[0])
+        sock.sendall(_PID.pack(pid))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), [Path(each) for each in sys.argv[3:]])

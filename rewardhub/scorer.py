@@ -1,0 +1,296 @@
+"""What a scorer is, and the verifier made from one plain function.
+
+A :class:`Scorer` is registered by name; ``bind`` validates parameters and gives a bound scorer with a
+fingerprint, which the hub runs on its lane. Bound scorers are either pure and local (verifiers:
+``score`` runs in any thread or process) or remote (reward models and judges: ``score`` is awaited and
+has its own queue).
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, ScoringError, nearest
+from rewardhub.types import Column, Group, Json, Response, Score, Status
+
+Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
+Scope = Literal["response", "pair", "group"]
+Verdict = float | int | bool | Score
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerInfo:
+    """What a scorer declares. ``time_limit_s`` bounds one response on the pool and sandbox lanes;
+    a response of more than ``max_chars`` characters is ``over_limit``.
+    """
+
+    name: str
+    family: Literal["verifier", "reward_model", "judge", "recipe"]
+    lane: Lane = "inline"
+    scope: Scope = "response"
+    cost: Literal["cheap", "dear"] = "cheap"
+    deterministic: bool = True
+    range: tuple[float, float] = (0.0, 1.0)
+    time_limit_s: float = 2.0
+    max_chars: int = 1_000_000
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a remote scorer needs to know of the call: ``deadline`` is in ``time.monotonic`` seconds."""
+
+    deadline: float = math.inf
+    priority: Literal["online", "bulk"] = "online"
+    tenant: str = ""
+
+
+class Bound(Protocol):
+    """A scorer with its parameters."""
+
+    @property
+    def info(self) -> ScorerInfo: ...
+    @property
+    def params(self) -> Json: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class LocalBound(Bound, Protocol):
+    """Pure; never raises for a response: failures are statuses of the column."""
+
+    def score(self, group: Group, indices: Sequence[int]) -> Column: ...
+
+    def try_fast(self, group: Group, indices: Sequence[int]) -> Column | None:
+        """The rows that are decided without the pool; undecided rows hold ``skipped``."""
+        ...
+
+
+class RemoteBound(Bound, Protocol):
+    """Awaited; has its own queue and its own deadline keeping."""
+
+    async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column: ...
+
+
+class Scorer(Protocol):
+    """What the registry holds under a name."""
+
+    @property
+    def info(self) -> ScorerInfo: ...
+
+    def bind(self, params: Json) -> Bound:
+        """Validates parameters; raises ``ConfigError`` that names the field and the nearest known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example of a verifier: this response against this reference gives this value.
+
+    ``status`` is the expected status; ``value`` is compared within 1e-6.
+    """
+
+    response: str | Response
+    reference: Json
+    value: float | None
+    params: Json = field(default_factory=dict)
+    status: Status = Status.OK
+    group: Json = field(default_factory=dict)
+
+    def as_group(self) -> Group:
+        response = Response(self.response) if isinstance(self.response, str) else self.response
+        return Group(id="example", responses=(response,), reference=self.reference, **self.group)
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A plain function ``(response, reference, *, parameters…)`` made into a scorer.
+
+    The function may take a third positional parameter ``group``. With ``scope="group"`` it gets all
+    responses at once and returns one verdict each. ``fast`` has the same signature and returns None
+    where it cannot decide.
+    """
+
+    info: ScorerInfo
+    function: Callable[..., Any]
+    fast: Callable[..., Any] | None = None
+    examples: tuple[Example, ...] = ()
+    libraries: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """The plain function itself."""
+        return self.function(*args, **params)
+
+    def bind(self, params: Json) -> "BoundVerifier":
+        try:
+            valid = self.parameters.model_validate(dict(params))
+        except ValidationError as error:
+            raise _parameter_error(self.info.name, self.parameters, error) from None
+        return BoundVerifier(self, {name: getattr(valid, name) for name in type(valid).model_fields}, dict(params))
+
+    @cached_property
+    def parameters(self) -> type[BaseModel]:
+        """The model of the keyword-only parameters, made from their annotations and defaults."""
+        fields: dict[str, Any] = {}
+        for parameter in inspect.signature(self.function, eval_str=True).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[parameter.name] = (parameter.annotation, default)
+        return create_model(f"{self.info.name}_parameters", __config__=ConfigDict(extra="forbid"), **fields)
+
+    @cached_property
+    def takes_group(self) -> bool:
+        return "group" in inspect.signature(self.function).parameters
+
+    @cached_property
+    def source_digest(self) -> str:
+        """Digest of the scorer's source files and of the library versions it depends on."""
+        digest = hashlib.sha256(self.info.name.encode())
+        for module in (self.function.__module__, *self.sources):
+            digest.update(_source_bytes(module, self.function))
+        for library in self.libraries:
+            digest.update(f"{library}=={metadata.version(library)}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class BoundVerifier:
+    """A verifier with validated parameters; runs in any thread or process.
+
+    ``given`` are the parameters as they were written, from which another process binds it again.
+    """
+
+    verifier: Verifier
+    params: Mapping[str, Any]
+    given: Json = field(default_factory=dict)
+
+    @property
+    def info(self) -> ScorerInfo:
+        return self.verifier.info
+
+    @cached_property
+    def fingerprint(self) -> str:
+        text = json.dumps(dict(self.params), sort_keys=True, default=str)
+        return digest_of("verifier", self.info.name, self.verifier.source_digest, text)
+
+    def score(self, group: Group, indices: Sequence[int]) -> Column:
+        return self._run(self.verifier.function, group, indices)
+
+    def try_fast(self, group: Group, indices: Sequence[int]) -> Column | None:
+        return self._run(self.verifier.fast, group, indices) if self.verifier.fast else None
+
+    def _run(self, function: Callable[..., Any], group: Group, indices: Sequence[int]) -> Column:
+        responses = [group.responses[index] for index in indices]
+        extra = (group,) if self.verifier.takes_group else ()
+        if self.info.scope == "response":
+            verdicts = [self._one(function, response, group.reference, extra) for response in responses]
+        else:
+            verdicts = self._all(function, responses, group.reference, extra)
+        return _column(verdicts, self.fingerprint)
+
+    def _one(self, function: Callable[..., Any], response: Response, reference: Json, extra: Any) -> Verdict:
+        if len(response.text) > self.info.max_chars:
+            return Score(None, Status.OVER_LIMIT, details={"reason": f"over {self.info.max_chars} characters"})
+        try:
+            verdict: Verdict | None = function(response, reference, *extra, **self.params)
+        except Exception as error:
+            return failure(error)
+        return UNDECIDED if verdict is None else verdict
+
+    def _all(
+        self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
+    ) -> list[Verdict]:
+        try:
+            verdicts = list(function(responses, reference, *extra, **self.params))
+        except Exception as error:
+            return [failure(error)] * len(responses)
+        if len(verdicts) != len(responses):
+            reason = f"{len(verdicts)} verdicts for {len(responses)} responses"
+            return [Score(None, Status.INTERNAL_ERROR, details={"reason": reason})] * len(responses)
+        return verdicts
+
+
+UNDECIDED = Score(None, Status.SKIPPED)
+"""What a ``fast`` function's None becomes."""
+
+
+def failure(error: BaseException) -> Score:
+    """The score of a response whose scorer raised: never a number."""
+    if isinstance(error, ScoringError):
+        details = {"reason": error.message} | ({"field": error.field} if error.field else {})
+        return Score(None, error.status, details=details)
+    return Score(None, Status.INTERNAL_ERROR, details={"reason": f"{type(error).__name__} in the scorer"})
+
+
+def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:
+    plain = [float(verdict) for verdict in verdicts if not isinstance(verdict, Score)]
+    if len(plain) == len(verdicts) and all(map(math.isfinite, plain)):
+        return Column([*plain], [Status.OK] * len(plain), fingerprint)
+    return Column.of([_checked(verdict) for verdict in verdicts], fingerprint)
+
+
+def _checked(verdict: Verdict) -> Score:
+    score = verdict if isinstance(verdict, Score) else Score(float(verdict))
+    if score.value is not None and not math.isfinite(score.value):
+        return Score(None, Status.INTERNAL_ERROR, details={"reason": "the scorer returned a non-finite number"})
+    return score
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """SHA-256 of the parts, each prefixed with its length so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def need(reference: Json, key: str, kind: type | tuple[type, ...] = str) -> Any:
+    """The reference's field ``key``; raises ``ReferenceUnparseable`` where it is missing or not ``kind``."""
+    value = reference.get(key)
+    wanted = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        names = " or ".join(each.__name__ for each in wanted)
+        found = "is missing" if key not in reference else f"is {type(value).__name__}"
+        raise ReferenceUnparseable(f"reference.{key} {found}, expected {names}", field=f"reference.{key}")
+    return value
+
+
+@cache
+def _module_bytes(module: str) -> bytes:
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin).read_bytes() if spec and spec.origin else b""
+
+
+def _source_bytes(module: str, function: Callable[..., Any]) -> bytes:
+    if module == function.__module__ and isinstance(function, FunctionType):
+        path = Path(function.__code__.co_filename)
+        return path.read_bytes() if path.is_file() else function.__code__.co_code
+    return _module_bytes(module)
+
+
+def _parameter_error(name: str, model: type[BaseModel], error: ValidationError) -> InvalidInput:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{name} has no parameter {key!r}{nearest(key, model.model_fields)}", field=key)
+    return ConfigError(f"{name}: parameter {key!r}: {first['msg']}", field=key)
+
+
+def rows(count: int | Iterable[int]) -> list[int]:
+    """The indices of a group's rows: 0…count-1, or the given ones."""
+    return list(range(count)) if isinstance(count, int) else list(count)

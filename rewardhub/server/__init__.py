@@ -1,0 +1,1 @@
+"""The doors: REST and gRPC over one hub, with keys, limits, health, metrics and drain."""

@@ -1,0 +1,109 @@
+"""Who may call what. Deny by default: a route or method without an entry here does not start.
+
+Keys are compared by their hashes, all of them, in constant time. Without keys every caller is the
+nameless tenant with every scope, and the doors may only be reached from the same machine.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rewardhub.errors import ConfigError, Forbidden, Unauthenticated
+from rewardhub.server.settings import ApiKey, Scope
+
+OPEN_ROUTES = frozenset({"/healthz", "/readyz"})
+OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check"})
+SCOPES: dict[str, Scope | None] = {
+    "/v1/score": "score",
+    "/v1/score/stream": "score",
+    "/v1/scorers": "score",
+    "/v1/media": "media",
+    "/metrics": "metrics",
+    "/docs": None,
+    "/openapi.json": None,
+    "/rewardhub.v1.RewardService/Score": "score",
+    "/rewardhub.v1.RewardService/ScoreStream": "score",
+    "/rewardhub.v1.RewardService/ListScorers": "score",
+    "/rewardhub.v1.RewardService/PutMedia": "media",
+}
+"""The scope that each route and gRPC method needs; None is any key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a key belongs to; ``key_id`` is the part of its hash that logs may show."""
+
+    tenant: str
+    scopes: frozenset[str]
+    key_id: str = ""
+
+    def require(self, scope: str | None) -> None:
+        """Raises ``Forbidden`` where the key lacks the scope."""
+        if scope is not None and scope not in self.scopes and "admin" not in self.scopes:
+            raise Forbidden(f"this key lacks the scope {scope!r}")
+
+
+ANYONE = Caller("", frozenset({"admin"}))
+
+
+class Auth:
+    """The configured keys."""
+
+    def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
+        self._callers = [
+            (key.key_sha256, Caller(key.tenant, frozenset(key.scopes), key.key_sha256[:8])) for key in keys
+        ]
+
+    @property
+    def keyless(self) -> bool:
+        return not self._callers
+
+    def caller(self, headers: Iterable[tuple[str, str]]) -> Caller:
+        """The caller of these lower-case headers; raises ``Unauthenticated`` without a known key."""
+        if self.keyless:
+            return ANYONE
+        key = _presented(headers)
+        if not key:
+            raise Unauthenticated("a key is needed: Authorization: Bearer KEY, or x-api-key: KEY")
+        digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
+        found = None
+        for known, caller in self._callers:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        if found is None:
+            raise Unauthenticated("this key is not known")
+        return found
+
+
+def _presented(headers: Iterable[tuple[str, str]]) -> str:
+    plain = ""
+    for name, value in headers:
+        if name == "authorization" and value[:7].lower() == "bearer ":
+            return value[7:].strip()
+        if name == "x-api-key":
+            plain = value.strip()
+    return plain
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8080`` or ``[::1]:0``; raises ``ConfigError``."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError(f"{address!r} is no address; expected HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_addresses(auth: Auth, *addresses: str) -> None:
+    """Raises ``ConfigError`` for an address that other machines reach while no key is configured."""
+    for address in addresses:
+        if auth.keyless and not is_loopback(parse_address(address)[0]):
+            raise ConfigError(f"{address} is reachable from other machines: configure keys, or bind to 127.0.0.1")

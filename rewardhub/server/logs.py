@@ -1,0 +1,54 @@
+"""Structured logs: one JSON object per line, with names and numbers, never prompts, texts or keys."""
+
+import json
+import logging
+import sys
+import time
+import uuid
+from typing import Any, TextIO
+
+logger = logging.getLogger("rewardhub.server")
+
+
+class JsonLines(logging.Formatter):
+    """``{"time", "level", "logger", "message", …}``; further fields come from ``extra={"fields": …}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["trace"] = _frames(record)
+        return json.dumps(line, default=str)
+
+
+def _frames(record: logging.LogRecord) -> list[str]:
+    # An exception's message may quote a response, so only its type and places are kept.
+    kind, _, trace = record.exc_info or (None, None, None)
+    places = [kind.__name__ if kind else ""]
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return places
+
+
+def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Sends the logs of ``rewardhub`` to ``stream`` (standard error by default), replacing earlier handlers."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger("rewardhub")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+
+
+def fault(event: str, **fields: Any) -> str:
+    """Logs the exception in flight and gives the id that the caller may be told."""
+    error_id = uuid.uuid4().hex[:12]
+    logger.error(event, exc_info=True, extra={"fields": {"error_id": error_id, **fields}})
+    return error_id

@@ -1,0 +1,172 @@
+"""Groups in as they come, answers out as they are ready: what a stream of either door runs on.
+
+One task per group, none per response. Whole groups wait for a free slot, which is the back-pressure on
+the caller; groups that wait for members elsewhere take none, so that they cannot block each other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewardhub.errors import InternalError, InvalidInput, QuotaExceeded, RewardHubError
+from rewardhub.server import intake, logs
+from rewardhub.server.surface import OpenGroup, ScoringHub
+from rewardhub.types import Call, Group, GroupScores, Response, Status
+
+WIDTH = 256
+MAX_OPEN = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows to send; ``error`` says why the group as a whole was not scored."""
+
+    scores: GroupScores
+    details: bool = True
+    error: RewardHubError | None = None
+
+
+class Session:
+    """One caller's stream."""
+
+    def __init__(self, hub: ScoringHub, tenant: str) -> None:
+        self._hub = hub
+        self._tenant = tenant
+        self._slots = asyncio.Semaphore(WIDTH)
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._whole: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._open: dict[str, OpenGroup] = {}
+        self._ready: list[Answer] = []
+        self._wake = asyncio.Event()
+        self._finished = False
+
+    async def score(self, group: Group, call: Call) -> None:
+        """Takes a group, waiting for a free slot; its answer comes from :meth:`batches`."""
+        if group.expected > len(group.responses):
+            self._check_room()
+            self._spawn(group.id, self._score(group, call))
+            return
+        self._check_free(group.id)
+        self._whole.add(group.id)
+        await self._slots.acquire()
+        self._spawn(group.id, self._score_whole(group, call))
+
+    def open(self, group: Group, call: Call) -> None:
+        """Opens a group for :meth:`add`; raises for an id that is in use and what the hub refuses."""
+        self._check_free(group.id)
+        self._check_room()
+        handle = self._hub.open(group, call, tenant=self._tenant)
+        self._open[group.id] = handle
+        self._spawn(group.id, self._follow(group.id, handle, call))
+
+    def add(self, group_id: str, responses: Sequence[Response]) -> None:
+        self._handle(group_id).add(responses)
+
+    def close(self, group_id: str) -> None:
+        self._handle(group_id).close()
+
+    def cancel(self, group_id: str) -> None:
+        """Ends a group's work; its answer has the status ``cancelled``. An unknown id is no error."""
+        if group_id in self._open:
+            self._open[group_id].cancel()
+            return
+        for task, name in self._tasks.items():
+            if name == group_id:
+                self._cancelled.add(group_id)
+                task.cancel()
+
+    def is_open(self, group_id: str) -> bool:
+        return group_id in self._open
+
+    def answer(self, answer: Answer) -> None:
+        self._ready.append(answer)
+        self._wake.set()
+
+    def finish(self) -> None:
+        """No more groups come: open ones are closed, and :meth:`batches` ends with the last answer."""
+        self._finished = True
+        for handle in self._open.values():
+            handle.close()
+        self._wake.set()
+
+    async def batches(self) -> AsyncIterator[list[Answer]]:
+        """All that is ready, each time something is; ends after :meth:`finish` and the last answer."""
+        while self._ready or self._tasks or not self._finished:
+            await self._wake.wait()
+            self._wake.clear()
+            ready, self._ready = self._ready, []
+            if ready:
+                yield ready
+
+    async def aclose(self) -> None:
+        """The caller went away: ends all that still runs."""
+        for handle in self._open.values():
+            handle.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _check_free(self, group_id: str) -> None:
+        if not group_id:
+            raise InvalidInput("group.id is empty; answers of a stream are told apart by it", field="group.id")
+        if group_id in self._whole or group_id in self._open:
+            raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
+
+    def _check_room(self) -> None:
+        if len(self._tasks) >= MAX_OPEN:
+            raise QuotaExceeded(f"more than {MAX_OPEN} groups wait on this stream", retry_after_s=1.0)
+
+    def _handle(self, group_id: str) -> OpenGroup:
+        handle = self._open.get(group_id)
+        if handle is None:
+            raise InvalidInput(f"no group {group_id!r} is open on this stream", field="id")
+        return handle
+
+    def _spawn(self, group_id: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[task] = group_id
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._wake.set()
+
+    async def _score_whole(self, group: Group, call: Call) -> None:
+        try:
+            await self._score(group, call)
+        finally:
+            self._whole.discard(group.id)
+            self._slots.release()
+
+    async def _score(self, group: Group, call: Call) -> None:
+        rows = len(group.responses)
+        try:
+            (scores,) = await self._hub.score([group], call, tenant=self._tenant)
+            self.answer(Answer(scores, call.details))
+        except asyncio.CancelledError:
+            if group.id not in self._cancelled:
+                raise
+            reason = "the caller cancelled the group"
+            self.answer(Answer(intake.unscored(group.id, rows, Status.CANCELLED, reason)))
+        except Exception as error:
+            self.answer(_failure(group.id, rows, error))
+        finally:
+            self._cancelled.discard(group.id)
+
+    async def _follow(self, group_id: str, handle: OpenGroup, call: Call) -> None:
+        try:
+            async for scores in handle:
+                self.answer(Answer(scores, call.details))
+        except Exception as error:
+            self.answer(_failure(group_id, 0, error))
+        finally:
+            del self._open[group_id]
+
+
+def _failure(group_id: str, rows: int, error: Exception) -> Answer:
+    if not isinstance(error, RewardHubError):
+        error = InternalError(f"an internal error; its id is {logs.fault('group failed')}")
+    return Answer(intake.failed(group_id, rows, error), error=error)

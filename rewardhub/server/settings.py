@@ -1,0 +1,50 @@
+"""What an operator sets about the doors."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scope = Literal["score", "media", "metrics", "admin"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ApiKey(_Settings):
+    """A key, known by the SHA-256 of its bytes (lower-case hex); ``admin`` includes every scope."""
+
+    key_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tenant: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    scopes: frozenset[Scope] = frozenset({"score", "media"})
+
+
+class Limits(_Settings):
+    """Bytes of a REST body and of a gRPC message, groups of one request, concurrent connections or calls."""
+
+    body_bytes: int = Field(default=32 * 2**20, gt=0)
+    message_bytes: int = Field(default=4 * 2**20, ge=2**16)
+    groups: int = Field(default=10_000, gt=0)
+    concurrency: int = Field(default=1_000, gt=0)
+    body_s: float = Field(default=60.0, gt=0)
+
+
+class Tls(_Settings):
+    """PEM files for both doors; with ``client_ca`` a caller must show a certificate signed by it."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+class ServerSettings(_Settings):
+    keys: tuple[ApiKey, ...] = ()
+    limits: Limits = Limits()
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "ServerSettings":
+        if len({key.key_sha256 for key in self.keys}) != len(self.keys):
+            raise ValueError("two keys have the same key_sha256")
+        return self

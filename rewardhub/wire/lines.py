@@ -1,0 +1,308 @@
+"""Groups and scores as JSON: the group file, the REST bodies, the score lines.
+
+Works on decoded objects; :func:`loads` decodes strictly enough for untrusted text. A ``path`` of a
+media is read only where the caller passes ``read_path`` (the command line and the client do, the
+server never).
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from rewardhub.errors import InvalidInput
+from rewardhub.types import (
+    CacheMode,
+    Call,
+    Column,
+    Group,
+    GroupScores,
+    Media,
+    Message,
+    Response,
+    Score,
+    Space,
+    Status,
+    Timings,
+)
+from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, take
+
+ReadPath = Callable[[str], bytes]
+GROUP_FIELDS = ("id", "prompt", "media", "reference", "responses", "problem_type", "recipe", "metadata", "expected")
+CALL_FIELDS = (
+    "recipe", "run", "step", "policy_version", "inputs", "deadline_ms", "cache", "priority", "details", "repin",
+    "recipe_text",
+)  # fmt: skip
+_RESPONSE_FIELDS = ("text", "messages", "tokens", "signals", "steps", "media")
+_MEDIA_FIELDS = ("sha256", "data", "path", "kind", "width", "height", "space", "frames", "fps")
+_HEX = frozenset("0123456789abcdef")
+
+
+def loads(data: str | bytes) -> Any:
+    """The JSON value; NaN and Infinity pass (a scorer judges them), malformed text is ``InvalidInput``."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidInput(f"not a JSON value: {reason}") from None
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON; a non-finite number becomes null, so that the text is valid everywhere."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def group_from_json(data: Any, where: str = "", read_path: ReadPath | None = None, default_id: str = "") -> Group:
+    """The group of a line; raises ``InvalidInput`` naming the field and what was expected."""
+    data = expect(data, dict, where or "group")
+    known_only(data, GROUP_FIELDS, where)
+    media = each(data, "media", lambda item, at: _media(item, at, read_path), where)
+    return Group(
+        id=_identifier(data, where) or default_id,
+        prompt=_prompt(data.get("prompt"), join(where, "prompt"), len(media)),
+        responses=each(data, "responses", lambda item, at: _response(item, at, read_path), where),
+        reference=_reference(data.get("reference"), join(where, "reference")),
+        media=media,
+        problem_type=take(data, "problem_type", str, "", where),
+        recipe=take(data, "recipe", str, "", where),
+        metadata=take(data, "metadata", dict, {}, where),
+        expected=natural(data, "expected", where),
+    )
+
+
+def _identifier(data: Mapping[str, Any], where: str) -> str:
+    value = data.get("id")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else take(data, "id", str, "", where)
+
+
+def _prompt(value: Any, where: str, media: int) -> str | tuple[Message, ...]:
+    if value is None or isinstance(value, str):
+        return expect(value or "", str, where)
+    items = expect(value, list, where)
+    return tuple(_message(item, f"{where}[{index}]", media) for index, item in enumerate(items))
+
+
+def _message(value: Any, where: str, media: int) -> Message:
+    data = expect(value, dict, where)
+    take(data, "role", str, "", where)
+    content = data.get("content")
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            _check_part(expect(part, dict, f"{where}.content[{index}]"), f"{where}.content[{index}]", media)
+    elif content is not None:
+        expect(content, str, f"{where}.content")
+    return data
+
+
+def _check_part(part: Mapping[str, Any], where: str, media: int) -> None:
+    kind = choice(part, "type", ("text", "image", "video"), where)
+    if kind == "text":
+        take(part, "text", str, "", where)
+        return
+    index = expect(part.get("media"), int, f"{where}.media")
+    if not 0 <= index < media:
+        raise InvalidInput(f"{where}.media is {index}, expected 0 to {media - 1}", field=f"{where}.media")
+
+
+def _reference(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    return {"answer": expect(value, str, where)} if isinstance(value, str) else expect(value, dict, where)
+
+
+def _response(value: Any, where: str, read_path: ReadPath | None) -> Response:
+    if isinstance(value, str):
+        return Response(expect(value, str, where))
+    data = expect(value, dict, where)
+    known_only(data, _RESPONSE_FIELDS, where)
+    media = each(data, "media", lambda item, at: _media(item, at, read_path), where)
+    return Response(
+        text=take(data, "text", str, "", where),
+        messages=each(data, "messages", lambda item, at: _message(item, at, len(media)), where),
+        tokens=natural(data, "tokens", where) if data.get("tokens") is not None else None,
+        signals=numbers(data, "signals", where),
+        steps=each(data, "steps", _span, where),
+        media=media,
+    )
+
+
+def _span(value: Any, where: str) -> tuple[int, int]:
+    pair = expect(value, list, where)
+    if len(pair) != 2 or not 0 <= expect(pair[0], int, f"{where}[0]") <= expect(pair[1], int, f"{where}[1]"):
+        raise InvalidInput(f"{where} is not [start, end] with 0 <= start <= end", field=where)
+    return pair[0], pair[1]
+
+
+def _media(value: Any, where: str, read_path: ReadPath | None) -> Media:
+    data = expect(value, dict, where)
+    known_only(data, _MEDIA_FIELDS, where)
+    content = _media_bytes(data, where, read_path)
+    frames = each(data, "frames", hash_of, where)
+    sha256 = hash_of(data["sha256"], join(where, "sha256")) if data.get("sha256") else ""
+    if content is not None:
+        sha256 = _checked_hash(content, sha256, where)
+    elif not sha256 and not frames:
+        raise InvalidInput(f"{where} has none of sha256, data, path and frames", field=where)
+    return Media(
+        sha256=sha256,
+        kind=cast(Any, choice(data, "kind", ("image", "video"), where)),
+        width=natural(data, "width", where),
+        height=natural(data, "height", where),
+        space=Space(choice(data, "space", tuple(Space), where)),
+        frames=frames,
+        fps=take(data, "fps", float, 0.0, where),
+        data=content,
+    )
+
+
+def _media_bytes(data: Mapping[str, Any], where: str, read_path: ReadPath | None) -> bytes | None:
+    if data.get("path") is not None:
+        if read_path is None:
+            raise InvalidInput(f"{where}.path: a hub opens no path; upload the bytes", field=f"{where}.path")
+        return read_path(take(data, "path", str, "", where))
+    if data.get("data") is None:
+        return None
+    try:
+        return base64.b64decode(take(data, "data", str, "", where), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput(f"{where}.data is not base64", field=f"{where}.data") from None
+
+
+def _checked_hash(content: bytes, sha256: str, where: str) -> str:
+    actual = hashlib.sha256(content).hexdigest()
+    if sha256 not in {"", actual}:
+        raise InvalidInput(f"{where}.sha256 is not the hash of its bytes ({actual})", field=f"{where}.sha256")
+    return actual
+
+
+def hash_of(value: Any, where: str) -> str:
+    """A SHA-256 in lower-case hex digits."""
+    text = expect(value, str, where)
+    if len(text) != 64 or not _HEX.issuperset(text):
+        raise InvalidInput(f"{where} is not 64 lower-case hex digits", field=where)
+    return text
+
+
+def call_from_json(data: Mapping[str, Any]) -> Call:
+    """The call of a REST body; ``groups`` is read apart."""
+    known_only(data, (*CALL_FIELDS, "groups"), "")
+    return Call(
+        recipe=take(data, "recipe", str, "", ""),
+        run=take(data, "run", str, "", ""),
+        step=take(data, "step", int, 0, "") if data.get("step") is not None else None,
+        policy_version=take(data, "policy_version", str, "", ""),
+        inputs=numbers(data, "inputs", ""),
+        deadline_ms=natural(data, "deadline_ms", ""),
+        cache=cast(CacheMode, choice(data, "cache", ("use", "bypass", "read_only", "refresh"), "")),
+        priority=cast(Any, choice(data, "priority", ("online", "bulk"), "")),
+        details=take(data, "details", bool, True, ""),
+        repin=take(data, "repin", bool, False, ""),
+        recipe_text=take(data, "recipe_text", str, "", ""),
+    )
+
+
+def call_to_json(call: Call) -> dict[str, Any]:
+    default = Call()
+    values = {name: getattr(call, name) for name in CALL_FIELDS}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
+
+
+def group_to_json(group: Group, *, media_data: bool = False) -> dict[str, Any]:
+    """The line of a group; with ``media_data`` the bytes travel along as base64."""
+    line = {
+        "id": group.id,
+        "prompt": group.prompt if isinstance(group.prompt, str) else list(group.prompt),
+        "media": [_media_to_json(media, media_data) for media in group.media],
+        "reference": dict(group.reference),
+        "responses": [_response_to_json(response, media_data) for response in group.responses],
+        "problem_type": group.problem_type,
+        "recipe": group.recipe,
+        "metadata": dict(group.metadata),
+    }
+    return line | {"expected": group.expected} if group.expected else line
+
+
+def _response_to_json(response: Response, media_data: bool) -> str | dict[str, Any]:
+    if response == Response(response.text):
+        return response.text
+    data: dict[str, Any] = {"text": response.text, "messages": list(response.messages)}
+    data |= {"tokens": response.tokens, "signals": dict(response.signals)}
+    data["steps"] = [list(span) for span in response.steps]
+    data["media"] = [_media_to_json(media, media_data) for media in response.media]
+    return {key: value for key, value in data.items() if value not in (None, [], {}) or key == "text"}
+
+
+def _media_to_json(media: Media, media_data: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {"sha256": media.sha256, "kind": media.kind, "width": media.width}
+    data |= {
+        "height": media.height,
+        "space": str(media.space),
+        "frames": list(media.frames),
+        "fps": media.fps,
+    }
+    if media_data and media.data is not None:
+        data["data"] = base64.b64encode(media.data).decode()
+    return {key: value for key, value in data.items() if value}
+
+
+def scores_to_json(scores: GroupScores, *, details: bool = True) -> dict[str, Any]:
+    """The score line of a group."""
+    timings = scores.timings
+    return {
+        "id": scores.id,
+        "scores": [score_to_json(score, details=details) for score in scores],
+        "indices": scores.indices or list(range(len(scores))),
+        "complete": scores.complete,
+        "timings": {"queue_ms": timings.queue_ms, "run_ms": timings.run_ms, "total_ms": timings.total_ms},
+    }
+
+
+def score_to_json(score: Score, *, details: bool = True) -> dict[str, Any]:
+    data: dict[str, Any] = {"value": score.value, "status": str(score.status), "blame": str(score.blame)}
+    data |= {"retryable": score.retryable, "confidence": score.confidence}
+    data["parts"] = {path: score_to_json(part, details=details) for path, part in score.parts.items()}
+    data["steps"] = list(score.steps)
+    data["details"] = dict(score.details) if details else {}
+    return data | {"fingerprint": score.fingerprint, "cached": score.cached}
+
+
+def scores_from_json(data: Mapping[str, Any]) -> GroupScores:
+    """The inverse of :func:`scores_to_json`; trusts the hub that wrote it."""
+    rows = [_score_from_json(item) for item in data["scores"]]
+    paths = {path: None for row in rows for path in row.parts}
+    parts = {path: column_of([row.parts[path] for row in rows]) for path in paths}
+    timings = Timings(**data.get("timings", {}))
+    indices, complete = list(data.get("indices", [])), bool(data.get("complete", True))
+    return GroupScores(data["id"], column_of(rows), parts, indices, complete, timings)
+
+
+def column_of(rows: list[Score]) -> Column:
+    """The column of scores that carry one fingerprint."""
+    return Column.of(rows, rows[0].fingerprint if rows else "")
+
+
+def _score_from_json(data: Mapping[str, Any]) -> Score:
+    return Score(
+        value=data["value"],
+        status=Status(data["status"]),
+        confidence=data.get("confidence"),
+        parts={path: _score_from_json(part) for path, part in data.get("parts", {}).items()},
+        steps=tuple(data.get("steps", ())),
+        details=data.get("details", {}),
+        fingerprint=data.get("fingerprint", ""),
+        cached=data.get("cached", False),
+    )

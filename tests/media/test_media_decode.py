@@ -1,0 +1,251 @@
+"""The guarded decode: what passes, what is refused from the header, and what refusing costs."""
+
+import io
+import os
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
+from rewardhub.media.decode import decode, images, inspect, pack, unpack
+from rewardhub.media.header import Header, exif_orientation, read_header
+from rewardhub.types import Media
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(size=(40, 30), mode="RGB") -> Image.Image:
+    image = Image.new("RGB", size, "navy")
+    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 4, size[1] // 2), fill="red")
+    return image.convert(mode)
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def bomb(width=50_000, height=50_000) -> bytes:
+    """A valid PNG of a few kilobytes that decodes to gigabytes."""
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" * 5_000_000, 9)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", ihdr) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+
+
+def webp_bomb() -> bytes:
+    data = bytearray(encoded(picture(), "WEBP", lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"))
+    assert data[12:16] == b"VP8X"
+    data[24:30] = (16_382).to_bytes(3, "little") * 2
+    return bytes(data)
+
+
+def gif(frames: int) -> bytes:
+    return encoded(picture(), "GIF", save_all=True, append_images=[picture((40, 30), "L")] * (frames - 1))
+
+
+GOOD = {
+    "png": encoded(picture()),
+    "png-palette": encoded(picture(mode="P")),
+    "png-grey": encoded(picture(mode="L")),
+    "png-bilevel": encoded(picture(mode="1")),
+    "jpeg": encoded(picture(), "JPEG"),
+    "jpeg-progressive": encoded(picture((400, 300)), "JPEG", progressive=True),
+    "jpeg-cmyk": encoded(picture(mode="CMYK"), "JPEG"),
+    "jpeg-grey": encoded(picture(mode="L"), "JPEG"),
+    "webp": encoded(picture(), "WEBP"),
+    "webp-lossless": encoded(picture(), "WEBP", lossless=True),
+    "webp-alpha": encoded(picture(mode="RGBA"), "WEBP"),
+}
+BAD = {
+    "empty": b"",
+    "six bytes": b"\x89PNG\r\n",
+    "signature only": b"\x89PNG\r\n\x1a\n",
+    "text": b"hello" * 100,
+    "gif": gif(3),
+    "tiff": encoded(picture(), "TIFF"),
+    "bmp": encoded(picture(), "BMP"),
+    "eps": encoded(picture(), "EPS"),
+    "pdf": encoded(picture(), "PDF"),
+    "psd": b"8BPS\0\1" + bytes(100),
+    "fits": b"SIMPLE  =                    T" + b" " * 2850,
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "gzip": b"\x1f\x8b" + bytes(100),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "truncated jpeg": GOOD["jpeg"][:-20],
+    "half a jpeg": GOOD["jpeg"][:100],
+    "truncated png": GOOD["png"][:-4],
+    "truncated webp": GOOD["webp"][:-6],
+    "png then zip": GOOD["png"] + b"PK\x03\x04" + bytes(100),
+    "webp then html": GOOD["webp"] + b"<script>",
+    "gif then png": gif(1) + GOOD["png"],
+    "pdf then jpeg": b"%PDF-1.7\n" + GOOD["jpeg"],
+    "animated png": encoded(picture(), save_all=True, append_images=[picture(mode="L").convert("RGB")]),
+    "animated webp": encoded(picture(), "WEBP", save_all=True, append_images=[picture((40, 30), "L")]),
+    "png of no width": bomb(0, 10),
+    "jpeg of 100 scans": GOOD["jpeg"][:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 100 + b"\xff\xd9",
+    "jpeg with two frames": GOOD["jpeg"][:2] + b"\xff\xc0\0\x0b\x08\0\1\0\1\1\1\x11\0" + GOOD["jpeg"][2:],
+    "many chunks": bomb()[:33] + png_chunk(b"abCd", b"") * 70_000 + png_chunk(b"IEND", b""),
+    "fill bytes": b"\xff\xd8\xff" + b"\xff" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_images_decode_to_rgb_of_the_headers_size(name):
+    """PNG, JPEG and WebP of every colour mode decode to RGB in the size that the header gave."""
+    image = decode(GOOD[name])
+    assert image.mode == "RGB"
+    assert image.size == inspect(GOOD[name]).shown
+    red, _, blue = image.getpixel((2, 2))
+    assert red != blue or name in {"png-grey", "png-bilevel", "jpeg-grey"}
+    assert max(red - image.getpixel((image.width - 1, image.height - 1))[0], 0) > 50
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_media_are_refused_from_the_header(name):
+    """Every foreign, cut, animated or doubled file is invalid input, within 100 ms."""
+    start = time.perf_counter()
+    with pytest.raises(InvalidInput):
+        inspect(BAD[name])
+    assert time.perf_counter() - start < 0.1
+
+
+@pytest.mark.parametrize("data", [bomb(), webp_bomb()], ids=["png", "webp"])
+def test_a_decode_bomb_names_its_size_and_the_limit(data):
+    """T64: 50,000 x 50,000 pixels in ten kilobytes are too large, from the header."""
+    with pytest.raises(TooLarge, match="pixels, over the limit of 50000000"):
+        decode(data)
+
+
+def test_bombs_cost_no_memory():
+    """R17: refusing every bomb takes at most 64 MB more and 100 ms each, in a fresh process."""
+    code = (
+        "import resource,sys,time;sys.path.insert(0,sys.argv[1]);import test_media_decode as t;"
+        "from rewardhub.media.decode import decode;from rewardhub.errors import RewardHubError\n"
+        "bombs=[t.bomb(),t.webp_bomb(),*t.BAD.values()];decode(t.GOOD['jpeg'])\n"
+        "base=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;slowest=0.0\n"
+        "for data in bombs:\n"
+        "    start=time.perf_counter()\n"
+        "    try: decode(data)\n"
+        "    except RewardHubError: pass\n"
+        "    else: raise SystemExit('decoded')\n"
+        "    slowest=max(slowest,time.perf_counter()-start)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-base,slowest)"
+    )
+    command = [sys.executable, "-c", code, os.path.dirname(__file__)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    kilobytes, slowest = map(float, out.split())
+    assert kilobytes <= 64 * 1024
+    assert slowest <= 0.1
+
+
+def test_damaged_data_behind_a_good_header_is_invalid_input():
+    """A PNG whose pixels do not decompress says that it is damaged."""
+    data = bomb(2000, 2000)
+    broken = data.replace(data[60:90], bytes(30), 1)
+    with pytest.raises(InvalidInput, match="damaged"):
+        decode(broken)
+
+
+def test_too_few_pixels_are_damage_not_a_grey_area():
+    """A PNG that holds fewer rows than it says is refused, not filled up."""
+    with pytest.raises(InvalidInput, match="damaged"):
+        decode(bomb(5000, 5000))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does(kind, orientation):
+    """The picture is shown the way its Exif tag says, and the header gives that size."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(picture(), kind, exif=exif, **options)
+    from PIL import ImageOps
+
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    image = decode(data)
+    assert read_header(data).orientation == orientation
+    assert image.size == expected.size == inspect(data).shown
+    assert image.tobytes() == expected.tobytes()
+
+
+def test_malformed_exif_is_no_orientation():
+    """Exif that is cut, foreign or claims 65,535 entries leaves the picture as it is."""
+    huge = b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65_535)
+    for exif in [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"junk" * 9, huge]:
+        assert exif_orientation(exif) == 1
+
+
+def test_transparency_is_laid_over_white():
+    """A transparent pixel is white, a half transparent black one is grey."""
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    shown = decode(encoded(image))
+    assert shown.getpixel((0, 0)) == (255, 255, 255)
+    assert shown.getpixel((1, 0)) == (127, 127, 127)
+
+
+def test_sixteen_bit_grey_keeps_its_high_byte():
+    """A 16-bit grey PNG is scaled to 8 bits instead of cut at 255."""
+    image = Image.new("I;16", (3, 1))
+    for x, value in enumerate([0, 0x8000, 0xFFFF]):
+        image.putpixel((x, 0), value)
+    shown = decode(encoded(image))
+    assert [shown.getpixel((x, 0))[0] for x in range(3)] == [0, 0x80, 0xFF]
+
+
+def test_a_phones_jpeg_trailer_passes():
+    """Bytes behind the end of a JPEG, as phones write them, are ignored."""
+    assert decode(GOOD["jpeg"] + b"trailer" * 10).size == (40, 30)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_mutated_images_never_escape(name, data):
+    """Whatever bytes are changed, cut or doubled: an image comes out or an error of ours."""
+    content = bytearray(GOOD[name])
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    for candidate in (bytes(content), bytes(content[:cut]), bytes(content[cut:])):
+        try:
+            assert decode(candidate, 1_000_000).mode == "RGB"
+        except RewardHubError as error:
+            assert error.message
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x20\0\0\0WEBPVP8X", b""]))
+def test_random_bytes_give_a_header_or_invalid_input(tail, magic):
+    """No byte string makes the header reader fail otherwise."""
+    try:
+        assert isinstance(read_header(magic + tail), Header)
+    except InvalidInput:
+        pass
+
+
+def test_frames_pack_and_unpack():
+    """A video's data is its frames behind their lengths; images() yields each."""
+    frames = [GOOD["png"], GOOD["jpeg"], GOOD["webp"]]
+    assert list(unpack(pack(frames))) == frames
+    video = Media(kind="video", frames=("a" * 64,) * 3, data=pack(frames))
+    assert [image.size for image in images(video)] == [(40, 30)] * 3
+    assert [image.size for image in images(Media.from_bytes(GOOD["png"]))] == [(40, 30)]
+    with pytest.raises(InvalidInput, match="not at hand"):
+        list(images(Media(sha256="a" * 64)))
+
+
+def test_peak_memory_of_this_process_is_measurable():
+    """The unit of ru_maxrss that the memory test relies on is kilobytes here."""
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 10_000

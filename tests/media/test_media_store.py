@@ -1,0 +1,217 @@
+"""The media store: who sees what, what leaves, and how groups get their bytes."""
+
+import hashlib
+import io
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rewardhub.errors import InvalidInput, TooLarge
+from rewardhub.media.decode import images
+from rewardhub.media.store import MediaLimits, MediaStore, references
+from rewardhub.types import Group, Media, Response, Space
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def png(shade: int, size=(8, 6)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (shade % 256, shade // 256, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_what_is_put_comes_back_under_its_hash():
+    """put gives hash and size, get gives the same bytes."""
+    store = MediaStore()
+    media = store.put(png(1), "a")
+    assert media == Media(sha256=digest(png(1)), width=8, height=6)
+    assert store.get(media.sha256, "a") == png(1)
+    store.put(png(1), "a")
+    assert store.stats() == {"bytes": len(png(1)), "items": 1, "evictions": 0}
+
+
+def test_a_tenant_sees_only_its_own():
+    """Another tenant's upload is missing, by get, missing and resolve."""
+    store = MediaStore()
+    sha256 = store.put(png(1), "a").sha256
+    assert store.missing([sha256, sha256], "b") == [sha256]
+    assert store.missing([sha256], "a") == []
+    with pytest.raises(InvalidInput, match=f"{sha256} was never uploaded"):
+        store.get(sha256, "b")
+    with pytest.raises(InvalidInput):
+        store.resolve(Group("g", media=(Media(sha256=sha256),)), "b")
+
+
+def test_the_least_recently_used_leaves_first():
+    """Over a tenant's quota the oldest use goes; what was touched stays."""
+    size = len(png(1))
+    store = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=2 * size, total_bytes=4 * size))
+    first, second = store.put(png(1)).sha256, store.put(png(2)).sha256
+    store.get(first)
+    store.put(png(3))
+    assert store.missing([first, second]) == [second]
+    assert store.stats()["evictions"] == 1
+
+
+def test_a_flood_of_one_tenant_pushes_out_its_own():
+    """When the store is full, the tenant that holds most pays."""
+    size = len(png(1))
+    store = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=3 * size, total_bytes=4 * size))
+    quiet = store.put(png(1), "quiet").sha256
+    for shade in range(2, 30):
+        store.put(png(shade), f"flood{shade % 2}")
+    assert store.missing([quiet], "quiet") == []
+    assert store.stats()["bytes"] <= 4 * size
+
+
+def test_unused_media_leave_after_their_time():
+    """What nobody used for ttl_s is gone, what was used is not, and the bytes are given back."""
+    clock = Clock()
+    store = MediaStore(MediaLimits(ttl_s=10), clock=clock)
+    used, unused = store.put(png(1)).sha256, store.put(png(2)).sha256
+    clock.now = 8
+    store.get(used)
+    clock.now = 12
+    assert store.missing([used, unused]) == [unused]
+    store.put(png(3))
+    assert store.stats() == {"bytes": len(png(1)) + len(png(3)), "items": 2, "evictions": 0}
+
+
+@pytest.mark.parametrize(("limits", "message"), [({"item_bytes": 20}, "bytes, over"), ({"pixels": 47}, "pixels, over")])
+def test_over_a_limit_is_too_large(limits, message):
+    """Bytes and pixels of one media are limited."""
+    with pytest.raises(TooLarge, match=message):
+        MediaStore(MediaLimits(**limits)).put(png(1))
+
+
+def test_limits_that_cannot_hold_one_media_are_refused():
+    """A tenant's quota below the size of one media makes no sense."""
+    with pytest.raises(ValueError, match="item_bytes <= tenant_bytes"):
+        MediaLimits(item_bytes=100, tenant_bytes=50)
+
+
+def test_resolve_fills_prompt_and_response_media():
+    """By hash or inline, of prompt and responses: bytes and undeclared sizes are filled in."""
+    store = MediaStore()
+    known = store.put(png(1))
+    group = Group(
+        "g",
+        media=(Media(sha256=known.sha256), Media(data=png(2))),
+        responses=(Response("a"), Response("b", media=(Media.from_bytes(png(3)),))),
+    )
+    resolved = store.resolve(group)
+    assert [each.data for each in resolved.media] == [png(1), png(2)]
+    assert resolved.responses[0] is group.responses[0]
+    assert resolved.responses[1].media[0] == Media(sha256=digest(png(3)), width=8, height=6)
+    assert store.missing([digest(png(2)), digest(png(3))]) == []
+    again = store.resolve(resolved)
+    assert again == resolved
+    assert again.media[1].data is resolved.media[1].data
+
+
+def test_a_group_without_media_is_returned_as_it_is():
+    """Text groups cost nothing."""
+    group = Group("g", responses=(Response("a"),))
+    assert MediaStore().resolve(group) is group
+
+
+def test_declared_sizes_stay():
+    """A declared size is the caller's frame for its coordinates, so it wins."""
+    media = replace(Media.from_bytes(png(1)), width=800, height=600, space=Space.MODEL_INPUT)
+    (resolved,) = MediaStore().resolve(Group("g", media=(media,))).media
+    assert (resolved.width, resolved.height, resolved.space) == (800, 600, Space.MODEL_INPUT)
+
+
+def test_inline_bytes_must_match_their_hash():
+    """A wrong hash is named, and the bytes do not land under it."""
+    store = MediaStore()
+    wrong = "0" * 64
+    group = Group("g", responses=(Response("r", media=(Media(sha256=wrong, data=png(1)),)),))
+    with pytest.raises(InvalidInput) as caught:
+        store.resolve(group)
+    assert caught.value.field == "responses[0].media[0].sha256"
+    assert store.missing([wrong]) == [wrong]
+
+
+def test_known_hash_with_other_bytes_is_still_refused():
+    """Naming a stored hash does not let other bytes pass for it."""
+    store = MediaStore()
+    sha256 = store.put(png(1)).sha256
+    with pytest.raises(InvalidInput, match="not the hash"):
+        store.resolve(Group("g", media=(Media(sha256=sha256, data=png(2)),)))
+
+
+def test_an_unknown_hash_is_named_with_its_field():
+    """The error says which hash, and where."""
+    group = Group("g", media=(Media(data=png(1)), Media(sha256="f" * 64)))
+    with pytest.raises(InvalidInput, match="f{64} was never uploaded") as caught:
+        MediaStore().resolve(group)
+    assert caught.value.field == "media[1].sha256"
+
+
+def test_an_unusable_inline_image_is_named():
+    """The field of an inline GIF or oversize image is named, its kind of error kept."""
+    store = MediaStore(MediaLimits(pixels=40))
+    with pytest.raises(InvalidInput, match=r"media\[0\]: the media is GIF"):
+        store.resolve(Group("g", media=(Media(data=b"GIF89a..."),)))
+    with pytest.raises(TooLarge, match=r"media\[0\]: the PNG is 8 x 6"):
+        store.resolve(Group("g", media=(Media(data=png(1)),)))
+
+
+def test_videos_are_resolved_frame_by_frame():
+    """A video's frames come from the store in order; bytes that came along are never believed."""
+    store = MediaStore()
+    frames = tuple(store.put(png(shade)).sha256 for shade in (1, 2, 1))
+    video = Media(kind="video", frames=frames, fps=2.0, data=b"not frames")
+    (resolved,) = store.resolve(Group("g", media=(video,))).media
+    shown = [image.getpixel((0, 0)) for image in images(resolved)]
+    assert shown == [(1, 0, 0), (2, 0, 0), (1, 0, 0)]
+    assert (resolved.width, resolved.height, resolved.fps) == (8, 6, 2.0)
+
+
+@pytest.mark.parametrize("frames", [(), ("a" * 64,) * 3, ("e" * 64,)])
+def test_unusable_videos_are_refused(frames):
+    """No frame, too many frames and a frame never uploaded are invalid input."""
+    store = MediaStore(MediaLimits(frames=2))
+    with pytest.raises(InvalidInput) as caught:
+        store.resolve(Group("g", media=(Media(kind="video", frames=frames),)))
+    assert caught.value.field.startswith("media[0].frames")
+
+
+def test_references_are_the_hashes_to_upload():
+    """Hashes of prompt, responses and frames, without those whose bytes came along."""
+    group = Group(
+        "g",
+        media=(Media(sha256="a" * 64), Media.from_bytes(png(1))),
+        responses=(Response("r", media=(Media(kind="video", frames=("b" * 64, "c" * 64)),)),),
+    )
+    assert references(group) == ["a" * 64, "b" * 64, "c" * 64]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12), st.integers(0, 4)), max_size=60))
+def test_the_books_balance(steps):
+    """After any sequence of puts, reads and pauses the byte count is the sum and under its limits."""
+    clock = Clock()
+    limits = MediaLimits(item_bytes=100, tenant_bytes=250, total_bytes=400, ttl_s=6)
+    store = MediaStore(limits, clock=clock)
+    for tenant, shade, pause in steps:
+        clock.now += pause
+        sha256 = store.put(png(shade), tenant).sha256
+        assert store.get(sha256, tenant) == png(shade)
+        held = {name: sum(len(e.data) for e in shelf.entries.values()) for name, shelf in store._shelves.items()}
+        assert store.stats()["bytes"] == sum(held.values()) <= 400
+        assert all(size <= 250 for size in held.values())

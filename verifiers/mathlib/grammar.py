@@ -1,0 +1,303 @@
+"""The parser: from tokens to the typed tree, by precedence climbing over an allow-list.
+
+From loose to tight: list, relation, union, sum, ratio, product (written or implied), sign, power, postfix.
+"""
+
+from fractions import Fraction
+from functools import lru_cache
+
+from rewardhub.verifiers.mathlib import structures
+from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_ITEMS, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.tokens import Token, tokenise
+from rewardhub.verifiers.mathlib.tree import (
+    Add,
+    Call,
+    Const,
+    Div,
+    Mul,
+    Neg,
+    Node,
+    Num,
+    Percent,
+    PlusMinus,
+    Pow,
+    Quantity,
+    Relation,
+    Seq,
+    Sym,
+    Text,
+)
+
+_RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~"})
+_SETS = {"∪": "union", "∩": "intersection", "∖": "difference"}
+_UNIT_LETTERS = frozenset("mgsLhVNJWC")
+_STARTS = frozenset({"open", "number", "symbol", "const", "func", "command", "text"})
+_CURRENCY = frozenset("$€£")
+_END = Token("end", "")
+
+
+@lru_cache(maxsize=8192)
+def parse(text: str, *, decimal_comma: bool = False) -> Node:
+    """The tree of a cleaned text; raises ``Unparseable`` or ``TooLarge``."""
+    tokens = tokenise(text, decimal_comma=decimal_comma)
+    if not tokens:
+        raise Unparseable("nothing to parse")
+    return Parser(tokens).whole()
+
+
+class Parser:
+    """One parse; ``depth`` counts open groups so that no text can exhaust the stack."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+
+    def peek(self) -> Token:
+        return self.tokens[self.at] if self.at < len(self.tokens) else _END
+
+    def take(self) -> Token:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def sees(self, *ops: str) -> bool:
+        token = self.peek()
+        return token.kind == "op" and token.text in ops
+
+    def expect(self, kind: str, text: str) -> None:
+        token = self.take()
+        if token[:2] != (kind, text):
+            raise Unparseable(f"expected {text!r}, found {token.text or 'the end'!r}")
+
+    def deeper(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooLarge(f"more than {MAX_DEPTH} nested groups")
+
+    def whole(self) -> Node:
+        if self.sees("~", "="):
+            self.take()
+        self._lone_unit()
+        items = self.items()
+        if self.peek() != _END:
+            raise Unparseable(f"unexpected {self.peek().text!r}")
+        return items[0] if len(items) == 1 else Seq("", tuple(items), "")
+
+    def _lone_unit(self) -> None:
+        """``5 m`` as a whole answer is five metres; anywhere else m is a variable."""
+        if len(self.tokens) == 2 and self.tokens[0].kind == "number":
+            unit = self.tokens[1]
+            if unit.kind == "symbol" and unit.spaced and unit.text in _UNIT_LETTERS:
+                self.tokens[1] = Token("unit", unit.text, spaced=True)
+
+    def items(self) -> list[Node]:
+        """Relations separated by commas, semicolons, and, or."""
+        found = [self.relation()]
+        while self.sees(","):
+            while self.sees(","):
+                self.take()
+            found.append(self.relation())
+            if len(found) > MAX_ITEMS:
+                raise TooLarge(f"more than {MAX_ITEMS} items")
+        return found
+
+    def relation(self) -> Node:
+        sides, ops = [self.union()], []
+        while self.peek().kind == "op" and self.peek().text in _RELATIONS:
+            ops.append(self.take().text)
+            sides.append(self.union())
+        return Relation(tuple(ops), tuple(sides)) if ops else sides[0]
+
+    def union(self) -> Node:
+        left = self.sum()
+        while self.sees(*_SETS):
+            left = Call(_SETS[self.take().text], (left, self.sum()))
+        return left
+
+    def sum(self) -> Node:
+        terms: list[Node] = []
+        if self.sees("±", "∓"):
+            terms = [Num(0)]
+        else:
+            terms = [self.ratio()]
+        while self.sees("+", "-", "±", "∓"):
+            sign = self.take().text
+            term = self.ratio()
+            if sign in "±∓":
+                left = terms[0] if len(terms) == 1 else Add(tuple(terms))
+                terms = [PlusMinus(left, term if sign == "±" else Neg(term))]
+            else:
+                terms.append(term if sign == "+" else Neg(term))
+        return terms[0] if len(terms) == 1 else Add(tuple(terms))
+
+    def ratio(self) -> Node:
+        parts = [self.product()]
+        while self.sees(":"):
+            self.take()
+            parts.append(self.product())
+        if len(parts) == 2:
+            return Div(parts[0], parts[1])
+        return Seq("", tuple(parts), ":") if len(parts) > 2 else parts[0]
+
+    def product(self) -> Node:
+        left = self.signed()
+        while True:
+            if self.sees("*"):
+                self.take()
+                left = _times(left, self.signed())
+            elif self.sees("/"):
+                self.take()
+                left = Div(left, self.signed())
+            elif self.starts_factor():
+                left = self.implied(left)
+            else:
+                return left
+
+    def implied(self, left: Node) -> Node:
+        """Juxtaposition: a mixed number (``1\\frac{4}{5}``, ``7 3/4``) or a product."""
+        spaced = self.peek().spaced
+        right = self.power()
+        if _whole(left.value if isinstance(left, Neg) else left):
+            if isinstance(right, Div) and _whole(right.top) and _whole(right.bottom):
+                return _mixed(left, right)
+            if spaced and _whole(right) and self.sees("/"):
+                self.take()
+                return _mixed(left, Div(right, self.power()))
+        if isinstance(right, Num):
+            raise Unparseable("two numbers side by side")
+        return _times(left, right)
+
+    def starts_factor(self) -> bool:
+        return self.peek().kind in _STARTS
+
+    def signed(self) -> Node:
+        sign = 1
+        while self.sees("+", "-"):
+            sign = -sign if self.take().text == "-" else sign
+        value = self.power()
+        return value if sign == 1 else Neg(value)
+
+    def power(self) -> Node:
+        if self.peek().kind == "unit" and self.peek().text in _CURRENCY:
+            unit = self.take().text
+            return Quantity(self.signed(), unit)
+        base = self.postfix(self.primary())
+        while self.sees("^"):
+            self.take()
+            if self._degree():
+                base = Quantity(base, "°")
+                continue
+            base = self.postfix(Pow(base, self.script()))
+        return self.units(base)
+
+    def _degree(self) -> bool:
+        """``^\\circ``, ``^{\\circ}``: the sign is taken."""
+        ahead = [token[:2] for token in self.tokens[self.at : self.at + 3]]
+        if ahead[:2] == [("open", "{"), ("unit", "°")] and ahead[2:] == [("close", "}")]:
+            self.at += 3
+            return True
+        if ahead[:1] == [("unit", "°")]:
+            self.at += 1
+            return True
+        return False
+
+    def script(self) -> Node:
+        """What follows ``^`` or ``_``: a group, or one signed factor."""
+        if self.peek()[:2] == ("open", "{"):
+            return structures.group(self)
+        if self.sees("-", "+"):
+            return Neg(self.script()) if self.take().text == "-" else self.script()
+        self.deeper()
+        base = self.primary()
+        if self.sees("^"):
+            self.take()
+            base = Pow(base, self.script())
+        self.depth -= 1
+        return base
+
+    def postfix(self, value: Node) -> Node:
+        while self.sees("!", "%", "'"):
+            sign = self.take().text
+            if sign == "'":
+                raise Unparseable("a prime")
+            value = Call("factorial", (value,)) if sign == "!" else Percent(value)
+        return value
+
+    def units(self, value: Node) -> Node:
+        words = []
+        while self.peek().kind == "unit" or (words and self._unit_power()):
+            words.append(self.take().text)
+        return Quantity(value, " ".join(words)) if words else value
+
+    def _unit_power(self) -> bool:
+        """``cm^2`` and ``km/h``: signs that belong to the unit before them."""
+        ahead = self.tokens[self.at : self.at + 4]
+        if not ahead:
+            return False
+        if ahead[0][:2] == ("op", "^") and len(ahead) > 1:
+            texts = [token.text for token in ahead[1:4]]
+            drop = 2 if texts[:1] in (["2"], ["3"]) else 4 if texts in (["{", "2", "}"], ["{", "3", "}"]) else 0
+            if drop:
+                self.tokens[self.at : self.at + drop] = [Token("unit", "^" + texts[drop // 2 - 1])]
+            return drop > 0
+        slash = ahead[0][:2] == ("op", "/") and len(ahead) > 1 and ahead[1].kind in {"unit", "symbol"}
+        if slash:
+            self.tokens[self.at : self.at + 2] = [Token("unit", "/" + ahead[1].text)]
+        return slash
+
+    def primary(self) -> Node:
+        token = self.take()
+        match token.kind:
+            case "number":
+                return self.subscripted_number(_number(token.text))
+            case "const":
+                return Const(token.text) if token.text != "∅" else Seq("{", (), "}")
+            case "symbol":
+                return structures.symbol(self, token.text)
+            case "func":
+                return structures.function(self, token.text)
+            case "text":
+                return Text(token.text)
+            case "command":
+                return structures.command(self, token.text)
+            case "open":
+                return structures.bracket(self, token.text)
+        if token[:2] == ("op", "|"):
+            return structures.bars(self)
+        raise Unparseable(f"unexpected {token.text or 'end'!r}")
+
+    def subscripted_number(self, value: Num) -> Node:
+        """``52_8``: a numeral with its base, kept like a unit."""
+        if not self.sees("_"):
+            return value
+        self.take()
+        base = self.script()
+        if not _whole(base):
+            raise Unparseable("a subscript on a number")
+        return Quantity(value, f"base {base.value}")
+
+
+def _mixed(whole: Node, part: Node) -> Node:
+    return Neg(Add((whole.value, part))) if isinstance(whole, Neg) else Add((whole, part))
+
+
+def _times(left: Node, right: Node) -> Node:
+    if isinstance(left, Mul):
+        return Mul((*left.factors, right))
+    return Mul((left, right))
+
+
+def _whole(node: Node) -> bool:
+    return isinstance(node, Num) and isinstance(node.value, int) and not node.decimal
+
+
+def _number(text: str) -> Num:
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > 1_500 or len(exponent) > 4:
+        raise TooLarge("a number of more than 1500 digits")
+    whole, dot, places = mantissa.partition(".")
+    value: int | Fraction = int(whole or "0") if not places else Fraction(int(whole + places), 10 ** len(places))
+    if exponent:
+        value *= Fraction(10) ** int(exponent)
+    return Num(value.numerator if value.denominator == 1 else value, decimal=bool(dot))

@@ -1,0 +1,90 @@
+"""Inequalities in one variable as intervals, and unions of intervals in one order."""
+
+from fractions import Fraction
+
+from rewardhub.verifiers.mathlib.numeric import symbols, value_of
+from rewardhub.verifiers.mathlib.tree import Call, Const, Neg, Node, Relation, Seq, Sym
+
+_LESS = {"<": "(", "<=": "["}
+_MORE = {">": "(", ">=": "["}
+_CLOSE = {"(": ")", "[": "]"}
+_INFINITY = Const("oo")
+_Edge = tuple[float | Fraction, int]
+
+
+def as_set(node: Relation) -> Node | None:
+    """``1 < x <= 2`` as (1,2], ``x > 2`` as (2,oo), ``x != 0`` as a union, ``x in S`` as S; else None."""
+    ops, sides = node.ops, node.sides
+    if any(op in _MORE for op in ops) and not any(op in _LESS for op in ops):
+        flip = {">": "<", ">=": "<="}
+        ops, sides = tuple(flip.get(op, op) for op in reversed(ops)), tuple(reversed(sides))
+    if ops == ("in",) and isinstance(sides[0], Sym):
+        return sides[1]
+    if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
+        return Call("union", (_interval("(", Neg(_INFINITY), sides[1], ")"), _interval("(", sides[1], _INFINITY, ")")))
+    if not set(ops) <= set(_LESS):
+        return None
+    if len(ops) == 2 and isinstance(sides[1], Sym) and not symbols(sides[0]) and not symbols(sides[2]):
+        return _interval(_LESS[ops[0]], sides[0], sides[2], _CLOSE[_LESS[ops[1]]])
+    if len(ops) == 1 and isinstance(sides[0], Sym) and not symbols(sides[1]):
+        return _interval("(", Neg(_INFINITY), sides[1], _CLOSE[_LESS[ops[0]]])
+    if len(ops) == 1 and isinstance(sides[1], Sym) and not symbols(sides[0]):
+        return _interval(_LESS[ops[0]], sides[0], _INFINITY, ")")
+    return None
+
+
+def _interval(opening: str, low: Node, high: Node, closing: str) -> Seq:
+    return Seq(opening, (low, high), closing)
+
+
+def is_interval(node: Node) -> bool:
+    return isinstance(node, Seq) and len(node.items) == 2 and node.opening in {"(", "["} and node.closing in {")", "]"}
+
+
+def parts(node: Node) -> list[Node]:
+    """The members of a union, flattened; anything else is its only member."""
+    if isinstance(node, Call) and node.name == "union":
+        return [part for arg in node.args for part in parts(arg)]
+    return [node]
+
+
+def spans(node: Node) -> list[tuple[_Edge, _Edge]] | None:
+    """A union of real intervals as sorted, merged edges ``(value, side)``; None where it is not one.
+
+    ``side`` orders edges at one value: an open left edge and a closed right edge lie just above it.
+    """
+    found: list[tuple[_Edge, _Edge]] = []
+    for part in parts(node):
+        if isinstance(part, Seq) and part.opening == "{":
+            points = [_edge(item) for item in part.items]
+            found += [((point, 0), (point, 1)) for point in points if point is not None]
+            if None in points:
+                return None
+        elif is_interval(part) and isinstance(part, Seq):
+            low, high = _edge(part.items[0]), _edge(part.items[1])
+            if low is None or high is None:
+                return None
+            left, right = (low, int(part.opening == "(")), (high, int(part.closing == "]"))
+            if left < right:
+                found.append((left, right))
+        else:
+            return None
+    return _merged(sorted(found))
+
+
+def _merged(found: list[tuple[_Edge, _Edge]]) -> list[tuple[_Edge, _Edge]]:
+    out: list[tuple[_Edge, _Edge]] = []
+    for left, right in found:
+        if out and left <= out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], right))
+        else:
+            out.append((left, right))
+    return out
+
+
+def _edge(node: Node) -> float | Fraction | None:
+    if isinstance(node, Neg) and node.value == _INFINITY:
+        return float("-inf")
+    if node == _INFINITY:
+        return float("inf")
+    return value_of(node)

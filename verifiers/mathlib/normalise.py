@@ -1,0 +1,120 @@
+"""From the text of an answer to the form the tokeniser reads, and to the key that texts are compared by.
+
+Every pattern is linear: one pass, no nested repetition.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from rewardhub.verifiers.mathlib.limits import MAX_CHARS, TooLarge
+
+_UNICODE = str.maketrans(
+    {
+        **dict.fromkeys("−–—‒﹣", "-"), **dict.fromkeys("×⋅·∙", r"\times "), "÷": r"\div ", "π": r"\pi ",
+        "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+        "≈": r"\approx ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "°": r"^\circ ",
+        "±": r"\pm ", "∓": r"\mp ", "ℝ": r"\mathbb{R} ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ",
+        "θ": r"\theta ", "λ": r"\lambda ", "φ": r"\phi ", "µ": r"\mu ", "μ": r"\mu ", "σ": r"\sigma ",
+        "ω": r"\omega ", "∖": r"\setminus ", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "₀": "_0",
+        "₁": "_1", "₂": "_2", "₃": "_3", "⁰": "^0", "¹": "^1", "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5",
+        "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9", "⁻": "^-", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}",
+        "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "\u00a0": " ",
+        "\u200b": "", "\ufeff": "", "\u2009": " ", "\u202f": " ", "⟨": "(", "⟩": ")",
+    }
+)  # fmt: skip
+_PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_TEXT_COMMANDS = r"text(?:bf|it|rm|normal)?|mathrm|mathbf|mathit|mathsf|mbox|operatorname|boldsymbol|bm|rm|bf|it"
+_SIZING = re.compile(
+    r"(\\\\)|\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?)(?![A-Za-z])\s*\.?|\\[!,;:> ]|~"
+    r"|\\(?:q?quad|displaystyle|textstyle|limits|nolimits|middle|hfill|thinspace|space)(?![A-Za-z])"
+)
+_FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|\\(?=%)")
+_WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
+_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_NUMBER_COMMAS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_LETTER = re.compile(r"\(([A-Za-z])\)\.?")
+
+
+def unwrap(text: str) -> str:
+    """Without surrounding blanks, math delimiters, bold marks and final punctuation."""
+    text = text.strip()
+    for _ in range(4):
+        before = text
+        for opening, closing in _PAIRS:
+            if _wraps(text, opening, closing):
+                text = text[len(opening) : -len(closing)].strip()
+                break
+        while text and text[-1] in ".,;:" and not text.endswith("\\,"):
+            text = text[:-1].rstrip()
+        if text == before:
+            break
+    return text
+
+
+def _wraps(text: str, opening: str, closing: str) -> bool:
+    if len(text) <= len(opening) + len(closing) or not text.startswith(opening):
+        return False
+    if not text.endswith(closing) or text.endswith("\\" + closing):
+        return False
+    return closing not in text[len(opening) : -len(closing)]
+
+
+@lru_cache(maxsize=4096)
+def clean(text: str) -> str:
+    """The text the tokeniser reads: ASCII LaTeX without sizing, spacing and delimiters.
+
+    Raises ``TooLarge`` past ``MAX_CHARS`` characters.
+    """
+    text = unwrap(text)
+    if len(text) > MAX_CHARS:
+        raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+    if "\\" in text or "~" in text:
+        text = _unboxed(_COMMA.sub("", text))
+        text = _FRAC.sub(r"\\frac", _SIZING.sub(_blank, text))
+    text = unwrap(text)
+    if len(text) > 2 * MAX_CHARS:
+        raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
+    return text
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Sizing and spacing become a blank; the row end of a matrix stays."""
+    return match[1] or " "
+
+
+def _unboxed(text: str) -> str:
+    match = _BOX.match(text)
+    if match and text.endswith("}") and text.count("{") == text.count("}"):
+        return text[match.end() : -1]
+    return text
+
+
+@lru_cache(maxsize=4096)
+def key(cleaned: str) -> str:
+    """Two answers with the same key are equal whatever they mean: blanks and text wrappers are gone."""
+    if "\\" in cleaned:
+        cleaned = _WRAPPED.sub(r" \1 ", cleaned)
+    if " " in cleaned or "\n" in cleaned or "\t" in cleaned:
+        cleaned = _SPACE.sub("", cleaned.strip())
+    if "," in cleaned and _NUMBER_COMMAS.fullmatch(cleaned):
+        cleaned = cleaned.replace(",", "")
+    match = _LETTER.fullmatch(cleaned)
+    if match:
+        return match[1]
+    return cleaned.rstrip(".")
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace of the LaTeX text closes, and no bracket is left open at the end."""
+    depth = 0
+    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        token = match[0]
+        depth += (token == "{") - (token == "}")
+        if depth < 0:
+            return False
+    return depth == 0

@@ -1,0 +1,107 @@
+"""Trees brought into the shape that is compared: ± written out, matrices scaled, units set aside."""
+
+from collections.abc import Callable
+from itertools import chain
+
+from rewardhub.verifiers.mathlib.tree import (
+    Add,
+    Div,
+    Matrix,
+    Mul,
+    Neg,
+    Node,
+    PlusMinus,
+    Quantity,
+    Relation,
+    Seq,
+    Text,
+    children,
+    rebuilt,
+    walk,
+)
+
+_HEDGES = frozenset({"or", "not", "maybe", "perhaps", "either", "if", "unless", "except", "possibly"})
+_REMARKS = frozenset({"about", "approximately", "approx", "exactly", "roughly", "around", "nearly"})
+
+
+def expanded(node: Node) -> Node:
+    """``a ± b`` as the list ``a+b, a-b``, inside lists and sets too; scaled and summed matrices as one."""
+    if not any(isinstance(each, PlusMinus | Matrix) for each in walk(node)):
+        return node
+    if isinstance(node, Seq):
+        items = [_listed(expanded(item)) for item in node.items]
+        return Seq(node.opening, tuple(chain.from_iterable(items)), node.closing)
+    if any(isinstance(each, PlusMinus) for each in walk(node)):
+        return Seq("", (_signed(node, 1), _signed(node, -1)), "")
+    return _matrix(node)
+
+
+def _listed(node: Node) -> tuple[Node, ...]:
+    return node.items if isinstance(node, Seq) and not node.opening and not node.closing else (node,)
+
+
+def _signed(node: Node, sign: int) -> Node:
+    if isinstance(node, PlusMinus):
+        left, right = _signed(node.left, sign), _signed(node.right, sign)
+        return Add((left, right if sign > 0 else Neg(right)))
+    parts = children(node)
+    return rebuilt(node, tuple(_signed(part, sign) for part in parts)) if parts else node
+
+
+def _matrix(node: Node) -> Node:
+    """``k·M``, ``-M``, ``M/k`` and sums of matrices of one shape, carried out entry by entry."""
+    if isinstance(node, Relation):
+        return Relation(node.ops, tuple(_matrix(side) for side in node.sides))
+    if isinstance(node, Neg) and isinstance(inner := _matrix(node.value), Matrix):
+        return _each(inner, Neg)
+    if isinstance(node, Div) and isinstance(inner := _matrix(node.top), Matrix):
+        return _each(inner, lambda entry: Div(entry, node.bottom))
+    if isinstance(node, Mul):
+        matrices = [factor for factor in node.factors if isinstance(factor, Matrix)]
+        rest = tuple(factor for factor in node.factors if not isinstance(factor, Matrix))
+        if len(matrices) == 1:
+            return _each(matrices[0], lambda entry: Mul((*rest, entry))) if rest else matrices[0]
+    return node
+
+
+def _each(matrix: Matrix, make: Callable[[Node], Node]) -> Matrix:
+    return Matrix(tuple(tuple(make(entry) for entry in row) for row in matrix.rows))
+
+
+def unit_of(node: Node) -> str:
+    """The unit as compared: lower case, without blanks and plural s; empty where there is none."""
+    if isinstance(node, Quantity):
+        return "".join(word.removesuffix("s") if len(word) > 3 else word for word in node.unit.lower().split())
+    if isinstance(node, Mul) and isinstance(node.factors[-1], Text):
+        return node.factors[-1].words.lower().strip().removesuffix("s")
+    return ""
+
+
+def unitless(node: Node) -> Node:
+    """The value without its unit, trailing words or a leading "about"; words that hedge stay."""
+    while True:
+        if isinstance(node, Quantity):
+            node = node.value
+        elif isinstance(node, Neg) and isinstance(node.value, Quantity | Mul) and unitless(node.value) is not node.value:
+            node = Neg(unitless(node.value))
+        elif isinstance(node, Mul) and len(node.factors) > 1 and _droppable(node.factors[-1]):
+            node = _product(node.factors[:-1])
+        elif isinstance(node, Mul) and isinstance(node.factors[0], Text) and _remark(node.factors[0]):
+            node = _product(node.factors[1:])
+        else:
+            return node
+
+
+def _product(factors: tuple[Node, ...]) -> Node:
+    return factors[0] if len(factors) == 1 else Mul(factors)
+
+
+def _droppable(node: Node) -> bool:
+    if not isinstance(node, Text):
+        return False
+    words = node.words.lower().replace("(", " ").replace(")", " ").split()
+    return not _HEDGES.intersection(words) and not any(map(str.isdigit, node.words))
+
+
+def _remark(node: Text) -> bool:
+    return node.words.lower().strip(" .") in _REMARKS

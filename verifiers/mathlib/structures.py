@@ -1,0 +1,224 @@
+"""Brackets, functions, commands and matrices of the grammar."""
+
+from typing import TYPE_CHECKING
+
+from rewardhub.verifiers.mathlib.limits import MAX_ITEMS, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.tokens import Token
+from rewardhub.verifiers.mathlib.tree import Call, Const, Div, Matrix, Mul, Neg, Node, Num, Pow, Seq, Sym
+
+if TYPE_CHECKING:
+    from rewardhub.verifiers.mathlib.grammar import Parser
+
+_CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "{": ("}",), "⌊": ("⌋",), "⌈": ("⌉",), "|": ("|",)}
+_ROUNDED = {"⌊": "floor", "⌈": "ceil", "|": "abs"}
+_MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"})
+_UNKNOWN_FUNCTIONS = frozenset("fghFGHP")
+
+
+def group(parser: "Parser") -> Node:
+    """``{…}``: invisible braces around one expression."""
+    parser.expect("open", "{")
+    return _inside(parser, "{")
+
+
+def bracket(parser: "Parser", opening: str) -> Node:
+    """What an opening bracket, already taken, encloses."""
+    if opening == "{":
+        return _inside(parser, "{")
+    if opening in _ROUNDED:
+        return Call(_ROUNDED[opening], (_inside(parser, opening),))
+    parser.deeper()
+    items: list[Node] = []
+    if parser.peek()[:2] not in {("close", closer) for closer in _CLOSERS[opening]}:
+        items = parser.items()
+    closing = parser.take()
+    if closing.kind != "close" or closing.text not in _CLOSERS[opening]:
+        raise Unparseable(f"{opening!r} is not closed")
+    parser.depth -= 1
+    if len(items) == 1 and opening == "(" and closing.text == ")":
+        return items[0]
+    return Seq(opening.strip("\\"), tuple(items), closing.text.strip("\\"))
+
+
+def _inside(parser: "Parser", opening: str) -> Node:
+    parser.deeper()
+    items = parser.items()
+    closing = parser.take()
+    if closing.kind != "close" or closing.text not in _CLOSERS[opening]:
+        raise Unparseable(f"{opening!r} is not closed")
+    parser.depth -= 1
+    return items[0] if len(items) == 1 else Seq("", tuple(items), "")
+
+
+def bars(parser: "Parser") -> Node:
+    """``|x|``, the first bar already taken."""
+    parser.deeper()
+    value = parser.sum()
+    parser.expect("op", "|")
+    parser.depth -= 1
+    return Call("abs", (value,))
+
+
+def symbol(parser: "Parser", name: str) -> Node:
+    """A variable with its subscript, or an unknown function applied, as in ``f(x)``."""
+    if parser.sees("_"):
+        parser.take()
+        name += "_" + _subscript(parser)
+    if name in _UNKNOWN_FUNCTIONS and parser.peek()[:2] == ("open", "("):
+        parser.take()
+        argument = bracket(parser, "(")
+        items = argument.items if isinstance(argument, Seq) else (argument,)
+        return Call("?" + name, items)
+    return Sym(name)
+
+
+def _subscript(parser: "Parser") -> str:
+    """The subscript as written; its text is part of the name."""
+    if parser.peek()[:2] != ("open", "{"):
+        token = parser.take()
+        if token.kind not in {"number", "symbol", "const", "text"}:
+            raise Unparseable("a subscript")
+        return token.text
+    parser.take()
+    parts: list[str] = []
+    while parser.peek()[:2] != ("close", "}"):
+        token = parser.take()
+        if token.kind not in {"number", "symbol", "const", "text", "op", "unit"}:
+            raise Unparseable("a subscript")
+        parts.append(token.text)
+    parser.take()
+    return "".join(parts)
+
+
+def function(parser: "Parser", name: str) -> Node:
+    r"""A known function: ``\sin x``, ``\sin^2 x``, ``\log_2 8``, ``\max(a,b)``, ``sqrt(2)``."""
+    if name == "sqrt":
+        return _root(parser)
+    base: Node | None = None
+    exponent: Node | None = None
+    for _ in range(2):
+        if name == "log" and base is None and parser.sees("_"):
+            parser.take()
+            base = parser.script()
+        elif exponent is None and parser.sees("^"):
+            parser.take()
+            exponent = parser.script()
+    if exponent == Neg(Num(1)) and "arc" + name in _INVERSES:
+        name, exponent = "arc" + name, None
+    args = _arguments(parser)
+    if name == "exp":
+        value: Node = Pow(Const("e"), args[0])
+    else:
+        value = Call(name, args if base is None else (*args, base))
+    return value if exponent is None else Pow(value, exponent)
+
+
+_INVERSES = frozenset({"arcsin", "arccos", "arctan", "arccot"})
+
+
+def _arguments(parser: "Parser") -> tuple[Node, ...]:
+    if parser.peek().kind == "open":
+        inner = bracket(parser, parser.take().text)
+        inner = parser.units(inner)
+        if isinstance(inner, Seq) and inner.opening in {"", "("}:
+            return inner.items
+        return (inner,)
+    parser.deeper()
+    factors = [parser.signed()]
+    while parser.peek().kind in {"number", "symbol", "const", "command"}:
+        factors.append(parser.power())
+    if parser.sees("/") and isinstance(factors[-1], Const | Num):
+        parser.take()
+        factors[-1] = Div(factors[-1], parser.power())
+    parser.depth -= 1
+    return (factors[0] if len(factors) == 1 else Mul(tuple(factors)),)
+
+
+def command(parser: "Parser", name: str) -> Node:
+    r"""``\frac``, ``\sqrt``, ``\binom``, ``\begin{…matrix}`` and accents."""
+    if name == "frac":
+        top, bottom = argument(parser), argument(parser)
+        return Div(top, bottom)
+    if name == "sqrt":
+        return _root(parser)
+    if name in {"binom", "dbinom", "tbinom"}:
+        return Call("binom", (argument(parser), argument(parser)))
+    if name == "begin":
+        return _matrix(parser)
+    if name in {"overline", "bar", "vec", "hat"}:
+        inner = argument(parser)
+        if isinstance(inner, Sym):
+            return Sym(f"{name}_{inner.name}")
+    raise Unparseable(f"\\{name} here")
+
+
+def argument(parser: "Parser") -> Node:
+    r"""A LaTeX argument: a group, or a single sign (``\frac43`` is 4/3)."""
+    token = parser.peek()
+    if token[:2] == ("open", "{"):
+        return group(parser)
+    if token.kind == "number":
+        digit, rest = token.text[0], token.text[1:]
+        if rest:
+            parser.tokens[parser.at] = Token("number", rest)
+        else:
+            parser.take()
+        if not digit.isdigit():
+            raise Unparseable("an argument")
+        return Num(int(digit))
+    if token.kind in {"symbol", "const", "command"}:
+        return parser.primary()
+    if token.kind == "open":
+        return bracket(parser, parser.take().text)
+    raise Unparseable("a missing argument")
+
+
+def _root(parser: "Parser") -> Node:
+    index: Node | None = None
+    if parser.peek()[:2] == ("open", "["):
+        parser.take()
+        index = bracket(parser, "[")
+        if not isinstance(index, Seq) or len(index.items) != 1:
+            raise Unparseable("the index of a root")
+        index = index.items[0]
+    radicand = argument(parser)
+    return Pow(radicand, Div(Num(1), index or Num(2)))
+
+
+def _matrix(parser: "Parser") -> Node:
+    name = _environment(parser)
+    if name not in _MATRICES:
+        raise Unparseable(f"environment {name!r}")
+    if name == "array" and parser.peek()[:2] == ("open", "{"):
+        _environment(parser)
+    parser.deeper()
+    rows: list[tuple[Node, ...]] = []
+    row = [parser.relation()]
+    while True:
+        token = parser.take()
+        if token[:2] == ("op", "&"):
+            row.append(parser.relation())
+        elif token[:2] == ("op", "\\\\") or token[:2] == ("command", "end"):
+            rows.append(tuple(row))
+            if token.kind == "command" or parser.peek()[:2] == ("command", "end"):
+                break
+            row = [parser.relation()]
+        else:
+            raise Unparseable(f"{token.text!r} in a matrix")
+        if len(rows) > MAX_ITEMS or len(row) > MAX_ITEMS:
+            raise TooLarge(f"a matrix of more than {MAX_ITEMS} rows or columns")
+    if token.kind != "command":
+        parser.take()
+    if _environment(parser) != name or len({len(each) for each in rows}) != 1:
+        raise Unparseable("a ragged matrix")
+    parser.depth -= 1
+    return Call("det", (Matrix(tuple(rows)),)) if name == "vmatrix" else Matrix(tuple(rows))
+
+
+def _environment(parser: "Parser") -> str:
+    parser.expect("open", "{")
+    parts: list[str] = []
+    while parser.peek().kind in {"symbol", "text", "const", "op"}:
+        parts.append(parser.take().text)
+    parser.expect("close", "}")
+    return "".join(parts)
