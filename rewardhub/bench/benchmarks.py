@@ -14,7 +14,8 @@ from rewardhub.errors import UnknownName
 class Benchmark:
     """``official`` figures come first in every report, ``alternatives`` after them.
 
-    ``sizes`` are the numbers of items of the complete set by group; ``group_word`` is what the set
+    ``sizes`` are the numbers of items of the complete set by group, ``split_sizes`` by a part of the
+    split's name; ``group_word`` is what the set
     calls its groups. With ``whole`` the figures need one score per response, so that an item always
     travels as one group.
     """
@@ -29,6 +30,7 @@ class Benchmark:
     levels: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -55,6 +57,7 @@ _ALL = (
         ),
         source="Tan et al. 2024, arXiv 2410.12784; ScalerLab/JudgeBench utils/metrics.py",
         group_word="domain",
+        split_sizes={"gpt": 350, "claude": 270},
     ),
     Benchmark(
         name="rm_bench",
@@ -77,7 +80,7 @@ _ALL = (
         name="mm_rlhf_rewardbench",
         title="MM-RLHF-RewardBench",
         load=mm_rlhf.load,
-        official=(_MM_RLHF, _MM_RLHF.alternative("Acc+", unit="cluster")),
+        official=(_MM_RLHF, _MM_RLHF.alternative("Acc+", unit="cluster", order="both")),
         alternatives=(
             _MM_RLHF.alternative("mean of categories", grouping="macro"),
             _MM_RLHF.alternative("ties count half", tie=0.5),
@@ -108,7 +111,6 @@ _ALL = (
         load=best_of_n.load,
         official=(_BEST,),
         alternatives=(
-            *(_BEST.alternative(f"best of first {count}", among=count) for count in (1, 2, 4)),
             _BEST.alternative("equal scores share", unit="best_shared"),
             _BEST.alternative("pairs of right and wrong", unit="pair"),
             _BEST.alternative("invalid dropped", invalid="dropped"),
@@ -127,7 +129,7 @@ _ALL = (
             _PAIRS.alternative("mean of categories", grouping="macro"),
             _PAIRS.alternative("ties count half", tie=0.5),
             _PAIRS.alternative("labelled ties count", label_ties="equal"),
-            _PAIRS.alternative("whole groups right", unit="cluster"),
+            _PAIRS.alternative("whole groups right", unit="cluster", order="both"),
             _PAIRS.alternative("invalid dropped", invalid="dropped"),
             _PAIRS.alternative("stated values count", invalid="stated"),
         ),

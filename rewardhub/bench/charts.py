@@ -5,7 +5,7 @@ from html import escape
 from itertools import count
 from typing import Any
 
-_LEFT, _RIGHT, _PLOT, _ROW = 140, 160, 440, 22
+_LEFT, _RIGHT, _PLOT, _ROW = 170, 160, 410, 22
 _NAME = 18
 _WIDTH = _LEFT + _PLOT + _RIGHT
 

@@ -22,9 +22,9 @@ class Item:
 
     ``id`` is the file's own and may repeat; the runner keys items by row and content. ``cluster``
     names items that are not independent (the same prompt); ``category`` is the official grouping and
-    ``labels`` hold further ones by name. ``correct`` says of each response whether it is right, where that is known; ``known`` are scores that
-    come with the data, by name. With ``tie`` the label says that the responses are equal; with
-    ``without_media`` the prompt speaks of media that are not at hand.
+    ``labels`` hold further ones by name. ``correct`` says of each response whether it is right, where
+    that is known; ``known`` are scores that come with the data, by name. With ``tie`` the label says
+    that the responses are equal; with ``without_media`` the prompt speaks of media not at hand.
     """
 
     id: str

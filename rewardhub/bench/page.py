@@ -1,5 +1,6 @@
 """The report as one HTML page without scripts or outside resources."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -83,7 +84,7 @@ def _policies(split: Values) -> Iterator[str]:
     yield "<h3>Official figures and alternatives</h3>"
     yield '<p class="dim">Each row changes what its axes say; all are computed from the same scores.</p>'
     controls = list(split["figures"][0]["controls"])
-    heads = ["figure", "scorer", "95 %", *controls, "units", "unit", "order", "ties", "invalid", "mean"]
+    heads = ["figure", "scorer", "95 %", *controls, "units", "axes"]
     rows = ((figure["official"], _policy_row(figure)) for figure in split["figures"])
     yield table(heads, rows, numbers=range(1, 4 + len(controls)))
 
@@ -91,20 +92,22 @@ def _policies(split: Values) -> Iterator[str]:
 def _policy_row(figure: Values) -> list[str]:
     policy, estimate = figure["policy"], figure["scorer"]
     controls = [percent(each["value"]) for each in figure["controls"].values()]
-    by = "" if policy["by"] == "category" else f", {policy['by']}"
-    ties = f"{policy['tie']:g}" + (", labelled ties count" if policy["label_ties"] == "equal" else "")
+    by = "" if policy["by"] == "category" else f" by {policy['by']}"
+    labelled = ", labelled ties count" if policy["label_ties"] == "equal" else ""
+    axes = (
+        f"unit {policy['unit']}, order {policy['order']}, ties {policy['tie']:g}{labelled}, "
+        f"invalid {policy['invalid']}, {policy['grouping']}{by}"
+    )
     name = policy["name"] + (" (official)" if figure["official"] else "")
-    return [
-        name, percent(estimate["value"]), interval(estimate), *controls, str(estimate["count"]),
-        policy["unit"], policy["order"], ties, policy["invalid"], policy["grouping"] + by,
-    ]  # fmt: skip
+    return [name, percent(estimate["value"]), interval(estimate), *controls, str(estimate["count"]), axes]
 
 
 def _length(study: Values) -> Iterator[str]:
     yield "<h3>Length</h3>"
     rho = study["correlation"]
     if rho is not None:
-        yield f"<p>Score difference and length difference correlate with rho {signed(rho, 2)} ({study['pairs']} pairs).</p>"
+        yield "<p>Rank correlation of score difference and length difference: "
+        yield f"{signed(rho, 2)} ({study['pairs']} pairs).</p>"
     names = (
         ("the scorer prefers the longer", "prefers_longer"),
         ("the label prefers the longer", "label_longer"),
@@ -121,7 +124,7 @@ def _position(position: Values) -> Iterator[str]:
 
 def _shares(rows: Iterable[tuple[str, Values]]) -> str:
     made = ((False, [name, percent(each["value"]), interval(each), str(each["count"])]) for name, each in rows)
-    return table(["share", "%", "95 %", "pairs"], made, numbers=range(1, 4))
+    return table(["share", "%", "95 %", "counted"], made, numbers=range(1, 4))
 
 
 def _margins(split: Values) -> Iterator[str]:
@@ -147,8 +150,12 @@ def _failures(split: Values) -> Iterator[str]:
         yield f" {split['equal_label_ties']} of {split['label_ties']} labelled ties got equal scores."
     yield "</p>"
     if split["failures"]:
-        rows = ((False, [each["id"], ", ".join(each["statuses"]), each["reason"]]) for each in split["failures"])
-        yield table(["id", "statuses", "reason"], rows)
+        rows = ((False, [each["id"], _counted(each["statuses"]), each["reason"]]) for each in split["failures"])
+        yield table(["id", "statuses", "reason of the first"], rows)
+
+
+def _counted(statuses: Sequence[str]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in Counter(statuses).items())
 
 
 def _provenance(report: Values) -> Iterator[str]:

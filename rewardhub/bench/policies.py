@@ -22,8 +22,7 @@ class Policy:
 
     ``unit``: a ``pair``; an ``item``, whose credit is the mean over its comparisons; a ``cluster``,
     right if every pair of it is right; ``best``, an item that is right if the response with the highest
-    score is, the first one of equals; ``best_shared``, the same with equals sharing the credit. ``among``
-    takes only the first so many responses for these two.
+    score is, the first one of equals; ``best_shared``, the same with equals sharing the credit.
     ``order``: ``stored`` takes the game as stored; ``net`` is right if more of the two games say so
     than say the opposite; ``mean`` averages the two games; ``both`` asks both to be right.
     ``tie``: credit in [0, 1] for equal scores. ``invalid``: a game without ``ok`` scores is ``wrong``
@@ -41,7 +40,6 @@ class Policy:
     grouping: Literal["micro", "macro"] = "micro"
     by: str = "category"
     label_ties: Literal["skipped", "equal"] = "skipped"
-    among: int = 0
     version: int = 1
 
     def alternative(self, name: str, **changes: object) -> "Policy":
@@ -89,9 +87,9 @@ def _pairs(policy: Policy, row: int, judged: Judged, keep: Keep) -> Iterable[Cre
 
 
 def _best(policy: Policy, row: int, judged: Judged) -> Iterable[Credit]:
-    item, count = judged.item, policy.among or len(judged.scores)
-    scores = [score for score in judged.scores[:count] if score is not None]
-    if len(scores) == len(judged.scores[:count]):
+    item = judged.item
+    scores = [score for score in judged.scores if score is not None]
+    if len(scores) == len(item.responses):
         top = max(scores)
         right = [float(item.correct[index]) for index, score in enumerate(scores) if score == top]
         value = _mean(right) if policy.unit == "best_shared" else right[0]

@@ -1,6 +1,6 @@
 """The line of a bench run: read items, ask for scores, keep them, compute the figures."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,10 +34,11 @@ def run(
 
     ``scope`` is what the scorer declares: with ``response`` the responses of a prompt travel as one
     group and are scored once; otherwise every pair is a group of two, asked in both orders.
-    ``limit`` keeps the first items of each split. Answers are appended to
-    ``NAME.RECIPE.scores.jsonl`` in ``out``, beside the report's ``.json`` and ``.html``; a later run takes what is final from there, unless the scorer's
-    fingerprint has changed. A group with a retryable status is asked once more. ``progress`` gets the
-    numbers of groups answered and wanted. ``seed`` is of the bootstrap and the random control.
+    ``limit`` keeps the first items of each split. Answers are appended to ``NAME.RECIPE.scores.jsonl``
+    in ``out``, beside the report's ``.json`` and ``.html``; a later run takes what is final from there,
+    unless the scorer's fingerprint has changed. A group with a retryable status is asked once more.
+    ``progress`` gets the numbers of groups answered and wanted. ``seed`` is of the bootstrap and of the
+    random control.
 
     Raises ``UnknownName``, ``InvalidInput`` with file, line and field, and what ``rewards`` raises.
     """
@@ -47,7 +48,7 @@ def run(
     asks = list(questions(items, scope))
     stem = f"{name}.{_file_name(call.recipe or 'inline')}"
     with Manifest(out / f"{stem}.scores.jsonl") as manifest:
-        answers = _Session(rewards, call, manifest, progress or _silent, len(asks)).ask(asks)
+        answers = _Session(rewards, call, manifest, progress or _silent).ask(asks)
     controls = {each: judged_by(items, control(each, seed=seed)) for each in CONTROLS} | known_scores(items)
     finished = Run(benchmark, data, call, scope, limit, seed, judge(items, answers, scope), controls, answers)
     report = summarise(finished)
@@ -150,13 +151,15 @@ class _Session:
     call: Call
     manifest: Manifest
     progress: Progress
-    wanted: int
 
     def ask(self, asks: Sequence[Question]) -> dict[str, Answer]:
         keys = {ask.id: key_of(ask.row, ask.group(), self.call) for ask in asks}
         answers = self._resumed(asks, keys)
-        self._stream([ask for ask in asks if ask.id not in answers], keys, answers)
-        self._stream([ask for ask in asks if answers[ask.id].retryable], keys, answers)
+        self.progress(len(answers), len(asks))
+        for name, answer in self._stream([ask for ask in asks if ask.id not in answers], keys):
+            answers[name] = answer
+            self.progress(len(answers), len(asks))
+        answers.update(self._stream([ask for ask in asks if answers[ask.id].retryable], keys))
         return answers
 
     def _resumed(self, asks: Sequence[Question], keys: Mapping[str, str]) -> dict[str, Answer]:
@@ -164,29 +167,25 @@ class _Session:
         stored = {ask.id: self.manifest.get(keys[ask.id]) for ask in asks}
         answers = {name: answer for name, answer in stored.items() if answer is not None and answer.final}
         probes = {answers[ask.id].fingerprint: ask for ask in asks if ask.id in answers}
-        fresh: dict[str, Answer] = {}
-        self._stream(list(probes.values()), keys, fresh)
+        fresh = dict(self._stream(list(probes.values()), keys))
         changed = {old for old, ask in probes.items() if fresh[ask.id].fingerprint not in {"", old}}
         kept = {name: answer for name, answer in answers.items() if answer.fingerprint not in changed}
         return kept | {name: answer for name, answer in fresh.items() if answer.final}
 
-    def _stream(self, asks: Sequence[Question], keys: Mapping[str, str], answers: dict[str, Answer]) -> None:
+    def _stream(self, asks: Sequence[Question], keys: Mapping[str, str]) -> Iterator[tuple[str, Answer]]:
+        """Answers by group id as they come, each kept in the manifest first."""
         waiting = {ask.id: ask for ask in asks}
-        for scores in self.rewards.stream(_groups(asks), self.call) if asks else ():
+        for scores in self.rewards.stream((ask.group() for ask in asks), self.call) if asks else ():
             if not scores.complete:
                 continue
             ask = waiting.pop(scores.id, None)
             if ask is None:
                 raise InternalError(f"a second answer, or one never asked for: group {scores.id}")
-            answers[ask.id] = Answer.of(scores, len(ask.indices))
-            self.manifest.add(keys[ask.id], ask.item.id, answers[ask.id])
-            self.progress(min(len(answers), self.wanted), self.wanted)
+            answer = Answer.of(scores, len(ask.indices))
+            self.manifest.add(keys[ask.id], ask.item.id, answer)
+            yield ask.id, answer
         if waiting:
             raise InternalError(f"{len(waiting)} groups were never answered, the first is {next(iter(waiting))}")
-
-
-def _groups(asks: Iterable[Question]) -> Iterator[Group]:
-    return (ask.group() for ask in asks)
 
 
 def _silent(_: int, __: int) -> None:

@@ -46,7 +46,7 @@ def position(judged: Sequence[Judged]) -> Position:
 
 
 def mistakes(judged: Sequence[Judged]) -> list[Mistake]:
-    """The pairs ordered wrongly by the largest margin."""
+    """The pairs ordered wrongly by the largest margin, one per id."""
     wrong = [
         Mistake(
             item.id,
@@ -58,7 +58,9 @@ def mistakes(judged: Sequence[Judged]) -> list[Mistake]:
         for item, comparison, game in _valid(judged)
         if game.margin < 0
     ]
-    return sorted(wrong, key=lambda mistake: mistake.margin)[:_MISTAKES]
+    worst = sorted(wrong, key=lambda mistake: mistake.margin, reverse=True)
+    by_item = {mistake.id: mistake for mistake in worst}
+    return sorted(by_item.values(), key=lambda mistake: mistake.margin)[:_MISTAKES]
 
 
 def histogram(judged: Sequence[Judged]) -> Iterator[tuple[float, float, int]]:

@@ -70,11 +70,20 @@ def _warnings(run: Run, fingerprints: Sequence[str]) -> Iterator[str]:
     bare = sum(each.item.without_media for each in run.judged)
     if bare:
         yield f"{bare} items lack their media: the scorer saw the text only"
-    counts = Counter(each.item.category for each in run.judged)
-    for group, size in run.benchmark.sizes.items() if not run.limit else ():
-        if counts[group] != size:
-            found = f"{counts[group]} of {size} items" if counts[group] else f"none of {size} items"
-            yield f"incomplete set: {found} of {run.benchmark.group_word} {group}"
+    if not run.limit:
+        yield from _size_warnings(run)
+
+
+def _size_warnings(run: Run) -> Iterator[str]:
+    benchmark = run.benchmark
+    groups = Counter(each.item.category for each in run.judged)
+    splits = Counter(each.item.split for each in run.judged)
+    found = [(f"{benchmark.group_word} {name}", groups[name], size) for name, size in benchmark.sizes.items()]
+    for part, size in benchmark.split_sizes.items():
+        found += [(f"split {name}", count, size) for name, count in splits.items() if part in name]
+    for what, count, size in found:
+        if count != size:
+            yield f"not the whole official set: {what} has {count} items instead of {size}"
 
 
 def _split(run: Run, name: str) -> Split:

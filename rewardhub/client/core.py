@@ -104,12 +104,9 @@ class Core:
 
 def _door(settings: Settings) -> RestDoor | RpcDoor:
     parts = urlsplit(settings.url)
-    if parts.scheme in {"http", "https"} and parts.netloc:
+    if parts.scheme in {"http", "https"}:
         return RestDoor(settings)
-    if parts.scheme in {"grpc", "grpcs"} and parts.netloc:
-        return RpcDoor(parts.netloc, settings, secure=parts.scheme == "grpcs")
-    text = f"url is {settings.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
-    raise InvalidInput(text, field="url")
+    return RpcDoor(parts.netloc, settings, secure=parts.scheme == "grpcs")
 
 
 class Home:
@@ -119,8 +116,9 @@ class Home:
         self.settings = settings
         self.stats = Stats()
         self._closed = False
-        _check_url(settings)
-        self._forget()
+        self._lock = threading.Lock()
+        self._made: tuple[LoopThread, Core] | None = None
+        self._finalizer: weakref.finalize[[int, LoopThread, Core], Home] | None = None
         _HOMES.add(self)
 
     def get(self) -> tuple[LoopThread, Core]:
@@ -140,29 +138,20 @@ class Home:
         if self._finalizer:
             self._finalizer()
 
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._made: tuple[LoopThread, Core] | None = None
-        self._finalizer: weakref.finalize[[int, LoopThread, Core], Home] | None = None
+    def forget(self) -> None:
+        """In a forked child, which has neither the parent's loop thread nor a right to its sockets."""
+        self._lock, self._made, self._finalizer = threading.Lock(), None, None
 
 
 _HOMES: "weakref.WeakSet[Home]" = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    # A child has neither the parent's loop thread nor a right to its sockets.
     for home in list(_HOMES):
-        home._forget()
+        home.forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)
-
-
-def _check_url(settings: Settings) -> None:
-    parts = urlsplit(settings.url)
-    if parts.scheme not in {"http", "https", "grpc", "grpcs"} or not parts.netloc:
-        text = f"url is {settings.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
-        raise InvalidInput(text, field="url")
 
 
 async def _made(settings: Settings, stats: Stats) -> Core:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from rewardhub.errors import InvalidInput, ScoringFailed
 from rewardhub.types import Column, GroupScores, Status
@@ -52,7 +52,7 @@ def apply_policy(scores: GroupScores, policy: OnFailure, stats: Stats) -> GroupS
         return scores
     if policy == "raise":
         raise failure_of(scores, failed[0])
-    value = _neutral(total) if policy == "neutral" else float(cast(float, policy))
+    value = _neutral(total) if policy == "neutral" else float(policy)
     if policy == "neutral" and value is not None:
         stats.neutralised += len(failed)
     values = [value if each is None else each for each in total.values]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import grpc
 import httpx
 
 from rewardhub import errors
@@ -70,12 +69,12 @@ def from_httpx(error: httpx.HTTPError, url: str) -> RewardHubError:
     return kind(f"{url}: {str(error) or type(error).__name__}")
 
 
-def from_rpc(error: grpc.RpcError, url: str) -> RewardHubError:
-    """The error of a gRPC status; the hub's own ``rewardhub.v1.Error`` in the trailing metadata wins."""
-    metadata = {str(key): value for key, value in error.trailing_metadata() or ()}  # type: ignore[attr-defined]
+def from_rpc(error: Any, url: str) -> RewardHubError:
+    """The error of a ``grpc.aio.AioRpcError``; the hub's own ``rewardhub.v1.Error`` in the trailing metadata wins."""
+    metadata = {str(key): value for key, value in error.trailing_metadata() or ()}
     if packed := metadata.get("rewardhub-error-bin"):
         return from_proto(pb.Error.FromString(packed))
-    code, text = error.code().name, str(error.details() or "")  # type: ignore[attr-defined]
+    code, text = error.code().name, str(error.details() or "")
     if code == "UNIMPLEMENTED":
         return InvalidInput(f"{url}: {text}; is this the address of a hub?", field="url")
     if code in {"UNAVAILABLE", "UNKNOWN"}:

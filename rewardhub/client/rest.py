@@ -12,7 +12,7 @@ import httpx
 
 from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refusal
 from rewardhub.client.session import Entry, Session
-from rewardhub.client.settings import Settings
+from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, RewardHubError
 from rewardhub.types import Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
@@ -105,7 +105,7 @@ def _bodies(entries: Sequence[Entry]) -> Iterator[tuple[list[Entry], str]]:
     size: float = 0
     for entry in entries:
         line = dumps(group_to_json(entry.group))
-        if part and size + len(line) > _BODY_BYTES:
+        if part and (size + len(line) > _BODY_BYTES or len(part) == GROUPS_OF_A_REQUEST):
             yield part, ",".join(lines)
             part, lines, size = [], [], 0
         part.append(entry)
@@ -131,4 +131,3 @@ def _line_error(data: Json) -> RewardHubError:
     wait = data.get("retry_after_s") or 0.0
     wait_s = float(wait) if isinstance(wait, int | float) and math.isfinite(wait) else 0.0
     return refusal(str(data.get("code")), str(data.get("message")), str(data.get("field") or ""), wait_s)
-

@@ -5,19 +5,18 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 from grpc import aio
 
 from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
-from rewardhub.client.settings import Settings
-from rewardhub.errors import RewardHubError, TooLarge
+from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
+from rewardhub.errors import TooLarge
 from rewardhub.types import Call, Group, GroupScores, Json
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
-from rewardhub.wire.proto import call_to_proto, group_to_proto, media_to_proto, response_to_proto, scores_from_proto
+from rewardhub.wire.proto import call_to_proto, group_to_proto, response_to_proto, scores_from_proto
 
 MESSAGE_BYTES = 4 << 20
 FILL_BYTES = 3 << 20
@@ -45,7 +44,7 @@ class RpcDoor:
             return
         try:
             groups = [group_to_proto(entry.group) for entry in entries]
-            if session.is_whole(entries) and sum(group.ByteSize() for group in groups) <= FILL_BYTES:
+            if session.is_whole(entries) and _fit(groups):
                 await self._unary(session, entries, groups)
             else:
                 await self._streamed(session, entries)
@@ -63,8 +62,8 @@ class RpcDoor:
         events = EventStream(self._stub.ScoreStream(metadata=self._metadata), session.call)
         sender = asyncio.create_task(_send_all(events, session, entries))
         try:
-            async for scores in events.answers():
-                session.settle(scores)
+            async for scores, retry_after_s in events.answers():
+                session.settle(scores, retry_after_s=retry_after_s)
         finally:
             sender.cancel()
             events.cancel()
@@ -86,11 +85,11 @@ class RpcDoor:
             reply = await self._stub.ListScorers(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
-        options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-        return [MessageToDict(scorer, **options) for scorer in reply.scorers]
+        fields = service.Scorer.DESCRIPTOR.fields
+        return [{field.name: getattr(scorer, field.name) for field in fields} for scorer in reply.scorers]
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._channel.close(None)
 
 
 async def _send_all(events: "EventStream", session: Session, entries: list[Entry]) -> None:
@@ -149,11 +148,13 @@ class EventStream:
     def cancel(self) -> None:
         self._rpc.cancel()
 
-    async def answers(self) -> AsyncIterator[GroupScores]:
-        """Scores as they come; raises ``RewardHubError`` for what the hub did not accept."""
+    async def answers(self) -> AsyncIterator[tuple[GroupScores, float]]:
+        """Scores as they come, each with the seconds to wait before sending the group again; raises
+        ``RewardHubError`` for what the hub did not accept.
+        """
         async for reply in self._rpc:
             for message in reply.groups:
-                yield scores_from_proto(message, reply.fingerprints)
+                yield scores_from_proto(message, reply.fingerprints), message.error.retry_after_ms / 1000
             for sha256 in reply.missing_media:
                 await self._send_media(sha256)
             if reply.HasField("error"):
@@ -178,6 +179,10 @@ class EventStream:
         async with self._writing:
             if not self._rpc.done():
                 await self._rpc.write(event)
+
+
+def _fit(groups: Sequence[pb.Group]) -> bool:
+    return len(groups) <= GROUPS_OF_A_REQUEST and sum(group.ByteSize() for group in groups) <= FILL_BYTES
 
 
 def _options(call: Call, deadline_ms: int) -> pb.CallOptions:

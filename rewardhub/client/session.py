@@ -13,7 +13,7 @@ from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
-from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
+from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, TooLarge
 from rewardhub.types import Call, Column, Group, GroupScores, Score, Status
 from rewardhub.wire.lines import column_of
 
@@ -60,6 +60,7 @@ class Session:
         self._answers: asyncio.Queue[GroupScores | BaseException | None] = asyncio.Queue()
         self._ended = False
         self._told_end = False
+        self._places = 0
         self._slots = asyncio.Semaphore(settings.in_flight)
         self._trouble: RewardHubError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -83,9 +84,23 @@ class Session:
         self._ended = True
         self._wake_up()
 
-    async def room(self) -> None:
-        """Waits while too many groups are under way or answered and not fetched."""
+    async def admit(self, group: Group | None) -> None:
+        """Puts the next group of a stream, None for the end; waits while too many are under way or
+        answered and not fetched. Raises ``Cancelled`` once the session is over.
+        """
+        if group is None:
+            self.end()
+            return
         await self._slots.acquire()
+        if self._ended:
+            raise Cancelled("this stream is over")
+        self._places += 1
+        self.put(group if group.id else replace(group, id=f"#{self._places}"))
+
+    async def abort(self, error: BaseException) -> None:
+        """The caller's groups broke off with ``error``, which :meth:`next` raises."""
+        if not self._told_end:
+            self._fail(error)
 
     async def next(self) -> GroupScores | None:
         """The next answer, without a policy applied; None after the last."""
@@ -99,10 +114,12 @@ class Session:
         """Stops; a session with nothing under way lets its door say goodbye."""
         if self._timer:
             self._timer.cancel()
+        self._slots.release()  # for a feeder that waits
         for upload in self._uploads:
             upload.cancel()
         if self.finished:
             await asyncio.wait([self._task], timeout=_LINGER_S)
+        self._ended = True
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -132,7 +149,7 @@ class Session:
         left = max(entry.deadline - self._loop.time(), 0.001)
         return max(int(1000 * (left - min(0.5, left / 10))), 1)
 
-    def settle(self, scores: GroupScores, *, final: bool = False) -> None:
+    def settle(self, scores: GroupScores, *, final: bool = False, retry_after_s: float = 0.0) -> None:
         """An answer of the hub; ``final`` where no other answer follows even if it is not complete."""
         self._trouble = None
         entry = self._entries.get(scores.id)
@@ -145,7 +162,7 @@ class Session:
         if len(answer) != len(entry.group.responses):
             reason = f"the hub answered {len(answer)} of {len(entry.group.responses)} responses"
             answer = failed(entry.group, Status.INTERNAL_ERROR, reason)
-        if not self._sent_again(entry, answer):
+        if not self._sent_again(entry, answer, retry_after_s):
             self._finish(entry, better(answer, entry.earlier))
 
     def refuse(self, entries: Sequence[Entry], error: RewardHubError) -> None:
@@ -165,7 +182,7 @@ class Session:
             self._repeat(entry, pause)
 
     def reject(self, entry: Entry, error: RewardHubError) -> None:
-        """This group cannot be sent at all."""
+        """Answers a group that cannot be sent at all."""
         self._finish(entry, failed(entry.group, Status.INVALID_INPUT, error.message))
 
     # inside
@@ -223,7 +240,7 @@ class Session:
         in_time = self._loop.time() + pause < entry.deadline
         return retryable and in_time and entry.tries <= self._settings.retries
 
-    def _sent_again(self, entry: Entry, answer: GroupScores) -> bool:
+    def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
         if entry.is_fragment:
             return False
         lost = [] if entry.reuploaded else lost_media(entry.group, answer)
@@ -235,7 +252,7 @@ class Session:
             return True
         if not any(status.retryable for status in answer.total.statuses):
             return False
-        pause = pause_s(entry.tries + 1, _retry_after_s(answer))
+        pause = pause_s(entry.tries + 1, max(retry_after_s, _retry_after_s(answer)))
         entry.tries += 1
         if not self._may_repeat(entry, pause, retryable=True):
             return False

@@ -2,10 +2,13 @@
 
 import random
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from rewardhub.client.failure import OnFailure, check_policy
 from rewardhub.errors import InvalidInput
 
+GROUPS_OF_A_REQUEST = 1_000
+_SCHEMES = ("http", "https", "grpc", "grpcs")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
@@ -23,6 +26,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_policy(self.on_failure)
+        parts = urlsplit(self.url)
+        if parts.scheme not in _SCHEMES or not parts.hostname:
+            text = f"url is {self.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
+            raise InvalidInput(text, field="url")
         for name in ("timeout_s", "in_flight"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name} is {getattr(self, name)}, expected more than 0", field=name)

@@ -3,9 +3,8 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,27 +21,27 @@ from rewardhub.types import Call, Column, Group, GroupScores, Rewards
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Scored groups: rewards and parts are P×G in float64, NaN where a response has none.
+    """Scored groups: ``rewards`` and each of ``parts`` are P×G in float64, NaN where a response has none.
 
     ``right`` counts responses that are right by the task's truth, ``cached`` scores that a cache gave.
     """
 
     wave: Wave
-    rewards_P_G: Tensor
-    parts_P_G: dict[str, Tensor]
+    rewards: Tensor
+    parts: dict[str, Tensor]
     right: int
     statuses: Counter[str]
     cached: int
     wait: Wait
 
     def __add__(self, other: "Batch") -> "Batch":
-        nothing = torch.full_like(self.rewards_P_G, math.nan), torch.full_like(other.rewards_P_G, math.nan)
+        nothing = torch.full_like(self.rewards, math.nan), torch.full_like(other.rewards, math.nan)
         parts = {
-            name: torch.cat([self.parts_P_G.get(name, nothing[0]), other.parts_P_G.get(name, nothing[1])])
-            for name in self.parts_P_G | other.parts_P_G
+            name: torch.cat([self.parts.get(name, nothing[0]), other.parts.get(name, nothing[1])])
+            for name in self.parts | other.parts
         }
         return Batch(
-            join([self.wave, other.wave]), torch.cat([self.rewards_P_G, other.rewards_P_G]), parts,
+            join([self.wave, other.wave]), torch.cat([self.rewards, other.rewards]), parts,
             self.right + other.right, self.statuses + other.statuses, self.cached + other.cached,
             Wait(self.wait.hidden_ms + other.wait.hidden_ms, self.wait.exposed_ms + other.wait.exposed_ms),
         )  # fmt: skip
@@ -51,16 +50,18 @@ class Batch:
 class Collector:
     """Samples prompts and responses and has them scored while other groups still generate."""
 
-    def __init__(self, config: GrpoConfig, policy: Policy, task: Task, rewards: Rewards) -> None:
+    def __init__(
+        self, config: GrpoConfig, policy: Policy, examples: Iterator[Example], task: Task, rewards: Rewards
+    ) -> None:
         self.config, self.policy, self.task, self.rewards = config, policy, task, rewards
-        self.examples = task.examples(1)
+        self.examples = examples
         self.generator = torch.Generator(policy.device).manual_seed(config.seed)
 
     def collect(self, step: int) -> Batch:
         """A batch with ``prompts`` groups, and more where groups are resampled (DAPO's dynamic sampling)."""
         batch = self._round(step, 0, self.config.prompts)
         for number in range(1, self.config.resample_rounds + 1):
-            missing = self.config.prompts - int(informative(batch.rewards_P_G).sum())
+            missing = self.config.prompts - int(informative(batch.rewards).sum())
             if missing <= 0:
                 break
             batch += self._round(step, number, missing)
@@ -119,7 +120,7 @@ def _spans(count: int, size: int) -> list[tuple[int, int]]:
 
 
 def _batch(wave: Wave, scores: Sequence[GroupScores], right: int, wait: Wait) -> Batch:
-    size = wave.ended_P_G.shape[1]
+    size = wave.ended.shape[1]
     names = sorted({name for each in scores for name in each.parts})
     return Batch(
         wave,

@@ -19,13 +19,13 @@ class GrpoConfig:
     device: str = "cpu"
     seed: int = 0
     # the warm start and its control: supervised steps on the right answers
-    warmup_steps: int = 75
+    warmup_steps: int = 55
     warmup_batch: int = 32
     warmup_learning_rate: float = 2e-3
     control: bool = True
     # rollouts
-    steps: int = 150
-    prompts: int = 8
+    steps: int = 120
+    prompts: int = 16
     group_size: int = 8
     wave: int = 4
     max_tokens: int = 6
@@ -44,7 +44,7 @@ class GrpoConfig:
     clip_high: float = 0.28
     kl: float = 0.0
     updates: int = 1
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     mask_truncated: bool = False
     # evaluation on images that are never trained on

@@ -4,26 +4,28 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from rewardhub.errors import ConfigError, nearest
-from rewardhub.grpo.advantages import ESTIMATORS, informative
+from rewardhub.grpo.advantages import informative
 from rewardhub.grpo.batch import Batch, Collector
 from rewardhub.grpo.config import GrpoConfig, load_config
-from rewardhub.grpo.losses import LOSSES, aggregate, k3, keep_mask
 from rewardhub.grpo.policy import Policy, load_policy
 from rewardhub.grpo.report import GrpoResult, Trained, draw_curves
-from rewardhub.grpo.supervised import Accuracy, evaluate, supervise
+from rewardhub.grpo.supervised import Evaluation, supervise
 from rewardhub.grpo.task import ColourTask, Task
+from rewardhub.grpo.update import Updater
 from rewardhub.types import Rewards
 
+WARM_UP, ROLLOUTS, CONTROL = 0, 1, 2
+"""The task's streams: no two phases train on the same examples."""
+
 EVALUATIONS = 10
-"""How often a run is evaluated on reserved examples, besides before the first step."""
+"""How often a run is evaluated on reserved examples, besides before its first step."""
 
 Row = dict[str, Any]
 
@@ -34,67 +36,113 @@ def run(config_path: Path, rewards: Rewards, out: Path) -> GrpoResult:
 
 
 def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = None) -> GrpoResult:
-    """Warms a policy up, trains it by GRPO, and trains its control by as many supervised steps.
+    """Warms a policy up, trains it by GRPO and, from the same warm start, a control by supervised steps.
 
     Writes ``steps.jsonl``, ``curves.png``, ``result.json`` and the folder ``policy`` into ``out``. Raises
-    what the rewards raise; a response without a reward is left out of training.
+    what the rewards raise for a whole call; a response without a reward never trains.
     """
     out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
     task = task or ColourTask(config.seed, config.reserved)
     policy = load_policy(config.model, out, seed=config.seed, device=config.device)
-    torch.manual_seed(config.seed)
-    for _ in _supervised(config, policy, task, stream=0, steps=config.warmup_steps, batch=config.warmup_batch):
+    evaluation = Evaluation(config, policy, task)
+    for _ in _supervised(config, policy, task, WARM_UP, config.warmup_steps, config.warmup_batch):
         pass
     warm = copy.deepcopy(policy.backbone.state_dict())
     rows: list[Row] = []
-    with (out / "steps.jsonl").open("w", encoding="utf-8") as log:
-        grpo = _trained(config, policy, task, _logged(Trainer(config, policy, task, rewards).steps(), rows, log.write))
-    policy.backbone.model.save_pretrained(str(out / "policy"))
+    grpo = _measured(config, evaluation, _logged(reinforce(config, policy, task, rewards), rows, out))
+    policy.save(out / "policy")
     control = None
     if config.control:
         policy.backbone.load_state_dict(warm)
         size = config.prompts * config.group_size
-        control = _trained(config, policy, task, _supervised(config, policy, task, 2, config.steps, size))
+        control = _measured(config, evaluation, _supervised(config, policy, task, CONTROL, config.steps, size))
     draw_curves(out / "curves.png", rows, grpo, control)
-    return _result(config, out, rows, grpo, control)
+    return _result(config, rows, grpo, control, out)
 
 
-class Trainer:
-    """GRPO on one policy: an optimiser, the reference weights where there is a KL term, the collector."""
+def reinforce(config: GrpoConfig, policy: Policy, task: Task, rewards: Rewards) -> Iterator[Row]:
+    """GRPO, step by step; yields what each step measured."""
+    collector = Collector(config, policy, task.examples(ROLLOUTS), task, rewards)
+    updater = Updater(config, policy)
+    for step in range(config.steps):
+        started = time.perf_counter()
+        batch = collector.collect(step)
+        collected = time.perf_counter()
+        update = updater.step(batch)
+        yield {
+            "step": step,
+            **update,
+            **_statistics(batch),
+            "generation_ms": 1000 * (collected - started) - batch.wait.exposed_ms,
+            "update_ms": 1000 * (time.perf_counter() - collected),
+        }
 
-    def __init__(self, config: GrpoConfig, policy: Policy, task: Task, rewards: Rewards) -> None:
-        self.config, self.policy = config, policy
-        self.collector = Collector(config, policy, task, rewards)
-        self.parameters = list(policy.backbone.parameters())
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
-        self.reference = Policy(copy.deepcopy(policy.backbone), policy.encoder) if config.kl else None
 
-    def steps(self) -> Iterator[Row]:
-        """Trains, and yields what each step measured."""
-        for step in range(self.config.steps):
+def _statistics(batch: Batch) -> Row:
+    rewards = batch.rewards
+    return {
+        "reward": _mean(rewards),
+        "parts": {name: _mean(values) for name, values in batch.parts.items()},
+        "sampled_accuracy": batch.right / rewards.numel(),
+        "zero_std_share": 1 - informative(rewards).double().mean().item(),
+        "responses": rewards.numel(),
+        "tokens": batch.wave.lengths.mean().item(),
+        "truncated_share": 1 - batch.wave.ended.double().mean().item(),
+        "statuses": dict(batch.statuses),
+        "cached": batch.cached,
+        "reward_hidden_ms": batch.wait.hidden_ms,
+        "reward_exposed_ms": batch.wait.exposed_ms,
+    }
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    """The mean of what is known; None where nothing is."""
+    known = values[~values.isnan()]
+    return known.mean().item() if len(known) else None
+
+
+def _supervised(config: GrpoConfig, policy: Policy, task: Task, stream: int, steps: int, batch: int) -> Iterator[float]:
+    return supervise(
+        policy, task.examples(stream), steps=steps, batch=batch,
+        learning_rate=config.warmup_learning_rate, max_grad_norm=config.max_grad_norm,
+    )  # fmt: skip
+
+
+def _logged(rows: Iterator[Row], kept: list[Row], out: Path) -> Iterator[Row]:
+    """Keeps each row and writes it as a JSON line at once, so that a run that dies leaves its log."""
+    with (out / "steps.jsonl").open("w", encoding="utf-8") as log:
+        for row in rows:
+            kept.append(row)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            yield row
+
+
+def _measured(config: GrpoConfig, evaluation: Evaluation, steps: Iterator[Any]) -> Trained:
+    """Runs the steps, evaluating before, in between and at the end; evaluation is not in the seconds."""
+    every = max(1, config.steps // EVALUATIONS)
+    points = [(0, evaluation())]
+    seconds, started = 0.0, time.perf_counter()
+    for step, _ in enumerate(steps, start=1):
+        if step % every == 0 or step == config.steps:
+            seconds += time.perf_counter() - started
+            points.append((step, evaluation()))
             started = time.perf_counter()
-            batch = self.collector.collect(step)
-            collected = time.perf_counter()
-            update = self.update(batch)
-            yield {
-                "step": step,
-                **update,
-                **_measured(batch),
-                "rollout_ms": 1000 * (collected - started) - batch.wait.exposed_ms,
-                "update_ms": 1000 * (time.perf_counter() - collected),
-            }
+    return Trained(points, seconds)
 
-    def update(self, batch: Batch) -> Row:
-        """Takes ``updates`` optimiser steps on the batch; none where no response may train."""
-        groups = self._trainable(batch)
-        advantages = self._advantages(batch)[groups]
-        wave, rewards = batch.wave.select(groups), batch.rewards_P_G[groups]
-        truncated = ~wave.ended_P_G
-        mask = keep_mask(wave.mask_P_G_T, rewards.to(truncated.device), truncated, self.config.mask_truncated)
-        row: Row = {"loss": None, "grad_norm": None, "trained_responses": int((mask.sum(-1) > 0).sum())}
-        for _ in range(self.config.updates if row["trained_responses"] else 0):
-            self.optimiser.zero_grad()
-            row["loss"] = sum(self._backward(wave, advantages, mask))
-            row["grad_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm).item()
-            self.optimiser.step()
-        return row
+
+def _result(config: GrpoConfig, rows: list[Row], grpo: Trained, control: Trained | None, out: Path) -> GrpoResult:
+    result = GrpoResult(
+        grpo=grpo,
+        control=control,
+        statuses=dict(sum((Counter(row["statuses"]) for row in rows), Counter())),
+        reward_hidden_ms=sum(row["reward_hidden_ms"] for row in rows),
+        reward_exposed_ms=sum(row["reward_exposed_ms"] for row in rows),
+        log=out / "steps.jsonl",
+        curves=out / "curves.png",
+        policy=out / "policy",
+    )
+    record = {"config": config.as_dict(), "result": asdict(result)}
+    (out / "result.json").write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    return result

@@ -5,6 +5,7 @@ gradients, in training: P + G·T token positions per group in place of G·(P + T
 S positions so far, T new tokens, H hidden units, V token ids.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from rewardhub.grpo.sampling import chosen, log_distribution
 from rewardhub.grpo.task import Example
 from rewardhub.models.backbone import Backbone, load_backbone
 from rewardhub.models.chat import CONTROLS, END, ChatTemplate
+from rewardhub.models.checkpoint import TEXT_FILES
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.tiny import build_tiny
 
@@ -85,7 +87,7 @@ class Policy:
             inputs_embeds=embeds, attention_mask=prefix.mask, position_ids=positions,
             past_key_values=prefix.cache, use_cache=True,
         )  # fmt: skip
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return output.last_hidden_state
 
     def log_distribution(self, hidden: Tensor, temperature: float) -> Tensor:
         """Log-probabilities [..., V] of the token behind each state."""
@@ -101,6 +103,13 @@ class Policy:
         if tokens_N_T.shape[1] > 1:
             states = torch.cat([states, self.extend(prefix, tokens_N_T[:, :-1])], dim=1)
         return chosen(self.log_distribution(states, temperature), tokens_N_T)
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint folder: the weights, and the text files of the one it came from."""
+        self.backbone.model.save_pretrained(str(path))
+        for file in (each for pattern in TEXT_FILES for each in self.encoder.path.glob(pattern)):
+            if not (path / file.name).exists() and file.name != "model.safetensors.index.json":
+                shutil.copyfile(file, path / file.name)
 
 
 def load_policy(model: str, out: Path, *, seed: int, device: str) -> Policy:

@@ -57,8 +57,7 @@ class GrpoResult:
             steps = self.control.points[-1][0]
             lines.append(_line(f"+ {steps} steps of SFT (control)", self.control.end, self.control.seconds))
         lines += [
-            f"reward wait: {self.reward_hidden_ms:.0f} ms hidden behind generation, "
-            f"{self.reward_exposed_ms:.0f} ms exposed",
+            f"reward wait: {self.reward_hidden_ms:.0f} ms hidden, {self.reward_exposed_ms:.0f} ms exposed",
             "scores: " + ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())),
             f"log {self.log}\ncurves {self.curves}\npolicy {self.policy}",
         ]

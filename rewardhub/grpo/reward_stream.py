@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from rewardhub.errors import DeadlineExceeded, InternalError
 from rewardhub.types import Call, Group, GroupScores, Rewards
@@ -42,7 +42,7 @@ class RewardStream:
         self._call = call
         self._thread = threading.Thread(target=self._receive, args=(rewards,), name="rewards", daemon=True)
 
-    def __enter__(self) -> "RewardStream":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

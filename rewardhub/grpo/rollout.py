@@ -14,22 +14,22 @@ from rewardhub.types import Response
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wave:
-    """G responses to each of P prompts of at most T tokens.
+    """G responses to each of P prompts, of at most T tokens: tensors [P, G, T], ``ended`` [P, G].
 
     ``mask`` is 1.0 on sampled tokens, the end token included; ``old`` holds their log-probabilities
     under the policy that sampled them; a row has ``ended`` unless it met the token limit.
     """
 
     prompts: tuple[Encoded, ...]
-    tokens_P_G_T: Tensor
-    mask_P_G_T: Tensor
-    old_P_G_T: Tensor
-    ended_P_G: Tensor
+    tokens: Tensor
+    mask: Tensor
+    old: Tensor
+    ended: Tensor
 
     @property
-    def lengths_P_G(self) -> Tensor:
+    def lengths(self) -> Tensor:
         """Tokens per response."""
-        return self.mask_P_G_T.sum(-1)
+        return self.mask.sum(-1)
 
     def select(self, groups: Sequence[int]) -> "Wave":
         """Only these groups, in this order."""
@@ -44,9 +44,7 @@ class Wave:
                 tokens=int(length),
                 signals={"truncated": float(not ended)},
             )
-            for ids, length, ended in zip(
-                self.tokens_P_G_T[index], self.lengths_P_G[index], self.ended_P_G[index], strict=True
-            )
+            for ids, length, ended in zip(self.tokens[index], self.lengths[index], self.ended[index], strict=True)
         )
 
 
@@ -79,7 +77,7 @@ def generate(
             logp = policy.log_distribution(prefix.hidden, temperature)
             drawn = draw(logp, generator)
             _write(wave, running, position, drawn, chosen(logp, drawn), policy.end_id)
-            more = ~wave.ended_P_G[running].all(-1) & (position + 1 < max_tokens)
+            more = ~wave.ended[running].all(-1) & (position + 1 < max_tokens)
             for index in running[~more].tolist():
                 emit(index, wave)
             running = running[more]
@@ -100,7 +98,7 @@ def _empty(policy: Policy, prompts: Sequence[Encoded], group_size: int, max_toke
 
 def _write(wave: Wave, groups: Tensor, position: int, drawn: Tensor, logp: Tensor, end_id: int) -> None:
     shape = len(groups), -1
-    wave.tokens_P_G_T[groups, :, position] = drawn.view(shape)
-    wave.old_P_G_T[groups, :, position] = logp.view(shape)
-    wave.mask_P_G_T[groups, :, position] = (~wave.ended_P_G[groups]).float()
-    wave.ended_P_G[groups] |= drawn.view(shape) == end_id
+    wave.tokens[groups, :, position] = drawn.view(shape)
+    wave.old[groups, :, position] = logp.view(shape)
+    wave.mask[groups, :, position] = (~wave.ended[groups]).float()
+    wave.ended[groups] |= drawn.view(shape) == end_id

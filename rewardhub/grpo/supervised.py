@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rewardhub.grpo.config import GrpoConfig
 from rewardhub.grpo.policy import Policy
 from rewardhub.grpo.rollout import generate
 from rewardhub.grpo.task import Example, Task
@@ -39,26 +40,29 @@ def supervise(
         yield loss.item()
 
 
-def evaluate(
-    policy: Policy, task: Task, examples: Sequence[Example], *, max_tokens: int, temperature: float, seed: int
-) -> Accuracy:
-    """Measures the policy on these examples by the task's truth, always with the same random numbers."""
-    generator = torch.Generator(policy.device).manual_seed(seed)
-    sampled = greedy = 0
-    for start in range(0, len(examples), EVALUATION_BATCH):
-        part = examples[start : start + EVALUATION_BATCH]
-        prompts = [policy.encode(each) for each in part]
-        for samples, source in ((EVALUATION_SAMPLES, generator), (1, None)):
+class Evaluation:
+    """Measures a policy on reserved examples by the task's truth, each time with the same random numbers."""
+
+    def __init__(self, config: GrpoConfig, policy: Policy, task: Task) -> None:
+        self.config, self.policy, self.task = config, policy, task
+        self.examples = task.reserved(config.reserved)
+        self.prompts = [policy.encode(each) for each in self.examples]
+
+    def __call__(self) -> Accuracy:
+        generator = torch.Generator(self.policy.device).manual_seed(self.config.seed)
+        return Accuracy(self._share(EVALUATION_SAMPLES, generator), self._share(1, None))
+
+    def _share(self, samples: int, generator: torch.Generator | None) -> float:
+        right = 0
+        for start in range(0, len(self.prompts), EVALUATION_BATCH):
             wave = generate(
-                policy, prompts, group_size=samples, max_tokens=max_tokens, temperature=temperature, generator=source
-            )
-            right = sum(
-                task.is_right(example, response.text)
-                for index, example in enumerate(part)
-                for response in wave.responses(index, policy)
-            )
-            sampled, greedy = (sampled + right, greedy) if source else (sampled, greedy + right)
-    return Accuracy(sampled / (EVALUATION_SAMPLES * len(examples)), greedy / len(examples))
+                self.policy, self.prompts[start : start + EVALUATION_BATCH], group_size=samples,
+                max_tokens=self.config.max_tokens, temperature=self.config.temperature, generator=generator,
+            )  # fmt: skip
+            for index in range(len(wave.prompts)):
+                example, responses = self.examples[start + index], wave.responses(index, self.policy)
+                right += sum(self.task.is_right(example, response.text) for response in responses)
+        return right / (samples * len(self.prompts))
 
 
 def _targets(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

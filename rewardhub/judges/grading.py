@@ -101,7 +101,7 @@ def _score(rubric: Rubric, case: Case, answers: Sequence[Answer]) -> Score:
     details = {**described(first), **rubric.explain(first.verdict, case)}
     value = fmean(rubric.value(answer.verdict, case) for answer in answers)
     if len(answers) == 1:
-        return Score(value, details=details)
+        return Score(value, steps=rubric.steps(first.verdict, case), details=details)
     verdicts = [answer.verdict for answer in answers]
     commonest = Counter(map(str, verdicts)).most_common(1)[0][1]
     return Score(value, confidence=commonest / len(answers), details=details | {"verdicts": verdicts})

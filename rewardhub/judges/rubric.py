@@ -6,9 +6,10 @@ instruction has no placeholders, so no data ever enters it and its bytes are the
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +37,10 @@ def only_question(group: Group) -> tuple[Block, ...]:
     return (question_of(group),)
 
 
+def nothing_shared(_: Group) -> tuple[Block, ...]:
+    return ()
+
+
 def question_and_answer(group: Group) -> tuple[Block, ...]:
     """The prompt and the reference answer; raises ``ReferenceUnparseable`` without one."""
     return question_of(group), Block("REFERENCE ANSWER", answer_of(group))
@@ -47,6 +52,14 @@ def answer_of(group: Group) -> str:
     if not answer.strip():
         raise ReferenceUnparseable("reference.answer is empty", field="reference.answer")
     return answer
+
+
+def text_of(group: Group, key: str) -> str:
+    """``reference[key]`` as it is, which must be text and not blank."""
+    text: str = need(group.reference, key)
+    if not text.strip():
+        raise ReferenceUnparseable(f"reference.{key} is empty", field=f"reference.{key}")
+    return text
 
 
 def items_of(group: Group, key: str) -> list[str]:
@@ -79,6 +92,30 @@ def the_number(verdict: Any, _: Case) -> float:
     return float(verdict)
 
 
+def share(verdict: Sequence[int], _: Case) -> float:
+    """The share of ones among flags."""
+    return sum(verdict) / len(verdict)
+
+
+def mean(verdict: Sequence[float], _: Case) -> float:
+    """The plain mean of the grades."""
+    return fmean(verdict)
+
+
+def mean_over(highest: float) -> Callable[[Sequence[float], Case], float]:
+    """The mean of grades from 0 to ``highest``, in [0, 1]."""
+    return lambda verdict, _: fmean(verdict) / highest
+
+
+def named(names: Sequence[str]) -> Callable[[Sequence[float], Case], Json]:
+    """Details with one named grade each."""
+    return lambda verdict, _: dict(zip(names, verdict, strict=True))
+
+
+def no_steps(_: Any, __: Case) -> tuple[float | None, ...]:
+    return ()
+
+
 def never(_: Case) -> str:
     return ""
 
@@ -89,10 +126,11 @@ class Rubric:
 
     ``file`` is the rubric's Python file. ``shared`` makes the blocks that all responses of a group share,
     and raises ``ReferenceUnparseable`` where the reference lacks what it needs; ``graded`` makes those of
-    one response. ``form`` says how the verdict is written, ``value`` maps it to a number, ``explain`` to
-    further details. ``refuse`` gives the reason why a response gets the lowest value without being asked
-    about, beside the gate for content-free answers, which ``gated`` switches. ``images`` are shown in
-    their order; a rubric that ``needs_images`` cannot be asked of a judge without vision.
+    one response. ``form`` says how the verdict is written; ``value`` maps it to a number, ``explain`` to
+    further details, ``steps`` to the scores of the response's steps. ``refuse`` gives the reason why a
+    response gets the lowest value without being asked about, beside the gate for content-free answers,
+    which ``gated`` switches. ``images`` are shown in their order; a rubric that ``needs_images`` cannot be
+    asked of a judge without vision.
 
     Scope "pair" and "group" compare responses: the verdict is A, B or TIE for two of them in both orders,
     or a ranking of all.
@@ -106,6 +144,7 @@ class Rubric:
     shared: Callable[[Group], tuple[Block, ...]] = only_question
     graded: Callable[[Case], tuple[Block, ...]] = whole_response
     explain: Callable[[Any, Case], Json] = nothing_more
+    steps: Callable[[Any, Case], tuple[float | None, ...]] = no_steps
     refuse: Callable[[Case], str] = never
     images: Callable[[Case], tuple[Media, ...]] = prompt_images
     scope: Scope = "response"

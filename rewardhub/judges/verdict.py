@@ -92,6 +92,36 @@ def numbers(count: int, low: float, high: float) -> Form:
     return Form(hint, lambda text: [_decimal(part, low, high) for part in _parts(text, count)])
 
 
+def wholes(count: int, low: int, high: int) -> Form:
+    """``count`` integers from ``low`` to ``high``, separated by commas."""
+    hint = f"<{count} whole numbers from {low} to {high}, in order, separated by commas>"
+    allowed = range(low, high + 1)
+    return Form(hint, lambda text: [_integer(part, allowed) for part in _parts(text, count)])
+
+
+def tagged(low: int, high: int, tags: Sequence[str]) -> Form:
+    """An integer from ``low`` to ``high`` and the tags that apply: ``7; none`` or ``4; this, that``."""
+
+    def read(text: str) -> tuple[int, list[str]]:
+        number, separator, named = text.partition("; ")
+        found = [] if named == "none" else [_word(part.strip(" "), tags) for part in named.split(",")]
+        if not separator or len(set(found)) != len(found):
+            raise JudgeUnparseable("the verdict is not a number and its tags")
+        return _integer(number, range(low, high + 1)), found
+
+    return Form(f"<a whole number from {low} to {high}>; <the tags that apply, separated by commas, or none>", read)
+
+
+def level_and_share(levels: Sequence[str], most: float) -> Form:
+    """One of the words and a decimal number from 0 to ``most``: ``city, 0.25``."""
+
+    def read(text: str) -> tuple[str, float]:
+        word, number = _parts(text, 2)
+        return _word(word, levels), _decimal(number, 0.0, most)
+
+    return Form(f"<one of {', '.join(levels)}>, <a number from 0 to {most:g}>", read)
+
+
 def ranking(count: int) -> Form:
     """The numbers 1…``count``, each once, best first."""
     hint = f"<the numbers 1 to {count}, each once, best first, separated by commas>"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from rewardhub.errors import ConfigError
+from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.recipes.expression import Expression, compile_expression
 from rewardhub.recipes.recipe import Choice, Recipe, Term
 from rewardhub.registry import Registry
@@ -135,7 +135,7 @@ def _planned(
 def _bind(choice: Choice, registry: Registry, at: str) -> Bound:
     try:
         return registry.get(choice.scorer).bind(choice.params)
-    except ConfigError as error:
+    except InvalidInput as error:
         raise ConfigError(f"{at}: {error.message}", field=error.field) from None
 
 

@@ -121,7 +121,8 @@ def _refuse_aliases(text: str) -> None:
 
 
 def _explain(error: ValidationError, node: Any, where: str) -> ConfigError:
-    first = error.errors()[0]
+    # A misspelt key explains a missing one, so it comes first.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     line = _line(node, path)
     message = first["msg"]

@@ -1,47 +1,54 @@
 """Runs one Python program to its end and says so with a nonce that the program cannot reach.
 
-A script of its own, started by the launcher as ``python guard.py JOB CONTROL``. It imports nothing of
-this package. The program shares its interpreter, so whoever holds the nonce must be out of reach:
+A script of its own, started by the launcher as ``python guard.py JOB CONTROL``; it imports nothing of
+this package. The program shares its interpreter, so the nonce must be out of reach:
 
-* the nonce lives in the closure of an audit hook, which Python offers no way to list;
-* the hook sends it only when the one frame that runs the units asks from the one instruction behind
+* it lives in the closure of an audit hook, which Python offers no way to list;
+* the hook sends it only when the one frame that runs the units asks, from the one instruction behind
   them; ``sys.exit``, ``os._exit``, a second call of that function and a forged event are not that;
-* every way to a frame, to the collector's lists, to tracing, to another hook, to code objects and to
-  raw memory raises an audit event, and the program is ended with a reason where it goes there.
-  Signal handlers, which would be handed frames, are denied by the system-call filter.
+* every way to frames, to the collector's lists, to tracing, to another hook and to raw memory raises
+  an audit event, and the program is ended, with the reason, where it goes there. Signal handlers,
+  which would be handed frames, are denied by the system-call filter.
 
-Source of the event names: the audit events table of the Python documentation.
+Event names: the audit events table of the Python documentation.
 """
 
+# The functions below keep these builtins, whatever the program does to the shared ones.
+__builtins__ = dict(vars(__import__("builtins")))
+
+import _thread
 import os
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 PROGRAM, SUFFIX, GUARD = "<program>", "<suffix>", __file__
 BEGIN, END = "rewardhub.begin", "rewardhub.end"
 FUTURES = 0x1FE0000
 """The compiler flags of ``__future__`` imports, which hold for the suffix too."""
 
-Hook = Callable[[str, tuple[Any, ...]], None]
-
 NEVER = frozenset({
     "sys.settrace", "sys.setprofile", "sys.addaudithook", "sys._current_frames", "sys._current_exceptions",
     "gc.get_objects", "gc.get_referrers", "gc.get_referents", "cpython.PyInterpreterState_New",
-    "sys.monitoring.register_callback", "sys.remote_exec",
+    "sys.monitoring.register_callback",
 })  # fmt: skip
 PROCESSES = frozenset({
-    "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.spawn", "os.system", "subprocess.Popen",
+    "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "subprocess.Popen",
 })  # fmt: skip
 CODE_MAKERS = frozenset({"code.__new__", "marshal.loads", "marshal.load", "object.__setattr__"})
-MODULES = frozenset({
-    "_ctypes", "_ctypes_test", "_testcapi", "_testinternalcapi", "_testbuffer", "_testclinic",
-    "_xxsubinterpreters", "_interpreters",
+WATCHED = NEVER | PROCESSES | CODE_MAKERS | {
+    BEGIN, END, "sys._getframe", "object.__getattr__", "import", "compile", "open",
+}  # fmt: skip
+RAW_MODULES = frozenset({
+    "_ctypes", "_ctypes_test", "_testcapi", "_testinternalcapi", "_testbuffer", "_xxsubinterpreters",
 })  # fmt: skip
-FRAMES = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
-CODES = frozenset({"f_code", "__code__", "gi_code", "cr_code", "ag_code"})
-INSPECTORS = ("/inspect.py", "/dis.py", "/bdb.py", "/pdb.py")
+FRAME_ATTRIBUTES = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
+CODE_ATTRIBUTES = frozenset({"f_code", "__code__", "gi_code", "cr_code", "ag_code"})
+TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.py")
+KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
+
+Look = Callable[..., Any]
 
 
 def read_job(descriptor: int) -> tuple[bytes, str, str]:
@@ -56,31 +63,32 @@ def read_job(descriptor: int) -> tuple[bytes, str, str]:
 
 
 def compile_units(program: str, suffix: str) -> tuple[CodeType, CodeType]:
-    """The program and its suffix as two units, so that neither can swallow the other's lines.
+    """The program and its suffix as two units, so that neither can swallow lines of the other.
 
-    A suffix that is not a program by itself (the rest of a function, say) makes one unit with the
+    A suffix that is no program by itself (the rest of a function, say) makes one unit with the
     program. Raises what ``compile`` raises.
     """
     try:
         tail = compile(suffix, SUFFIX, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
-        return compile(program + suffix, PROGRAM, "exec", dont_inherit=True), compile("", SUFFIX, "exec")
+        whole = compile(program + suffix, PROGRAM, "exec", dont_inherit=True)
+        return whole, compile("", SUFFIX, "exec", dont_inherit=True)
     head = compile(program, PROGRAM, "exec", dont_inherit=True)
     if flags := head.co_flags & FUTURES:
-        tail = compile(suffix, SUFFIX, "exec", flags, True)
+        tail = compile(suffix, SUFFIX, "exec", flags, dont_inherit=True)
     return head, tail
 
 
 def execute(
-    head: CodeType, tail: CodeType, names: dict[str, Any], run: Callable[..., None], say: Callable[[str], None],
-    restore: Callable[[], None],
+    units: tuple[CodeType, CodeType], names: dict[str, Any], run: Callable[..., None],
+    say: Callable[[str], None], restore: Callable[[], None],
 ) -> BaseException | None:  # fmt: skip
     """Runs both units; what it calls are fast locals, out of reach of patched builtins."""
     try:
         say(BEGIN)
-        run(head, names)
+        run(units[0], names)
         restore()
-        run(tail, names)
+        run(units[1], names)
         say(END)
     except BaseException as error:
         return error
@@ -88,56 +96,189 @@ def execute(
 
 
 def make_restore(names: dict[str, Any]) -> Callable[[], None]:
-    """Puts the builtins back, so that the suffix does not run on patched ones."""
-    module = sys.modules["builtins"].__dict__
-    saved = dict(module)
-    update, put = module.update, names.__setitem__
+    """Puts the builtins back before the suffix, which then does not run on patched ones."""
+    shared = vars(sys.modules["builtins"])
+    saved = dict(shared)
 
     def restore() -> None:
-        update(saved)
-        put("__builtins__", saved)
+        shared.update(saved)
+        names["__builtins__"] = shared
 
     return restore
 
 
-def make_hook(nonce: bytes, control: int, library: str) -> Hook:
-    """The audit hook; the first BEGIN and END are a rehearsal that shows where END is said."""
-    get_frame, write, leave, get_pid = sys._getframe, os.write, os._exit, os.getpid
-    owner = get_pid()
-    seen: list[Any] = []
-    told: set[str] = set()
+def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Callable[[str, FrameType], None]:
+    """Hears BEGIN and END. The first pair is a rehearsal that shows from where END is said."""
+    write, get_pid, owner = os.write, os.getpid, os.getpid()
+    frames: list[FrameType] = []
+    place: list[int] = []
 
-    def end(frame: FrameType) -> None:
-        if len(seen) == 2:
-            seen[1] = (seen[0].f_code, frame.f_lasti)
-            return
-        if frame is not seen[2] or seen[1] != (seen[0].f_code, frame.f_lasti) or get_pid() != owner:
-            forbid("forging the end")
-        write(control, b"end " + nonce + b"\n")
+    def hear(event: str, frame: FrameType) -> None:
+        if event == BEGIN and len(frames) < 2:
+            frames.append(frame)
+        elif event == END and len(frames) == 1 and frame is frames[0]:
+            place.append(frame.f_lasti)
+        elif event == END and frame is frames[1] and frame.f_lasti == place[0] and get_pid() == owner:
+            write(control, b"end " + nonce + b"\n")
+        else:
+            forbid("a forged end")
 
-    def forbid(what: str) -> NoReturn:
+    return hear
+
+
+def make_forbid(control: int) -> Callable[[str], None]:
+    write, leave = os.write, os._exit
+
+    def forbid(what: str) -> None:
         write(control, f"forbidden {what}\n".encode("ascii", "replace"))
         leave(1)
 
-    def trusted(frame: FrameType | None) -> bool:
-        if frame is None:
-            return False
-        name = frame.f_code.co_filename
-        return name.startswith((library, "<frozen ")) and not name.endswith(INSPECTORS)
+    return forbid
 
-    def by_suffix(frame: FrameType | None) -> bool:
-        while frame is not None:
-            name = frame.f_code.co_filename
-            if name in (PROGRAM, SUFFIX):
-                return name == SUFFIX
-            frame = frame.f_back
-        return False
 
-    def inside_guard(frame: FrameType | None) -> bool:
-        while frame is not None:
-            if frame.f_code.co_filename == GUARD and frame.f_code is not execute.__code__:
-                return frame.f_back is not None and frame.f_back.f_code.co_filename != GUARD
-            frame = frame.f_back
-        return False
+def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[Any, ...]], None]:
+    """The audit hook. Its own looks at frames raise events too; each is excused once, by thread."""
+    get_frame, get_thread, write = sys._getframe, _thread.get_ident, os.write
+    excused: set[int] = set()
+    forbid = make_forbid(control)
+    hear = make_end(nonce, control, forbid)
 
-    return _hook_of(end, forbid, trusted, by_suffix, inside_guard, get_frame, control, told, seen, write)
+    def look(read: Callable[..., Any], *arguments: Any) -> Any:
+        me = get_thread()
+        excused.add(me)
+        try:
+            return read(*arguments)
+        finally:
+            excused.discard(me)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in WATCHED and event[:7] != "ctypes.":
+            return
+        me = get_thread()
+        if me in excused and event in ("sys._getframe", "object.__getattr__"):
+            excused.discard(me)
+            return
+        caller = look(get_frame, 2)
+        if event in (BEGIN, END):
+            hear(event, caller)
+        elif event in PROCESSES:
+            write(control, b"process\n")
+        elif why := objection(event, arguments, caller, look, library):
+            forbid(why)
+
+    return hook
+
+
+def objection(event: str, arguments: tuple[Any, ...], caller: FrameType, look: Look, library: str) -> str:
+    """Why the program may not do this, or nothing."""
+    if event in NEVER or event[:7] == "ctypes.":
+        return event
+    if event == "import":
+        return f"import of {arguments[0]}" if arguments[0] in RAW_MODULES else ""
+    if event == "open":
+        path = arguments[0]
+        return "opening /proc" if isinstance(path, str | bytes) and path[:5] in ("/proc", b"/proc") else ""
+    file = file_of(caller, look)
+    if event == "compile":
+        return compile_objection(arguments[1], file, library)
+    if owner_is_suffix(caller, look):
+        return ""
+    if event in CODE_MAKERS:
+        return "" if file.startswith((library, "<frozen importlib")) else event
+    if event == "sys._getframe":
+        return "" if takes_frames(caller, file, look, library) else event
+    return attribute_objection(arguments, caller, file, look, library)
+
+
+def compile_objection(name: Any, file: str, library: str) -> str:
+    if file.startswith("<frozen importlib") or not isinstance(name, str):
+        return ""
+    return "compile under a name of the library" if name.startswith((library, "<frozen", SUFFIX)) else ""
+
+
+def attribute_objection(
+    arguments: tuple[Any, ...], caller: FrameType, file: str, look: Look, library: str
+) -> str:
+    thing, name = arguments[:2]
+    if name in CODE_ATTRIBUTES:
+        code = look(getattr, thing, name)
+        mine = isinstance(code, CodeType) and code.co_filename in (SUFFIX, GUARD)
+        return name if mine or (name == "f_code" and not file.startswith(library)) else ""
+    if name in FRAME_ATTRIBUTES:
+        frame = look(getattr, thing, name)
+        guarded = frame is not None and file_of(frame, look) == GUARD
+        return "" if not guarded and keeps_frames(caller, file, look, library) else name
+    return ""
+
+
+def takes_frames(caller: FrameType, file: str, look: Look, library: str) -> bool:
+    """Whether this is one of the library's own uses of frames, none of which hands a frame on."""
+    if file.startswith(library) and file.endswith(TAKE_FRAMES):
+        return True
+    return file.endswith("/logging/__init__.py") and keeps_frames(caller, file, look, library)
+
+
+def keeps_frames(caller: FrameType, file: str, look: Look, library: str) -> bool:
+    back = caller.f_back
+    inner = back is not None and file_of(back, look).startswith(library)
+    return inner and file.startswith(library) and file.endswith(KEEP_FRAMES)
+
+
+def file_of(frame: FrameType, look: Look) -> str:
+    name = look(getattr, frame, "f_code").co_filename
+    return name if isinstance(name, str) else ""
+
+
+def owner_is_suffix(frame: FrameType | None, look: Look) -> bool:
+    """Whether the innermost code of the program is the suffix, which is the reference's and may look."""
+    while frame is not None:
+        if (file := file_of(frame, look)) in (PROGRAM, SUFFIX, GUARD):
+            return file == SUFFIX
+        frame = frame.f_back
+    return False
+
+
+def report(error: BaseException, control: int) -> None:
+    """Tells the parent what ended the program; a claim, good for nothing but a failing verdict."""
+    os.write(control, b"error " + type(error).__name__.encode("ascii", "replace") + b"\n")
+    if not isinstance(error, SystemExit):
+        trace = error.__traceback__
+        sys.__excepthook__(type(error), error, trace.tb_next if trace else None)
+
+
+def prepare() -> dict[str, Any]:
+    """A fresh ``__main__``, without a trace of this script in the arguments and modules."""
+    module = ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.argv = ["program.py"]
+    sys.orig_argv = ["python", "program.py"]
+    vars(module)["__builtins__"] = sys.modules["builtins"]
+    return vars(module)
+
+
+def main() -> None:
+    control = int(sys.argv[2])
+    nonce, program, suffix = read_job(int(sys.argv[1]))
+    os.write(control, b"ready\n")
+    try:
+        units = compile_units(program, suffix)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        os.write(control, b"uncompiled\n")
+        report(error, control)
+        os._exit(1)
+    del program, suffix
+    nothing = compile_units("", "")
+    names = prepare()
+    library = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib costs milliseconds
+    sys.addaudithook(make_hook(nonce, control, library))
+    del nonce
+    execute(nothing, {}, exec, sys.audit, make_restore({}))
+    os.write(control, b"started\n")
+    error = execute(units, names, exec, sys.audit, make_restore(names))
+    if error is not None:
+        report(error, control)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

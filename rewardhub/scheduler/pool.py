@@ -121,14 +121,18 @@ class Pool:
                 if self._zygote is None or not self._zygote.alive:
                     self._zygote = await asyncio.to_thread(Zygote, *self._settings)
                 pid = await asyncio.to_thread(self._zygote.fork, theirs)
+                channel = await Channel.open(ours)
             except OSError:
                 ours.close()
                 await asyncio.sleep(0.2)
-                continue
+            except BaseException:
+                ours.close()
+                raise
+            else:
+                self.pids.add(pid)
+                return pid, channel
             finally:
                 theirs.close()
-            self.pids.add(pid)
-            return pid, await Channel.open(ours)
 
     async def _next(self, channel: Channel) -> bool:
         """Runs one job; False when the worker was lost."""

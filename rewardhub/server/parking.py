@@ -3,6 +3,7 @@
 Events of one group keep their order: what follows a waiting event of the same group waits behind it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rewardhub.errors import QuotaExceeded, RewardHubError
 MAX_PARKED = 1_024
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Parked:
     """``run`` does the event's work; ``refuse`` answers for it when the media never came."""
 
@@ -21,6 +22,7 @@ class Parked:
     until: float
     run: Callable[[], Awaitable[None]]
     refuse: Callable[[RewardHubError], None]
+    running: bool = False
 
 
 class Parking:
@@ -28,6 +30,7 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: list[Parked] = []
+        self._turn = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -40,29 +43,26 @@ class Parking:
             raise QuotaExceeded(f"more than {MAX_PARKED} events wait for media on this stream", retry_after_s=1.0)
         self._parked.append(event)
 
-    def forget(self, group_id: str) -> bool:
-        """Drops a group's events; tells whether there were any."""
-        before = len(self._parked)
-        self._parked = [each for each in self._parked if each.group_id != group_id]
-        return len(self._parked) < before
-
     def wanted(self) -> list[str]:
         return [sha256 for each in self._parked for sha256 in each.missing]
 
     async def release(self, missing: Collection[str]) -> None:
         """Runs, in order, what waits for none of the ``missing`` hashes and behind no other event."""
-        waiting: list[Parked] = []
-        free: list[Parked] = []
+        async with self._turn:
+            for each in self._parked:
+                each.missing.intersection_update(missing)
+            while (event := self._next()) is not None:
+                event.running = True  # stays parked meanwhile, so that nothing overtakes it
+                await event.run()
+                self._parked.remove(event)
+
+    def _next(self) -> Parked | None:
         behind: set[str] = set()
         for each in self._parked:
-            each.missing.intersection_update(missing)
-            blocked = bool(each.missing) or each.group_id in behind
-            (waiting if blocked else free).append(each)
-            if blocked:
-                behind.add(each.group_id)
-        self._parked = waiting
-        for each in free:
-            await each.run()
+            if not each.missing and each.group_id not in behind:
+                return each
+            behind.add(each.group_id)
+        return None
 
     def refuse_hash(self, sha256: str, error: RewardHubError) -> None:
         """Answers for all that waits for a media that turned out to be unusable."""
@@ -74,7 +74,10 @@ class Parking:
         self._refuse([each.group_id for each in self._parked if each.until <= moment], error)
 
     def _refuse(self, groups: Collection[str], error: RewardHubError) -> None:
-        refused = [each for each in self._parked if each.group_id in groups]
-        self._parked = [each for each in self._parked if each.group_id not in groups]
+        refused = [each for each in self._parked if each.group_id in groups and not each.running]
+        self._parked = [each for each in self._parked if each.group_id not in groups or each.running]
         for each in refused:
             each.refuse(error)
+
+    def refuse_group(self, group_id: str, error: RewardHubError) -> None:
+        self._refuse([group_id], error)

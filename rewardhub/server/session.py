@@ -7,15 +7,16 @@ the caller; groups that wait for members elsewhere take none, so that they canno
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from rewardhub.errors import InternalError, InvalidInput, QuotaExceeded, RewardHubError
+from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError
 from rewardhub.server import intake, logs
 from rewardhub.server.surface import OpenGroup, ScoringHub
-from rewardhub.types import Call, Group, GroupScores, Response, Status
+from rewardhub.types import Call, Group, GroupScores, Response
 
 WIDTH = 256
 MAX_OPEN = 4_096
+MAX_READY = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,21 @@ class Answer:
     error: RewardHubError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Not about one group: media to send again, or an event that was not accepted."""
+
+    missing: Sequence[str] = ()
+    error: RewardHubError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    group_id: str
+    rows: int = 0
+    kind: Literal["whole", "member", "open"] = "whole"
+
+
 class Session:
     """One caller's stream."""
 
@@ -34,32 +50,35 @@ class Session:
         self._hub = hub
         self._tenant = tenant
         self._slots = asyncio.Semaphore(WIDTH)
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._tasks: dict[asyncio.Task[None], _Work] = {}
         self._whole: set[str] = set()
-        self._cancelled: set[str] = set()
+        self._closed = False
         self._open: dict[str, OpenGroup] = {}
-        self._ready: list[Answer] = []
+        self._ready: list[Answer | Notice] = []
         self._wake = asyncio.Event()
+        self._taken = asyncio.Event()
         self._finished = False
 
     async def score(self, group: Group, call: Call) -> None:
         """Takes a group, waiting for a free slot; its answer comes from :meth:`batches`."""
-        if group.expected > len(group.responses):
+        await self.room()
+        rows = len(group.responses)
+        if group.expected > rows:
             self._check_room()
-            self._spawn(group.id, self._score(group, call))
+            self._spawn(_Work(group.id, rows, "member"), self._score(group, call))
             return
-        self._check_free(group.id)
+        self.check_free(group.id)
         self._whole.add(group.id)
         await self._slots.acquire()
-        self._spawn(group.id, self._score_whole(group, call))
+        self._spawn(_Work(group.id, rows), self._score(group, call))
 
     def open(self, group: Group, call: Call) -> None:
         """Opens a group for :meth:`add`; raises for an id that is in use and what the hub refuses."""
-        self._check_free(group.id)
+        self.check_free(group.id)
         self._check_room()
         handle = self._hub.open(group, call, tenant=self._tenant)
         self._open[group.id] = handle
-        self._spawn(group.id, self._follow(group.id, handle, call))
+        self._spawn(_Work(group.id, kind="open"), self._follow(group.id, handle, call))
 
     def add(self, group_id: str, responses: Sequence[Response]) -> None:
         self._handle(group_id).add(responses)
@@ -72,17 +91,19 @@ class Session:
         if group_id in self._open:
             self._open[group_id].cancel()
             return
-        for task, name in self._tasks.items():
-            if name == group_id:
-                self._cancelled.add(group_id)
+        for task, work in self._tasks.items():
+            if work.group_id == group_id:
                 task.cancel()
 
-    def is_open(self, group_id: str) -> bool:
-        return group_id in self._open
-
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: Answer | Notice) -> None:
         self._ready.append(answer)
         self._wake.set()
+
+    async def room(self) -> None:
+        """Waits while the caller does not read its answers."""
+        while len(self._ready) >= MAX_READY:
+            self._taken.clear()
+            await self._taken.wait()
 
     def finish(self) -> None:
         """No more groups come: open ones are closed, and :meth:`batches` ends with the last answer."""
@@ -91,17 +112,19 @@ class Session:
             handle.close()
         self._wake.set()
 
-    async def batches(self) -> AsyncIterator[list[Answer]]:
+    async def batches(self) -> AsyncIterator[list[Answer | Notice]]:
         """All that is ready, each time something is; ends after :meth:`finish` and the last answer."""
         while self._ready or self._tasks or not self._finished:
             await self._wake.wait()
             self._wake.clear()
             ready, self._ready = self._ready, []
+            self._taken.set()
             if ready:
                 yield ready
 
     async def aclose(self) -> None:
         """The caller went away: ends all that still runs."""
+        self._closed = True
         for handle in self._open.values():
             handle.cancel()
         tasks = list(self._tasks)
@@ -109,7 +132,8 @@ class Session:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _check_free(self, group_id: str) -> None:
+    def check_free(self, group_id: str) -> None:
+        """Raises ``InvalidInput`` for an id that an answer could not be told apart by."""
         if not group_id:
             raise InvalidInput("group.id is empty; answers of a stream are told apart by it", field="group.id")
         if group_id in self._whole or group_id in self._open:
@@ -125,48 +149,41 @@ class Session:
             raise InvalidInput(f"no group {group_id!r} is open on this stream", field="id")
         return handle
 
-    def _spawn(self, group_id: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks[task] = group_id
+    def _spawn(self, work: _Work, run: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(run)
+        self._tasks[task] = work
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        # Here and not in the coroutine, which never runs if it is cancelled before its first step.
+        work = self._tasks.pop(task)
+        if work.kind == "whole":
+            self._whole.discard(work.group_id)
+            self._slots.release()
+        elif work.kind == "open":
+            del self._open[work.group_id]
+        if task.cancelled() and not self._closed:
+            self.answer(failure(work.group_id, work.rows, Cancelled("the group was cancelled")))
         self._wake.set()
 
-    async def _score_whole(self, group: Group, call: Call) -> None:
-        try:
-            await self._score(group, call)
-        finally:
-            self._whole.discard(group.id)
-            self._slots.release()
-
     async def _score(self, group: Group, call: Call) -> None:
-        rows = len(group.responses)
         try:
             (scores,) = await self._hub.score([group], call, tenant=self._tenant)
-            self.answer(Answer(scores, call.details))
-        except asyncio.CancelledError:
-            if group.id not in self._cancelled:
-                raise
-            reason = "the caller cancelled the group"
-            self.answer(Answer(intake.unscored(group.id, rows, Status.CANCELLED, reason)))
         except Exception as error:
-            self.answer(_failure(group.id, rows, error))
-        finally:
-            self._cancelled.discard(group.id)
+            self.answer(failure(group.id, len(group.responses), error))
+        else:
+            self.answer(Answer(scores, call.details))
 
     async def _follow(self, group_id: str, handle: OpenGroup, call: Call) -> None:
         try:
             async for scores in handle:
                 self.answer(Answer(scores, call.details))
         except Exception as error:
-            self.answer(_failure(group_id, 0, error))
-        finally:
-            del self._open[group_id]
+            self.answer(failure(group_id, 0, error))
 
 
-def _failure(group_id: str, rows: int, error: Exception) -> Answer:
+def failure(group_id: str, rows: int, error: Exception) -> Answer:
+    """The answer for a group that failed as a whole; what is no error of ours is logged, not told."""
     if not isinstance(error, RewardHubError):
         error = InternalError(f"an internal error; its id is {logs.fault('group failed')}")
     return Answer(intake.failed(group_id, rows, error), error=error)

@@ -3,7 +3,7 @@
 import pytest
 
 from rewardhub.bench.benchmarks import benchmark_named
-from rewardhub.bench.loaders import judgebench, pairs, rm_bench
+from rewardhub.bench.loaders import best_of_n, judgebench, mm_rlhf, pairs, rm_bench, vl_rewardbench
 from rewardhub.bench.runner import read_items
 from rewardhub.errors import InvalidInput, UnknownName
 from rewardhub.types import Media
@@ -18,6 +18,9 @@ JUDGE = {
     "label": "B>A",
 }
 MATRIX = {"id": "chat-1", "domain": "chat", "prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}
+
+BEST = {"question": "q", "response": ["a", "b"], "score": [True, False]}
+MEDIA = {"id": "RLHF-1", "image": "mcq/1.png", "prompt": "p", "chosen": "c", "rejected": "r"}
 
 
 def failure(load, path):
@@ -42,6 +45,12 @@ def failure(load, path):
         (rm_bench.load, MATRIX, {"chosen": ["a", "b"]}, "chosen"),
         (rm_bench.load, MATRIX, {"rejected": ["a", "b", 3]}, "rejected"),
         (rm_bench.load, MATRIX, {"prompt": True}, "prompt"),
+        (best_of_n.load, BEST, {"score": [1, 0]}, "score"),
+        (best_of_n.load, BEST, {"score": [True]}, "score"),
+        (best_of_n.load, BEST, {"pred_score": [0.5, True]}, "pred_score"),
+        (best_of_n.load, BEST, {"pred": ["1"]}, "pred"),
+        (mm_rlhf.load, MEDIA, {"image": None}, "image"),
+        (vl_rewardbench.load, MEDIA, {"chosen": 1}, "chosen"),
     ],
 )
 def test_errors_name_file_line_and_field(write_lines, load, good, change, field):
@@ -126,6 +135,34 @@ def test_rm_bench_safety_domains_are_one(write_lines):
     lines = [MATRIX | {"domain": "safety-refuse"}, MATRIX | {"domain": "safety-response"}, plain]
     path = write_lines(lines, "chat_filtered.jsonl")
     assert [item.category for item in rm_bench.load(path)] == ["safety", "safety", "chat"]
+
+
+@pytest.mark.parametrize("load", [mm_rlhf.load, vl_rewardbench.load])
+def test_images_are_sent_where_they_are(load, write_lines, tmp_path):
+    """An image beside the data file is sent; without it the item says that its media is missing."""
+    path = write_lines([MEDIA, MEDIA | {"image": "mcq/2.png"}])
+    (tmp_path / "mcq").mkdir()
+    (tmp_path / "mcq/1.png").write_bytes(b"png bytes")
+    found, missing = load(path)
+    assert (found.content((0,))["media"], found.without_media) == ((Media.from_bytes(b"png bytes"),), False)
+    assert (missing.media, missing.without_media) == ((), True)
+
+
+def test_videos_are_not_sent_as_images(write_lines, tmp_path):
+    """A video is counted as missing media even where its file exists."""
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video/1.mp4").write_bytes(b"mp4 bytes")
+    line = {key: value for key, value in MEDIA.items() if key != "image"} | {"video": "video/1.mp4"}
+    (item,) = mm_rlhf.load(write_lines([line]))
+    assert (item.media, item.without_media, item.category) == ((), True, "video")
+
+
+def test_best_of_n_comparisons_and_votes(write_lines):
+    """Every right response is compared with every wrong one; votes count equal answers."""
+    line = {"question": "q", "response": ["a", "b", "c"], "score": [True, False, True], "pred": ["4", "5", "4"]}
+    (item,) = best_of_n.load(write_lines([line]))
+    assert [comparison[:2] for comparison in item.comparisons] == [(0, 1), (2, 1)]
+    assert item.known == {"oracle": (1.0, 0.0, 1.0), "majority": (2.0, 1.0, 2.0)}
 
 
 def test_json_list_files(tmp_path):

@@ -237,9 +237,65 @@ def test_progress_and_limit(pairs, hash_rewards, tmp_path):
     """Progress counts up to the number of groups; a limit is said in the report."""
     seen = []
     report = bench(pairs, hash_rewards(), tmp_path / "out", limit=5, progress=lambda *state: seen.append(state))
-    assert seen == [(n, 5) for n in range(1, 6)]
+    assert seen == [(n, 5) for n in range(6)]
     assert report.splits[0].items == 5
     assert "first 5 items" in report.warnings[0]
+
+
+def test_progress_counts_what_a_resumed_run_has(pairs, hash_rewards, tmp_path):
+    """A run that finds everything answered says so at once."""
+    bench(pairs, hash_rewards(), tmp_path / "out")
+    seen = []
+    bench(pairs, hash_rewards(), tmp_path / "out", progress=lambda *state: seen.append(state))
+    assert seen == [(40, 40)]
+
+
+def test_incomplete_sets_are_said(write_lines, hash_rewards, tmp_path):
+    """A set with fewer items than the official one gets a warning, unless a limit says so already."""
+    row = {
+        "pair_id": "1",
+        "source": "mmlu-pro-law",
+        "question": "q",
+        "response_A": "a",
+        "response_B": "b",
+        "label": "B>A",
+    }
+    path = write_lines([row] * 3, "gpt-4o.jsonl")
+    report = run("judgebench", path, hash_rewards(), CALL, out=tmp_path / "a")
+    assert report.warnings == ("not the whole official set: split gpt-4o has 3 items instead of 350",)
+    limited = run("judgebench", path, hash_rewards(), CALL, out=tmp_path / "b", limit=2)
+    assert len(limited.warnings) == 1
+    assert "first 2 items" in limited.warnings[0]
+
+
+BEST = {"idx": 5, "question": "q", "response": ["a", "b", "c"], "score": [True, False, True]}
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "shared"),
+    [([1.0, 2.0, 3.0], 1, 1), ([1.0, 3.0, 2.0], 0, 0), ([2.0, 2.0, 1.0], 1, 0.5), ([0.0, 2.0, 2.0], 0, 0.5)],
+)
+def test_best_of_n_takes_the_highest(write_lines, values, best, shared, tmp_path):
+    """The highest score decides, the first of equals, or their mean; all responses travel as one group."""
+
+    class Stated:
+        def stream(self, groups, call):
+            for group in groups:
+                yield GroupScores(group.id, Column(list(values), [Status.OK] * 3), indices=[0, 1, 2])
+
+    report = run("best_of_n", write_lines([BEST]), Stated(), CALL, out=tmp_path / "o", scope="group")
+    figures = {each.policy.name: each.scorer.value for each in report.splits[0].figures}
+    assert (figures["best of n"], figures["equal scores share"]) == (best, shared)
+    assert set(report.splits[0].figures[0].controls) == {"length", "shortest", "random", "oracle"}
+
+
+def test_best_of_n_with_a_failed_score(write_lines, hash_rewards, tmp_path):
+    """A problem with a failed score is wrong, or dropped: the rest of its scores decide nothing."""
+    report = run(
+        "best_of_n", write_lines([BEST]), hash_rewards(fails={"b": [Status.INTERNAL_ERROR] * 3}), CALL, out=tmp_path
+    )
+    figures = {each.policy.name: each.scorer.value for each in report.splits[0].figures}
+    assert (figures["best of n"], figures["invalid dropped"]) == (0.0, None)
 
 
 def test_partial_answers_are_passed_over(pairs, hash_rewards, tmp_path):

@@ -99,6 +99,7 @@ def _sequences(reference: Seq, answer: Seq, policy: Policy, oracle: Oracle) -> O
         return _said(reference.closing == answer.closing and _ratios(*pair, policy, oracle), "ratios")
     if _unordered(reference, policy) and _unordered(answer, policy):
         return _said(_same_set(*pair, policy, oracle), "sets")
+    reference, answer = intervals.opened(reference), intervals.opened(answer)
     same = (reference.opening, reference.closing) == (answer.opening, answer.closing)
     if not same and not _interchangeable(reference, answer, policy):
         return Outcome(False, "different brackets")

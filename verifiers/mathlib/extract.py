@@ -14,6 +14,7 @@ _NUMBER = re.compile(
     r"(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+(?:\.\d+)?|\s\d+/\d+)?\s?%?"
 )
 _MATH = re.compile(r"\$\$[^$]{1,2000}\$\$|\$[^$\n]{1,2000}\$|\\\([^\n]{1,2000}?\\\)|\\\[.{1,2000}?\\\]", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";"})
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
 _TAIL = 20_000
@@ -105,10 +106,10 @@ def phrase(text: str) -> str | None:
 
 def last(text: str, *, words: bool) -> str | None:
     """The whole text if it is one expression, else the number or math segment that ends last."""
-    whole = text.strip()
+    tail = _TAG.sub(" ", text[-_TAIL:])
+    whole = tail.strip() if len(text) <= _TAIL else ""
     if whole and len(whole) <= 400 and "\n" not in whole and not _PROSE.search(whole):
         return whole
-    tail = text[-_TAIL:]
     best = _rightmost(_MATH, tail, usable=lambda found: not _PROSE.search(found))
     number = _rightmost(_NUMBER, tail, usable=lambda found: any(map(str.isdigit, found)))
     if best and (number is None or number[1] <= best[1]):

@@ -137,7 +137,10 @@ class Parser:
             self.take()
             parts.append(self.product())
         if len(parts) == 2:
-            return Div(parts[0], parts[1])
+            last = parts[1]
+            if isinstance(last, Mul) and isinstance(last.factors[-1], Text) and len(last.factors) == 2:
+                return Mul((Div(parts[0], last.factors[0]), last.factors[-1]))
+            return Div(parts[0], last)
         return Seq("", tuple(parts), ":") if len(parts) > 2 else parts[0]
 
     def product(self) -> Node:
@@ -158,8 +161,13 @@ class Parser:
         """Juxtaposition: a mixed number (``1\\frac{4}{5}``, ``7 3/4``) or a product."""
         spaced = self.peek().spaced
         right = self.power()
+        if isinstance(right, Quantity) and _is_fraction(right.value):
+            return Quantity(self._joined(left, right.value, spaced=spaced), right.unit)
+        return self._joined(left, right, spaced=spaced)
+
+    def _joined(self, left: Node, right: Node, *, spaced: bool) -> Node:
         if _whole(left.value if isinstance(left, Neg) else left):
-            if isinstance(right, Div) and _whole(right.top) and _whole(right.bottom):
+            if _is_fraction(right):
                 return _mixed(left, right)
             if spaced and _whole(right) and self.sees("/"):
                 self.take()
@@ -276,6 +284,10 @@ class Parser:
         if not _whole(base):
             raise Unparseable("a subscript on a number")
         return Quantity(value, f"base {base.value}")
+
+
+def _is_fraction(node: Node) -> bool:
+    return isinstance(node, Div) and _whole(node.top) and _whole(node.bottom)
 
 
 def _mixed(whole: Node, part: Node) -> Node:

@@ -41,6 +41,15 @@ def is_interval(node: Node) -> bool:
     return isinstance(node, Seq) and len(node.items) == 2 and node.opening in {"(", "["} and node.closing in {")", "]"}
 
 
+def opened(node: Seq) -> Seq:
+    """An interval with every infinite end open: ``[-oo, 3]`` is (-oo,3]."""
+    if not is_interval(node):
+        return node
+    low, high = node.items
+    opening = "(" if low == Neg(_INFINITY) else node.opening
+    return Seq(opening, node.items, ")" if high == _INFINITY else node.closing)
+
+
 def parts(node: Node) -> list[Node]:
     """The members of a union, flattened; anything else is its only member."""
     if isinstance(node, Call) and node.name == "union":

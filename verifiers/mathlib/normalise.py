@@ -35,7 +35,7 @@ _WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _NUMBER_COMMAS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_LETTER = re.compile(r"\(([A-Za-z])\)\.?")
+_WORD_IN_BRACKETS = re.compile(r"\(+([A-Za-z]+)\)+\.?")
 
 
 def unwrap(text: str) -> str:
@@ -73,8 +73,10 @@ def clean(text: str) -> str:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+    if "{,}" in text or "\\" in text:
+        text = _COMMA.sub("", text)
     if "\\" in text or "~" in text:
-        text = _unboxed(_COMMA.sub("", text))
+        text = _unboxed(text)
         text = _FRAC.sub(r"\\frac", _SIZING.sub(_blank, text))
     text = unwrap(text)
     if len(text) > 2 * MAX_CHARS:
@@ -103,7 +105,7 @@ def key(cleaned: str) -> str:
         cleaned = _SPACE.sub("", cleaned.strip())
     if "," in cleaned and _NUMBER_COMMAS.fullmatch(cleaned):
         cleaned = cleaned.replace(",", "")
-    match = _LETTER.fullmatch(cleaned)
+    match = _WORD_IN_BRACKETS.fullmatch(cleaned)
     if match:
         return match[1]
     return cleaned.rstrip(".")
@@ -118,3 +120,41 @@ def balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+_BRACKET_PAIRS = {"(": 1, "[": 1, ")": -1, "]": -1}
+_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
+
+
+def brackets_close(text: str) -> bool:
+    """Whether round and square brackets close; ``(3,4]`` does."""
+    depth = 0
+    for sign in text:
+        depth += _BRACKET_PAIRS.get(sign, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def has_words(text: str) -> bool:
+    """Whether a run of two letters that is no command stands in the text."""
+    return _WORD.search(text) is not None
+
+
+_SMALL_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+).split()
+_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS)} | {
+    "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
+    "ninety": "90", "dozen": "12", "hundred": r"\times 100", "thousand": r"\times 1000",
+    "million": r"\times 10^6", "billion": r"\times 10^9", "trillion": r"\times 10^{12}",
+}  # fmt: skip
+_ANY_WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]+")
+
+
+def numbered(cleaned: str) -> str:
+    """``seven`` as 7 and ``2 million`` as 2·10^6."""
+    if "\\" in cleaned:
+        cleaned = _WRAPPED.sub(r" \1 ", cleaned)
+    return _ANY_WORD.sub(lambda match: _NUMBER_WORDS.get(match[0].lower(), match[0]), cleaned)

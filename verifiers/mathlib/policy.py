@@ -16,7 +16,8 @@ class Policy:
 
     ``list_order``: whether the order of ``1, 2`` written without brackets matters.
     ``tuple_as_list``: ``(1,2)`` also equals ``1,2`` and ``{1,2}``; ``vector_as_tuple``: a column equals it.
-    ``percent``: 50% equals 0.5 only (``value``), or 50 as well (``either``).
+    ``percent``: 50% equals 0.5 only (``value``), or, if the number is written plainly and is at least 1, 50
+    as well (``either``).
     ``relation``: ``x = 5`` equals 5 (``rhs``) or only another relation (``keep``).
     ``interval_relation``: whether ``1 < x < 2`` equals (1,2): ``never``, only where the reference is the
     relation (``reference``), or ``both`` ways.

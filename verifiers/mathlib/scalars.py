@@ -32,7 +32,7 @@ _ANGLE_APPROXIMATIONS = (Num(Fraction(157, 50)), Div(Num(22), Num(7)), Num(Fract
 
 def scalar_equal(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> bool | None:
     """``answer`` equals ``reference`` under the policy; None where only the symbolic tier can tell."""
-    if isinstance(reference, Percent) or isinstance(answer, Percent):
+    if _is_percent(reference) or _is_percent(answer):
         return _percent_equal(reference, answer, policy, oracle)
     names = _names_equal(reference, answer, policy)
     if names is not None:
@@ -126,7 +126,13 @@ def _names_equal(reference: Node, answer: Node, policy: Policy) -> bool | None:
         one, two = getattr(reference, "name", ""), getattr(answer, "name", "")
         return {one, two} == {"E", "e"}
     left, right = _infinity(reference), _infinity(answer)
-    return left == right if left or right else None
+    if not (left or right) or (left != right and any(map(_mentions_infinity, (reference, answer)))):
+        return None
+    return left == right
+
+
+def _mentions_infinity(node: Node) -> bool:
+    return not _infinity(node) and any(each == Const("oo") for each in walk(node))
 
 
 def _infinity(node: Node) -> int:
@@ -135,15 +141,27 @@ def _infinity(node: Node) -> int:
     return 1 if isinstance(node, Const) and node.name == "oo" else 0
 
 
+def _is_percent(node: Node) -> bool:
+    return isinstance(node, Percent) or (isinstance(node, Neg) and isinstance(node.value, Percent))
+
+
 def _percent_equal(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> bool | None:
-    if isinstance(reference, Percent) and isinstance(answer, Percent):
-        return scalar_equal(reference.value, answer.value, policy, oracle)
+    if _is_percent(reference) and _is_percent(answer):
+        return scalar_equal(_signed_number(reference), _signed_number(answer), policy, oracle)
     found = _plain_equal(reference, answer, policy, oracle)
-    if found is True or policy.percent == "value":
+    inner = [_bare(each) for each in (reference, answer)]
+    if found is True or policy.percent == "value" or not all(isinstance(each, Num) for each in inner):
         return found
-    inner = [each.value if isinstance(each, Percent) else each for each in (reference, answer)]
-    other = scalar_equal(inner[0], inner[1], policy, oracle)
-    return other if found is False or other else found
+    if any(isinstance(each, Num) and abs(each.value) < 1 for each in inner):
+        return found
+    return _plain_equal(_signed_number(reference), _signed_number(answer), policy, oracle)
+
+
+def _signed_number(node: Node) -> Node:
+    """The number without its percent sign."""
+    if isinstance(node, Neg):
+        return Neg(_signed_number(node.value))
+    return node.value if isinstance(node, Percent) else node
 
 
 def _pi_equal(reference: Node, answer: Node, policy: Policy) -> bool:

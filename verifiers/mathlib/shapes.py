@@ -31,6 +31,12 @@ def expanded(node: Node) -> Node:
     if isinstance(node, Seq):
         items = [_listed(expanded(item)) for item in node.items]
         return Seq(node.opening, tuple(chain.from_iterable(items)), node.closing)
+    if isinstance(node, Quantity):
+        return Quantity(expanded(node.value), node.unit)
+    if isinstance(node, Mul) and unitless(node) is not node:
+        return expanded(unitless(node))
+    if isinstance(node, Relation) and isinstance(node.sides[-1], Seq):
+        return Relation(node.ops, (*node.sides[:-1], expanded(node.sides[-1])))
     if any(isinstance(each, PlusMinus) for each in walk(node)):
         return Seq("", (_signed(node, 1), _signed(node, -1)), "")
     return _matrix(node)

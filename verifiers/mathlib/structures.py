@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "{": ("}",), "⌊": ("⌋",), "⌈": ("⌉",), "|": ("|",)}
 _ROUNDED = {"⌊": "floor", "⌈": "ceil", "|": "abs"}
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"})
+_END = ("close", "end")
 _UNKNOWN_FUNCTIONS = frozenset("fghFGHP")
 
 
@@ -198,16 +199,16 @@ def _matrix(parser: "Parser") -> Node:
         token = parser.take()
         if token[:2] == ("op", "&"):
             row.append(parser.relation())
-        elif token[:2] == ("op", "\\\\") or token[:2] == ("command", "end"):
+        elif token[:2] in {("op", "\\\\"), _END}:
             rows.append(tuple(row))
-            if token.kind == "command" or parser.peek()[:2] == ("command", "end"):
+            if token[:2] == _END or parser.peek()[:2] == _END:
                 break
             row = [parser.relation()]
         else:
             raise Unparseable(f"{token.text!r} in a matrix")
         if len(rows) > MAX_ITEMS or len(row) > MAX_ITEMS:
             raise TooLarge(f"a matrix of more than {MAX_ITEMS} rows or columns")
-    if token.kind != "command":
+    if token[:2] != _END:
         parser.take()
     if _environment(parser) != name or len({len(each) for each in rows}) != 1:
         raise Unparseable("a ragged matrix")
@@ -218,7 +219,7 @@ def _matrix(parser: "Parser") -> Node:
 def _environment(parser: "Parser") -> str:
     parser.expect("open", "{")
     parts: list[str] = []
-    while parser.peek().kind in {"symbol", "text", "const", "op"}:
+    while parser.peek()[:2] != ("close", "}") and parser.peek().kind != "end":
         parts.append(parser.take().text)
     parser.expect("close", "}")
     return "".join(parts)

@@ -28,7 +28,10 @@ from rewardhub.verifiers.mathlib.tree import (
 def symbolic_equal(one: Node, two: Node) -> bool:
     """Whether SymPy proves the difference zero, or cannot and both agree to 40 digits at four points."""
     try:
-        difference = build(one) - build(two)
+        left, right = build(one), build(two)
+        if left == right:
+            return True
+        difference = left - right
     except Undecided:
         return False
     proved = _is_zero(difference)

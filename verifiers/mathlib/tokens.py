@@ -40,7 +40,7 @@ _COMMANDS = {
     "lceil": ("open", "⌈"), "rceil": ("close", "⌉"), "lvert": ("open", "|"), "rvert": ("close", "|"),
     "langle": ("open", "("), "rangle": ("close", ")"), "lbrace": ("open", "\\{"), "rbrace": ("close", "\\}"),
     "vert": ("op", "|"), "mid": ("op", "|"), "land": ("op", ","), "lor": ("op", ","), "lbrack": ("open", "["),
-    "rbrack": ("close", "]"), "equiv": ("op", "="), "colon": ("op", ":"), "imath": ("const", "i"),
+    "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"), "colon": ("op", ":"), "imath": ("const", "i"),
 }  # fmt: skip
 _SIGNS = {
     "(": ("open", "("), ")": ("close", ")"), "[": ("open", "["), "]": ("close", "]"), "{": ("open", "{"),
@@ -49,11 +49,13 @@ _SIGNS = {
     "\\$": ("unit", "$"), "$": ("unit", "$"), "\\%": ("op", "%"), "\\&": ("op", ","), "€": ("unit", "€"),
     "£": ("unit", "£"), "=<": ("op", "<="), ";": ("op", ","),
 }  # fmt: skip
-_STRUCTURE = frozenset({"frac", "sqrt", "binom", "dbinom", "tbinom", "begin", "end", "overline", "bar", "vec", "hat"})
+_STRUCTURE = frozenset("frac sqrt binom dbinom tbinom begin overline bar vec hat".split())
 _TEXT = frozenset(
     "text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox operatorname boldsymbol bm mathbb "
     "mathcal".split()
 )
+_ROMAN = frozenset({"text", "textrm", "mathrm", "mbox", "rm"})
+_UNIT_LETTERS = frozenset("mgsLhVNJWCKF")
 _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4}(?![A-Za-z0-9]))?)"
     r"|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)"
@@ -109,7 +111,12 @@ def _command(text: str, at: int, name: str, out: list[Token], spaced: bool) -> i
         match = _GROUP.match(text, at)
         if match is None:
             raise Unparseable(f"\\{name} without a group")
-        out.extend(_wrapped(name, (match[1] or match[2] or "").strip(), spaced))
+        content = (match[1] or match[2] or "").strip()
+        behind = bool(out) and out[-1].kind in {"number", "close", "unit"}
+        if behind and name in _ROMAN and content in _UNIT_LETTERS:
+            out.append(Token("unit", content, spaced))
+        else:
+            out.extend(_wrapped(name, content, spaced))
         return match.end()
     if name in _COMMANDS:
         out.append(Token(*_COMMANDS[name], spaced))

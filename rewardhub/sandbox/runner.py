@@ -1,0 +1,271 @@
+"""One run of one program, watched from outside.
+
+``run`` is thread-safe and blocks; every run is a process tree of its own. The verdict is decided here:
+the end of the program is believed only with the run's nonce, limits are kept here and by the kernel,
+exit codes decide nothing.
+"""
+
+import fcntl
+import math
+import os
+import secrets
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from rewardhub.errors import InternalError, Unavailable
+from rewardhub.sandbox.languages import Language, languages
+from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
+from rewardhub.sandbox.verdicts import Limits, Run, Verdict
+
+START_S = 10.0
+"""Seconds that isolating a program and starting its runtime may take."""
+SCRATCH_MB = 64
+_CONTROL_BYTES = 4096
+_BLOCK = 1 << 16
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+_ROOT = str(Path(__file__).resolve().parents[2])
+_BOOT = f"import sys; sys.path.insert(0, {_ROOT!r}); from rewardhub.sandbox.launch import main; main()"
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp",  # noqa: S108
+    "PYTHONUTF8": "1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program in ``language``: ``text`` and then ``suffix``, whose end is the end of the program."""
+
+    text: str
+    suffix: str = ""
+    language: str = "python"
+
+
+def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
+    """Runs ``program`` on ``stdin`` (UTF-8) within ``limits``.
+
+    Raises ``Unavailable`` where no process could be started and ``InternalError`` where the sandbox
+    itself failed; ``KeyError`` for an unknown language.
+    """
+    return _run(program, stdin, limits or Limits(), isolation())
+
+
+@cache
+def isolation() -> str:
+    """The strongest isolation that works here, found by trying: ``full`` is user, pid, mount, network,
+    ipc and uts namespaces, a private root, a system-call filter and limits; the rest says ``weak``."""
+    for level in (FULL, FILTERED):
+        with suppress(InternalError):
+            if _run(Program("pass"), "", Limits(), level).verdict is Verdict.OK:
+                return level
+    return LIMITED
+
+
+@dataclass(slots=True)
+class _Pipe:
+    """The read end of a pipe and what came out of it, at most ``cap`` bytes and one."""
+
+    read: int
+    write: int
+    cap: int
+    data: bytearray = field(default_factory=bytearray)
+
+    def drain(self) -> bool:
+        """Reads once; False at the end of the stream."""
+        block = os.read(self.read, _BLOCK)
+        self.data += block[: self.cap + 1 - len(self.data)]
+        return bool(block)
+
+    @property
+    def over(self) -> bool:
+        return len(self.data) > self.cap
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A run in flight."""
+
+    process: subprocess.Popen[bytes]
+    out: _Pipe
+    err: _Pipe
+    control: _Pipe
+    report: _Pipe
+    limits: Limits
+    begun: float = 0.0
+    ended: float = 0.0
+    stopped: Verdict | None = None
+
+    def lines(self) -> list[bytes]:
+        return bytes(self.control.data).split(b"\n")
+
+
+def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
+    language = languages()[program.language]
+    nonce = secrets.token_hex(16).encode()
+    text = program.text.encode("utf-8", "surrogatepass")
+    job = b"%s\n%d\n%s%s" % (nonce, len(text), text, program.suffix.encode("utf-8", "surrogatepass"))
+    try:
+        with ExitStack() as stack:
+            watch = _start(stack, job, stdin.encode("utf-8", "surrogatepass"), limits, language, level)
+            _follow(watch)
+    except OSError as error:
+        raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
+    return _judge(watch, nonce)
+
+
+def _start(
+    stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str
+) -> _Watch:
+    job_file, stdin_file = stack.enter_context(_memory(job)), stack.enter_context(_memory(stdin))
+    caps = (limits.output_kb * 1024, limits.output_kb * 1024, _CONTROL_BYTES, _CONTROL_BYTES)
+    out, err, control, report = (stack.enter_context(_pipe(cap)) for cap in caps)
+    command = [
+        sys.executable, "-S", "-s", "-P", "-c", _BOOT, level,
+        str(job_file), str(control.write), str(report.write),
+        str(math.ceil(limits.time_s) + 1), str(limits.memory_mb + language.runtime_mb), str(SCRATCH_MB),
+        ":".join(language.shown), *language.command, str(job_file), str(control.write),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdin=stdin_file, stdout=out.write, stderr=err.write, env=_ENVIRONMENT,
+        cwd=stack.enter_context(_folder(level)), start_new_session=True,
+        pass_fds=(job_file, control.write, report.write),
+    )  # fmt: skip
+    stack.callback(_stop, process)
+    for pipe in (out, err, control, report):
+        os.close(pipe.write)
+        pipe.write = -1
+    return _Watch(process, out, err, control, report, limits, begun=time.monotonic())
+
+
+def _follow(watch: _Watch) -> None:
+    """Reads everything until all ends are closed, a limit is passed or the time is up."""
+    poll = select.poll()
+    pipes = {pipe.read: pipe for pipe in (watch.out, watch.err, watch.control, watch.report)}
+    for descriptor in pipes:
+        poll.register(descriptor, select.POLLIN)
+    deadline = watch.begun + START_S + watch.limits.time_s
+    started = False
+    while pipes and watch.stopped is None:
+        left = deadline - time.monotonic()
+        for descriptor, _ in poll.poll(math.ceil(max(left, 0.0) * 1000)):
+            if not pipes[descriptor].drain():
+                poll.unregister(descriptor)
+                del pipes[descriptor]
+        if not started and b"started" in watch.lines():
+            started, watch.begun = True, time.monotonic()
+            deadline = watch.begun + watch.limits.time_s
+        if watch.out.over or watch.err.over:
+            watch.stopped = Verdict.OUTPUT_LIMIT
+        elif pipes and time.monotonic() >= deadline:
+            watch.stopped = Verdict.TIME_LIMIT
+    watch.ended = time.monotonic()
+
+
+def _judge(watch: _Watch, nonce: bytes) -> Run:
+    outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
+    cpu_s = peak_mb = 0.0
+    code = 0
+    if outcome[:1] == ["done"]:
+        said, cpu, peak = outcome[1].split()
+        code, cpu_s, peak_mb = int(said), float(cpu), int(peak) / 1024
+    elif watch.stopped is None or b"ready" not in watch.lines():
+        raise InternalError(f"the sandbox failed: {' '.join(outcome) or 'its launcher died'}")
+    verdict, reason = _verdict(watch, nonce, code, cpu_s)
+    cap = watch.limits.output_kb * 1024
+    wall_s = round(watch.ended - watch.begun, 4)
+    out, err = bytes(watch.out.data[:cap]), bytes(watch.err.data[:cap])
+    return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1))
+
+
+def _verdict(watch: _Watch, nonce: bytes, code: int, cpu_s: float) -> tuple[Verdict, str]:
+    lines = watch.lines()
+    errors = [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
+    if watch.stopped is Verdict.OUTPUT_LIMIT:
+        return Verdict.OUTPUT_LIMIT, f"more than {watch.limits.output_kb} KB of output"
+    if watch.stopped is Verdict.TIME_LIMIT or cpu_s >= watch.limits.time_s + 1:
+        return Verdict.TIME_LIMIT, f"not done after {watch.limits.time_s:g} s"
+    if b"ready" not in lines:
+        raise InternalError(f"the runtime of the sandbox did not start (exit {code})")
+    if b"uncompiled" in lines:
+        return Verdict.COMPILE_ERROR, errors[0] if errors else "does not compile"
+    if b"started" not in lines:
+        return Verdict.COMPILE_ERROR, "the compiler died"
+    return _ending(lines, errors, nonce, code)
+
+
+def _ending(lines: list[bytes], errors: list[str], nonce: bytes, code: int) -> tuple[Verdict, str]:
+    for line in lines:
+        if line.startswith(b"forbidden "):
+            return Verdict.PROTOCOL_ERROR, line[10:].decode("ascii", "replace")
+    end = b"end " + nonce
+    known = (b"", b"ready", b"started", b"process", end)
+    if any(line not in known and not line.startswith(b"error ") for line in lines):
+        return Verdict.PROTOCOL_ERROR, "wrote to the control channel"
+    if end in lines:
+        return Verdict.OK, ""
+    if "MemoryError" in errors:
+        return Verdict.MEMORY_LIMIT, "MemoryError"
+    if b"process" in lines:
+        return Verdict.PROCESS_LIMIT, "tried to start a process"
+    if errors and errors[0] != "SystemExit":
+        return Verdict.RUNTIME_ERROR, errors[0]
+    return Verdict.RUNTIME_ERROR, f"stopped before its end (exit {code})"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the launcher and with it everything it started, and reaps it."""
+    with suppress(subprocess.TimeoutExpired):
+        if process.poll() is None:
+            process.terminate()
+        process.wait(1.0)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+    process.wait()
+
+
+@contextmanager
+def _memory(data: bytes) -> Iterator[int]:
+    """A descriptor of an anonymous file with this content, at its start."""
+    descriptor = os.memfd_create("run", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _pipe(cap: int) -> Iterator[_Pipe]:
+    read, write = os.pipe()
+    pipe = _Pipe(read, write, cap)
+    try:
+        yield pipe
+    finally:
+        for descriptor in (pipe.read, pipe.write):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@contextmanager
+def _folder(level: str) -> Iterator[str]:
+    """An empty working folder: inside the private root where there is one, else a temporary one."""
+    if level == FULL:
+        yield "/"
+        return
+    path = tempfile.mkdtemp(prefix="rewardhub-run-")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

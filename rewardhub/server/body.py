@@ -1,0 +1,81 @@
+"""Reading a request body under a limit, and giving up work that nobody waits for."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge
+
+T = TypeVar("T")
+_DISCARD_S = 2.0
+
+
+async def read_body(request: Request, limit: int, within_s: float) -> bytes:
+    """The body; the limit holds for the bytes that come, whatever their declared length.
+
+    Raises ``TooLarge``, ``DeadlineExceeded`` for one that trickles, ``InvalidInput`` for an encoded one.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidInput("a body with a content-encoding is not accepted", field="content-encoding")
+    declared = request.headers.get("content-length", "0")
+    error = TooLarge(f"the body has more than the limit of {limit} bytes")
+    if declared.isdecimal() and int(declared) > limit:
+        await _discard(request, limit)
+        raise error
+    try:
+        async with asyncio.timeout(within_s):
+            return await _read(request, limit, error)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the body did not come within {within_s:g} s") from None
+    except ClientDisconnect:
+        raise Cancelled("the caller went away") from None
+
+
+async def _read(request: Request, limit: int, error: TooLarge) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            chunks.clear()
+            await _discard(request, limit)
+            raise error
+    return b"".join(chunks)
+
+
+async def _discard(request: Request, limit: int) -> None:
+    # A caller that is still sending does not read; closing on it would lose the answer.
+    if request.headers.get("expect", "").lower() == "100-continue":
+        return
+    left = limit
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DISCARD_S):
+            while left > 0:
+                message = await request.receive()
+                if not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of the work, which is cancelled when the caller disconnects; then raises ``Cancelled``."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Cancelled("the caller went away")
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def disconnected(request: Request) -> None:
+    """Returns when the caller is gone; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

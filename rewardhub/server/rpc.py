@@ -1,0 +1,251 @@
+"""The gRPC door: RewardService, health and reflection behind the keys."""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+import rewardhub
+from rewardhub.errors import ConfigError, InternalError, InvalidInput, RewardHubError, TooLarge, Unavailable
+from rewardhub.server import intake, logs
+from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth, Caller
+from rewardhub.server.metrics import DoorMetrics
+from rewardhub.server.packing import score_response, stream_responses
+from rewardhub.server.session import Session
+from rewardhub.server.settings import ServerSettings, Tls
+from rewardhub.server.stream import Events
+from rewardhub.server.surface import ScoringHub
+from rewardhub.types import Call
+from rewardhub.v1 import reward_service_pb2 as pb
+
+SERVICE = "rewardhub.v1.RewardService"
+ERROR_KEY = "rewardhub-error"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_MESSAGE_CHARS = 1_000
+_MARGIN_S = 0.005
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RewardService:
+    """The four methods; requests that did not parse arrive as ``InvalidInput`` instead of a message."""
+
+    def __init__(self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics) -> None:
+        self._hub = hub
+        self._auth = auth
+        self._limits = settings.limits
+        self._metrics = metrics
+        self._sessions: set[Session] = set()
+
+    async def score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        call, items = intake.from_proto(_parsed(request), self._limits.groups)
+        answers = await intake.score(self._hub, items, _within(call, context), self._caller(context).tenant)
+        return score_response(answers, details=call.details, limit=self._limits.message_bytes)
+
+    async def score_stream(
+        self, events: AsyncIterator[pb.ScoreStreamRequest | RewardHubError], context: Context
+    ) -> None:
+        tenant = self._caller(context).tenant
+        session = Session(self._hub, tenant)
+        self._sessions.add(session)
+        self._metrics.streams.inc()
+        reader = asyncio.create_task(Events(self._hub, session, tenant).read(events))
+        try:
+            async for batch in session.batches():
+                for reply in stream_responses(batch, self._limits.message_bytes):
+                    await context.write(reply)
+            if not reader.done():
+                raise Unavailable("the hub is going away; send the rest to another", retry_after_s=1.0)
+            await reader
+        finally:
+            self._metrics.streams.dec()
+            self._sessions.discard(session)
+            reader.cancel()
+            await asyncio.gather(session.aclose(), reader, return_exceptions=True)
+
+    async def put_media(
+        self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], context: Context
+    ) -> pb.PutMediaResponse:
+        data, sha256, limit = bytearray(), "", self._hub.media.limits.item_bytes
+        async for message in chunks:
+            chunk = _parsed(message)
+            data += chunk.chunk
+            sha256 = chunk.sha256 or sha256
+            if len(data) > limit:
+                raise TooLarge(f"the media has more than the limit of {limit} bytes")
+        media = await asyncio.to_thread(self._hub.media.put, bytes(data), self._caller(context).tenant)
+        if sha256 not in {"", media.sha256}:
+            raise InvalidInput(f"sha256 is not the hash of the bytes ({media.sha256})", field="sha256")
+        return pb.PutMediaResponse(sha256=media.sha256, bytes=len(data))
+
+    async def list_scorers(self, request: pb.ListScorersRequest, _: Context) -> pb.ListScorersResponse:
+        _parsed(request)
+        scorers = [pb.Scorer(**each) for each in self._hub.scorers()]
+        return pb.ListScorersResponse(scorers=scorers, version=rewardhub.__version__)
+
+    def finish_streams(self) -> None:
+        """Ends each stream once what it has taken is answered."""
+        for session in self._sessions:
+            session.finish()
+
+    def _caller(self, context: Context) -> Caller:
+        return self._auth.caller(_headers(context.invocation_metadata()))
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The methods, with their errors mapped to codes and their metrics."""
+        kinds = {
+            "Score": (grpc.unary_unary_rpc_method_handler, self.score, pb.ScoreRequest),
+            "ScoreStream": (grpc.stream_stream_rpc_method_handler, self.score_stream, pb.ScoreStreamRequest),
+            "PutMedia": (grpc.stream_unary_rpc_method_handler, self.put_media, pb.PutMediaRequest),
+            "ListScorers": (grpc.unary_unary_rpc_method_handler, self.list_scorers, pb.ListScorersRequest),
+        }
+        methods = {
+            name: make(_guarded(name, method, self._metrics), partial(_parse, request), _serialize)
+            for name, (make, method, request) in kinds.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets a call pass whose key has the scope of its method; without keys every call passes."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        method = handler_call_details.method
+        try:
+            if method not in OPEN_METHODS:
+                self._auth.caller(_headers(handler_call_details.invocation_metadata)).require(SCOPES.get(method))
+        except RewardHubError as error:
+            return _refusal(error)
+        return await continuation(handler_call_details)
+
+
+class Health:
+    """grpc.health.v1 for the whole server and for RewardService."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+
+    async def show(self, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", SERVICE):
+            await self.servicer.set(service, status)
+
+    async def leave(self) -> None:
+        """NOT_SERVING from now on."""
+        await self.servicer.enter_graceful_shutdown()
+
+
+def make_server(service: RewardService, shown: Health, auth: Auth, settings: ServerSettings) -> grpc.aio.Server:
+    """The server without a port."""
+    limits = settings.limits
+    options = [
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", limits.concurrency),
+    ]
+    server = grpc.aio.server(
+        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=limits.concurrency
+    )
+    server.add_generic_rpc_handlers((service.handlers(),))
+    health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server
+
+
+def add_port(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+    """The port that was bound; raises ``ConfigError`` where it cannot be."""
+    try:
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(tls))
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"gRPC cannot listen on {address}: {error}") from None
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _guarded(name: str, method: Callable[..., Awaitable[Any]], metrics: DoorMetrics) -> Callable[..., Awaitable[Any]]:
+    async def handler(request: Any, context: Context) -> Any:
+        started, code = time.perf_counter(), "CANCELLED"
+        try:
+            reply = await method(request, context)
+            code = "OK"
+            return reply
+        except RewardHubError as error:
+            code = error.grpc
+            await _abort(context, error)
+        except Exception:
+            code = "INTERNAL"
+            await _abort(context, InternalError(f"an internal error; its id is {logs.fault('call failed', method=name)}"))
+        finally:
+            metrics.request("grpc", name, code, time.perf_counter() - started)
+
+    return handler
+
+
+def _refusal(error: RewardHubError) -> grpc.RpcMethodHandler:
+    async def refuse(_: Any, context: Context) -> None:
+        await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _abort(context: Context, error: RewardHubError) -> None:
+    message = error.message[:_MESSAGE_CHARS]
+    body = {"code": error.code, "message": message, "field": error.field[:_MESSAGE_CHARS]}
+    body |= {"retryable": error.retryable, "retry_after_ms": int(error.retry_after_s * 1000)}
+    metadata = [(ERROR_KEY, json.dumps(body))]
+    if error.retry_after_s > 0:
+        metadata.append((_PUSHBACK_KEY, str(math.ceil(error.retry_after_s * 1000))))
+    await context.abort(grpc.StatusCode[error.grpc], message, tuple(metadata))
+
+
+def _parse(kind: type[Message], data: bytes) -> Message | RewardHubError:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return InvalidInput(f"the message is no {kind.DESCRIPTOR.full_name}")
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _parsed(message: T | RewardHubError) -> T:
+    if isinstance(message, RewardHubError):
+        raise message
+    return message
+
+
+def _headers(metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in metadata or () if isinstance(value, str)]
+
+
+def _within(call: Call, context: Context) -> Call:
+    """The call with the deadline of the RPC, less a margin in which the statuses still reach the caller."""
+    remaining = context.time_remaining()
+    if remaining is None:
+        return call
+    remaining_ms = max(1, int((remaining - _MARGIN_S) * 1000))
+    return replace(call, deadline_ms=min(call.deadline_ms or remaining_ms, remaining_ms))

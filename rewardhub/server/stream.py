@@ -1,0 +1,188 @@
+"""The events of ``ScoreStream``: what each means, and what happens while media are missing."""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
+from rewardhub.media.store import references
+from rewardhub.server import logs
+from rewardhub.server.parking import Parked, Parking
+from rewardhub.server.session import Answer, Notice, Session, failure
+from rewardhub.server.surface import ScoringHub
+from rewardhub.types import Call, Group, Response
+from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.v1 import types_pb2
+from rewardhub.wire import proto
+
+MEDIA_WAIT_S = 30.0
+RECHECK_S = 0.1
+"""How soon a waiting group notices media that came by PutMedia instead of this stream."""
+
+
+class Events:
+    """Turns the events of one stream into work of its session."""
+
+    def __init__(self, hub: ScoringHub, session: Session, tenant: str) -> None:
+        self._media = hub.media
+        self._session = session
+        self._tenant = tenant
+        self._call = Call(details=False)
+        self._parking = Parking()
+        self._recheck: asyncio.Task[None] | None = None
+        self._handlers: dict[str | None, Callable[[Any], Awaitable[None]]] = {
+            "options": self._options,
+            "group": self._group,
+            "open": self._open,
+            "add": self._add,
+            "close": self._close,
+            "cancel": self._cancel,
+            "media": self._store,
+        }
+
+    async def read(self, events: AsyncIterable[pb.ScoreStreamRequest | RewardHubError]) -> None:
+        """Takes every event; in the end, what still waits for media is refused and the session finished."""
+        try:
+            async for event in events:
+                await self.take(event)
+                await self._session.room()
+            await self._release()
+            self._parking.refuse_late(InvalidInput("the stream ended before the media came"), math.inf)
+        finally:
+            if self._recheck is not None:
+                self._recheck.cancel()
+            self._session.finish()
+
+    async def take(self, event: pb.ScoreStreamRequest | RewardHubError) -> None:
+        """One event; one that is not accepted is answered with an error, and the stream goes on."""
+        try:
+            if isinstance(event, RewardHubError):
+                raise event
+            kind = event.WhichOneof("event")
+            if kind is None:
+                raise InvalidInput("the event is empty", field="event")
+            await self._handlers[kind](getattr(event, kind))
+        except RewardHubError as error:
+            self._session.answer(Notice(error=error))
+
+    async def _options(self, message: types_pb2.CallOptions) -> None:
+        self._call = proto.call_from_proto(message)
+
+    async def _group(self, message: types_pb2.Group) -> None:
+        group = self._read(message)
+        if group is not None:
+            await self._with_media(group, self._call, self._session.score)
+
+    async def _open(self, message: pb.Open) -> None:
+        async def run(group: Group, call: Call) -> None:
+            self._session.open(group, call)
+
+        group = self._read(message.group)
+        if group is not None:
+            await self._with_media(group, self._call, run)
+
+    def _read(self, message: types_pb2.Group) -> Group | None:
+        """The group; None where it was unusable and is answered."""
+        self._session.check_free(message.id)
+        if self._parking.holds(message.id):
+            raise InvalidInput(f"the id {message.id!r} is in use on this stream", field="group.id")
+        try:
+            return proto.group_from_proto(message)
+        except InvalidInput as error:
+            self._session.answer(failure(message.id, len(message.responses), error))
+            return None
+
+    async def _with_media(self, group: Group, call: Call, run: Callable[[Group, Call], Awaitable[None]]) -> None:
+        def refuse(error: RewardHubError) -> None:
+            self._session.answer(failure(group.id, len(group.responses), error))
+
+        async def resolved() -> None:
+            try:
+                await run(self._media.resolve(group, self._tenant), call)
+            except RewardHubError as error:
+                refuse(error)
+
+        await self._when_there(group, resolved, refuse, call.deadline_ms)
+
+    async def _add(self, message: pb.Add) -> None:
+        responses = proto.responses_from_proto(message.responses, "add")
+        group = Group(message.id, responses=responses)
+
+        def refuse(error: RewardHubError) -> None:
+            self._session.answer(Notice(error=error))
+
+        async def run() -> None:
+            try:
+                self._session.add(message.id, self._media.resolve(group, self._tenant).responses)
+            except RewardHubError as error:
+                refuse(_about(message.id, error))
+
+        await self._when_there(group, run, refuse)
+
+    async def _close(self, message: pb.Close) -> None:
+        async def run() -> None:
+            try:
+                self._session.close(message.id)
+            except RewardHubError as error:
+                self._session.answer(Notice(error=_about(message.id, error)))
+
+        await self._when_there(Group(message.id), run, lambda _: None)
+
+    async def _cancel(self, message: pb.Cancel) -> None:
+        self._parking.refuse_group(message.id, Cancelled("the group was cancelled"))
+        self._session.cancel(message.id)
+
+    async def _store(self, message: types_pb2.Media) -> None:
+        try:
+            if message.data:
+                await self._put(message.sha256, message.data)
+        except RewardHubError as error:
+            self._parking.refuse_hash(message.sha256, error)
+            raise
+        finally:
+            await self._release()
+
+    async def _put(self, sha256: str, data: bytes) -> None:
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise InvalidInput(f"media.sha256 {sha256} is not the hash of its bytes", field="media.sha256")
+        self._media.put(data, self._tenant)
+
+    async def _when_there(
+        self,
+        group: Group,
+        run: Callable[[], Awaitable[None]],
+        refuse: Callable[[RewardHubError], None],
+        deadline_ms: int = 0,
+    ) -> None:
+        missing = self._missing(group)
+        if not missing and not self._parking.holds(group.id):
+            await run()
+            return
+        wait_s = min(MEDIA_WAIT_S, deadline_ms / 1000 or MEDIA_WAIT_S)
+        self._parking.park(Parked(group.id, set(missing), time.monotonic() + wait_s, run, refuse))
+        if missing:
+            self._session.answer(Notice(missing=missing))
+        if self._recheck is None or self._recheck.done():
+            self._recheck = asyncio.create_task(self._watch())
+
+    def _missing(self, group: Group) -> list[str]:
+        hashes = references(group)
+        return self._media.missing(hashes, self._tenant) if hashes else []
+
+    async def _release(self) -> None:
+        await self._parking.release(self._media.missing(self._parking.wanted(), self._tenant))
+
+    async def _watch(self) -> None:
+        while len(self._parking):
+            await asyncio.sleep(RECHECK_S)
+            await self._release()
+            self._parking.refuse_late(InvalidInput("the media was never uploaded"))
+
+
+def _about(group_id: str, error: RewardHubError) -> RewardHubError:
+    error.message = f"group {group_id!r}: {error.message}"
+    return error

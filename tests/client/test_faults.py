@@ -1,0 +1,213 @@
+"""Retries, deadlines, policies and typed errors."""
+
+import socket
+import time
+
+import pytest
+
+from rewardhub.client import AsyncClient, Client
+from rewardhub.client.settings import pause_s
+from rewardhub.errors import (
+    Forbidden,
+    HubUnreachable,
+    InvalidInput,
+    PinMismatch,
+    QuotaExceeded,
+    ScoringFailed,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownName,
+)
+from rewardhub.types import Call, Group, Response, Status
+
+CALL = Call(recipe="math")
+
+
+def group(name: str, size: int = 3) -> Group:
+    return Group(name, "p", tuple(Response(f"{name}{k}") for k in range(size)))
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s.retryable])
+def test_a_retryable_status_is_asked_again(url, fake, status):
+    """Only the failed group is sent again, and the later answer counts."""
+    fake.script = {"bad": [status, status]}
+    with Client(url) as client:
+        answers = client.score([group("good"), group("bad")], CALL)
+        assert client.stats.retries == 2
+    assert answers[1].values == [fake.value("p", r) for r in group("bad").responses]
+    assert fake.seen == {"good": 1, "bad": 3}
+
+
+@pytest.mark.parametrize("status", [Status.REFERENCE_UNPARSEABLE, Status.INTERNAL_ERROR, Status.INVALID_INPUT])
+def test_a_final_status_is_not_asked_again(url, fake, status):
+    """A caller's error and a fault of the hub are answered once."""
+    fake.script = {"bad": [status]}
+    with Client(url, on_failure="none") as client:
+        (scores,) = client.score([group("bad")], CALL)
+    assert scores[0].status is status and scores[0].value is None and fake.seen == {"bad": 1}
+
+
+def test_retries_end(url, fake):
+    """After the last try the status is returned as it is."""
+    fake.script = {"bad": [Status.UNAVAILABLE] * 9}
+    with Client(url, on_failure="none", retries=2) as client:
+        (scores,) = client.score([group("bad")], CALL)
+    assert scores[0].status == "unavailable" and fake.seen == {"bad": 3}
+    assert client.stats.failures == {Status.UNAVAILABLE: 1} and client.stats.responses == 3
+
+
+@pytest.mark.parametrize("error", [Unavailable("busy", retry_after_s=0.3), QuotaExceeded("used up", retry_after_s=0.3)])
+def test_a_refused_call_waits_as_told(url, fake, error):
+    """An overloaded hub says when to come back, and the client does."""
+    fake.refusals = [error]
+    start = time.monotonic()
+    with Client(url) as client:
+        client.score([group("a")], CALL)
+        assert client.stats.retries == 1
+    assert time.monotonic() - start >= 0.3 and fake.seen == {"a": 1}
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(url, fake):
+    """Retry-After of a minute with two seconds left raises at once."""
+    fake.refusals = [Unavailable("busy", retry_after_s=60)]
+    start = time.monotonic()
+    with Client(url, timeout_s=2) as client, pytest.raises(Unavailable, match="busy") as caught:
+        client.score([group("a")], CALL)
+    assert time.monotonic() - start < 1 and caught.value.retry_after_s == 60
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("no field", field="groups[0].x"),
+        UnknownName("recipe", "mth", ["math"]),
+        PinMismatch("pinned"),
+        Unauthenticated("no key"),
+        Forbidden("no scope"),
+        TooLarge("too large"),
+    ],
+)
+def test_an_error_of_the_whole_call_keeps_its_class(url, fake, error):
+    """Code, message and field come back as the hub's error, without a second try."""
+    fake.refusals = [error, error]
+    with Client(url) as client, pytest.raises(type(error)) as caught:
+        client.score([group("a")], CALL)
+    assert caught.value.message == error.message and caught.value.field == error.field
+    assert len(fake.refusals) == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_no_hub_is_unreachable(scheme):
+    """Nothing listens: a typed error within the bounded tries."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{free.getsockname()[1]}"
+    for ask in (lambda c: c.score([group("a")], CALL), lambda c: c.scorers(), lambda c: list(c.stream([group("a")]))):
+        with Client(address, retries=1) as client, pytest.raises(HubUnreachable):
+            ask(client)
+
+
+def test_a_server_that_is_no_hub_is_named(doors):
+    """A wrong path prefix is a caller's error that asks whether this is a hub."""
+    with Client(doors.url("http") + "/nowhere") as client, pytest.raises(InvalidInput, match="address of a hub"):
+        client.score([group("a")], CALL)
+
+
+def test_a_deadline_is_a_status(url, fake):
+    """What is not answered in time is a timeout; what was answered is kept, within 0.6 s of the deadline."""
+    fake.delays = {"slow": 30.0}
+    start = time.monotonic()
+    with Client(url, on_failure="none") as client:
+        answers = {each.id: each for each in client.stream([group("slow"), group("quick")], Call("math", deadline_ms=700))}
+    assert time.monotonic() - start < 1.3
+    assert answers["quick"].values.count(None) == 0
+    assert [score.status for score in answers["slow"]] == [Status.TIMEOUT] * 3
+
+
+def test_a_restarted_hub_is_found_again(doors, fake, url):
+    """Calls during a restart wait for the hub and are then answered."""
+    with Client(url, timeout_s=30) as client:
+        client.score([group("before")], CALL)
+        doors.stop()
+        doors.start()
+        client.score([group("after")], CALL)
+    assert fake.seen == {"before": 1, "after": 1}
+
+
+def test_raise_names_group_index_status_and_reason(url, fake):
+    """The default: a failed score raises, and says which and why."""
+    fake.script = {"bad": [Status.INTERNAL_ERROR]}
+    with Client(url) as client, pytest.raises(ScoringFailed) as caught:
+        client.score([group("good"), group("bad")], CALL)
+    assert str(caught.value) == "group 'bad', response 0: internal_error: scripted"
+
+
+def test_a_number_stands_in_for_a_failure(url, fake):
+    """The chosen value replaces None; the status and the parts stay."""
+    fake.script = {"bad": [Status.INTERNAL_ERROR]}
+    with Client(url, on_failure=-0.5) as client:
+        (scores,) = client.score([group("bad")], CALL)
+    assert scores[0].value == -0.5 and scores[0].status == "internal_error" and scores[1].value is not None
+
+
+def test_neutral_is_the_mean_of_the_others(url, fake):
+    """The failed member gets the mean of its group, so its advantage is zero; it is counted."""
+    fake.script = {"bad": [Status.INTERNAL_ERROR]}
+    with Client(url, on_failure="neutral") as client:
+        (scores,) = client.score([group("bad")], CALL)
+        assert client.stats.neutralised == 1 and client.stats.failures == {Status.INTERNAL_ERROR: 1}
+    others = scores.values[1:]
+    assert scores.values[0] == pytest.approx(sum(others) / 2) and scores[0].status == "internal_error"
+
+
+def test_neutral_needs_a_member_with_a_value(url, fake):
+    """A group of which nothing was scored has no mean."""
+    fake.script = {"bad": [Status.INTERNAL_ERROR]}
+    with Client(url, on_failure="neutral") as client:
+        (scores,) = client.score([group("bad", size=1)], CALL)
+        assert scores.values == [None] and client.stats.neutralised == 0
+
+
+@pytest.mark.parametrize("policy", ["skip", True, float("nan"), None])
+def test_an_unknown_policy_is_refused(policy):
+    """The message lists what is allowed."""
+    with pytest.raises(InvalidInput, match="raise, none, neutral or a number"):
+        Client("http://localhost:1", on_failure=policy)
+
+
+async def test_a_cancelled_call_ends_its_work(url, fake):
+    """Cancelling the caller's task cancels the request; the client stays usable."""
+    import asyncio
+
+    fake.delays = {"slow": 30.0}
+    async with AsyncClient(url) as client:
+        task = asyncio.create_task(client.score([group("slow")], CALL))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await client.score([group("quick")], CALL))[0].id == "quick"
+
+
+def test_a_fragment_is_never_sent_twice_when_in_doubt(doors, fake):
+    """A member of an open group whose connection breaks has a status instead of a second member."""
+    fake.cut = 1
+    fake.delays = {"f": 0.1}
+    fragment = Group("f", "p", (Response("a"),), expected=4)
+
+    def source():
+        yield group("first")
+        time.sleep(0.05)
+        yield fragment
+
+    with Client(doors.url("grpc"), on_failure="none") as client:
+        answers = {each.id: each for each in client.stream(source(), CALL)}
+    assert fake.seen["f"] <= 1 and answers["f"][0].status in {"unavailable", "ok"}
+
+
+def test_pauses_double_and_are_bounded():
+    """Pauses grow from 0.1 s to 10 s, jittered by half, and never undercut Retry-After."""
+    for attempt, most in [(1, 0.1), (2, 0.2), (4, 0.8), (20, 10.0)]:
+        assert most / 2 <= pause_s(attempt) <= most
+    assert pause_s(1, retry_after_s=3.0) == 3.0

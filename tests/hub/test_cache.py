@@ -1,0 +1,97 @@
+"""What is cached, what is not, and how often anything is computed."""
+
+import asyncio
+
+from rewardhub.types import Call, Group, Response, Status
+
+from .conftest import oracle
+
+
+def one(text, **fields):
+    return Group("g", "p", (Response(text),), **fields)
+
+
+async def test_dear_scores_are_computed_once(hub, dear):
+    """The second request is answered from memory and says so."""
+    call = Call(recipe="dear")
+    first, second = [(await hub.score([one("x")], call))[0][0] for _ in range(2)]
+    assert dear.computed == ["x"]
+    assert (first.cached, second.cached) == (False, True)
+    assert first.value == second.value == oracle("p", "x")
+
+
+async def test_modes(hub, dear):
+    """bypass neither reads nor writes, read_only does not write, refresh computes anew."""
+    for mode, expected in (("bypass", 1), ("read_only", 2), ("use", 3), ("use", 3), ("refresh", 4), ("read_only", 4)):
+        await hub.score([one("x")], Call(recipe="dear", cache=mode))
+        assert len(dear.computed) == expected, mode
+
+
+async def test_twins_in_flight_share_one_computation(hub, dear):
+    """T30: 100 identical requests at once are one execution."""
+    dear.gate = asyncio.Event()
+    tasks = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    dear.gate.set()
+    answers = await asyncio.gather(*tasks)
+    assert dear.computed == ["x"]
+    assert {scores[0].value for (scores,) in answers} == {oracle("p", "x")}
+
+
+async def test_a_cancelled_leader_does_not_cancel_its_followers(hub, dear):
+    """T30: when the first caller goes away the others are scored all the same."""
+    dear.gate = asyncio.Event()
+    leader = asyncio.create_task(hub.score([one("x")], Call(recipe="dear")))
+    await asyncio.sleep(0.01)
+    followers = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    leader.cancel()
+    dear.gate.set()
+    answers = await asyncio.gather(*followers)
+    assert {scores[0].status for (scores,) in answers} == {Status.OK}
+
+
+async def test_failures_are_not_cached_nor_fanned_out(hub, dear):
+    """T30: a failure is computed again, by followers too."""
+    dear.fail = {"x"}
+    (scores,) = await hub.score([one("x")], Call(recipe="dear"))
+    assert scores[0].status is Status.UNAVAILABLE
+    dear.fail = set()
+    (scores,) = await hub.score([one("x")], Call(recipe="dear"))
+    assert scores[0].value == oracle("p", "x")
+
+
+async def test_any_ingredient_of_the_input_changes_the_key(hub, dear):
+    """T31: fingerprint, prompt, reference, metadata, media space, text, steps and signals are input."""
+    call = Call(recipe="dear")
+    variants = [
+        one("x"),
+        one("y"),
+        Group("g", "q", (Response("x"),)),
+        one("x", reference={"answer": "1"}),
+        one("x", reference={"answer": 1}),
+        one("x", metadata={"k": 1}),
+        one("x", problem_type="t"),
+        Group("g", "p", (Response("x", steps=((0, 1),)),)),
+        Group("g", "p", (Response("x", signals={"s": 1.0}),)),
+    ]
+    await hub.score(variants, call)
+    assert len(dear.computed) == len(variants)
+    dear.version = "2"
+    await hub.score(variants, call)
+    assert len(dear.computed) == 2 * len(variants)
+
+
+async def test_identity_is_not_input(hub, dear):
+    """The group's id, the run, the step and the priority do not change the key."""
+    await hub.score([one("x")], Call(recipe="dear"))
+    await hub.score([Group("other", "p", (Response("x"),))], Call(recipe="dear", run="r", step=3, priority="bulk"))
+    assert dear.computed == ["x"]
+
+
+async def test_equal_responses_of_a_group_are_scored_once(hub, dear):
+    """Duplicates inside one group cost one computation."""
+    group = Group("g", "p", (Response("x"), Response("y"), Response("x")))
+    (scores,) = await hub.score([group], Call(recipe="dear"))
+    assert sorted(dear.computed) == ["x", "y"]
+    assert scores.values == [oracle("p", "x"), oracle("p", "y"), oracle("p", "x")]

@@ -1,0 +1,101 @@
+"""Open groups: responses come one by one, the scores are those of the whole group."""
+
+import asyncio
+
+import pytest
+
+from rewardhub.errors import InvalidInput
+from rewardhub.types import Call, Group, Response, Status
+
+RELATIVE = 'name: rel\nterms: {o: {scorer: oracle}, s: {scorer: spread}}\nvalue: "o + s - g_mean(o)"'
+
+
+def whole(n, size=8):
+    return Group(f"g{n}", f"prompt {n}", tuple(Response(f"{n} " * (k + 1)) for k in range(size)))
+
+
+@pytest.mark.parametrize("call", [Call(recipe_text=RELATIVE), Call(recipe="oracle"), Call(recipe="dear")])
+async def test_single_calls_equal_whole_groups(hub, call):
+    """64 single calls for 8 prompts give the scores of 8 whole groups."""
+    groups = [whole(n) for n in range(8)]
+    expected = await hub.score(groups, call)
+    singles = [
+        (n, k, Group(group.id, group.prompt, (response,), expected=8))
+        for n, group in enumerate(groups)
+        for k, response in enumerate(group.responses)
+    ]
+    answers = await asyncio.gather(*(hub.score([single], call) for _, _, single in singles))
+    for (n, _, single), (scores,) in zip(singles, answers, strict=True):
+        (index,) = scores.indices
+        text = single.responses[0].text
+        place = [response.text for response in groups[n].responses].index(text)
+        assert scores.values == [expected[n].values[place]]
+        assert 0 <= index < 8
+    assert not hub._open
+
+
+async def test_a_stream_of_adds(hub):
+    """Response-wide totals come at each add, the last message is complete."""
+    opened = hub.open(Group("g", "p"), Call(recipe="oracle"))
+    opened.add([Response("a"), Response("b")])
+    opened.add([Response("c")])
+    opened.close()
+    received = [scores async for scores in opened]
+    assert received[-1].complete
+    indices = [index for scores in received for index in scores.indices]
+    assert sorted(indices) == [0, 1, 2]
+
+
+async def test_group_wide_values_wait_for_close(hub):
+    """Nothing comes before the group is whole; then everything does."""
+    opened = hub.open(Group("g", "p"), Call(recipe_text=RELATIVE))
+    opened.add([Response("a")])
+    opened.add([Response("bb")])
+    await asyncio.sleep(0.05)
+    assert opened._out.empty()
+    opened.close()
+    (scores,) = [scores async for scores in opened]
+    assert scores.complete
+    assert scores.indices == [0, 1]
+    assert all(score.status is Status.OK for score in scores)
+
+
+async def test_missing_members_are_told(hub):
+    """At the deadline, group-wide parts of a group whose members never came are incomplete."""
+    call = Call(recipe_text=RELATIVE, deadline_ms=100)
+    (scores,) = await hub.score([Group("g", "p", (Response("a"),), expected=3)], call)
+    assert scores[0].value is None
+    assert scores[0].status is Status.INCOMPLETE_GROUP
+    assert scores[0].parts["o"].status is Status.OK
+
+
+async def test_calls_that_do_not_agree_are_refused(hub):
+    """A single call must name the same prompt as the group it joins."""
+    call = Call(recipe="oracle", deadline_ms=200)
+    first = asyncio.create_task(hub.score([Group("g", "p", (Response("a"),), expected=3)], call))
+    await asyncio.sleep(0.01)
+    (scores,) = await hub.score([Group("g", "other", (Response("b"),), expected=3)], call)
+    assert scores[0].status is Status.INVALID_INPUT
+    assert "prompt differs" in scores[0].details["reason"]
+    await first
+
+
+async def test_no_more_than_expected(hub):
+    """Adds over the expected number and after close are refused."""
+    opened = hub.open(Group("g", "p", expected=2), Call(recipe="oracle"))
+    opened.add([Response("a")])
+    with pytest.raises(InvalidInput, match="expected 2"):
+        opened.add([Response("b"), Response("c")])
+    opened.close()
+    with pytest.raises(InvalidInput, match="closed"):
+        opened.add([Response("b")])
+
+
+async def test_cancel(hub, dear):
+    """A cancelled group answers its rows as cancelled."""
+    dear.delay_s = 5
+    opened = hub.open(Group("g", "p", (Response("a"),)), Call(recipe="dear"))
+    await asyncio.sleep(0.01)
+    opened.cancel()
+    last = [scores async for scores in opened][-1]
+    assert last.complete

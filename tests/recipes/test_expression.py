@@ -1,0 +1,150 @@
+"""Expressions: arithmetic over a group that never turns "no value" into a number."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewardhub.errors import ConfigError
+from rewardhub.recipes.expression import compile_expression
+from rewardhub.recipes.functions import Scope
+from rewardhub.types import Call, Group, Response
+
+NAN = math.nan
+
+
+def run(text, minimum=2, strict=False, call=None, group=None, **terms):
+    size = max((len(values) for values in terms.values()), default=1)
+    group = group or Group("g", responses=tuple(Response("x" * (n + 1)) for n in range(size)))
+    scope = Scope(group, call or Call(), minimum=minimum, strict=strict)
+    scope.values = {name: np.array(values, dtype=float) for name, values in terms.items()}
+    return compile_expression(text, terms, "value")(scope).tolist()
+
+
+def same(left, right):
+    return all((math.isnan(a) and math.isnan(b)) or a == pytest.approx(b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.9*a + 0.1*b", [0.9, 0.1]),
+        ("where(a == 1, 2, b)", [2.0, 1.0]),
+        ("a if a > b else b", [1.0, 1.0]),
+        ("div(a, b, -1)", [-1.0, 0.0]),
+        ("clip(3*a - b, 0, 1)", [1.0, 0.0]),
+        ("not a", [0.0, 1.0]),
+        ("a == 1 and b == 0", [1.0, 0.0]),
+        ("0 <= a < 1", [0.0, 1.0]),
+        ("min(a, b) + max(a, b)", [1.0, 1.0]),
+        ("exp(0*a) + log(1 + 0*a)", [1.0, 1.0]),
+        ("g_mean(a)", [0.5, 0.5]),
+        ("a - g_mean(a)", [0.5, -0.5]),
+        ("g_std(a)", [0.5, 0.5]),
+        ("g_std(a, ddof=1)", [math.sqrt(0.5)] * 2),
+        ("g_rank(a)", [2.0, 1.0]),
+        ("g_count(a)", [1.0, 1.0]),
+        ("g_mean(b, where=a == 0)", [1.0, 1.0]),
+        ("chars", [1.0, 2.0]),
+        ("group_size", [2.0, 2.0]),
+    ],
+)
+def test_values(text, expected):
+    """Each operator of the language gives the value worked out by hand."""
+    assert same(run(text, a=[1, 0], b=[0, 1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a + 1", [NAN, 2.0]),
+        ("a == 1", [NAN, 1.0]),
+        ("where(a == 1, 1, 0)", [NAN, 1.0]),
+        ("1 if a < 5 else 0", [NAN, 1.0]),
+        ("not a", [NAN, 0.0]),
+        ("a and 0", [0.0, 0.0]),
+        ("a or 1", [1.0, 1.0]),
+        ("a and 1", [NAN, 1.0]),
+        ("max(a, 0)", [NAN, 1.0]),
+        ("clip(a, 0, 1)", [NAN, 1.0]),
+    ],
+)
+def test_no_value_is_never_a_number(text, expected):
+    """What depends on a missing value is missing, unless the other operand alone decides."""
+    assert same(run(text, a=[NAN, 1.0]), expected)
+
+
+def test_group_operators_skip_missing_and_obey_the_minimum():
+    """A group mean skips None, and is None below the stated number of valid members."""
+    assert same(run("g_mean(a)", a=[1, NAN, 3]), [2.0] * 3)
+    assert same(run("g_mean(a)", a=[1, NAN, NAN]), [NAN] * 3)
+    assert same(run("g_mean(a)", minimum=1, a=[1, NAN, NAN]), [1.0] * 3)
+    assert same(run("g_mean(a)", strict=True, a=[1, NAN, 3]), [NAN] * 3)
+    assert same(run("g_min(a, where=a > 10)", a=[1, 2, 3]), [NAN] * 3)
+
+
+def test_reads():
+    """Signals, inputs and fields are read by name; what is absent has no value."""
+    responses = (Response("a", tokens=5, signals={"entropy": 0.5}), Response("b"))
+    group = Group("g", responses=responses, metadata={"difficulty": 3}, problem_type="mcq")
+    call = Call(inputs={"stage": 2})
+    text = 'signal("entropy") + input("stage") + field("difficulty")'
+    assert same(run(text, call=call, group=group, a=[0, 0]), [5.5, NAN])
+    assert same(run('problem_type == "mcq"', call=call, group=group, a=[0, 0]), [1.0, 1.0])
+    assert same(run("tokens", call=call, group=group, a=[0, 0]), [5.0, NAN])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a ** 2",
+        "a.b",
+        "a[0]",
+        "__import__('os')",
+        "(lambda: 1)()",
+        "[x for x in a]",
+        "f'{a}'",
+        "a @ b",
+        "a // b",
+        "exp(a, b)",
+        "g_mean(a, axis=0)",
+        "a := 1",
+        "1e400",
+        "~a",
+        "a in b",
+        "a" * 2001,
+        "(" * 41 + "a" + ")" * 41 + "+" + "-" * 45 + "a",
+        "'x' * 'y' + nope",
+        "",
+        "a b",
+        "exp.__class__(a)",
+        "signal(a)",
+        "if_skipped(1, 2)",
+    ],
+)
+def test_the_language_is_an_allow_list(text):
+    """Anything outside the language is refused when the recipe is loaded."""
+    with pytest.raises(ConfigError) as caught:
+        run(text, a=[1], b=[1])
+    assert "value" in str(caught.value)
+
+
+def test_unknown_names_come_with_the_nearest():
+    """A misspelt name is told what it may have meant."""
+    with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
+        run("acuracy", accuracy=[1])
+    with pytest.raises(ConfigError, match="did you mean 'g_mean'"):
+        run("g_meen(a)", a=[1])
+
+
+@given(st.text(max_size=60))
+def test_any_text_compiles_or_is_refused(text):
+    """No text makes the compiler raise anything but ConfigError."""
+    try:
+        run(text, a=[1.0, NAN], b=[0.0, 2.0])
+    except ConfigError:
+        pass
+    except TypeError as error:  # a text where a number is expected surfaces when it runs
+        assert "str" in str(error) or "ufunc" in str(error)
