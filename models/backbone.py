@@ -140,7 +140,9 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
             str(path), dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
     finally:
         logging.set_verbosity(verbosity)

@@ -41,7 +41,7 @@ class Card(BaseModel):
     that name the first and the second answer. ``system`` is the system message, "" is none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     name: str = Field(min_length=1)
     kind: Literal["scalar", "pairwise"]

@@ -4,7 +4,7 @@ The layout is ChatML as Qwen2.5-VL's published chat template writes it. Checkpoi
 templates as programs; those are not run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,8 @@ def shifted(pieces: Sequence[Piece], offset: int) -> list[Piece]:
 
 
 def _turns(messages: Sequence[Message], media_count: int, offset: int, field: str) -> Iterator[tuple[str, list[Piece]]]:
+    if not all(isinstance(message, Mapping) for message in messages):
+        raise InvalidInput("a message is not an object", field=field)
     contents = [_content(message, offset, field) for message in messages]
     used = {piece.media - offset for content in contents for piece in content if isinstance(piece, Picture)}
     if not used and media_count:
@@ -119,9 +121,9 @@ def _content(message: Message, offset: int, field: str) -> list[Piece]:
 
 
 def _part(part: Any, offset: int, field: str) -> Piece:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    if kind == "image" and isinstance(part.get("media"), int) and part["media"] >= 0:
+    if kind == "image" and type(part.get("media")) is int and part["media"] >= 0:
         return Picture(offset + int(part["media"]))
     raise InvalidInput("a content part is neither text nor an image that names its media", field=f"{field}.content")

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +20,12 @@ from rewardhub.models.chat import (
     Picture,
     Piece,
 )
-from rewardhub.models.images import MAX_PIXELS, decode_image
+from rewardhub.models.pictures import ImagePatcher
+from rewardhub.models.pictures import Patches as Patches
 from rewardhub.models.text import TextTokenizer
 from rewardhub.types import Media, Message, Response
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Patches:
-    """One image as flat patches [N, D] in [-3, 3] with its grid (time, height, width) in patches."""
-
-    pixels: npt.NDArray[np.float32]
-    grid: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,20 +112,8 @@ class Encoder:
         self.path = Path(path)
         self.template = template or ChatTemplate()
         self.tokenizer = TextTokenizer(self.path, CONTROLS)
-        self.max_pixels = max_pixels
-
-    @cached_property
-    def processor(self) -> Any:
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-        processor = Qwen2VLImageProcessorPil.from_pretrained(str(self.path), local_files_only=True)
-        if self.max_pixels is not None:
-            processor.size["longest_edge"] = min(self.max_pixels, processor.size["longest_edge"])
-        return processor
-
-    @property
-    def image_id(self) -> int:
-        return self.tokenizer.control(IMAGE)
+        self.patcher = ImagePatcher(self.path, max_pixels)
+        self.image_id = self.tokenizer.control(IMAGE)
 
     def encode(
         self, prompt: str | Sequence[Message], media: Sequence[Media] = (), response: Response | None = None
@@ -158,10 +138,7 @@ class Encoder:
 
     def patches(self, media: Media) -> Patches:
         """The image cut into patches; raises ``InvalidInput`` where it cannot be decoded."""
-        image = decode_image(media, max_pixels=MAX_PIXELS)
-        out = self.processor(images=[image], return_tensors="np")
-        time, height, width = (int(side) for side in out["image_grid_thw"][0])
-        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width))
+        return self.patcher.patches(media)
 
     def pieces(self, pieces: Sequence[Piece], images: Sequence[Patches] | Mapping[int, Patches]) -> Encoded:
         """The pieces as one sequence; neighbouring texts are tokenised together, as in one string."""
@@ -233,7 +210,7 @@ class _Builder:
 
     def _picture(self, picture: Picture) -> None:
         tokenizer, image = self.encoder.tokenizer, self.images[picture.media]
-        merge = int(self.encoder.processor.merge_size)
+        merge = self.encoder.patcher.merge
         time, height, width = image.grid[0], image.grid[1] // merge, image.grid[2] // merge
         self._plain([tokenizer.control(VISION_START)])
         self.ids.extend([self.encoder.image_id] * (time * height * width))

@@ -76,19 +76,23 @@ class Loaded:
         return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
 
 
-SOURCES = ("backbone.py", "chat.py", "head.py", "images.py", "inputs.py", "prefix.py", "text.py")
+SOURCES = ("backbone.py", "chat.py", "head.py", "inputs.py", "pictures.py", "prefix.py", "text.py")
 
 
 def open_checkpoint(card: Card, *, head: bool) -> Loaded:
     """Loads what a card names; raises ``ConfigError`` where it cannot be."""
     path = card.path if card.path is not None else download(card.repository, card.revision)
     check_checkpoint(path)
-    backbone = load_backbone(
-        path, head=head, dtype=card.dtype, device=_device(card.device),
-        activation=card.head.activation, head_prefix=card.head.prefix,
-    )  # fmt: skip
+    with memory_errors():
+        backbone = load_backbone(
+            path, head=head, dtype=card.dtype, device=_device(card.device),
+            activation=card.head.activation, head_prefix=card.head.prefix,
+        )  # fmt: skip
     backbone.requires_grad_(False)
     encoder = Encoder(path, template=ChatTemplate(card.system), max_pixels=card.max_pixels)
+    rows = backbone.base.get_input_embeddings().num_embeddings
+    if encoder.tokenizer.size > rows:
+        raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
     limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
     return Loaded(card, path, backbone, encoder, limit)
 

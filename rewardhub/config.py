@@ -20,16 +20,6 @@ PREFIX = "REWARDHUB_"
 _OTHER_VARIABLES = frozenset({"REWARDHUB_DATA", "REWARDHUB_URL", "REWARDHUB_API_KEY", "REWARDHUB_CONFIG"})
 
 
-class Key(BaseModel):
-    """An API key, known by the SHA-256 of its text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    tenant: str = "default"
-    scopes: tuple[str, ...] = ("score", "media")
-
-
 class HubConfig(BaseModel):
     """Everything an operator can set."""
 
@@ -47,7 +37,6 @@ class HubConfig(BaseModel):
     cache_mb: int = Field(default=256, ge=0)
     media_mb: int = Field(default=1_024, ge=1)
     media_ttl_s: int = Field(default=3_600, ge=1)
-    body_mb: int = Field(default=64, ge=1, description="largest REST body")
     deadline_ms: int = Field(default=60_000, ge=1, description="for calls that name none")
     open_group_s: float = Field(default=600.0, gt=0, description="life of an open group without news")
     grace_s: float = Field(default=30.0, ge=0, description="for work in flight on SIGTERM")
@@ -56,8 +45,8 @@ class HubConfig(BaseModel):
     plugins: tuple[Path, ...] = ()
     recipes: tuple[Path, ...] = ()
     cards: tuple[Path, ...] = ()
-    judges: tuple[dict[str, Any], ...] = ()
-    keys: tuple[Key, ...] = ()
+    judges: tuple[dict[str, Any], ...] = Field(default=(), description="see judges/settings.py")
+    server: dict[str, Any] = Field(default_factory=dict, description="keys, limits, tls: see server/settings.py")
 
 
 def load_config(

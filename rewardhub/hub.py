@@ -166,7 +166,7 @@ class Hub:
             opened.finished.add_done_callback(lambda _: self._open.pop(key, None))
         elif (difference := differing(opened.group, group)) is not None:
             raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
-        rows = opened.add(self.media.resolve(group, tenant).responses)
+        rows = opened.place(self.media.resolve(group, tenant).responses)
         return await opened.rows_of(rows)
 
     def _runner(self, call: Call, tenant: str) -> "_Runner":

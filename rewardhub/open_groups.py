@@ -33,8 +33,12 @@ class OpenGroup:
         if group.responses:
             self.add(group.responses)
 
-    def add(self, responses: Sequence[Response]) -> list[int]:
-        """Takes the next free indices; raises ``InvalidInput`` when closed or over ``expected``."""
+    def add(self, responses: Sequence[Response]) -> None:
+        """Adds members; raises ``InvalidInput`` when closed or over ``expected``."""
+        self.place(responses)
+
+    def place(self, responses: Sequence[Response]) -> list[int]:
+        """Adds members at the next free indices, which it returns; raises ``InvalidInput`` when closed or over ``expected``."""
         start = len(self.group.responses)
         if self._closed:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")

@@ -70,10 +70,10 @@ class Manifest:
         self._lines.flush()
 
 
-def key_of(row: int, group: Group, call: Call) -> str:
-    """Row and content together: ids repeat in published sets, and rows move when a file changes."""
+def key_of(place: str, group: Group, call: Call) -> str:
+    """Place and content together: ids repeat in published sets, and rows move when a file changes."""
     asked: list[Any] = [
-        row, call.recipe, call.recipe_text, dict(call.inputs), group.prompt, group.reference,
+        place, call.recipe, call.recipe_text, dict(call.inputs), group.prompt, group.reference,
         [response.text for response in group.responses], [media.sha256 for media in group.media],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -55,7 +55,8 @@ def _headline(split: Values, main: Values) -> Iterator[str]:
     estimate, above = main["scorer"], main["above_length"]
     yield f'<div class="head"><b>{percent(estimate["value"])} %</b>'
     yield f"<span>{escape(main['policy']['name'])}, 95 % interval {interval(estimate)}<br>"
-    yield f'<span class="dim">{split["items"]} items, {split["pairs"]} pairs</span></span>'
+    bad = f", {split['invalid_pairs']} without two ok scores" if split["invalid_pairs"] else ""
+    yield f'<span class="dim">{split["items"]} items, {split["pairs"]} pairs{bad}</span></span>'
     if above["value"] is not None:
         points = [signed(100 * above[key], 1) for key in ("value", "low", "high")]
         yield f"<span>{points[0]} points against length<br>"
@@ -82,24 +83,30 @@ def _cell_row(cell: Values) -> tuple[bool, list[str]]:
 
 def _policies(split: Values) -> Iterator[str]:
     yield "<h3>Official figures and alternatives</h3>"
-    yield '<p class="dim">Each row changes what its axes say; all are computed from the same scores.</p>'
+    yield '<p class="dim">All are computed from the same scores; axes says what differs from the first row.</p>'
     controls = list(split["figures"][0]["controls"])
     heads = ["figure", "scorer", "95 %", *controls, "units", "axes"]
-    rows = ((figure["official"], _policy_row(figure)) for figure in split["figures"])
+    main = _axes(split["figures"][0]["policy"])
+    rows = ((figure["official"], _policy_row(figure, main)) for figure in split["figures"])
     yield table(heads, rows, numbers=range(1, 4 + len(controls)))
 
 
-def _policy_row(figure: Values) -> list[str]:
+def _policy_row(figure: Values, main: Mapping[str, str]) -> list[str]:
     policy, estimate = figure["policy"], figure["scorer"]
     controls = [percent(each["value"]) for each in figure["controls"].values()]
-    by = "" if policy["by"] == "category" else f" by {policy['by']}"
-    labelled = ", labelled ties count" if policy["label_ties"] == "equal" else ""
-    axes = (
-        f"unit {policy['unit']}, order {policy['order']}, ties {policy['tie']:g}{labelled}, "
-        f"invalid {policy['invalid']}, {policy['grouping']}{by}"
-    )
+    axes = _axes(policy)
+    changed = [text for axis, text in axes.items() if axes == main or text != main.get(axis)]
     name = policy["name"] + (" (official)" if figure["official"] else "")
-    return [name, percent(estimate["value"]), interval(estimate), *controls, str(estimate["count"]), axes]
+    return [name, percent(estimate["value"]), interval(estimate), *controls, str(estimate["count"]), ", ".join(changed)]
+
+
+def _axes(policy: Values) -> dict[str, str]:
+    by = "" if policy["by"] == "category" else f" by {policy['by']}"
+    axes = {"unit": f"unit {policy['unit']}"}
+    if not policy["unit"].startswith("best"):
+        axes |= {"order": f"order {policy['order']}", "ties": f"ties {policy['tie']:g}"}
+        axes |= {"labelled": f"labelled ties {policy['label_ties']}"}
+    return axes | {"invalid": f"invalid {policy['invalid']}", "mean": policy["grouping"] + by}
 
 
 def _length(study: Values) -> Iterator[str]:

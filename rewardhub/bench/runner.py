@@ -1,5 +1,6 @@
 """The line of a bench run: read items, ask for scores, keep them, compute the figures."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,12 @@ def read_items(benchmark: Benchmark, data: Path, limit: int = 0) -> list[Item]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One group to ask about: these responses of the item, in this order."""
+    """One group to ask about: these responses of the item, in this order; ``place`` is the item's
+    split and row in it, which a limit does not change.
+    """
 
     id: str
-    row: int
+    place: str
     item: Item
     indices: tuple[int, ...]
 
@@ -84,14 +87,17 @@ class Question:
 
 def questions(items: Sequence[Item], scope: Scope) -> Iterator[Question]:
     """One group per item, or per comparison and order for scorers that compare."""
+    seen: Counter[str] = Counter()
     for row, item in enumerate(items):
+        place = f"{item.split}:{seen[item.split]}"
+        seen[item.split] += 1
         if scope == "response":
-            yield Question(str(row), row, item, tuple(range(len(item.responses))))
+            yield Question(str(row), place, item, tuple(range(len(item.responses))))
             continue
         for number, comparison in enumerate(item.comparisons):
             stored = tuple(sorted(comparison[:2]))
-            yield Question(f"{row}.{number}.0", row, item, stored)
-            yield Question(f"{row}.{number}.1", row, item, stored[::-1])
+            yield Question(f"{row}.{number}.0", place, item, stored)
+            yield Question(f"{row}.{number}.1", place, item, stored[::-1])
 
 
 def judge(items: Sequence[Item], answers: Mapping[str, Answer], scope: Scope) -> list[Judged]:
@@ -153,7 +159,7 @@ class _Session:
     progress: Progress
 
     def ask(self, asks: Sequence[Question]) -> dict[str, Answer]:
-        keys = {ask.id: key_of(ask.row, ask.group(), self.call) for ask in asks}
+        keys = {ask.id: key_of(ask.place, ask.group(), self.call) for ask in asks}
         answers = self._resumed(asks, keys)
         self.progress(len(answers), len(asks))
         for name, answer in self._stream([ask for ask in asks if ask.id not in answers], keys):

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from rewardhub.types import Score, Status
@@ -39,9 +41,9 @@ class RedisStore:
     def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=16, timeout=BUDGET_S, socket_timeout=BUDGET_S, socket_connect_timeout=BUDGET_S,
-            retry_on_timeout=False,
+            retry=Retry(NoBackoff(), 0),
         )  # fmt: skip
-        self._redis: Any = Redis(connection_pool=pool)
+        self._redis: Any = Redis.from_pool(pool)
         self._ttl_s = ttl_s
         self._prefix = prefix
         self._failures = 0

@@ -25,6 +25,8 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+        finally:
+            del future  # an error must not hold, through this frame, what the caller held
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``, for a caller on another loop; its cancellation cancels ``work``."""

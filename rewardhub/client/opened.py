@@ -52,6 +52,8 @@ class Opened:
     async def next(self) -> GroupScores | None:
         """The next rows that are ready, None after the answer that completes the group."""
         answer = await self._answers.get()
+        if answer is None or isinstance(answer, RewardHubError):
+            self._answers.put_nowait(answer)  # the end stays the end, for whoever asks again
         if isinstance(answer, RewardHubError):
             raise answer
         return answer
@@ -74,7 +76,7 @@ class Opened:
                 await self._receive()
         except TimeoutError:
             late = failed(self._group, Status.TIMEOUT, f"not complete within {self._timeout_s:g} s")
-            self._take(merged(late, self._so_far) if self._so_far else late)
+            self._take(replace(merged(late, self._so_far), complete=True) if self._so_far else late)
         except grpc.RpcError as error:
             self._answers.put_nowait(from_rpc(error, self._door.url))
         except RewardHubError as error:

@@ -60,6 +60,7 @@ class Session:
         self._answers: asyncio.Queue[GroupScores | BaseException | None] = asyncio.Queue()
         self._ended = False
         self._told_end = False
+        self._abandoned = False
         self._places = 0
         self._slots = asyncio.Semaphore(settings.in_flight)
         self._trouble: RewardHubError | None = None
@@ -117,7 +118,7 @@ class Session:
         self._slots.release()  # for a feeder that waits
         for upload in self._uploads:
             upload.cancel()
-        if self.finished:
+        if self.finished and not self._abandoned:
             await asyncio.wait([self._task], timeout=_LINGER_S)
         self._ended = True
         self._task.cancel()
@@ -281,6 +282,7 @@ class Session:
         late = [entry for entry in self._entries.values() if entry.deadline <= now]
         if late and self._trouble:
             self._fail(self._trouble)
+        self._abandoned = self._abandoned or bool(late)
         for entry in late if not self._trouble else ():
             late_answer = failed(entry.group, Status.TIMEOUT, f"no answer within {self._timeout_s:g} s")
             self._finish(entry, entry.earlier or late_answer)

@@ -36,7 +36,7 @@ def run(config_path: Path, rewards: Rewards, out: Path) -> GrpoResult:
 
 
 def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = None) -> GrpoResult:
-    """Warms a policy up, trains it by GRPO and, from the same warm start, a control by supervised steps.
+    """Warms a policy up, trains it by GRPO and, from the same warm start, a control by as many supervised steps.
 
     Writes ``steps.jsonl``, ``curves.png``, ``result.json`` and the folder ``policy`` into ``out``. Raises
     what the rewards raise for a whole call; a response without a reward never trains.
@@ -46,7 +46,7 @@ def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = N
     task = task or ColourTask(config.seed, config.reserved)
     policy = load_policy(config.model, out, seed=config.seed, device=config.device)
     evaluation = Evaluation(config, policy, task)
-    for _ in _supervised(config, policy, task, WARM_UP, config.warmup_steps, config.warmup_batch):
+    for _ in _supervised(config, policy, task, WARM_UP, config.warmup_steps):
         pass
     warm = copy.deepcopy(policy.backbone.state_dict())
     rows: list[Row] = []
@@ -55,8 +55,7 @@ def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = N
     control = None
     if config.control:
         policy.backbone.load_state_dict(warm)
-        size = config.prompts * config.group_size
-        control = _measured(config, evaluation, _supervised(config, policy, task, CONTROL, config.steps, size))
+        control = _measured(config, evaluation, _supervised(config, policy, task, CONTROL, config.steps))
     draw_curves(out / "curves.png", rows, grpo, control)
     return _result(config, rows, grpo, control, out)
 
@@ -102,9 +101,9 @@ def _mean(values: torch.Tensor) -> float | None:
     return known.mean().item() if len(known) else None
 
 
-def _supervised(config: GrpoConfig, policy: Policy, task: Task, stream: int, steps: int, batch: int) -> Iterator[float]:
+def _supervised(config: GrpoConfig, policy: Policy, task: Task, stream: int, steps: int) -> Iterator[float]:
     return supervise(
-        policy, task.examples(stream), steps=steps, batch=batch,
+        policy, task.examples(stream), steps=steps, batch=config.warmup_batch,
         learning_rate=config.warmup_learning_rate, max_grad_norm=config.max_grad_norm,
     )  # fmt: skip
 

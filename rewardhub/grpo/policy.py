@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -105,10 +106,11 @@ class Policy:
         return chosen(self.log_distribution(states, temperature), tokens_N_T)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint folder: the weights, and the text files of the one it came from."""
-        self.backbone.model.save_pretrained(str(path))
+        """Writes a checkpoint folder: the weights, and the text files of the folder it came from."""
+        path.mkdir(parents=True, exist_ok=True)
+        save_torch_state_dict(self.backbone.model.state_dict(), str(path))
         for file in (each for pattern in TEXT_FILES for each in self.encoder.path.glob(pattern)):
-            if not (path / file.name).exists() and file.name != "model.safetensors.index.json":
+            if file.name != "model.safetensors.index.json":
                 shutil.copyfile(file, path / file.name)
 
 

@@ -66,14 +66,17 @@ class NotACompletion(JudgeUnparseable):
 async def complete(
     client: httpx.AsyncClient, url: str, headers: dict[str, str], body: dict[str, Any], *, max_bytes: int
 ) -> Reply:
-    """Posts ``body`` and reads the reply, at most ``max_bytes`` of it; the caller bounds the time.
+    """Posts ``body`` to the endpoint at ``url`` and reads at most ``max_bytes`` of the reply.
+
+    The caller bounds the time.
 
     Raises ``EndpointFailure`` (or ``PushedBack``) where another call may help, ``NotACompletion`` or
     ``JudgeUnparseable`` for a reply that cannot be read, ``Misconfigured`` for a refused key or address
     and ``InternalError`` for any other refused request. No error carries a header or the reply's text.
     """
+    content = msgspec.json.encode(body)
     try:
-        async with client.stream("POST", url, headers=headers, content=msgspec.json.encode(body)) as answer:
+        async with client.stream("POST", f"{url}/chat/completions", headers=headers, content=content) as answer:
             if answer.status_code != 200:
                 raise refusal(answer.status_code, answer.headers.get("retry-after", ""))
             data = await _read(answer, max_bytes)

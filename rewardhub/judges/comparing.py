@@ -17,7 +17,7 @@ from rewardhub.judges.rubric import Case
 from rewardhub.types import Group, Response, Score
 
 MOST_COMPARED = 16
-Strategy = Callable[[Asker, Group, tuple[Block, ...], list[int], int], Awaitable[dict[int, Score]]]
+Strategy = Callable[[Asker, Group, str, list[int], int], Awaitable[dict[int, Score]]]
 
 
 async def compare_pairs(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score]:
@@ -51,9 +51,7 @@ async def _compare(asker: Asker, group: Group, indices: Sequence[int], strategy:
     return [(gated | ranked)[index] for index in indices]
 
 
-async def _round_robin(
-    asker: Asker, group: Group, shared: tuple[Block, ...], real: list[int], count: int
-) -> dict[int, Score]:
+async def _round_robin(asker: Asker, group: Group, shared: str, real: list[int], count: int) -> dict[int, Score]:
     pairs = list(combinations(real, 2))
     played = await asyncio.gather(*(_both_orders(asker, group, shared, pair) for pair in pairs))
     results: dict[int, list[Score]] = {index: [] for index in real}
@@ -63,9 +61,7 @@ async def _round_robin(
     return {index: _total(scores, count - len(real)) for index, scores in results.items()}
 
 
-async def _both_orders(
-    asker: Asker, group: Group, shared: tuple[Block, ...], pair: tuple[int, int]
-) -> tuple[Score, Score]:
+async def _both_orders(asker: Asker, group: Group, shared: str, pair: tuple[int, int]) -> tuple[Score, Score]:
     left, right = (group.responses[index] for index in pair)
     try:
         forth, back = await together(
@@ -84,9 +80,7 @@ async def _both_orders(
     return Score(value, details=details), Score(1.0 - value, details=details)
 
 
-async def _ask_pair(
-    asker: Asker, group: Group, shared: tuple[Block, ...], first: Response, second: Response
-) -> list[Answer]:
+async def _ask_pair(asker: Asker, group: Group, shared: str, first: Response, second: Response) -> list[Answer]:
     blocks = Block("RESPONSE A", response_text(first)), Block("RESPONSE B", response_text(second))
     return await asker.ask(asker.question(Case(group, Response(media=first.media + second.media)), shared, blocks))
 
@@ -102,9 +96,7 @@ def _total(scores: Sequence[Score], walkovers: int) -> Score:
     return Score(fmean(points), details={"points": points, "position_bias_rate": biased})
 
 
-async def _listwise(
-    asker: Asker, group: Group, shared: tuple[Block, ...], real: list[int], count: int
-) -> dict[int, Score]:
+async def _listwise(asker: Asker, group: Group, shared: str, real: list[int], count: int) -> dict[int, Score]:
     if len(real) < 2:
         return {index: Score(1.0, details={"reason": "no other response has content"}) for index in real}
     turns = min(asker.samples, len(real))
@@ -124,7 +116,7 @@ async def _listwise(
     }
 
 
-async def _ask_ranking(asker: Asker, group: Group, shared: tuple[Block, ...], order: list[int]) -> Answer:
+async def _ask_ranking(asker: Asker, group: Group, shared: str, order: list[int]) -> Answer:
     responses = tuple(group.responses[index] for index in order)
     blocks = tuple(Block(f"RESPONSE {n}", response_text(each)) for n, each in enumerate(responses, 1))
     media = tuple(each for response in responses for each in response.media)

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 FAILURES_TO_OPEN = 5
+QUIET_S = 1.0
 FIRST_COOLDOWN_S = 1.0
 LONGEST_COOLDOWN_S = 30.0
 
@@ -39,8 +40,9 @@ class RetryBudget:
 class EndpointState:
     """The health of one endpoint. Times are ``time.monotonic`` seconds.
 
-    The breaker opens after ``FAILURES_TO_OPEN`` failures in a row and lets one probe through once its
-    cooldown is over; each failed probe doubles the cooldown.
+    The breaker opens after ``FAILURES_TO_OPEN`` failures in a row with no success for ``QUIET_S``, so that
+    a busy endpoint which fails now and then stays in use. Once the cooldown is over it lets one probe
+    through; each failed probe doubles the cooldown.
     """
 
     url: str
@@ -52,6 +54,7 @@ class EndpointState:
     failures: int = 0
     openings: int = 0
     open_until: float = 0.0
+    last_success: float = -math.inf
     not_before: float = 0.0
     probing: bool = False
     fastest_s: float = math.inf
@@ -80,6 +83,7 @@ class EndpointState:
     def succeeded(self, took_s: float, model: str) -> None:
         self.failures = self.openings = 0
         self.open_until = 0.0
+        self.last_success = time.monotonic()
         self.fastest_s = min(self.fastest_s, took_s)
         self.mean_s = took_s if not self.mean_s else 0.9 * self.mean_s + 0.1 * took_s
         self.served_model = model or self.served_model
@@ -87,7 +91,8 @@ class EndpointState:
     def failed(self, probe: bool) -> None:
         """Counts a failure. Of many calls that fail together only the first to open the circuit counts."""
         self.failures += 1
-        if probe or (self.failures >= FAILURES_TO_OPEN and not self.open_until):
+        dead = self.failures >= FAILURES_TO_OPEN and time.monotonic() - self.last_success > QUIET_S
+        if probe or (dead and not self.open_until):
             cooldown = min(LONGEST_COOLDOWN_S, FIRST_COOLDOWN_S * 2.0 ** min(self.openings, 10))
             self.open_until = time.monotonic() + cooldown
             self.openings += 1

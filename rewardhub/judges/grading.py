@@ -3,17 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, TypeVar
 
 from rewardhub.errors import InvalidInput, OverLimit, RewardHubError
 from rewardhub.judges.gate import content_free
 from rewardhub.judges.lane import Answer, JudgeLane
-from rewardhub.judges.prompt import Block, Question, final_text
+from rewardhub.judges.prompt import Block, Question, final_text, image_part, shared_part
 from rewardhub.judges.rubric import Case, Rubric
 from rewardhub.scorer import Context, failure
-from rewardhub.types import Group, Score, Status
+from rewardhub.types import Group, Json, Media, Score, Status
 
 LONGEST_REASONING = 2_000
 Result = TypeVar("Result")
@@ -21,12 +21,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A rubric, the lane that answers it, and the call it is asked for."""
+    """A rubric, the lane that answers it, and the call it is asked for; lives as long as the call.
+
+    ``shown`` keeps each image's content part, so that a group's images are encoded once.
+    """
 
     lane: JudgeLane
     rubric: Rubric
     samples: int
     context: Context
+    shown: dict[int, Json] = field(default_factory=dict)
 
     async def ask(self, question: Question) -> list[Answer]:
         """``samples`` answers, asked at once; raises the first failure and drops the other calls."""
@@ -34,21 +38,27 @@ class Asker:
             return [await self.lane.ask(question, self.context)]
         return await together(self.lane.ask(question, self.context) for _ in range(self.samples))
 
-    def shared(self, group: Group) -> tuple[Block, ...]:
-        """The blocks all responses share; raises what concerns the caller."""
+    def shared(self, group: Group) -> str:
+        """The part of the prompt all responses share; raises what concerns the caller."""
         blocks = self.rubric.shared(group)
         if sum(len(block.text) for block in blocks) > self.lane.settings.max_chars:
             raise InvalidInput(
                 f"prompt and reference are over {self.lane.settings.max_chars} characters", field="prompt"
             )
-        return blocks
+        return shared_part(blocks)
 
-    def question(self, case: Case, shared: tuple[Block, ...], graded: tuple[Block, ...]) -> Question:
+    def question(self, case: Case, shared: str, graded: tuple[Block, ...]) -> Question:
         """Raises ``OverLimit`` where a graded text alone is too long for the judge."""
         if any(len(block.text) > self.lane.settings.max_chars for block in graded):
             raise OverLimit(f"over {self.lane.settings.max_chars} characters")
         images = self.rubric.images(case) if self.lane.settings.vision else ()
-        return Question(self.rubric.instruction, shared, graded, self.rubric.form(case), images)
+        parts = tuple(map(self._image_part, images))
+        return Question(self.rubric.instruction, shared, graded, self.rubric.form(case), parts)
+
+    def _image_part(self, media: Media) -> Json:
+        if id(media) not in self.shown:
+            self.shown[id(media)] = image_part(media)
+        return self.shown[id(media)]
 
     def refusal(self, case: Case) -> str:
         """Why this response gets the lowest value unasked, or ""."""
@@ -85,7 +95,7 @@ async def grade(asker: Asker, group: Group, indices: Sequence[int]) -> list[Scor
     return await asyncio.gather(*(_grade_one(asker, case, shared) for case in cases))
 
 
-async def _grade_one(asker: Asker, case: Case, shared: tuple[Block, ...]) -> Score:
+async def _grade_one(asker: Asker, case: Case, shared: str) -> Score:
     try:
         reason = asker.refusal(case)
         if reason:

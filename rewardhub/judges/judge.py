@@ -29,8 +29,8 @@ class JudgeParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rubric: str = Field("", max_length=64)
-    samples: int = Field(1, ge=1, le=8)
+    rubric: str = Field(default="", max_length=64)
+    samples: int = Field(default=1, ge=1, le=8)
 
 
 @dataclass(frozen=True)

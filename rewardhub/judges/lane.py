@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,7 +66,10 @@ class _Asking:
 
 
 class JudgeLane:
-    """The endpoints of one judge, with their shared concurrency, queue and retry budget."""
+    """The endpoints of one judge, with their shared concurrency, queue and retry budget.
+
+    Questions of bulk priority take at most half of the concurrency.
+    """
 
     def __init__(self, settings: JudgeSettings, pool: JudgePool) -> None:
         self.settings = settings
@@ -75,6 +78,7 @@ class JudgeLane:
         self.usage: dict[str, Usage] = defaultdict(Usage)
         self._budget = RetryBudget(settings.retry_ratio, settings.retry_burst)
         self._slots = asyncio.Semaphore(settings.concurrency)
+        self._bulk = asyncio.Semaphore(max(1, settings.concurrency // 2))
         self._waiting = 0
         self._turn = 0
 
@@ -114,7 +118,8 @@ class JudgeLane:
         self._budget.deposit()
         try:
             async with asyncio.timeout(None if math.isinf(remaining) else remaining):
-                return await self._attempts(asking)
+                async with self._bulk if context.priority == "bulk" else nullcontext():
+                    return await self._attempts(asking)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while the judge was asked") from None
         except EndpointFailure as error:
@@ -189,11 +194,11 @@ class JudgeLane:
         started = time.monotonic()
         probe = endpoint.begin()
         try:
-            async with asyncio.timeout(limit):
-                reply = await complete(
-                    self.pool.client, f"{endpoint.url}/chat/completions", endpoint.headers, body,
-                    max_bytes=self.settings.max_reply_bytes,
-                )  # fmt: skip
+            with self.pool.client() as client:
+                async with asyncio.timeout(limit):
+                    reply = await complete(
+                        client, endpoint.url, endpoint.headers, body, max_bytes=self.settings.max_reply_bytes
+                    )
             endpoint.succeeded(time.monotonic() - started, reply.model)
             return reply
         except TimeoutError:

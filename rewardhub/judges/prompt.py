@@ -16,7 +16,7 @@ import re2
 
 from rewardhub.errors import InvalidInput
 from rewardhub.judges.verdict import Form
-from rewardhub.types import Group, Media, Message, Response
+from rewardhub.types import Group, Json, Media, Message, Response
 
 FRAME = """\
 You grade the work of an AI system by the rubric below.
@@ -51,21 +51,21 @@ class Block:
 class Question:
     """All that is asked of a judge at once: what the group shares, what is graded, and the verdict's form.
 
-    ``images`` are shown before the text, those of the group first.
+    ``shared`` comes from :func:`shared_part` and ``images`` from :func:`image_part`, once per group;
+    images are shown before the text, those of the group first.
     """
 
     instruction: str
-    shared: tuple[Block, ...]
+    shared: str
     graded: tuple[Block, ...]
     form: Form
-    images: tuple[Media, ...] = ()
+    images: tuple[Json, ...] = ()
 
-    def messages(self, nonce: str, *, again: bool = False, structured: bool = False) -> list[dict[str, Any]]:
+    def messages(self, nonce: str, *, again: bool = False, structured: bool = False) -> list[Json]:
         """OpenAI chat messages; ``again`` adds a reminder of the form after an unreadable reply."""
-        shared = _fenced(self.shared, _shared_key(self.shared))
-        graded = _fenced(self.graded, nonce)
-        text = "\n".join([*shared, *graded, (_REMINDER if again else "") + self._ending(nonce, structured)])
-        content: Any = [*map(_image_part, self.images), {"type": "text", "text": text}] if self.images else text
+        ending = (_REMINDER if again else "") + self._ending(nonce, structured)
+        text = f"{self.shared}{_fenced(self.graded, nonce)}{ending}"
+        content = [*self.images, {"type": "text", "text": text}] if self.images else text
         return [
             {"role": "system", "content": f"{FRAME}\n\nRUBRIC\n{self.instruction}"},
             {"role": "user", "content": content},
@@ -111,8 +111,13 @@ def final_text(response: Response) -> str:
     return response.text or (_content_text(response.messages[-1]) if response.messages else "")
 
 
-def _fenced(blocks: Sequence[Block], key: str) -> list[str]:
-    return [f"<<<{each.name} {key}>>>\n{escape(each.text)}\n<<<END {each.name} {key}>>>\n" for each in blocks]
+def shared_part(blocks: Sequence[Block]) -> str:
+    """The part of the prompt that all responses of a group share, byte-equal from call to call."""
+    return _fenced(blocks, _shared_key(blocks))
+
+
+def _fenced(blocks: Sequence[Block], key: str) -> str:
+    return "".join(f"<<<{each.name} {key}>>>\n{escape(each.text)}\n<<<END {each.name} {key}>>>\n\n" for each in blocks)
 
 
 def _shared_key(blocks: Sequence[Block]) -> str:
@@ -142,7 +147,8 @@ def _part_text(part: Mapping[str, Any]) -> str:
     return str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')} {part.get('media', '')}]"
 
 
-def _image_part(media: Media) -> dict[str, Any]:
+def image_part(media: Media) -> Json:
+    """The content part of an image, as a data URL; raises ``InvalidInput`` for what cannot be shown."""
     if media.kind != "image" or not media.data:
         raise InvalidInput(f"media {media.sha256[:12]} is not an image with its bytes at hand", field="media")
     url = f"data:{_image_type(media)};base64,{base64.b64encode(media.data).decode()}"

@@ -26,7 +26,7 @@ class Endpoint(BaseModel):
 
     url: Annotated[str, AfterValidator(_plain_http)]
     model: str = ""
-    api_key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$")
+    api_key_env: str = Field(default="", pattern=r"^[A-Za-z_0-9]*$")
 
 
 class JudgeSettings(BaseModel):
@@ -41,18 +41,18 @@ class JudgeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("judge", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
+    name: str = Field(default="judge", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
     endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=64)
     rubric: str = "quality"
-    temperature: float = Field(0.0, ge=0, le=2)
-    max_tokens: int = Field(512, ge=1, le=32_768)
-    concurrency: int = Field(64, ge=1, le=4096)
-    queue: int = Field(4096, ge=0)
-    timeout_s: float = Field(30.0, gt=0, le=600)
-    attempts: int = Field(3, ge=1, le=5)
-    retry_ratio: float = Field(0.1, ge=0, le=0.2)
-    retry_burst: int = Field(10, ge=0, le=1000)
-    max_reply_bytes: int = Field(1_000_000, ge=1_000, le=16_000_000)
-    max_chars: int = Field(100_000, ge=1, le=1_000_000)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_tokens: int = Field(default=512, ge=1, le=32_768)
+    concurrency: int = Field(default=64, ge=1, le=4096)
+    queue: int = Field(default=4096, ge=0)
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    attempts: int = Field(default=3, ge=1, le=5)
+    retry_ratio: float = Field(default=0.1, ge=0, le=0.2)
+    retry_burst: int = Field(default=10, ge=0, le=1000)
+    max_reply_bytes: int = Field(default=1_000_000, ge=1_000, le=16_000_000)
+    max_chars: int = Field(default=100_000, ge=1, le=1_000_000)
     vision: bool = False
     structured: bool = False

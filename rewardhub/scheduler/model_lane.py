@@ -8,7 +8,6 @@ is split.
 
 import asyncio
 import itertools
-import math
 import socket
 import sys
 import time
@@ -265,7 +264,7 @@ class ModelScorer:
     def info(self) -> ScorerInfo:
         card = self.lane.card
         return ScorerInfo(
-            name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.range or (-math.inf, math.inf),
+            name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.bounds,
             summary=card.summary,
         )  # fmt: skip
 

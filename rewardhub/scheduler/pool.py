@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rewardhub.errors import Unavailable
 from rewardhub.scheduler.messages import Channel, PoolTask, Row
+from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import BoundVerifier, Context, failure
 from rewardhub.types import Column, Group, Score, Status
@@ -104,17 +105,17 @@ class Pool:
     async def _serve(self) -> None:
         """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
         while True:
-            pid, channel = await self._spawn()
+            worker = await self._spawn()
             try:
-                while await self._next(channel):
+                while await self._next(worker):
                     pass
             finally:
-                self.pids.discard(pid)
-                channel.close()
+                self.pids.discard(worker.pid)
+                worker.channel.close()
                 if self._zygote:
-                    self._zygote.kill(pid)
+                    self._zygote.kill(worker.pid)
 
-    async def _spawn(self) -> tuple[int, Channel]:
+    async def _spawn(self) -> "_Worker":
         while True:
             ours, theirs = socket.socketpair()
             try:
@@ -130,11 +131,11 @@ class Pool:
                 raise
             else:
                 self.pids.add(pid)
-                return pid, channel
+                return _Worker(pid, channel)
             finally:
                 theirs.close()
 
-    async def _next(self, channel: Channel) -> bool:
+    async def _next(self, worker: "_Worker") -> bool:
         """Runs one job; False when the worker was lost."""
         priority, _, job = await self._queue.get()
         if job.over:
@@ -142,7 +143,7 @@ class Pool:
             return True
         alive = False
         try:
-            alive = await self._run(channel, job)
+            alive = await self._run(worker, job)
         except Exception as error:
             job.scores |= {row: failure(error) for row in job.left}
         finally:
@@ -158,7 +159,8 @@ class Pool:
         if not job.done.done():
             job.done.set_result(None)
 
-    async def _run(self, channel: Channel, job: _Job) -> bool:
+    async def _run(self, worker: "_Worker", job: _Job) -> bool:
+        """Sends the rows that are left and takes their answers; False when the worker was lost."""
         left = job.left
         responses = tuple(job.group.responses[row] for row in left)
         message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
@@ -167,32 +169,59 @@ class Pool:
         limit = job.bound.info.time_limit_s + GRACE_S
         wait = limit if job.bound.info.scope == "response" else limit * len(left)
         for count, row in enumerate(left):
-            reason = ""
             try:
                 if count == 0:
-                    await channel.send(task)
-                answer: Row = await asyncio.wait_for(channel.receive(), wait)
+                    await worker.channel.send(task)
+                job.scores[row] = (await worker.answer(wait)).score()
             except TimeoutError:
-                reason = "limit"
-            except (ConnectionError, OSError):
-                reason = "death"
-            if reason:
-                self._strike(job, row, reason)
+                self._strike(job, row, _over_time(job.bound), stopped=process_state(worker.pid).code == "T")
                 return False
-            job.scores[row] = answer.score()
+            except (ConnectionError, OSError):
+                lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
+                self._strike(job, row, lost, stopped=False)
+                return False
         return True
 
-    def _strike(self, job: _Job, row: int, reason: str) -> None:
-        """A worker was lost on this row: try it once more, then give it its status."""
-        job.strikes[row] += 1
-        if job.strikes[row] < TRIES:
-            return
-        limit = job.bound.info.time_limit_s
-        if reason == "limit":
-            details = {"reason": f"over the time limit of {limit:g} s on {TRIES} workers", "limit_s": limit}
-            job.scores[row] = Score(None, Status.OVER_LIMIT, details=details)
-        else:
-            job.scores[row] = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
+    def _strike(self, job: _Job, row: int, score: Score, *, stopped: bool) -> None:
+        """A worker was lost on this row, which is tried once more; a stopped worker proves nothing."""
+        job.strikes[row] += 0 if stopped else 1
+        if job.strikes[row] >= TRIES:
+            job.scores[row] = score
+
+
+@dataclass
+class _Worker:
+    """One process and the channel to it."""
+
+    pid: int
+    channel: Channel
+
+    async def answer(self, limit_s: float) -> Row:
+        """The next row; raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
+
+        On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
+        while it has not had ``limit_s`` of processor time.
+        """
+        receiving = asyncio.ensure_future(self.channel.receive())
+        before = process_state(self.pid).cpu_s
+        try:
+            for _ in range(4):
+                done, _ = await asyncio.wait({receiving}, timeout=limit_s)
+                if done:
+                    row: Row = receiving.result()
+                    return row
+                state = process_state(self.pid)
+                if state.code != "R" or state.cpu_s - before >= 0.8 * limit_s:
+                    break
+            raise TimeoutError
+        finally:
+            receiving.cancel()
+
+
+def _over_time(bound: BoundVerifier) -> Score:
+    limit = bound.info.time_limit_s
+    reason = f"over the time limit of {limit:g} s on {TRIES} workers"
+    return Score(None, Status.OVER_LIMIT, details={"reason": reason, "limit_s": limit})
 
 
 def default_workers() -> int:

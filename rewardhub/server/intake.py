@@ -9,7 +9,7 @@ from typing import Any
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Column, Group, GroupScores, Status
+from rewardhub.types import Call, Column, Group, GroupScores
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import lines, proto
@@ -47,12 +47,10 @@ async def score(hub: ScoringHub, items: Sequence[Item], call: Call, tenant: str)
 
 
 def failed(group_id: str, rows: int, error: RewardHubError) -> GroupScores:
-    """The answer for a group that failed as a whole."""
-    return unscored(group_id, rows, error.status, error.message, error.field)
-
-
-def unscored(group_id: str, rows: int, status: Status, reason: str, field: str = "") -> GroupScores:
-    return GroupScores(group_id, Column.failed(rows, status, reason, field=field), indices=list(range(rows)))
+    """The answer for a group that failed as a whole: every row has the error's status."""
+    details = {"field": error.field} if error.field else {}
+    column = Column.failed(rows, error.status, error.message, code=error.code, **details)
+    return GroupScores(group_id, column, indices=list(range(rows)))
 
 
 def _json_item(data: Any, index: int) -> Item:

@@ -47,8 +47,8 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     root.propagate = False
 
 
-def fault(event: str, **fields: Any) -> str:
-    """Logs the exception in flight and gives the id that the caller may be told."""
+def fault(event: str, error: Exception, **fields: Any) -> str:
+    """Logs an exception that is no error of ours and gives the id that the caller may be told."""
     error_id = uuid.uuid4().hex[:12]
-    logger.error(event, exc_info=True, extra={"fields": {"error_id": error_id, **fields}})
+    logger.error(event, exc_info=error, extra={"fields": {"error_id": error_id, **fields}})
     return error_id

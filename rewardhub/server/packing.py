@@ -1,19 +1,17 @@
 """Answers as reply messages under the message limit: many small ones in one reply, a large one in pieces."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 from rewardhub.errors import TooLarge
 from rewardhub.server.session import Answer, Notice
-from rewardhub.types import Column, GroupScores
+from rewardhub.types import GroupScores
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import proto
 
 _MARGIN = 16 * 2**10
 """Room for the fingerprints and the framing of a reply."""
-T = TypeVar("T")
 
 
 def score_response(answers: Iterable[GroupScores], *, details: bool, limit: int) -> pb.ScoreResponse:
@@ -93,28 +91,6 @@ class _Packer:
 
 def _halves(scores: GroupScores) -> tuple[GroupScores, GroupScores]:
     middle = len(scores) // 2
-    return _rows(scores, slice(0, middle), complete=False), _rows(
-        scores, slice(middle, None), complete=scores.complete
-    )
-
-
-def _rows(scores: GroupScores, rows: slice, *, complete: bool) -> GroupScores:
-    indices = scores.indices or list(range(len(scores)))
-    parts = {path: _column(column, rows) for path, column in scores.parts.items()}
-    return GroupScores(scores.id, _column(scores.total, rows), parts, indices[rows], complete, scores.timings)
-
-
-def _column(column: Column, rows: slice) -> Column:
-    return Column(
-        column.values[rows],
-        column.statuses[rows],
-        column.fingerprint,
-        _cut(column.details, rows),
-        _cut(column.confidence, rows),
-        _cut(column.steps, rows),
-        _cut(column.cached, rows),
-    )
-
-
-def _cut(values: Sequence[T] | None, rows: slice) -> list[T] | None:
-    return None if values is None else list(values[rows])
+    first, second = scores.take(range(middle)), scores.take(range(middle, len(scores)))
+    first.complete = False
+    return first, second

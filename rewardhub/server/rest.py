@@ -1,25 +1,209 @@
-"""The REST door: routes, and the guard that every request passes."""
+"""The REST door's routes."""
 
 import asyncio
-import ipaddress
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 import rewardhub
-from rewardhub.errors import ConfigError, Forbidden, InternalError, RewardHubError, nearest
-from rewardhub.server import documents, intake, logs, replies
-from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, is_loopback
+from rewardhub.errors import ConfigError, RewardHubError, nearest
+from rewardhub.server import documents, guard, intake, replies
+from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import disconnected, read_body, unless_gone
 from rewardhub.server.metrics import DoorMetrics
-from rewardhub.server.session import Answer, Session
+from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Group
+from rewardhub.types import Call, GroupScores
+
+NDJSON = "application/x-ndjson"
+_REF = "#/components/schemas/{model}"
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": documents.ErrorReply} for code in (400, 401, 403, 404, 409, 413, 429, 499, 500, 503, 504)
+}
+
+
+class RestDoor:
+    """The routes over one hub; ``leaving`` makes the hub unready for who asks."""
+
+    def __init__(self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics) -> None:
+        self._hub = hub
+        self._auth = auth
+        self._limits = settings.limits
+        self._metrics = metrics
+        self.leaving = False
+
+    def app(self) -> ASGIApp:
+        """The application behind its guard; raises ``ConfigError`` for a route without a scope."""
+        app = FastAPI(
+            title="RewardHub",
+            version=rewardhub.__version__,
+            summary="Every reward an RL run needs, behind one call.",
+            redoc_url=None,
+            swagger_ui_oauth2_redirect_url=None,
+        )
+        for path, method, endpoint, extra in self._routes():
+            responses = {**_ERRORS, **extra.pop("responses", {})}
+            app.add_api_route(path, endpoint, methods=[method], responses=responses, **extra)
+        app.add_exception_handler(RewardHubError, _known_error)
+        app.add_exception_handler(HTTPException, _route_error)
+        app.add_exception_handler(Exception, _unknown_error)
+        app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+        check_scopes(app)
+        return guard.Guard(app, self._auth, self._metrics)
+
+    def _routes(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]], dict[str, Any]]]:
+        score_body = {"requestBody": _body("application/json", _ref("ScoreBody"))}
+        media_body = {"requestBody": _body("application/octet-stream", {"type": "string", "format": "binary"})}
+        lines = {200: {"content": {NDJSON: {"schema": _ref("ScoreLine")}}, "description": "Lines as they are ready"}}
+        text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}}
+        not_ready = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply}}
+        return [
+            ("/v1/score", "POST", self.score, {"responses": _ok(documents.ScoreReply), "openapi_extra": score_body}),
+            ("/v1/score/stream", "POST", self.score_stream, {"responses": lines, "openapi_extra": score_body}),
+            ("/v1/media", "PUT", self.put_media, {"responses": _ok(documents.MediaReply), "openapi_extra": media_body}),
+            ("/v1/scorers", "GET", self.scorers, {"responses": _ok(documents.ScorersReply)}),
+            ("/healthz", "GET", self.healthz, {}),
+            ("/readyz", "GET", self.readyz, {"responses": not_ready}),
+            ("/metrics", "GET", self.metrics, {"responses": text}),
+        ]
+
+    async def score(self, request: Request) -> Response:
+        """Scores groups; answers 200 in request order, even if every score failed."""
+        call, items = await self._read(request)
+        tenant = guard.caller_of(request.scope).tenant
+        answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
+        return replies.scores_reply(answers, details=call.details)
+
+    async def score_stream(self, request: Request) -> Response:
+        """Scores groups; answers one score line per group as each is ready, in any order."""
+        call, items = await self._read(request)
+        session = Session(self._hub, guard.caller_of(request.scope).tenant)
+        return StreamingResponse(_lines(request, session, items, call), media_type=NDJSON)
+
+    async def put_media(self, request: Request) -> Response:
+        """Stores a PNG, JPEG or WebP image under the SHA-256 of its bytes."""
+        data = await read_body(request, self._hub.media.limits.item_bytes, self._limits.body_s)
+        media = await asyncio.to_thread(self._hub.media.put, data, guard.caller_of(request.scope).tenant)
+        return replies.json_reply({"sha256": media.sha256, "bytes": len(data)})
+
+    async def scorers(self, _: Request) -> Response:
+        """The scorers and recipes that a call may name."""
+        return replies.json_reply({"scorers": self._hub.scorers(), "version": rewardhub.__version__})
+
+    async def healthz(self, _: Request) -> Response:
+        """The process lives."""
+        return replies.json_reply({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """200 while the hub takes work, 503 while it starts, drains or lacks a worker."""
+        reasons = ["the hub is draining"] if self.leaving else self._hub.ready()
+        known = request.scope["state"]["caller"] is not None
+        shown = {"ready": not reasons, "reasons": reasons if known else []}
+        return replies.json_reply(shown, 503 if reasons else 200)
+
+    async def metrics(self, _: Request) -> Response:
+        """Metrics in the text format of Prometheus."""
+        text = self._hub.metrics_text() + self._metrics.text(self._hub.media)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
+        body = await read_body(request, self._limits.body_bytes, self._limits.body_s)
+        return intake.from_json(body, self._limits.groups)
+
+
+async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncIterator[bytes]:
+    feeder = asyncio.create_task(_feed(session, items, call))
+    watcher = asyncio.create_task(_stop_when_gone(request, session, feeder))
+    try:
+        async for batch in session.batches():
+            answers = [each for each in batch if isinstance(each, Answer)]
+            yield b"".join(replies.score_line(each.scores, details=each.details) + b"\n" for each in answers)
+        await feeder
+    finally:
+        feeder.cancel()
+        watcher.cancel()
+        await asyncio.gather(session.aclose(), feeder, watcher, return_exceptions=True)
+
+
+async def _feed(session: Session, items: Sequence[intake.Item], call: Call) -> None:
+    try:
+        for item in items:
+            if isinstance(item, GroupScores):
+                session.answer(Answer(item, call.details))
+                continue
+            try:
+                await session.score(item, call)
+            except RewardHubError as error:
+                session.answer(failure(item.id, len(item.responses), error))
+    finally:
+        session.finish()
+
+
+async def _stop_when_gone(request: Request, session: Session, feeder: asyncio.Task[None]) -> None:
+    await disconnected(request)
+    feeder.cancel()
+    await session.aclose()
+
+
+def check_scopes(app: FastAPI) -> None:
+    """Raises ``ConfigError`` for a route that no scope is stated for."""
+    for route in app.routes:
+        path = getattr(route, "path", repr(route))
+        if path not in SCOPES and path not in OPEN_ROUTES:
+            raise ConfigError(f"the route {path} has no scope")
+
+
+async def _known_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RewardHubError)
+    return replies.error_reply(error)
+
+
+async def _unknown_error(request: Request, error: Exception) -> Response:
+    return replies.error_reply(guard.internal(request.scope, error))
+
+
+async def _route_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    if error.status_code == 404:
+        known = [route.path for route in request.app.routes if isinstance(route, APIRoute)]
+        reply = replies.route_error_reply(404, "not_found", f"no route {path!r}{nearest(path, known)}")
+    else:
+        reply = replies.route_error_reply(error.status_code, "method_not_allowed", f"no {method} on {path!r}")
+    reply.headers.update(error.headers or {})
+    return reply
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        _, bodies = models_json_schema([(documents.ScoreBody, "validation")], ref_template=_REF)
+        components = schema.setdefault("components", {})
+        components["schemas"] = {**bodies["$defs"], **components.get("schemas", {})}
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        }
+        schema["security"] = [{"bearer": []}, {"key": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model)}
+
+
+def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {media_type: {"schema": schema}}}
+
+
+def _ok(model: type) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model}}

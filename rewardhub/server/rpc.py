@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MESSAGE_CHARS = 1_000
 _MARGIN_S = 0.005
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -100,9 +101,9 @@ class RewardService:
     def _caller(self, context: Context) -> Caller:
         return self._auth.caller(_headers(context.invocation_metadata()))
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The methods, with their errors mapped to codes and their metrics."""
-        kinds = {
+        kinds: dict[str, tuple[Callable[..., Any], Callable[..., Awaitable[Any]], type[Message]]] = {
             "Score": (grpc.unary_unary_rpc_method_handler, self.score, pb.ScoreRequest),
             "ScoreStream": (grpc.stream_stream_rpc_method_handler, self.score_stream, pb.ScoreStreamRequest),
             "PutMedia": (grpc.stream_unary_rpc_method_handler, self.put_media, pb.PutMediaRequest),
@@ -115,7 +116,7 @@ class RewardService:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Lets a call pass whose key has the scope of its method; without keys every call passes."""
 
     def __init__(self, auth: Auth) -> None:
@@ -123,9 +124,9 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         method = handler_call_details.method
         try:
             if method not in OPEN_METHODS:
@@ -139,7 +140,7 @@ class Health:
     """grpc.health.v1 for the whole server and for RewardService."""
 
     def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
 
     async def show(self, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
@@ -160,12 +161,10 @@ def make_server(service: RewardService, shown: Health, auth: Auth, settings: Ser
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", limits.concurrency),
     ]
-    server = grpc.aio.server(
-        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=limits.concurrency
-    )
+    server = grpc.aio.server(interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=limits.concurrency)
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
     return server
 
 
@@ -195,16 +194,17 @@ def _guarded(name: str, method: Callable[..., Awaitable[Any]], metrics: DoorMetr
         except RewardHubError as error:
             code = error.grpc
             await _abort(context, error)
-        except Exception:
+        except Exception as error:
             code = "INTERNAL"
-            await _abort(context, InternalError(f"an internal error; its id is {logs.fault('call failed', method=name)}"))
+            error_id = logs.fault("call failed", error, method=name)
+            await _abort(context, InternalError(f"an internal error; its id is {error_id}"))
         finally:
             metrics.request("grpc", name, code, time.perf_counter() - started)
 
     return handler
 
 
-def _refusal(error: RewardHubError) -> grpc.RpcMethodHandler:
+def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":
     async def refuse(_: Any, context: Context) -> None:
         await _abort(context, error)
 
@@ -213,7 +213,7 @@ def _refusal(error: RewardHubError) -> grpc.RpcMethodHandler:
 
 async def _abort(context: Context, error: RewardHubError) -> None:
     message = error.message[:_MESSAGE_CHARS]
-    body = {"code": error.code, "message": message, "field": error.field[:_MESSAGE_CHARS]}
+    body: dict[str, Any] = {"code": error.code, "message": message, "field": error.field[:_MESSAGE_CHARS]}
     body |= {"retryable": error.retryable, "retry_after_ms": int(error.retry_after_s * 1000)}
     metadata = [(ERROR_KEY, json.dumps(body))]
     if error.retry_after_s > 0:
@@ -221,7 +221,7 @@ async def _abort(context: Context, error: RewardHubError) -> None:
     await context.abort(grpc.StatusCode[error.grpc], message, tuple(metadata))
 
 
-def _parse(kind: type[Message], data: bytes) -> Message | RewardHubError:
+def _parse(kind: type[M], data: bytes) -> M | RewardHubError:
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -233,12 +233,12 @@ def _serialize(message: Message) -> bytes:
 
 
 def _parsed(message: T | RewardHubError) -> T:
-    if isinstance(message, RewardHubError):
-        raise message
-    return message
+    if not isinstance(message, RewardHubError):
+        return message
+    raise message
 
 
-def _headers(metadata: Sequence[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
+def _headers(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
     return [(key, value) for key, value in metadata or () if isinstance(value, str)]
 
 

@@ -185,5 +185,5 @@ class Session:
 def failure(group_id: str, rows: int, error: Exception) -> Answer:
     """The answer for a group that failed as a whole; what is no error of ours is logged, not told."""
     if not isinstance(error, RewardHubError):
-        error = InternalError(f"an internal error; its id is {logs.fault('group failed')}")
+        error = InternalError(f"an internal error; its id is {logs.fault('group failed', error)}")
     return Answer(intake.failed(group_id, rows, error), error=error)

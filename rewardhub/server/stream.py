@@ -4,17 +4,15 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
 from rewardhub.media.store import references
-from rewardhub.server import logs
 from rewardhub.server.parking import Parked, Parking
-from rewardhub.server.session import Answer, Notice, Session, failure
+from rewardhub.server.session import Notice, Session, failure
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Group, Response
+from rewardhub.types import Call, Group
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import proto

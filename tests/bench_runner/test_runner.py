@@ -188,6 +188,17 @@ def test_changed_data_or_recipe_is_asked_again(write_lines, hash_rewards, tmp_pa
     assert len(again.asked) == 1
 
 
+def test_a_limited_run_is_a_beginning(tmp_path, write_lines, hash_rewards):
+    """What a run with a limit asked is not asked again without it, in any split."""
+    row = {"source": "mmlu-pro-law", "question": "q", "response_A": "a", "response_B": "b", "label": "B>A"}
+    for name in ("one.jsonl", "two.jsonl"):
+        write_lines([row | {"pair_id": str(n)} for n in range(5)], name)
+    run("judgebench", tmp_path, hash_rewards(), CALL, out=tmp_path / "out", limit=3)
+    rewards = hash_rewards()
+    run("judgebench", tmp_path, rewards, CALL, out=tmp_path / "out")
+    assert len(rewards.asked) == 2 * 2 + 1
+
+
 def test_failed_answers_are_not_final(pairs, hash_rewards, tmp_path):
     """A failure that was kept is asked again by the next run, and its good answer replaces it."""
     bench(pairs, hash_rewards(fails={"good 0": [Status.TIMEOUT] * 2}), tmp_path / "out")

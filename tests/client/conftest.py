@@ -36,14 +36,15 @@ from rewardhub.wire.proto import (
 
 class FakeHub:
     """``script`` maps a group id to the statuses that its first answers give to response 0; ``refusals``
-    are raised for whole calls, one each; ``delays`` maps a group id to seconds; ``cut`` calls break off.
+    are raised for whole calls, one each; ``delays`` maps a group id to seconds; the connection breaks once
+    before the answer of each group in ``cut``.
     """
 
     def __init__(self) -> None:
         self.script: dict[str, list[Status]] = {}
         self.refusals: list[RewardHubError] = []
         self.delays: dict[str, float] = {}
-        self.cut = 0
+        self.cut: set[str] = set()
         self.media: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
         self.calls: list[Any] = []
@@ -121,11 +122,11 @@ class RestFake:
 
         async def lines() -> Any:
             for task in asyncio.as_completed([self.hub.score(group) for group in groups]):
-                line = json.dumps(scores_to_json(await task, details=call.details), ensure_ascii=False)
-                yield f"{line}\n".encode()
-                if self.hub.cut:
-                    self.hub.cut -= 1
+                scores = await task
+                if scores.id in self.hub.cut:
+                    self.hub.cut.discard(scores.id)
                     return
+                yield f"{json.dumps(scores_to_json(scores, details=call.details), ensure_ascii=False)}\n".encode()
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -213,10 +214,10 @@ class RpcFake(RewardServiceServicer):
         reader = asyncio.create_task(read())
         try:
             while (reply := await out.get()) is not None:
-                yield reply
-                if self.hub.cut and reply.groups:
-                    self.hub.cut -= 1
+                for name in {group.id for group in reply.groups} & self.hub.cut:
+                    self.hub.cut.discard(name)
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+                yield reply
         finally:
             reader.cancel()
 

@@ -116,6 +116,7 @@ class ScriptedJudge:
         self.at_once = 0
         self.most_at_once = 0
         self.broken_off = 0
+        self.connections = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task] = set()
 
@@ -138,6 +139,7 @@ class ScriptedJudge:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._tasks.add(task)
+        self.connections += 1
         try:
             while await self._one(reader, writer):
                 pass

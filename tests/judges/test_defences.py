@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scripted_judge import Ask, Reply, verdict
 
 from rewardhub.judges.gate import MASTER_KEYS, content_free
-from rewardhub.judges.prompt import Block, Question, escape
+from rewardhub.judges.prompt import Block, Question, escape, shared_part
 from rewardhub.judges.verdict import whole
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Response, Status
@@ -156,7 +156,7 @@ def test_plain_text_is_shown_as_it_is(text: str) -> None:
 def test_blocks_hold_any_text(question: str, response: str) -> None:
     """T40: whatever the texts are, each marker of the hub stands in the prompt exactly once."""
     nonce = "00ff00ff00ff00ff"
-    asked = Question("Grade.", (Block("QUESTION", question),), (Block("RESPONSE", response),), whole(1, 10))
+    asked = Question("Grade.", shared_part([Block("QUESTION", question)]), (Block("RESPONSE", response),), whole(1, 10))
     text = asked.messages(nonce)[1]["content"]
     for marker in ("<<<QUESTION ", "<<<END QUESTION ", f"<<<RESPONSE {nonce}>>>", f"<<<END RESPONSE {nonce}>>>"):
         assert text.count(marker) == 1

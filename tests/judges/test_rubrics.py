@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -261,7 +262,7 @@ async def test_empty_answers_lose_pairs_unasked(judges) -> None:
 
 
 async def test_a_failed_comparison_leaves_no_value(judges) -> None:
-    """Half of a comparison is none; comparisons among the others keep their value where they are whole."""
+    """Half of a comparison is none, and who lacks one comparison of its own has no total."""
     scorer, _ = await judges(
         lambda ask: (says("?") if ask.block("RESPONSE B") == "x" else verdict("A"))(ask), attempts=1
     )
@@ -311,8 +312,8 @@ async def test_who_cannot_be_compared(judges, rubric) -> None:
 
 async def test_an_operators_own_rubric(judges, tmp_path) -> None:
     """A rubric is a text file and a Python file; its text is part of the fingerprint."""
-    source = builtin_rubric("deception").file
-    (tmp_path / "polite.py").write_text(open(source).read().replace('"deception"', '"polite"'))
+    source = Path(builtin_rubric("deception").file).read_text()
+    (tmp_path / "polite.py").write_text(source.replace('"deception"', '"polite"'))
     text = tmp_path / "polite.txt"
     text.write_text("Is it polite?")
     scorer, [server] = await judges(verdict(1), rubric=str(tmp_path / "polite.py"))

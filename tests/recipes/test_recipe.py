@@ -85,6 +85,11 @@ def test_inline_recipes_are_limited():
 
 def test_the_fingerprint_follows_the_content(registry):
     """Any change of the recipe or of a parameter changes the fingerprint."""
-    texts = [GOOD, GOOD.replace("/ 2", "/ 3"), GOOD.replace("please", "thanks"), GOOD.replace("version: 2", "version: 3")]
+    texts = [
+        GOOD,
+        GOOD.replace("/ 2", "/ 3"),
+        GOOD.replace("please", "thanks"),
+        GOOD.replace("version: 2", "version: 3"),
+    ]
     prints = {compile_plan(parse_recipe(text, "x"), registry, "x").fingerprint for text in texts}
     assert len(prints) == 4

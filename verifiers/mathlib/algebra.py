@@ -6,6 +6,7 @@ polynomial in symbols, radicals and i is zero only if it has no terms.
 """
 
 from fractions import Fraction
+from hashlib import sha256
 from math import isqrt
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from rewardhub.verifiers.mathlib.tree import Rational
 
 Mono: TypeAlias = tuple[tuple[str, Rational], ...]
 Poly: TypeAlias = dict[Mono, Rational]
+_KEY_CHARS = 200
 _TRIAL = 10_000
 _PRIMES = [n for n in range(2, 1_000) if all(n % d for d in range(2, isqrt(n) + 1))]
 
@@ -108,7 +110,10 @@ ONE: Poly = {(): 1}
 
 
 def _key(poly: Poly) -> str:
-    return "+".join(f"{value}*{mono}" for mono, value in sorted(poly.items(), key=lambda item: str(item[0])))
+    """Atoms of atoms nest, so that a long key is replaced by its digest."""
+    terms = sorted("*".join([str(value), *(f"{atom}^{power}" for atom, power in mono)]) for mono, value in poly.items())
+    text = "+".join(terms)
+    return text if len(text) <= _KEY_CHARS else sha256(text.encode()).hexdigest()
 
 
 def _add(one: Poly, two: Poly) -> Poly:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewardhub.verifiers.mathlib import structures
-from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_ITEMS, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token, tokenise
 from rewardhub.verifiers.mathlib.tree import (
     Add,
@@ -26,6 +26,7 @@ from rewardhub.verifiers.mathlib.tree import (
     Seq,
     Sym,
     Text,
+    depth,
 )
 
 _RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~"})
@@ -42,7 +43,10 @@ def parse(text: str, *, decimal_comma: bool = False) -> Node:
     tokens = tokenise(text, decimal_comma=decimal_comma)
     if not tokens:
         raise Unparseable("nothing to parse")
-    return Parser(tokens).whole()
+    tree = Parser(tokens).whole()
+    if depth(tree) > MAX_TREE:
+        raise TooLarge(f"more than {MAX_TREE} nested operations")
+    return tree
 
 
 class Parser:

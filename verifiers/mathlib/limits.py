@@ -4,6 +4,8 @@ MAX_CHARS = 2_000
 """Characters of an extracted answer."""
 MAX_DEPTH = 40
 """Nested groups."""
+MAX_TREE = 80
+"""Operations inside operations, brackets or not: ``1/2/3/…``."""
 MAX_BITS = 20_000
 """Bits of any integer that an exact evaluation makes (about 6,000 digits)."""
 MAX_FACTORIAL = 1_800

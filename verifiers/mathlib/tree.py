@@ -146,6 +146,15 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(children(each))
 
 
+def depth(node: Node) -> int:
+    """The longest path down the tree, in nodes."""
+    level, count = [node], 0
+    while level:
+        count += 1
+        level = [part for each in level for part in children(each)]
+    return count
+
+
 def rebuilt(node: Node, parts: tuple[Node, ...]) -> Node:
     """The same node over other parts, in the order of :func:`children`."""
     match node:

@@ -1,8 +1,15 @@
-"""A local ``Rewards`` for colour naming, with the parts of the real recipe, latency and failures on demand."""
+"""A tiny policy, warmed up a little so that its samples end, and a local stand-in for the rewards."""
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
+import pytest
+
+from rewardhub.grpo.policy import Policy, load_policy
+from rewardhub.grpo.supervised import supervise
+from rewardhub.grpo.task import ColourTask
 from rewardhub.types import Call, Column, Group, GroupScores, Status
 
 Fails = Callable[[str, int], Status | None]
@@ -44,3 +51,32 @@ class ColourRewards:
             for name, values in columns.items()
         }
         return GroupScores(group.id, built.pop(""), built, list(range(count)))
+
+
+@pytest.fixture(scope="session")
+def task() -> ColourTask:
+    return ColourTask(0, 64)
+
+
+@pytest.fixture(scope="session")
+def warm_policy(tmp_path_factory: pytest.TempPathFactory, task: ColourTask) -> Policy:
+    policy = load_policy("", tmp_path_factory.mktemp("grpo"), seed=0, device="cpu")
+    for _ in supervise(policy, task.examples(0), steps=30, batch=16, learning_rate=2e-3, max_grad_norm=1.0):
+        pass
+    return policy
+
+
+@pytest.fixture
+def policy(warm_policy: Policy) -> Policy:
+    """A copy that a test may train."""
+    return Policy(copy.deepcopy(warm_policy.backbone), warm_policy.encoder)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def colour_rewards() -> type[ColourRewards]:
+    return ColourRewards

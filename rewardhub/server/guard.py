@@ -1,0 +1,102 @@
+"""What every REST request passes: key and scope, errors in one shape, metrics."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rewardhub.errors import Forbidden, InternalError, RewardHubError
+from rewardhub.server import logs, replies
+from rewardhub.server.auth import ANYONE, OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
+from rewardhub.server.metrics import DoorMetrics
+
+
+class Guard:
+    """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``."""
+
+    def __init__(self, app: ASGIApp, auth: Auth, metrics: DoorMetrics) -> None:
+        self._app = app
+        self._auth = auth
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        watched = _Watched(send)
+        try:
+            scope.setdefault("state", {})["caller"] = self._admit(scope)
+            await self._app(scope, receive, watched)
+        except RewardHubError as error:
+            await watched.reply(error, scope, receive)
+        except Exception as error:
+            # The application has told the caller and logged it, unless it failed outside its own handlers.
+            if not watched.status:
+                await watched.reply(internal(scope, error), scope, receive)
+        finally:
+            self._metrics.request("rest", _route(scope), str(watched.status or 499), time.perf_counter() - started)
+
+    def _admit(self, scope: Scope) -> Caller | None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        if scope["path"] in OPEN_ROUTES:
+            return self._caller_if_any(headers)
+        if self._auth.keyless:
+            _check_same_machine(headers)
+        caller = self._auth.caller(headers)
+        caller.require(SCOPES.get(scope["path"]))
+        return caller
+
+    def _caller_if_any(self, headers: list[tuple[str, str]]) -> Caller | None:
+        try:
+            return self._auth.caller(headers)
+        except RewardHubError:
+            return None
+
+
+class _Watched:
+    """``send`` that remembers the status of the answer, 0 before it began."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def reply(self, error: RewardHubError, scope: Scope, receive: Receive) -> None:
+        if not self.status:
+            await replies.error_reply(error)(scope, receive, self)
+
+
+def internal(scope: Scope, error: Exception) -> InternalError:
+    """Logs the exception; the caller is told its id only."""
+    error_id = logs.fault("request failed", error, method=scope["method"], route=_route(scope))
+    return InternalError(f"an internal error; its id is {error_id}")
+
+
+def caller_of(scope: Scope) -> Caller:
+    state: dict[str, Any] = scope.get("state", {})
+    return state.get("caller") or ANYONE
+
+
+def _route(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path if path in SCOPES or path in OPEN_ROUTES else "other"
+
+
+def _check_same_machine(headers: list[tuple[str, str]]) -> None:
+    # Without keys, a page in this machine's browser must not reach the hub: neither across origins
+    # nor by a name that resolves to the loopback address.
+    for name, value in headers:
+        if name in {"host", "origin"} and not _names_loopback(value if name == "origin" else f"//{value}"):
+            raise Forbidden(f"without keys, the {name} must name this machine by 127.0.0.1, [::1] or localhost")
+
+
+def _names_loopback(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False

@@ -1,0 +1,170 @@
+"""Checkpoints are untrusted: no code, no pickle, nothing missing; what is written can be read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, load
+from rewardhub.models.backbone import load_backbone, load_headless
+from rewardhub.models.checkpoint import check_checkpoint, save_classifier
+from rewardhub.models.digest import tree_digest
+from rewardhub.models.head import new_head
+from rewardhub.models.tiny import build_tiny
+
+
+@pytest.fixture
+def copy(classifier: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(classifier, tmp_path / "copy")
+
+
+def edit(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def scalar_card(path: Path, **fields: object) -> Card:
+    return Card(name="m", kind="scalar", path=path, **fields)
+
+
+def test_code_in_a_checkpoint_is_refused(copy):
+    """auto_map, a hub kernel or a quantiser in any configuration file stops the load, naming the file."""
+    for name, key in [("config.json", "auto_map"), ("tokenizer_config.json", "auto_map"), ("config.json", "quantization_config"), ("config.json", "attn_implementation")]:
+        kept = (copy / name).read_text()
+        edit(copy / name, **{key: {"AutoModel": "evil.Model"}})
+        (copy / "evil.py").write_text("raise SystemExit('the checkpoint ran')")
+        with pytest.raises(ConfigError, match=f"{name} sets '{key}'"):
+            load(scalar_card(copy))
+        (copy / name).write_text(kept)
+
+
+def test_nested_code_is_refused(copy):
+    """A sub-configuration may not name code either."""
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["auto_map"] = {"AutoConfig": "evil.Config"}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="auto_map"):
+        check_checkpoint(copy)
+
+
+def test_pickled_weights_are_refused(copy):
+    """A folder with pickled weights only is refused, and says so."""
+    torch.save({}, copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="only pickled weights .pytorch_model.bin."):
+        load(scalar_card(copy))
+
+
+def test_pickled_heads_are_not_read(copy):
+    """A head in a pickle beside safetensors is not found."""
+    weights = load_file(copy / "model.safetensors")
+    head = weights.pop("language_model.score.weight")
+    save_file(weights, copy / "model.safetensors")
+    torch.save({"score.weight": head}, copy / "score_head.pt")
+    with pytest.raises(ConfigError, match="no reward head"):
+        load(scalar_card(copy))
+
+
+@pytest.mark.parametrize("name", ["score.weight", "v_head.summary.weight", "my_head.weight"])
+def test_published_head_names(copy, name, classifier):
+    """A head under the name of another trainer, in a side file, gives the same weights."""
+    weights = load_file(copy / "model.safetensors")
+    head = weights.pop("language_model.score.weight")
+    save_file(weights, copy / "model.safetensors")
+    save_file({name: head, name.replace("weight", "bias"): torch.ones(1)}, copy / "value_head.safetensors")
+    prefix = "my_head" if name.startswith("my") else ""
+    found = load_backbone(copy, head=True, head_prefix=prefix).head
+    assert torch.equal(found.layers[0].weight, load_backbone(classifier, head=True).head.layers[0].weight)
+    assert found.layers[0].bias.item() == 1.0
+
+
+@pytest.mark.parametrize("activation", ["silu", "tanh"])
+def test_two_layer_heads_are_written_and_read(tiny, tmp_path, activation):
+    """A two-layer head gives the same scores behind a round trip, and its layout must be told."""
+    head = new_head(64, activation, seed=1)
+    save_classifier(load_headless(tiny).base, head.named_tensors(), tiny, tmp_path)
+    state = torch.randn(3, 64)
+    again = load_backbone(tmp_path, head=True, activation=activation).head
+    function = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}[activation]
+    wanted = function(state @ head.layers[0].weight.T) @ head.layers[1].weight[0]
+    assert torch.allclose(again(state), wanted, atol=1e-6)
+    with pytest.raises(ConfigError, match="2 layers"):
+        load_backbone(tmp_path, head=True)
+
+
+def test_missing_tensors_are_not_made_up(copy):
+    """A checkpoint that lacks a tensor is refused in place of scoring with random weights."""
+    weights = load_file(copy / "model.safetensors")
+    weights.pop("visual.merger.mlp.2.bias")
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"misses 1 tensors.*merger"):
+        load(scalar_card(copy))
+
+
+BROKEN = {
+    "adapter": lambda path: (path / "adapter_config.json").write_text("{}"),
+    "not JSON": lambda path: (path / "config.json").write_text("{"),
+    "architecture": lambda path: edit(path / "config.json", model_type="llama"),
+    "no tokenizer": lambda path: (path / "tokenizer.json").unlink(),
+    "broken tokenizer": lambda path: (path / "tokenizer.json").write_text("{}"),
+    "no weights": lambda path: (path / "model.safetensors").unlink(),
+    "damaged weights": lambda path: (path / "model.safetensors").write_bytes(b"\xff" * 100),
+    "gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_folders_are_config_errors(copy, name):
+    """Whatever is wrong with the folder, the error is a ConfigError that names it."""
+    BROKEN[name](copy)
+    with pytest.raises(ConfigError, match=str(copy)):
+        load(scalar_card(copy))
+
+
+def test_the_saved_form_is_a_classifier(classifier):
+    """The configuration and tensor names are those that vLLM serves as a scalar regression."""
+    config = json.loads((classifier / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2_5_VLForSequenceClassification"]
+    assert (config["num_labels"], config["problem_type"]) == (1, "regression")
+    with safe_open(classifier / "model.safetensors", "pt") as opened:
+        names = set(opened.keys())
+    assert "language_model.score.weight" in names
+    assert {name.split(".")[0] for name in names} == {"model", "visual", "language_model"}
+
+
+def test_digest_follows_the_files(copy, tmp_path):
+    """The digest is remembered while files stay, and changes with any byte of weights or configuration."""
+    memory = tmp_path / "memory" / "digests.json"
+    first = tree_digest(copy, memory)
+    remembered = json.loads(memory.read_text())
+    assert tree_digest(copy, memory) == first
+    memory.write_text(json.dumps(dict.fromkeys(remembered, "0" * 64)))
+    assert tree_digest(copy, memory) != first
+    memory.write_text("not JSON")
+    assert tree_digest(copy, memory) == first
+    edit(copy / "config.json", num_labels=2)
+    assert tree_digest(copy, memory) != first
+
+
+def test_fingerprint_names_what_changes_scores(classifier, copy):
+    """Weights, layout and system message change the fingerprint; the place of the folder does not."""
+    first = load(scalar_card(classifier)).fingerprint
+    assert load(scalar_card(copy)).fingerprint == first
+    assert load(scalar_card(copy, system="Be strict.")).fingerprint != first
+    weights = load_file(copy / "model.safetensors")
+    weights["language_model.score.weight"] += 1
+    save_file(weights, copy / "model.safetensors")
+    assert load(scalar_card(copy)).fingerprint != first
+
+
+def test_the_tiny_checkpoint_is_reproducible(tiny, tmp_path):
+    """The same seed writes the same weights and tokenizer; another seed writes other weights."""
+    again, other = build_tiny(tmp_path / "again", seed=3), build_tiny(tmp_path / "other", seed=4)
+    for name in ("tokenizer.json", "model.safetensors", "config.json", "preprocessor_config.json"):
+        assert (again / name).read_bytes() == (tiny / name).read_bytes()
+    assert (other / "model.safetensors").read_bytes() != (tiny / "model.safetensors").read_bytes()
+    assert 250_000 < sum(each.numel() for each in load_backbone(tiny, head=False).parameters()) < 400_000

@@ -1,0 +1,108 @@
+"""Inputs are what transformers would make of the same conversation."""
+
+import jinja2
+import pytest
+import torch
+
+from rewardhub.errors import InvalidInput
+from rewardhub.models.backbone import load_backbone
+from rewardhub.models.batching import batches, in_batches
+from rewardhub.models.chat import ChatTemplate
+from rewardhub.models.inputs import Encoder
+from rewardhub.models.tiny import CHAT_TEMPLATE
+from rewardhub.types import Response
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny):
+    return Encoder(tiny, template=ChatTemplate(system=""))
+
+
+def test_positions_are_those_of_transformers(tiny, encoder, groups):
+    """Rope positions equal get_rope_index on both padding sides; the language head's logits agree."""
+    backbone = load_backbone(tiny, head=False)
+    rows = [encoder.encode(group.prompt, group.media) for group in groups]
+    for side in ("right", "left"):
+        inputs = encoder.collate(rows, side=side)
+        kwargs = inputs.model_kwargs()
+        wanted, deltas = backbone.base.get_rope_index(
+            inputs.input_ids, inputs.mm_token_type_ids, kwargs["image_grid_thw"], attention_mask=inputs.attention_mask
+        )
+        assert torch.equal(wanted, inputs.position_ids)
+        assert [row.next_position for row in rows] == [len(row) + int(d) for row, d in zip(rows, deltas, strict=True)]
+    inputs = encoder.collate(rows)
+    with torch.no_grad():
+        ours = backbone.logits(backbone.hidden(inputs))
+        theirs = backbone.model(**inputs.model_kwargs()).logits
+    valid = inputs.attention_mask.bool()
+    assert torch.allclose(ours[valid], theirs[valid], atol=1e-5)
+
+
+def test_generation_accepts_the_inputs(tiny, encoder, groups):
+    """The model's own generate runs on a left-padded batch and continues each row as it would alone."""
+    backbone = load_backbone(tiny, head=False)
+    rows = [encoder.encode(group.prompt, group.media) for group in groups if group.media]
+
+    def continued(batch):
+        inputs = encoder.collate(batch, side="left")
+        out = backbone.model.generate(**inputs.model_kwargs(), max_new_tokens=4, do_sample=False, pad_token_id=0)
+        return out[:, inputs.input_ids.shape[1] :]
+
+    together = continued(rows)
+    for row, wanted in zip(rows, together, strict=True):
+        assert torch.equal(continued([row])[0], wanted)
+
+
+def test_the_layout_is_the_chat_template(encoder, tiny):
+    """The control tokens and texts are those the checkpoint's chat template writes."""
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What colour is the circle?"}]},
+        {"role": "assistant", "content": "red"},
+    ]
+    text = jinja2.Template(CHAT_TEMPLATE).render(messages=messages)
+    pieces = ChatTemplate(system="").prompt(
+        (messages[0], {"role": "user", "content": [{"type": "image", "media": 0}, messages[1]["content"][1]]}), 1
+    )
+    answer = ChatTemplate(system="").answer(Response("red"), 1)
+    rendered = "".join(
+        piece if isinstance(piece, str) else getattr(piece, "token", "<|vision_start|><|image_pad|><|vision_end|>")
+        for piece in [*pieces, *answer]
+    )
+    assert rendered == text
+
+
+def test_the_system_message_is_said_once():
+    """The default is left out where the prompt brings its own."""
+    template = ChatTemplate()
+    assert "You are a helpful assistant." in template.prompt("hi", 0)
+    own = template.prompt(({"role": "system", "content": "Own."}, {"role": "user", "content": "hi"}), 0)
+    assert "You are a helpful assistant." not in own
+
+
+@pytest.mark.parametrize("prompt", [
+    ({"role": "robot", "content": "x"},), ({"content": "x"},), ({"role": "user", "content": 3},),
+    ({"role": "user", "content": [{"type": "text"}]},), ({"role": "user", "content": ["x"]},), (3,),
+])  # fmt: skip
+def test_malformed_prompts_are_invalid_input(encoder, prompt):
+    """Unknown roles, parts and types are the caller's mistake."""
+    with pytest.raises(InvalidInput):
+        encoder.encode(prompt)
+
+
+def test_images_that_rows_share_are_one(encoder, groups):
+    """A batch holds each image once, whichever rows and groups show it."""
+    rows = [encoder.encode(group.prompt, group.media) for group in [*groups, *groups]]
+    inputs = encoder.collate(rows)
+    assert len(inputs.images) == len({media.sha256 for group in groups for media in group.media})
+    assert len(inputs.image_order) == 2 * sum(len(group.media) for group in groups)
+
+
+def test_batches_keep_to_the_budget():
+    """Every row is in one batch, none over the budget unless it is over it alone."""
+    lengths = [5, 100, 7, 7, 31, 2, 64, 1, 1, 30]
+    found = list(batches(lengths, 64))
+    assert sorted(sum(found, [])) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 64
+    assert in_batches(lengths, 64, lambda batch: torch.tensor([lengths[i] for i in batch])).tolist() == lengths

@@ -1,0 +1,105 @@
+"""Pairwise models: the chance to be named the better answer, both orders, mean over opponents."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, load
+from rewardhub.types import Group, Media, Response, Status
+
+ASK = "Q: {prompt} A: {first} B: {second} Better?"
+
+
+def card(path: Path, **fields: object) -> Card:
+    return Card(**{"name": "pair", "kind": "pairwise", "path": path, "system": "", "instruction": ASK, "choices": ("1", "2")} | fields)
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    return load(card(tiny, token_budget=300))
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    """P(first) of one ordered pair by transformers alone."""
+    whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(tiny), dtype=torch.float32).eval()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny / "tokenizer.json"))
+
+    def first(prompt: str, a: str, b: str) -> float:
+        text = ASK.format(prompt=prompt, first=a, second=b)
+        ids = tokenizer(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits = whole(input_ids=ids).logits[0, -1]
+        one, two = (tokenizer.convert_tokens_to_ids(choice) for choice in "12")
+        return float(torch.softmax(logits[[one, two]], 0)[0])
+
+    return first
+
+
+def test_equals_a_plain_forward(model, plain):
+    """The value is the mean over opponents of both orders, from plain forwards, within 1e-5."""
+    texts = ["red", "blue because", "green green green"]
+    column = model.score([Group("g", "What colour?", tuple(map(Response, texts)))])[0]
+    for i, text in enumerate(texts):
+        others = [other for j, other in enumerate(texts) if j != i]
+        chances = [(plain("What colour?", text, o) + 1 - plain("What colour?", o, text)) / 2 for o in others]
+        assert column.values[i] == pytest.approx(np.mean(chances), abs=1e-5)
+    assert np.std(column.values) > 1e-6
+
+
+def test_two_responses_share_one(model, groups):
+    """The values of a pair sum to 1, and swapping the responses swaps them."""
+    group = replace(groups[1], responses=(Response("red"), Response("blue")))
+    first, second = model.score([group])[0].values
+    assert first + second == pytest.approx(1.0, abs=1e-6)
+    swapped = model.score([replace(group, responses=group.responses[::-1])])[0].values
+    assert swapped == pytest.approx([second, first], abs=1e-6)
+
+
+def test_company_changes_nothing(model, groups):
+    """Groups scored together equal groups scored alone."""
+    chosen = [group for group in groups if len(group.responses) > 1]
+    for group, column in zip(chosen, model.score(chosen), strict=True):
+        assert np.allclose(column.values, model.score([group])[0].values, atol=1e-5)
+
+
+def test_a_lone_response_has_nobody_to_beat(model, groups):
+    """A group of one is incomplete_group; its neighbours are scored."""
+    alone, pair = model.score([replace(groups[1], responses=(Response("x"),)), groups[1]])
+    assert alone.statuses == [Status.INCOMPLETE_GROUP]
+    assert alone.values == [None]
+    assert set(pair.statuses) == {Status.OK}
+
+
+def test_one_bad_response_costs_no_other(model, groups):
+    """An answer too long to compare is over_limit, bad media invalid_input; the rest are compared."""
+    bad = (Response("z" * 5000), Response("x", media=(Media.from_bytes(b"no"),)))
+    group = replace(groups[1], responses=(*bad, Response("red"), Response("blue")))
+    column = model.score([group])[0]
+    assert column.statuses == [Status.OVER_LIMIT, Status.INVALID_INPUT, Status.OK, Status.OK]
+    healthy = model.score([replace(group, responses=group.responses[2:])])[0]
+    assert column.values[2:] == pytest.approx(healthy.values, abs=1e-6)
+
+
+def test_bad_media_of_the_prompt_fail_the_group(model, groups):
+    """A prompt whose image cannot be shown is invalid_input for all its responses."""
+    group = replace(groups[4], media=(Media.from_bytes(b"no"),))
+    assert set(model.score([group])[0].statuses) == {Status.INVALID_INPUT}
+
+
+def test_text_in_braces_is_not_a_marker(model):
+    """Responses and prompts may hold the instruction's markers; they are text."""
+    texts = ["{second}", "{first} {prompt}"]
+    column = model.score([Group("g", "{first}", tuple(map(Response, texts)))])[0]
+    assert column.statuses == [Status.OK, Status.OK]
+
+
+def test_choices_are_single_tokens(tiny):
+    """A choice of several tokens has no single probability and is refused."""
+    with pytest.raises(ConfigError, match="not one"):
+        load(card(tiny, choices=("first answer", "2")))

@@ -1,0 +1,157 @@
+"""The verifier pool: killable workers, bounded queues, no neighbour lost."""
+
+import asyncio
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rewardhub.errors import Unavailable
+from rewardhub.registry import Registry
+from rewardhub.scheduler.pool import Pool
+from rewardhub.scorer import Context
+from rewardhub.types import Group, Response, Status
+
+PLUGIN = Path(__file__).parent / "pool_verifiers.py"
+
+
+@pytest.fixture
+def bound():
+    registry = Registry()
+    registry.load_file(PLUGIN)
+    return registry.get("obedient").bind({})
+
+
+@pytest.fixture
+async def pool():
+    pool = Pool(2, queue_limit=1000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+    yield pool
+    await pool.aclose()
+
+
+def group(*texts):
+    return Group("g", "p", tuple(Response(text) for text in texts), {"answer": 2**70})
+
+
+async def score(pool, bound, *texts, seconds=20.0):
+    context = Context(deadline=time.monotonic() + seconds)
+    return await pool.run(bound, group(*texts), range(len(texts)), context)
+
+
+async def test_rows_come_back_in_order(pool, bound):
+    """Forty responses in chunks, each with its own value."""
+    texts = ["x" * n for n in range(40)]
+    column = await score(pool, bound, *texts)
+    assert column.values == [n / 100 for n in range(40)]
+    assert column.fingerprint == bound.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("poison", "status"),
+    [
+        ("loop", Status.OVER_LIMIT),
+        ("sleep", Status.OVER_LIMIT),
+        ("die", Status.INTERNAL_ERROR),
+        ("eat", Status.INTERNAL_ERROR),
+        ("raise", Status.INTERNAL_ERROR),
+    ],
+)
+async def test_a_poisoned_response_costs_only_itself(pool, bound, poison, status):
+    """T16, T44: what hangs, dies or overeats gets its status; its neighbours are scored."""
+    column = await score(pool, bound, "a", poison, "abc")
+    assert column.values == [0.01, None, 0.03]
+    assert column.statuses == [Status.OK, status, Status.OK]
+
+
+async def test_a_killed_worker_is_invisible(pool, bound):
+    """T16: kill -9 of every worker mid-work: no error, and the workers are back within 5 s."""
+    await score(pool, bound, "warm")
+    running = asyncio.create_task(score(pool, bound, *["x" * 50] * 200))
+    await asyncio.sleep(0)
+    for pid in list(pool.pids):
+        os.kill(pid, signal.SIGKILL)
+    column = await running
+    assert set(column.statuses) == {Status.OK}
+    started = time.monotonic()
+    while len(pool.pids) < 2:
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - started < 5
+
+
+async def test_a_stopped_worker_is_replaced(pool, bound):
+    """T18: SIGSTOP looks like a hang; the rows are scored by another worker."""
+    await score(pool, bound, "warm")
+    for pid in list(pool.pids):
+        os.kill(pid, signal.SIGSTOP)
+    column = await score(pool, bound, "a", "ab")
+    assert column.values == [0.01, 0.02]
+
+
+async def test_the_queue_is_bounded(pool, bound):
+    """T05: more than the limit is refused at once, with a time to come back."""
+    with pytest.raises(Unavailable) as caught:
+        await score(pool, bound, *["x"] * 1001)
+    assert caught.value.retry_after_s > 0
+
+
+async def test_expired_work_is_not_run(pool, bound):
+    """T03: rows whose deadline passes in the queue are timeouts."""
+    blockers = [asyncio.create_task(score(pool, bound, "loop")) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    column = await score(pool, bound, "a", seconds=0.05)
+    assert column.statuses == [Status.TIMEOUT]
+    assert column.values == [None]
+    await asyncio.gather(*blockers)
+
+
+async def test_cancelled_work_leaves_the_pool_usable(pool, bound):
+    """T04: callers that go away do not hold workers."""
+    tasks = [asyncio.create_task(score(pool, bound, *["x"] * 20)) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(set(answer.statuses) == {Status.OK} for answer in answers[1::2])
+    assert pool.queued == 0
+
+
+async def test_nothing_is_left_behind():
+    """T21: when the pool closes no worker lives on."""
+    pool = Pool(2, queue_limit=10, memory_mb=1024)
+    await pool.start()
+    while len(pool.pids) < 2:
+        await asyncio.sleep(0.01)
+    pids = set(pool.pids)
+    await pool.aclose()
+    deadline = time.monotonic() + 2
+    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert not [pid for pid in pids if _alive(pid)]
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_the_fast_path_spares_the_pool():
+    """What `fast` decides never leaves the process; the rest does."""
+    from rewardhub.assembly import make_hub
+    from rewardhub.config import HubConfig
+    from rewardhub.types import Call
+
+    hub = make_hub(HubConfig(workers=1, plugins=(PLUGIN,)))
+    await hub.start()
+    try:
+        (scores,) = await hub.score([group("1", "a", "2", "a", "b")], Call(recipe="hybrid"))
+    finally:
+        await hub.aclose()
+    assert scores.values[0] == scores.values[2] == 0.5
+    assert scores.values[1] == scores.values[3] == scores.values[4] != os.getpid()
+    assert math.isfinite(scores.values[4])
