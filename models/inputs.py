@@ -32,12 +32,14 @@ Ints = npt.NDArray[np.int64]
 class Encoded:
     """One sequence: ids [L], rope positions [3, L] and the images its placeholders stand for, in order.
 
-    ``next_position`` is the position of the token that would follow.
+    ``spans`` are the first and the past-the-last token of each image's placeholders; ``next_position``
+    is the position of the token that would follow.
     """
 
     ids: Ints
     positions: Ints
     images: tuple[Patches, ...]
+    spans: tuple[tuple[int, int], ...]
     next_position: int
 
     def __len__(self) -> int:
@@ -49,6 +51,7 @@ class Encoded:
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.positions, other.positions + self.next_position], axis=1),
             self.images + other.images,
+            self.spans + tuple((start + len(self), stop + len(self)) for start, stop in other.spans),
             self.next_position + other.next_position,
         )
 
@@ -181,6 +184,7 @@ class _Builder:
         self.positions: list[Ints] = []
         self.next = 0
         self.shown: list[Patches] = []
+        self.spans: list[tuple[int, int]] = []
 
     def add(self, piece: Piece) -> None:
         if isinstance(piece, str):
@@ -196,7 +200,7 @@ class _Builder:
         self._flush()
         empty = np.zeros((3, 0), np.int64)
         positions = np.concatenate([empty, *self.positions], axis=1)
-        return Encoded(np.array(self.ids, np.int64), positions, tuple(self.shown), self.next)
+        return Encoded(np.array(self.ids, np.int64), positions, tuple(self.shown), tuple(self.spans), self.next)
 
     def _flush(self) -> None:
         if self.text:
@@ -213,7 +217,9 @@ class _Builder:
         merge = self.encoder.patcher.merge
         time, height, width = image.grid[0], image.grid[1] // merge, image.grid[2] // merge
         self._plain([tokenizer.control(VISION_START)])
-        self.ids.extend([self.encoder.image_id] * (time * height * width))
+        count = time * height * width
+        self.spans.append((len(self.ids), len(self.ids) + count))
+        self.ids.extend([self.encoder.image_id] * count)
         self.positions.append(np.indices((time, height, width)).reshape(3, -1) + self.next)
         # Qwen2-VL: the text behind an image goes on after the image's longest side.
         self.next += max(height, width)

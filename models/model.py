@@ -17,6 +17,7 @@ from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.runner import Runner
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Score, Status
 
@@ -51,6 +52,10 @@ class Loaded:
     encoder: Encoder
     max_tokens: int
 
+    def runner(self) -> Runner:
+        """Runs rows through the backbone as the card says."""
+        return Runner(self.backbone, self.encoder, self.card.token_budget, share_prefix=self.card.share_prefix)
+
     def check_prompt(self, prompt: Encoded) -> Encoded:
         """Raises ``InvalidInput`` for a prompt that leaves no room for any response."""
         if len(prompt) >= self.max_tokens:
@@ -76,7 +81,10 @@ class Loaded:
         return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
 
 
-SOURCES = ("backbone.py", "chat.py", "head.py", "inputs.py", "pictures.py", "prefix.py", "text.py")
+SOURCES = (
+    "attention.py", "backbone.py", "chat.py", "head.py", "inputs.py", "packing.py", "pairwise.py", "pictures.py",
+    "runner.py", "scalar.py", "text.py",
+)  # fmt: skip
 
 
 def open_checkpoint(card: Card, *, head: bool) -> Loaded:

@@ -1,5 +1,6 @@
 """Generative pairwise models: the next token after the question which answer is better."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,7 +13,6 @@ from rewardhub.models.card import Card
 from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded, Patches
 from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
-from rewardhub.models.prefix import RowRunner
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score, Status
 
@@ -25,6 +25,7 @@ class Shown:
 
     pieces: list[Piece]
     images: dict[int, Patches]
+    tokens: int = 0
 
 
 @dataclass
@@ -33,6 +34,16 @@ class Comparisons:
 
     failures: dict[int, Score] = field(default_factory=dict)
     rows: dict[Pair, Encoded | Score] = field(default_factory=dict)
+    share_first: bool = False
+    """Whether sequences share their first answer, not the prompt alone: fewer tokens where answers are long."""
+
+    def kin(self, offset: int) -> list[list[int]]:
+        """The sequences that begin alike, numbered from ``offset``."""
+        found: dict[int, list[int]] = defaultdict(list)
+        ready = [pair for pair, row in self.rows.items() if isinstance(row, Encoded)]
+        for index, (first, _) in enumerate(ready):
+            found[first if self.share_first else 0].append(offset + index)
+        return list(found.values())
 
 
 class PairwiseModel:
@@ -47,7 +58,7 @@ class PairwiseModel:
     def __init__(self, card: Card) -> None:
         self.card = card
         self.loaded = open_checkpoint(card, head=False)
-        self.runner = RowRunner(self.loaded.backbone, self.loaded.encoder, card.token_budget)
+        self.runner = self.loaded.runner()
         self.choices = [self._choice(text) for text in card.choices]
 
     @cached_property
@@ -56,9 +67,13 @@ class PairwiseModel:
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         encoded = [self.encode(group) for group in groups]
-        ready = [row for each in encoded for row in each.rows.values() if isinstance(row, Encoded)]
+        ready: list[Encoded] = []
+        kin: list[list[int]] = []
+        for each in encoded:
+            kin += each.kin(len(ready))
+            ready += [row for row in each.rows.values() if isinstance(row, Encoded)]
         with memory_errors():
-            values = iter(self.first_wins(ready))
+            values = iter(self.first_wins(ready, kin))
         columns = []
         for group, each in zip(groups, encoded, strict=True):
             wins = {pair: finite(next(values)) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
@@ -84,16 +99,19 @@ class PairwiseModel:
                 answers[index] = self._answer(response, room // 2)
             except ScoringError as error:
                 found.failures[index] = failure(error)
+        # Sharing the first answer too costs G(P + R) tokens in place of P + 2(G - 1)R, R being all answers.
+        spent = sum(answer.tokens for answer in answers.values())
+        found.share_first = len(empty) * (len(answers) - 1) < spent * (len(answers) - 2)
         for first, second in permutations(answers, 2):
             found.rows[first, second] = attempt(partial(self._row, prompt, answers[first], answers[second]))
         return found
 
-    def first_wins(self, rows: Sequence[Encoded]) -> list[float]:
+    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]]) -> list[float]:
         """The probability that the first answer of each sequence is named the better one."""
         if not rows:
             return []
         with torch.inference_mode():
-            logits = self.loaded.backbone.logits(self.runner.last_hidden(rows))
+            logits = self.loaded.backbone.logits(self.runner.last_hidden(rows, kin))
             first, second = logits[:, self.choices[0]], logits[:, self.choices[1]]
             return [float(value) for value in torch.sigmoid(first - second).cpu()]
 
@@ -101,9 +119,9 @@ class PairwiseModel:
         encoder = self.loaded.encoder
         content = response.messages or response.text
         shown = Shown(flat(content, len(response.media)), dict(enumerate(map(encoder.patches, response.media))))
-        length = len(encoder.pieces(shown.pieces, shown.images))
-        if length > room:
-            raise OverLimit(f"{length} tokens, over the {room} that a compared answer may fill")
+        shown.tokens = len(encoder.pieces(shown.pieces, shown.images))
+        if shown.tokens > room:
+            raise OverLimit(f"{shown.tokens} tokens, over the {room} that a compared answer may fill")
         return shown
 
     def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:

@@ -1,14 +1,16 @@
 """Discriminative reward models: a head reads the score from the last token's hidden state."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property, partial
+
+import torch
 
 from rewardhub.errors import ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.model import Loaded, attempt, finite, memory_errors, open_checkpoint
-from rewardhub.models.prefix import RowRunner
-from rewardhub.scorer import failure
+from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Score
 
 
@@ -18,7 +20,7 @@ class ScalarModel:
     def __init__(self, card: Card) -> None:
         self.card = card
         self.loaded: Loaded = open_checkpoint(card, head=True)
-        self.runner = RowRunner(self.loaded.backbone, self.loaded.encoder, card.token_budget)
+        self.runner = self.loaded.runner()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -26,9 +28,15 @@ class ScalarModel:
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         rows = [self.encode(group) for group in groups]
-        ready = [row for group in rows for row in group if isinstance(row, Encoded)]
+        ready: list[Encoded] = []
+        kin: dict[str, list[int]] = defaultdict(list)
+        for group, encoded in zip(groups, rows, strict=True):
+            for row in encoded:
+                if isinstance(row, Encoded):
+                    kin[_prompt_key(group)].append(len(ready))
+                    ready.append(row)
         with memory_errors():
-            values = iter(self.values(ready))
+            values = iter(self.values(ready, list(kin.values())))
         return [
             Column.of([finite(next(values)) if isinstance(row, Encoded) else row for row in group], self.fingerprint)
             for group in rows
@@ -42,14 +50,20 @@ class ScalarModel:
             return [failure(error)] * len(group.responses)
         return [attempt(partial(self._row, prefix, group, index)) for index in range(len(group.responses))]
 
-    def values(self, rows: Sequence[Encoded]) -> list[float]:
-        """The raw scores of sequences; not-a-number where the model computed none."""
+    def values(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]]) -> list[float]:
+        """The raw scores of sequences, of which those of like prompt are named together in ``kin``."""
         if not rows:
             return []
         head = self.loaded.backbone.head
         assert head is not None
-        return [float(value) for value in head(self.runner.last_hidden(rows)).cpu()]
+        with torch.inference_mode():
+            return [float(value) for value in head(self.runner.last_hidden(rows, kin)).cpu()]
 
     def _row(self, prefix: Encoded, group: Group, index: int) -> Encoded:
         answer = self.loaded.encoder.answer(group.responses[index], len(group.media))
         return self.loaded.check_length(prefix + answer)
+
+
+def _prompt_key(group: Group) -> str:
+    """Groups with this key in common have prompt and media in common, single calls of one prompt among them."""
+    return digest_of(repr(group.prompt), *(media.data or b"" for media in group.media))

@@ -25,7 +25,7 @@ START_S = 10.0
 LONGEST_S = 60.0
 HUGE = 1_000_000
 
-_GARBAGE = {"": [[]]}
+_GARBAGE: Json = {"": [[]]}
 _WEIRD = {
     "emoji": "👩‍👩‍👧‍👦🏳️‍🌈 7️⃣",
     "NUL": "a\x00b\x00",
@@ -269,11 +269,10 @@ def _fast_problem(bound: BoundVerifier, probe: _Probe, score: Score) -> str:
     return f"fast says {column.values[0]} {column.statuses[0]}, the function {score.value} {score.status}"
 
 
-def _watched(
-    verifier: Verifier, probes: list[_Probe], begin: int
-) -> tuple[int, list[tuple[int, str]], str]:
+def _watched(verifier: Verifier, probes: list[_Probe], begin: int) -> tuple[int, list[tuple[int, str]], str]:
     """Probes from ``begin`` on in a process of their own: how many were answered, what they found, and
-    how the process ended early, if it did."""
+    how the process ended early, if it did.
+    """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(verifier, probes[begin:], theirs), daemon=True)

@@ -343,3 +343,7 @@ def _book(config: Any) -> Any:
     from rewardhub.assembly import make_hub
 
     return make_hub(config).book
+
+
+if __name__ == "__main__":
+    app()

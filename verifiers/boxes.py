@@ -1,10 +1,10 @@
 """``box_iou`` and ``giou``: one predicted box against one reference box."""
 
 import math
+import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, NamedTuple
-
-import re2
 
 from rewardhub.errors import ConfigError, NoAnswer, ReferenceUnparseable
 from rewardhub.registry import Example, verifier
@@ -16,12 +16,12 @@ Several = Literal["last", "first", "wrong"]
 
 MAX_COORDINATE, MIN_SIDE = 1e9, 1e-9
 _MAX_DIGITS = 40
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:nan|inf(?:inity)?)"
-_LIST = re2.compile(r"\[[^\[\]]*\]")
-_PAIRS = re2.compile(r"\([^()]*\)\s*,?\s*\([^()]*\)")
-_LOOSE = re2.compile(rf"(?:^|[^\w.+-])({_NUMBER})(?:$|[^\w])")
-_ITEM = re2.compile(_NUMBER)
-_SPLIT = re2.compile(r"[\s,;()\[\]]+")
+# Each pattern is a single class repeated, or runs on at most _MAX_DIGITS characters: linear time.
+_LIST = re.compile(r"\[[^\[\]]*\]")
+_POINT = re.compile(r"\(([^()]*)\)")
+_WORD = re.compile(r"[\w.+-]+")
+_SPLIT = re.compile(r"[\s,;\[\]]+")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
 
 _TEN = {"box": [0, 0, 10, 10]}
 _NAN = {"box": [0, 0, float("nan"), 10]}
@@ -39,7 +39,6 @@ class Box(NamedTuple):
 
 @verifier(
     "box_iou",
-    libraries=("google-re2",),
     sources=("rewardhub.verifiers.tags",),
     examples=(
         Example("[5, 0, 15, 10]", _TEN, 1 / 3),
@@ -95,7 +94,6 @@ def box_iou(
 @verifier(
     "giou",
     range=(-1.0, 1.0),
-    libraries=("google-re2",),
     sources=("rewardhub.verifiers.tags",),
     examples=(
         Example("[20, 0, 30, 10]", _TEN, -1 / 3),
@@ -143,16 +141,28 @@ def _area(box: Box, pixel: float) -> float:
     return (box.x2 - box.x1 + pixel) * (box.y2 - box.y1 + pixel)
 
 
-def find_boxes(text: str) -> list[str]:
-    """The texts that stand for a box, in order. Linear in the text."""
-    lists = [each for each in _LIST.findall(text) if _ITEM.search(each)]
-    if lists:
+def find_boxes(text: str) -> list[list[str]]:
+    """The entries of what stands for a box, in order: innermost lists with a number in them, else
+    pairs of points, else the numbers of the text, five at most. Linear in the text.
+    """
+    lists = [_entries(each) for each in _LIST.findall(text)]
+    if lists := [entries for entries in lists if any(map(_is_numeral, entries))]:
         return lists
-    pairs = _PAIRS.findall(text)
-    if pairs:
-        return [str(pair) for pair in pairs]
-    loose = _LOOSE.findall(text.replace(",", " , ").replace(" ", "  "))
-    return [" ".join(loose)] if loose else []
+    points = [_entries(each) for each in _POINT.findall(text)]
+    points = [entries for entries in points if len(entries) == 2 and all(map(_is_numeral, entries))]
+    if len(points) > 1:
+        return [first + second for first, second in zip(points[::2], points[1::2], strict=False)]
+    words = (match.group() for match in _WORD.finditer(text))
+    loose = list(islice(filter(_is_numeral, words), 5))
+    return [loose] if loose else []
+
+
+def _entries(text: str) -> list[str]:
+    return [entry for entry in _SPLIT.split(text) if entry]
+
+
+def _is_numeral(text: str) -> bool:
+    return len(text) <= _MAX_DIGITS and _NUMBER.fullmatch(text) is not None
 
 
 def _compared(
@@ -184,12 +194,11 @@ def _response_box(text: str, space: Space, convention: Convention, several: Seve
     return _box(numbers, space, convention) if isinstance(numbers, list) else numbers
 
 
-def _numbers(text: str) -> list[float] | str:
-    items = [item for item in _SPLIT.split(text) if item]
+def _numbers(items: list[str]) -> list[float] | str:
     if len(items) != 4:
         return f"{len(items)} entries, expected 4"
     for item in items:
-        if not _ITEM.fullmatch(item) or len(item) > _MAX_DIGITS:
+        if not _is_numeral(item):
             return f"{item[:20]!r} is not a number of at most {_MAX_DIGITS} characters"
     return [float(item) for item in items]
 

@@ -36,6 +36,8 @@ _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdi
         Example("Here it is:\n```python\nprint(input())\n```\nDone.", _ECHO, 1.0),
         Example("print(1)", _ECHO, 0.0),
         Example("print(1)", _ECHO, 0.5, params={"fraction": True}),
+        Example("print(input())\nexit()", _ECHO, 0.0),
+        Example("print(input())\nexit()", _ECHO, 1.0, params={"exit_is_end": True}),
         Example("print('x'", _ECHO, 0.0),
         Example("", _ECHO, None, status=Status.NO_ANSWER),
         Example("print(1)", {"language": "pyhton"}, None, status=Status.REFERENCE_UNPARSEABLE),
@@ -45,7 +47,7 @@ _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdi
         ),
     ),
 )  # fmt: skip
-def code(response: Response, reference: Json, *, fraction: bool = False) -> Score:
+def code(response: Response, reference: Json, *, fraction: bool = False, exit_is_end: bool = False) -> Score:
     """Whether the program ``prefix + code + suffix`` runs to the end of its suffix on every case and
     prints what the case expects, trailing blanks ignored: 1.0 or 0.0.
 
@@ -53,11 +55,12 @@ def code(response: Response, reference: Json, *, fraction: bool = False) -> Scor
     ``{"language", "prefix", "suffix", "cases": [{"stdin", "stdout"}], "limits": {"time_s",
     "memory_mb", "output_kb"}}``; without cases the program runs once with an empty stdin, and a case
     without ``stdout`` expects none in particular. With ``fraction`` the value is the share of passed
-    cases, else the first failure ends the run. Details: ``verdict``, ``isolation``, ``passed``,
+    cases, else the first failure ends the run. With ``exit_is_end`` a program without a suffix may end
+    by ``sys.exit()`` too, as programs for contests do. Details: ``verdict``, ``isolation``, ``passed``,
     ``cases``, and of the run that failed (else the last) the reason, the end of stderr, CPU and wall
     seconds and peak MB. A fault of the sandbox is ``unavailable`` or ``internal_error``.
     """
-    program, cases, limits = _parse(response, reference)
+    program, cases, limits = _parse(response, reference, exit_is_end)
     runs: list[Run] = []
     verdicts: list[Verdict] = []
     try:
@@ -79,8 +82,11 @@ def code(response: Response, reference: Json, *, fraction: bool = False) -> Scor
 
 def extract_code(text: str) -> str:
     """The content of the last fenced block (as in CommonMark, an open one ends with the text), else the
-    whole text unchanged. Linear in the length of the text."""
-    fence, lines, found = "", [], None
+    whole text unchanged. Linear in the length of the text.
+    """
+    fence = ""
+    lines: list[str] = []
+    found: str | None = None
     for line in text.splitlines(keepends=True):
         mark = line.strip()
         if fence:
@@ -107,7 +113,9 @@ def _trimmed(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def _parse(response: Response, reference: Json) -> tuple[Program, list[tuple[str, str | None]], Limits]:
+def _parse(
+    response: Response, reference: Json, exit_is_end: bool
+) -> tuple[Program, list[tuple[str, str | None]], Limits]:
     language = need(reference, "language")
     if language not in languages():
         known = nearest(language, languages())
@@ -116,7 +124,8 @@ def _parse(response: Response, reference: Json) -> tuple[Program, list[tuple[str
     cases, limits = _cases(reference), _limits(reference)
     if not response.text.strip():
         raise NoAnswer("the response is empty")
-    return Program((prefix or "") + extract_code(response.text), suffix or "", language), cases, limits
+    text = (prefix or "") + extract_code(response.text)
+    return Program(text, suffix or "", language, exit_is_end), cases, limits
 
 
 def _text(holder: Mapping[str, Any], key: str, where: str) -> str | None:

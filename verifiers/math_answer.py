@@ -7,13 +7,14 @@ integers that differ by one and an unusable reference are where they deliberatel
 from functools import lru_cache
 from typing import Literal
 
-from rewardhub.scorer import Example
 from rewardhub.registry import verifier
+from rewardhub.scorer import Example
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.mathlib.grade import grade
 from rewardhub.verifiers.mathlib.policy import SOURCES, Policy, Preset, Source, policy_of
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.tree import Node
+
 _MODULES = (
     "algebra", "canonical", "compare", "extract", "grade", "grammar", "intervals", "limits", "normalise",
     "numeric", "policy", "relations", "scalars", "screen", "shapes", "structures", "symbolic", "tokens",
@@ -84,7 +85,7 @@ def _settings(preset: Preset, extract: tuple[Source, ...], **changes: object) ->
 
 
 def _decide(response: Response, reference: Json, oracle: Oracle, params: dict[str, object]) -> Score | None:
-    policy, order = _settings(**params)  # type: ignore[arg-type]
+    policy, order = _settings(**params)
     return grade(response.text, reference, policy, order, oracle)
 
 
@@ -130,10 +131,11 @@ def math(
     Raises ``ReferenceUnparseable`` (empty, unbalanced, too large or of the wrong kind; plain words are
     compared as text), ``NoAnswer``, and ``OverLimit`` past the limits of ``mathlib.limits``.
     """
-    params = dict(
-        preset=preset, extract=extract, list_order=list_order, tuple_as_list=tuple_as_list,
-        vector_as_tuple=vector_as_tuple, percent=percent, relation=relation, interval_relation=interval_relation,
-        units=units, decimal_comma=decimal_comma, pi_approx=pi_approx, number_words=number_words,
-        ignore_case=ignore_case, decimals=decimals, abs_tol=abs_tol, rel_tol=rel_tol,
-    )  # fmt: skip
+    params: dict[str, object] = {
+        "preset": preset, "extract": extract, "list_order": list_order, "tuple_as_list": tuple_as_list,
+        "vector_as_tuple": vector_as_tuple, "percent": percent, "relation": relation,
+        "interval_relation": interval_relation, "units": units, "decimal_comma": decimal_comma,
+        "pi_approx": pi_approx, "number_words": number_words, "ignore_case": ignore_case,
+        "decimals": decimals, "abs_tol": abs_tol, "rel_tol": rel_tol,
+    }  # fmt: skip
     return _decide(response, reference, _symbolic, params)

@@ -32,7 +32,7 @@ class Opened:
     async def start(self) -> None:
         """Opens the group, with the responses that it has already."""
         responses, self._group = self._group.responses, replace(self._group, responses=())
-        await self._events.open(self._group, int(self._timeout_s * 1000))
+        self._events.open(self._group, int(self._timeout_s * 1000))
         if responses:
             await self.add(responses)
 
@@ -41,13 +41,13 @@ class Opened:
         added = replace(self._group, media=(), responses=tuple(responses))
         await self._media.ensure(self._media.missing(added))
         self._group = replace(self._group, responses=(*self._group.responses, *responses))
-        await self._events.add(self._group.id, map(response_to_proto, responses))
+        self._events.add(self._group.id, map(response_to_proto, responses))
 
     async def end(self) -> None:
         """No response follows."""
         if not self._closed:
             self._closed = True
-            await self._events.close_group(self._group.id)
+            self._events.close_group(self._group.id)
 
     async def next(self) -> GroupScores | None:
         """The next rows that are ready, None after the answer that completes the group."""
@@ -87,7 +87,7 @@ class Opened:
         async for scores, _ in self._events.answers():
             self._take(scores)
             if scores.complete:
-                await self._events.half_close()
+                self._events.half_close()
                 return
         raise ConnectionLost("the hub ended the stream before the group was complete")
 

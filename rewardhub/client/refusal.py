@@ -70,7 +70,7 @@ def from_httpx(error: httpx.HTTPError, url: str) -> RewardHubError:
 
 
 def from_rpc(error: Any, url: str) -> RewardHubError:
-    """The error of a ``grpc.aio.AioRpcError``; the hub's own ``rewardhub.v1.Error`` in the trailing metadata wins."""
+    """The error of a ``grpc.RpcError``; the hub's own ``rewardhub.v1.Error`` in the trailing metadata wins."""
     metadata = {str(key): value for key, value in error.trailing_metadata() or ()}
     code, text = error.code().name, str(error.details() or "")
     if packed := metadata.get("rewardhub-error-bin"):

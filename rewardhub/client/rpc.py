@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
-from grpc import aio
 
+from rewardhub.client.calls import Bidi, awaited
 from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
@@ -32,9 +32,9 @@ class RpcDoor:
         self._metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
         credentials = grpc.ssl_channel_credentials()
         self._channel = (
-            aio.secure_channel(target, credentials, options=_OPTIONS)
+            grpc.secure_channel(target, credentials, options=_OPTIONS)
             if secure
-            else aio.insecure_channel(target, options=_OPTIONS)
+            else grpc.insecure_channel(target, options=_OPTIONS)
         )
         self._stub: Any = RewardServiceStub(self._channel)
 
@@ -54,12 +54,12 @@ class RpcDoor:
     async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
         left_ms = max(map(session.remaining_ms, entries))
         request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
-        reply = await self._stub.Score(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
+        reply = await awaited(self._stub.Score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata))
         for message in reply.groups:
             session.settle(scores_from_proto(message, reply.fingerprints), final=True)
 
     async def _streamed(self, session: Session, entries: list[Entry]) -> None:
-        events = EventStream(self._stub.ScoreStream(metadata=self._metadata), session.call)
+        events = self.events(session.call)
         sender = asyncio.create_task(_send_all(events, session, entries))
         try:
             async for scores, retry_after_s in events.answers():
@@ -70,80 +70,78 @@ class RpcDoor:
 
     def events(self, call: Call) -> "EventStream":
         """A stream for open groups."""
-        return EventStream(self._stub.ScoreStream(metadata=self._metadata), call)
+        return EventStream(Bidi(self._stub.ScoreStream, self._metadata), call)
 
     async def put_media(self, data: bytes, timeout_s: float) -> None:
         chunks = (service.PutMediaRequest(chunk=chunk) for chunk in _chunks(data))
         try:
-            await self._stub.PutMedia(chunks, timeout=timeout_s, metadata=self._metadata)
+            await awaited(self._stub.PutMedia.future(chunks, timeout=timeout_s, metadata=self._metadata))
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
 
     async def scorers(self, timeout_s: float) -> list[Json]:
         try:
             request = service.ListScorersRequest()
-            reply = await self._stub.ListScorers(request, timeout=timeout_s, metadata=self._metadata)
+            reply = await awaited(self._stub.ListScorers.future(request, timeout=timeout_s, metadata=self._metadata))
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
         fields = service.Scorer.DESCRIPTOR.fields
         return [{field.name: getattr(scorer, field.name) for field in fields} for scorer in reply.scorers]
 
     async def close(self) -> None:
-        await self._channel.close(None)
+        self._channel.close()
 
 
 async def _send_all(events: "EventStream", session: Session, entries: list[Entry]) -> None:
     while entries:
         for entry in entries:
             try:
-                await events.send(entry.group, session.remaining_ms(entry))
+                events.send(entry.group, session.remaining_ms(entry))
             except TooLarge as error:
                 session.reject(entry, error)
         entries = await session.take()
-    await events.half_close()
+    events.half_close()
 
 
 class EventStream:
-    """One ScoreStream call: events out, scores in. Writes once the call is over are dropped."""
+    """One ScoreStream call: events out, scores in. Events after the end of the call are dropped."""
 
-    def __init__(self, rpc: Any, call: Call) -> None:
+    def __init__(self, rpc: Bidi, call: Call) -> None:
         self._rpc, self._call = rpc, call
         self._deadline_ms = -1
-        self._writing = asyncio.Lock()
         self._media: dict[str, bytes] = {}
 
-    async def send(self, group: Group, deadline_ms: int) -> None:
+    def send(self, group: Group, deadline_ms: int) -> None:
         """A whole group, in several messages where one would be too large; raises ``TooLarge``."""
         message = group_to_proto(group, with_responses=False)
         message.responses.extend(each for each in map(response_to_proto, group.responses))
         if message.ByteSize() <= FILL_BYTES:
             self._remember(group)
-            await self._deadline(deadline_ms)
-            await self._write(service.ScoreStreamRequest(group=message))
+            self._deadline(deadline_ms)
+            self._rpc.write(service.ScoreStreamRequest(group=message))
             return
         responses = list(message.responses)
         _check_sizes(group, responses)
-        await self.open(group, deadline_ms)
-        await self.add(group.id, responses)
-        await self.close_group(group.id)
+        self.open(group, deadline_ms)
+        self.add(group.id, responses)
+        self.close_group(group.id)
 
-    async def open(self, group: Group, deadline_ms: int) -> None:
+    def open(self, group: Group, deadline_ms: int) -> None:
         """Opens the group without its responses."""
         self._remember(group)
-        await self._deadline(deadline_ms)
+        self._deadline(deadline_ms)
         message = group_to_proto(group, with_responses=False)
-        await self._write(service.ScoreStreamRequest(open=service.Open(group=message)))
+        self._rpc.write(service.ScoreStreamRequest(open=service.Open(group=message)))
 
-    async def add(self, group_id: str, responses: Iterable[pb.Response]) -> None:
+    def add(self, group_id: str, responses: Iterable[pb.Response]) -> None:
         for part in _filled(responses):
-            await self._write(service.ScoreStreamRequest(add=service.Add(id=group_id, responses=part)))
+            self._rpc.write(service.ScoreStreamRequest(add=service.Add(id=group_id, responses=part)))
 
-    async def close_group(self, group_id: str) -> None:
-        await self._write(service.ScoreStreamRequest(close=service.Close(id=group_id)))
+    def close_group(self, group_id: str) -> None:
+        self._rpc.write(service.ScoreStreamRequest(close=service.Close(id=group_id)))
 
-    async def half_close(self) -> None:
-        if not self._rpc.done():
-            await self._rpc.done_writing()
+    def half_close(self) -> None:
+        self._rpc.done_writing()
 
     def cancel(self) -> None:
         self._rpc.cancel()
@@ -152,33 +150,28 @@ class EventStream:
         """Scores as they come, each with the seconds to wait before sending the group again; raises
         ``RewardHubError`` for what the hub did not accept.
         """
-        async for reply in self._rpc:
+        async for reply in self._rpc.replies():
             for message in reply.groups:
                 yield scores_from_proto(message, reply.fingerprints), message.error.retry_after_ms / 1000
             for sha256 in reply.missing_media:
-                await self._send_media(sha256)
+                self._send_media(sha256)
             if reply.HasField("error"):
                 raise from_proto(reply.error)
 
     def _remember(self, group: Group) -> None:
         self._media |= {media.sha256: media.data for media in media_of(group) if media.data is not None}
 
-    async def _send_media(self, sha256: str) -> None:
+    def _send_media(self, sha256: str) -> None:
         data = self._media.get(sha256, b"")
         if 0 < len(data) <= FILL_BYTES:
             message = pb.Media(sha256=sha256, data=data)
-            await self._write(service.ScoreStreamRequest(media=message))
+            self._rpc.write(service.ScoreStreamRequest(media=message))
 
-    async def _deadline(self, deadline_ms: int) -> None:
+    def _deadline(self, deadline_ms: int) -> None:
         """Says the deadline for the groups that follow, where it differs by more than 1 %."""
         if abs(deadline_ms - self._deadline_ms) > self._deadline_ms / 100:
             self._deadline_ms = deadline_ms
-            await self._write(service.ScoreStreamRequest(options=_options(self._call, deadline_ms)))
-
-    async def _write(self, event: service.ScoreStreamRequest) -> None:
-        async with self._writing:
-            if not self._rpc.done():
-                await self._rpc.write(event)
+            self._rpc.write(service.ScoreStreamRequest(options=_options(self._call, deadline_ms)))
 
 
 def _fit(groups: Sequence[pb.Group]) -> bool:

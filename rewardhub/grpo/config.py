@@ -17,6 +17,7 @@ class GrpoConfig:
     # the policy; an empty model is a tiny one, built with the seed
     model: str = ""
     device: str = "cpu"
+    threads: int = 1
     seed: int = 0
     # the warm start and its control: supervised steps on the right answers
     warmup_steps: int = 55
@@ -54,7 +55,7 @@ class GrpoConfig:
         _known("advantage", self.advantage, ESTIMATORS)
         _known("loss", self.loss, LOSSES)
         _known("aggregation", self.aggregation, get_args(Aggregation))
-        for name in ("prompts", "group_size", "wave", "max_tokens", "updates", "reserved", "warmup_batch"):
+        for name in ("threads", "prompts", "group_size", "wave", "max_tokens", "updates", "reserved", "warmup_batch"):
             _at_least(name, getattr(self, name), 1)
         for name in ("steps", "warmup_steps", "resample_rounds", "deadline_ms", "kl"):
             _at_least(name, getattr(self, name), 0)

@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,20 +43,21 @@ def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = N
     what the rewards raise for a whole call; a response without a reward never trains.
     """
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    task = task or ColourTask(config.seed, config.reserved)
-    policy = load_policy(config.model, out, seed=config.seed, device=config.device)
-    evaluation = Evaluation(config, policy, task)
-    for _ in _supervised(config, policy, task, WARM_UP, config.warmup_steps):
-        pass
-    warm = copy.deepcopy(policy.backbone.state_dict())
-    rows: list[Row] = []
-    grpo = _measured(config, evaluation, _logged(reinforce(config, policy, task, rewards), rows, out))
-    policy.save(out / "policy")
-    control = None
-    if config.control:
-        policy.backbone.load_state_dict(warm)
-        control = _measured(config, evaluation, _supervised(config, policy, task, CONTROL, config.steps))
+    with _threads(config.threads):
+        torch.manual_seed(config.seed)
+        task = task or ColourTask(config.seed, config.reserved)
+        policy = load_policy(config.model, out, seed=config.seed, device=config.device)
+        evaluation = Evaluation(config, policy, task)
+        for _ in _supervised(config, policy, task, WARM_UP, config.warmup_steps):
+            pass
+        warm = copy.deepcopy(policy.backbone.state_dict())
+        rows: list[Row] = []
+        grpo = _measured(config, evaluation, _logged(reinforce(config, policy, task, rewards), rows, out))
+        policy.save(out / "policy")
+        control = None
+        if config.control:
+            policy.backbone.load_state_dict(warm)
+            control = _measured(config, evaluation, _supervised(config, policy, task, CONTROL, config.steps))
     draw_curves(out / "curves.png", rows, grpo, control)
     return _result(config, rows, grpo, control, out)
 
@@ -76,6 +78,17 @@ def reinforce(config: GrpoConfig, policy: Policy, task: Task, rewards: Rewards) 
             "generation_ms": 1000 * (collected - started) - batch.wait.exposed_ms,
             "update_ms": 1000 * (time.perf_counter() - collected),
         }
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """A tiny policy gains nothing from more threads and loses much where they wait for a busy core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _statistics(batch: Batch) -> Row:

@@ -6,6 +6,7 @@ counts as a tie. Answers without content lose unasked.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -13,6 +14,7 @@ from rewardhub.errors import InvalidInput
 from rewardhub.judges.grading import Asker, alone, described, failed, together
 from rewardhub.judges.lane import Answer
 from rewardhub.judges.prompt import Block, response_text
+from rewardhub.judges.ratings import bradley_terry, elo
 from rewardhub.judges.rubric import Case
 from rewardhub.types import Group, Response, Score
 
@@ -58,7 +60,19 @@ async def _round_robin(asker: Asker, group: Group, shared: str, real: list[int],
     for (first, second), (left, right) in zip(pairs, played, strict=True):
         results[first].append(left)
         results[second].append(right)
-    return {index: _total(scores, count - len(real)) for index, scores in results.items()}
+    totals = {index: _total(scores, count - len(real)) for index, scores in results.items()}
+    if len(real) > 2 and all(left.value is not None for left, _ in played):
+        _rate(totals, real, [float(left) for left, _ in played])
+    return totals
+
+
+def _rate(totals: dict[int, Score], real: list[int], points: list[float]) -> None:
+    """Adds the Elo and Bradley-Terry ratings of a complete round robin to the details."""
+    places = combinations(range(len(real)), 2)
+    matches = [(first, second, won) for (first, second), won in zip(places, points, strict=True)]
+    for index, by_elo, by_model in zip(real, elo(matches, len(real)), bradley_terry(matches, len(real)), strict=True):
+        ratings = {"elo": by_elo, "bradley_terry": by_model}
+        totals[index] = replace(totals[index], details={**totals[index].details, **ratings})
 
 
 async def _both_orders(asker: Asker, group: Group, shared: str, pair: tuple[int, int]) -> tuple[Score, Score]:

@@ -1,4 +1,4 @@
-"""What the pool remembers of one endpoint: load, health, circuit breaker, push-back; and the retry budget."""
+"""What the pool remembers of one endpoint: load, health, circuit breaker and push-back."""
 
 import math
 import time
@@ -8,32 +8,6 @@ FAILURES_TO_OPEN = 5
 QUIET_S = 1.0
 FIRST_COOLDOWN_S = 1.0
 LONGEST_COOLDOWN_S = 30.0
-
-
-@dataclass(slots=True)
-class RetryBudget:
-    """A token bucket: each question puts in ``ratio`` of a token, each retry takes a whole one.
-
-    It starts full with ``burst`` tokens, so of n questions at most burst + ratio * n are retried
-    (retry throttling of gRPC, proposal A6).
-    """
-
-    ratio: float
-    burst: int
-    tokens: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = float(self.burst)
-
-    def deposit(self) -> None:
-        self.tokens = min(max(float(self.burst), 1.0), self.tokens + self.ratio)
-
-    def withdraw(self) -> bool:
-        """Takes a token where there is one."""
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        return True
 
 
 @dataclass(slots=True)
@@ -61,7 +35,7 @@ class EndpointState:
     mean_s: float = 0.0
 
     @property
-    def names_model(self) -> str:
+    def answering_model(self) -> str:
         """The model that answers here: the name it returned, until the first reply the configured one."""
         return self.served_model or self.model
 

@@ -20,7 +20,7 @@ _OPENERS = frozenset({
     "the answer", "the answer is", "final answer", "the final answer is", "let's think step by step",
     "let's solve this problem step by step", "let's solve this step by step", "let us solve this problem step by step",
     "let me solve it step by step", "let me solve this step by step", "let's begin", "let's start",
-    "step 1", "step by step", "sure", "here is the solution", "here is the answer", "explanation",
+    "step 1", "step by step", "here is the solution", "here is the answer", "explanation",
     "解", "解答", "解説", "解析", "答案", "かいせつ", "respuesta", "solución", "solution process", "lösung", "réponse",
     "思考过程", "reasoning",
 })  # fmt: skip
@@ -37,7 +37,7 @@ def content_free(answer: str, reference: str = "") -> str:
     published openers. Short answers ("7", "B", "yes", "x", "∞") pass, and so does whatever equals the
     ``reference``. Linear in the length of the answer.
     """
-    if reference and answer.strip() == reference.strip():
+    if reference and (answer.strip() == reference.strip() or _says_the_same(answer, reference)):
         return ""
     bare = _SHELL.sub(" ", answer.encode("utf-8", "replace").decode())
     if not any(map(_carries_content, bare)):
@@ -56,6 +56,11 @@ def _only_openers(text: str) -> bool:
         return False
     sentences = (_folded(part) for part in _SENTENCE_END.split(text))
     return all(sentence in _OPENERS for sentence in sentences if sentence)
+
+
+def _says_the_same(answer: str, reference: str) -> bool:
+    # Far longer answers are not folded: they are no opener, so nothing hangs on it.
+    return len(answer) < len(reference) + _LONGEST and _folded(answer).strip(".:!") == _folded(reference) != ""
 
 
 def _folded(text: str) -> str:

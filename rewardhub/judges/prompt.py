@@ -61,6 +61,12 @@ class Question:
     form: Form
     images: tuple[Json, ...] = ()
 
+    @property
+    def tokens(self) -> int:
+        """A rough count of the prompt's tokens: a quarter of its characters, a thousand for an image."""
+        texts = (FRAME, self.instruction, self.shared, *(block.text for block in self.graded))
+        return sum(map(len, texts)) // 4 + 1000 * len(self.images)
+
     def messages(self, nonce: str, *, again: bool = False, structured: bool = False) -> list[Json]:
         """OpenAI chat messages; ``again`` adds a reminder of the form after an unreadable reply."""
         ending = (_REMINDER if again else "") + self._ending(nonce, structured)

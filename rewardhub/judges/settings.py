@@ -35,6 +35,7 @@ class JudgeSettings(BaseModel):
     ``rubric`` is a built-in's name or the path of a Python file that defines ``RUBRIC``. ``timeout_s``
     bounds one upstream call, ``attempts`` the calls for one question. Of all calls at most
     ``retry_burst`` plus ``retry_ratio`` of the questions are retries, re-asked verdicts included.
+    Requests and tokens per minute are shared by all callers; 0 is no limit.
     ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge.
     ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it.
     """
@@ -47,6 +48,8 @@ class JudgeSettings(BaseModel):
     temperature: float = Field(default=0.0, ge=0, le=2)
     max_tokens: int = Field(default=512, ge=1, le=32_768)
     concurrency: int = Field(default=64, ge=1, le=4096)
+    requests_per_minute: int = Field(default=0, ge=0)
+    tokens_per_minute: int = Field(default=0, ge=0)
     queue: int = Field(default=4096, ge=0)
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     attempts: int = Field(default=3, ge=1, le=5)

@@ -13,15 +13,25 @@ this package. The program shares its interpreter, so the nonce must be out of re
 Event names: the audit events table of the Python documentation.
 """
 
-# The functions below keep these builtins, whatever the program does to the shared ones.
-__builtins__ = dict(vars(__import__("builtins")))
+from __future__ import annotations
 
+# The functions below keep these builtins, whatever the program does to the shared ones.
+__builtins__ = dict(vars(__import__("builtins")))  # type: ignore[assignment]
+
+import _sitebuiltins
 import _thread
 import os
 import sys
-from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # importing typing would double the start-up time
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Look = Callable[..., Any]
+    Frame = FrameType | None
+    Hear = Callable[[str, Frame], None]
 
 PROGRAM, SUFFIX, GUARD = "<program>", "<suffix>", __file__
 BEGIN, END = "rewardhub.begin", "rewardhub.end"
@@ -47,8 +57,6 @@ FRAME_ATTRIBUTES = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
 CODE_ATTRIBUTES = frozenset({"f_code", "__code__", "gi_code", "cr_code", "ag_code"})
 TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.py")
 KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
-
-Look = Callable[..., Any]
 
 
 def read_job(descriptor: int) -> tuple[bytes, str, str]:
@@ -107,14 +115,16 @@ def make_restore(names: dict[str, Any]) -> Callable[[], None]:
     return restore
 
 
-def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Callable[[str, FrameType], None]:
+def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
     """Hears BEGIN and END. The first pair is a rehearsal that shows from where END is said."""
     write, get_pid, owner = os.write, os.getpid, os.getpid()
-    frames: list[FrameType] = []
+    frames: list[Frame] = []
     place: list[int] = []
 
-    def hear(event: str, frame: FrameType) -> None:
-        if event == BEGIN and len(frames) < 2:
+    def hear(event: str, frame: Frame) -> None:
+        if frame is None:
+            forbid("a forged end")
+        elif event == BEGIN and len(frames) < 2:
             frames.append(frame)
         elif event == END and len(frames) == 1 and frame is frames[0]:
             place.append(frame.f_lasti)
@@ -158,7 +168,10 @@ def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[
         if me in excused and event in ("sys._getframe", "object.__getattr__"):
             excused.discard(me)
             return
-        caller = look(get_frame, 2)
+        try:
+            caller = look(get_frame, 2)
+        except ValueError:  # raised by C code alone, at exit for instance
+            caller = None
         if event in (BEGIN, END):
             hear(event, caller)
         elif event in PROCESSES:
@@ -169,7 +182,7 @@ def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[
     return hook
 
 
-def objection(event: str, arguments: tuple[Any, ...], caller: FrameType, look: Look, library: str) -> str:
+def objection(event: str, arguments: tuple[Any, ...], caller: Frame, look: Look, library: str) -> str:
     """Why the program may not do this, or nothing."""
     if event in NEVER or event[:7] == "ctypes.":
         return event
@@ -191,14 +204,15 @@ def objection(event: str, arguments: tuple[Any, ...], caller: FrameType, look: L
 
 
 def compile_objection(name: Any, file: str, library: str) -> str:
-    if file.startswith("<frozen importlib") or not isinstance(name, str):
+    # Importing compiles the library under its names, and showing a traceback reparses its lines.
+    if file.startswith("<frozen importlib") or file in (GUARD, f"{library}/threading.py"):
+        return ""
+    if not isinstance(name, str):
         return ""
     return "compile under a name of the library" if name.startswith((library, "<frozen", SUFFIX)) else ""
 
 
-def attribute_objection(
-    arguments: tuple[Any, ...], caller: FrameType, file: str, look: Look, library: str
-) -> str:
+def attribute_objection(arguments: tuple[Any, ...], caller: Frame, file: str, look: Look, library: str) -> str:
     thing, name = arguments[:2]
     if name in CODE_ATTRIBUTES:
         code = look(getattr, thing, name)
@@ -211,25 +225,25 @@ def attribute_objection(
     return ""
 
 
-def takes_frames(caller: FrameType, file: str, look: Look, library: str) -> bool:
+def takes_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
     """Whether this is one of the library's own uses of frames, none of which hands a frame on."""
     if file.startswith(library) and file.endswith(TAKE_FRAMES):
         return True
     return file.endswith("/logging/__init__.py") and keeps_frames(caller, file, look, library)
 
 
-def keeps_frames(caller: FrameType, file: str, look: Look, library: str) -> bool:
-    back = caller.f_back
+def keeps_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
+    back = caller.f_back if caller else None
     inner = back is not None and file_of(back, look).startswith(library)
     return inner and file.startswith(library) and file.endswith(KEEP_FRAMES)
 
 
-def file_of(frame: FrameType, look: Look) -> str:
-    name = look(getattr, frame, "f_code").co_filename
-    return name if isinstance(name, str) else ""
+def file_of(frame: Frame, look: Look) -> str:
+    """The file of the code in a frame, "" without one."""
+    return "" if frame is None else str(look(getattr, frame, "f_code").co_filename)
 
 
-def owner_is_suffix(frame: FrameType | None, look: Look) -> bool:
+def owner_is_suffix(frame: Frame, look: Look) -> bool:
     """Whether the innermost code of the program is the suffix, which is the reference's and may look."""
     while frame is not None:
         if (file := file_of(frame, look)) in (PROGRAM, SUFFIX, GUARD):
@@ -241,18 +255,23 @@ def owner_is_suffix(frame: FrameType | None, look: Look) -> bool:
 def report(error: BaseException, control: int) -> None:
     """Tells the parent what ended the program; a claim, good for nothing but a failing verdict."""
     os.write(control, b"error " + type(error).__name__.encode("ascii", "replace") + b"\n")
-    if not isinstance(error, SystemExit):
-        trace = error.__traceback__
-        sys.__excepthook__(type(error), error, trace.tb_next if trace else None)
+    if isinstance(error, SystemExit):
+        os.write(control, b"left\n" if error.code in (None, 0) else b"")
+        return
+    trace = error.__traceback__
+    sys.__excepthook__(type(error), error.with_traceback(trace.tb_next if trace else None), None)
 
 
 def prepare() -> dict[str, Any]:
-    """A fresh ``__main__``, without a trace of this script in the arguments and modules."""
+    """A fresh ``__main__`` with what ``site`` would add, and arguments without a trace of this script."""
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
     sys.argv = ["program.py"]
     sys.orig_argv = ["python", "program.py"]
-    vars(module)["__builtins__"] = sys.modules["builtins"]
+    builtins = sys.modules["builtins"]
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    vars(module)["__builtins__"] = builtins
     return vars(module)
 
 
@@ -274,9 +293,9 @@ def main() -> None:
     del nonce
     execute(nothing, {}, exec, sys.audit, make_restore({}))
     os.write(control, b"started\n")
-    error = execute(units, names, exec, sys.audit, make_restore(names))
-    if error is not None:
-        report(error, control)
+    ended_by = execute(units, names, exec, sys.audit, make_restore(names))
+    if ended_by is not None:
+        report(ended_by, control)
         sys.exit(1)
 
 

@@ -14,7 +14,8 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 @dataclass(frozen=True, slots=True)
 class Language:
     """How a language runs: ``command`` is followed by the job and control descriptors; ``shown`` are
-    the host's paths that its runtime needs, read-only; ``runtime_mb`` is its own share of memory."""
+    the host's paths that its runtime needs, read-only; ``runtime_mb`` is its own share of memory.
+    """
 
     name: str
     command: tuple[str, ...]

@@ -3,17 +3,14 @@
 Arguments: isolation, job descriptor, control descriptor, report descriptor, CPU seconds, memory in MB,
 scratch space in MB, the shown paths joined by ``:``, then the command. The job and control descriptors
 go on to the command; the report is the launcher's alone, so that what it says cannot be forged.
+Started for every run, so it imports little.
 """
 
+# ruff: noqa: PTH123, SIM105
+
 import os
-import platform
 import resource
-import signal
 import sys
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
 from rewardhub.sandbox import namespaces, seccomp
 
@@ -26,45 +23,41 @@ _OPEN_FILES = 128
 _TASKS = 256
 
 
-@dataclass(frozen=True, slots=True)
 class Order:
-    """What to run, and within what bounds."""
+    """What to run, and within what bounds: the launcher's arguments."""
 
-    isolation: str
-    report: int
-    cpu_s: int
-    memory_mb: int
-    scratch_mb: int
-    shown: tuple[str, ...]
-    command: tuple[str, ...]
+    def __init__(self, arguments: list[str]) -> None:
+        self.isolation = arguments[0]
+        self.passed = (int(arguments[1]), int(arguments[2]))
+        self.report, self.cpu_s, self.memory_mb, self.scratch_mb = map(int, arguments[3:7])
+        self.shown = arguments[7].split(":")
+        self.command = arguments[8:]
 
 
 def main() -> None:
     """Runs the order of ``sys.argv`` and exits; every failure of isolation is an ``error`` report."""
-    isolation, job, control, report, cpu_s, memory_mb, scratch_mb, shown, *command = sys.argv[1:]
-    order = Order(
-        isolation, int(report), int(cpu_s), int(memory_mb), int(scratch_mb), tuple(shown.split(":")),
-        tuple(command),
-    )  # fmt: skip
+    order = Order(sys.argv[1:])
     os.set_inheritable(order.report, False)
     try:
-        _supervise(order, (int(job), int(control)))
+        _supervise(order)
     except OSError as error:
         os.write(order.report, f"error {error}\n".encode())
 
 
-def _supervise(order: Order, passed: tuple[int, int]) -> None:
+def _supervise(order: Order) -> None:
     libc = namespaces.load_libc()
     namespaces.die_with_parent(libc)
     if order.isolation == FULL:
         namespaces.enter(libc)
     else:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        signal.signal(signal.SIGTERM, _stop)
+        import signal
+
+        signal.signal(signal.SIGTERM, lambda *_: _stop())
     child = os.fork()
     if child == 0:
         _become(order)
-    for descriptor in (0, 1, 2, *passed):
+    for descriptor in (0, 1, 2, *order.passed):
         os.close(descriptor)
     _, status, usage = os.wait4(child, 0)
     if order.isolation != FULL:
@@ -79,7 +72,7 @@ def _become(order: Order) -> None:
         libc = namespaces.load_libc()
         namespaces.die_with_parent(libc)
         if order.isolation == FULL:
-            namespaces.build_root(libc, platform.machine(), order.shown, order.scratch_mb)
+            namespaces.build_root(libc, os.uname().machine, order.shown, order.scratch_mb)
         _limit(order)
         if order.isolation != LIMITED:
             seccomp.install(libc)
@@ -106,7 +99,7 @@ def _limit(order: Order) -> None:
         resource.setrlimit(kind, (bound, bound))
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def _stop() -> None:
     _kill_descendants()
     os._exit(1)
 
@@ -116,14 +109,16 @@ def _kill_descendants() -> None:
     while children := _children(os.getpid()):
         for child in children:
             for pid in (*_children(child), child):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(child, 0)
+                try:
+                    os.kill(pid, namespaces.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            os.waitpid(child, 0)
 
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return [int(child) for child in children.read().split()]
     except OSError:
         return []

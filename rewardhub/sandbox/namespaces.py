@@ -1,9 +1,10 @@
 """Namespaces and the minimal root of a sandboxed program, by plain system calls."""
 
+# ruff: noqa: PTH100, PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
+
 import ctypes
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 _NEW_USER, _NEW_PID, _NEW_NET, _NEW_MOUNT, _NEW_IPC, _NEW_UTS = (
     0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000, 0x04000000,
@@ -17,7 +18,7 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _MOUNT_SETATTR = 442
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _PR_SET_PDEATHSIG = 1
-_SIGKILL = 9
+SIGKILL = 9
 
 USER = 1000
 """The user id inside. Not 0, so that executing the runtime drops every capability."""
@@ -42,9 +43,14 @@ def enter(libc: ctypes.CDLL) -> None:
     """
     user, group = os.geteuid(), os.getegid()
     _check(libc.unshare(_ALL), "unshare")
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{USER} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{USER} {group} 1")
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{USER} {user} 1")
+    _write("/proc/self/gid_map", f"{USER} {group} 1")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
 
 
 def build_root(libc: ctypes.CDLL, machine: str, shown: Sequence[str], size_mb: int) -> None:
@@ -61,30 +67,29 @@ def build_root(libc: ctypes.CDLL, machine: str, shown: Sequence[str], size_mb: i
     for device in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"):
         _bind(libc, device, root + device)
     for folder in ("/old", WORK_DIR):
-        Path(root + folder).mkdir(exist_ok=True)
+        os.makedirs(root + folder, exist_ok=True)
     os.chdir(root)
     _check(libc.syscall(_PIVOT_ROOT[machine], b".", b"old"), "pivot_root")
     _check(libc.umount2(b"/old", _MNT_DETACH), "umount")
-    Path("/old").rmdir()
+    os.rmdir("/old")
     os.chdir(WORK_DIR)
 
 
 def _show(libc: ctypes.CDLL, path: str, target: str) -> None:
-    if Path(path).is_symlink():
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).symlink_to(os.readlink(path))
+    if os.path.islink(path):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.symlink(os.readlink(path), target)
     else:
         _bind(libc, path, target)
         _freeze(libc, target)
 
 
 def _bind(libc: ctypes.CDLL, path: str, target: str) -> None:
-    point = Path(target)
-    if Path(path).is_dir():
-        point.mkdir(parents=True, exist_ok=True)
+    if os.path.isdir(path):
+        os.makedirs(target, exist_ok=True)
     else:
-        point.parent.mkdir(parents=True, exist_ok=True)
-        point.touch()
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _write(target, "")
     _check(libc.mount(path.encode(), target.encode(), None, _MS_BIND | _MS_REC, None), f"bind {path}")
 
 
@@ -98,4 +103,4 @@ def _freeze(libc: ctypes.CDLL, target: str) -> None:
 
 def die_with_parent(libc: ctypes.CDLL) -> None:
     """Has the kernel kill this process when its parent dies."""
-    _check(libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(_SIGKILL), 0, 0, 0), "pdeathsig")
+    _check(libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(SIGKILL), 0, 0, 0), "pdeathsig")

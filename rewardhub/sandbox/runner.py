@@ -42,11 +42,16 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program in ``language``: ``text`` and then ``suffix``, whose end is the end of the program."""
+    """A program in ``language``: ``text`` and then ``suffix``, whose end is the end of the program.
+
+    ``exit_is_end``: without a suffix, leaving with exit code 0 by the language's own means counts as
+    the end; what the program printed is then all that speaks for it.
+    """
 
     text: str
     suffix: str = ""
     language: str = "python"
+    exit_is_end: bool = False
 
 
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
@@ -61,7 +66,8 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
 @cache
 def isolation() -> str:
     """The strongest isolation that works here, found by trying: ``full`` is user, pid, mount, network,
-    ipc and uts namespaces, a private root, a system-call filter and limits; the rest says ``weak``."""
+    ipc and uts namespaces, a private root, a system-call filter and limits; the rest says ``weak``.
+    """
     for level in (FULL, FILTERED):
         with suppress(InternalError):
             if _run(Program("pass"), "", Limits(), level).verdict is Verdict.OK:
@@ -118,12 +124,11 @@ def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
             _follow(watch)
     except OSError as error:
         raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
-    return _judge(watch, nonce)
+    may_leave = program.exit_is_end and not program.suffix
+    return _judge(watch, (b"end " + nonce, b"left") if may_leave else (b"end " + nonce,))
 
 
-def _start(
-    stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str
-) -> _Watch:
+def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> _Watch:
     job_file, stdin_file = stack.enter_context(_memory(job)), stack.enter_context(_memory(stdin))
     caps = (limits.output_kb * 1024, limits.output_kb * 1024, _CONTROL_BYTES, _CONTROL_BYTES)
     out, err, control, report = (stack.enter_context(_pipe(cap)) for cap in caps)
@@ -169,7 +174,7 @@ def _follow(watch: _Watch) -> None:
     watch.ended = time.monotonic()
 
 
-def _judge(watch: _Watch, nonce: bytes) -> Run:
+def _judge(watch: _Watch, ends: tuple[bytes, ...]) -> Run:
     outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
     cpu_s = peak_mb = 0.0
     code = 0
@@ -178,14 +183,14 @@ def _judge(watch: _Watch, nonce: bytes) -> Run:
         code, cpu_s, peak_mb = int(said), float(cpu), int(peak) / 1024
     elif watch.stopped is None or b"ready" not in watch.lines():
         raise InternalError(f"the sandbox failed: {' '.join(outcome) or 'its launcher died'}")
-    verdict, reason = _verdict(watch, nonce, code, cpu_s)
+    verdict, reason = _verdict(watch, ends, code, cpu_s)
     cap = watch.limits.output_kb * 1024
     wall_s = round(watch.ended - watch.begun, 4)
     out, err = bytes(watch.out.data[:cap]), bytes(watch.err.data[:cap])
     return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1))
 
 
-def _verdict(watch: _Watch, nonce: bytes, code: int, cpu_s: float) -> tuple[Verdict, str]:
+def _verdict(watch: _Watch, ends: tuple[bytes, ...], code: int, cpu_s: float) -> tuple[Verdict, str]:
     lines = watch.lines()
     errors = [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
     if watch.stopped is Verdict.OUTPUT_LIMIT:
@@ -198,26 +203,23 @@ def _verdict(watch: _Watch, nonce: bytes, code: int, cpu_s: float) -> tuple[Verd
         return Verdict.COMPILE_ERROR, errors[0] if errors else "does not compile"
     if b"started" not in lines:
         return Verdict.COMPILE_ERROR, "the compiler died"
-    return _ending(lines, errors, nonce, code)
+    return _ending(lines, errors, ends, code)
 
 
-def _ending(lines: list[bytes], errors: list[str], nonce: bytes, code: int) -> tuple[Verdict, str]:
+def _ending(lines: list[bytes], errors: list[str], ends: tuple[bytes, ...], code: int) -> tuple[Verdict, str]:
     for line in lines:
         if line.startswith(b"forbidden "):
             return Verdict.PROTOCOL_ERROR, line[10:].decode("ascii", "replace")
-    end = b"end " + nonce
-    known = (b"", b"ready", b"started", b"process", end)
+    known = (b"", b"ready", b"started", b"process", b"left", *ends)
     if any(line not in known and not line.startswith(b"error ") for line in lines):
         return Verdict.PROTOCOL_ERROR, "wrote to the control channel"
-    if end in lines:
+    if any(end in lines for end in ends):
         return Verdict.OK, ""
     if "MemoryError" in errors:
         return Verdict.MEMORY_LIMIT, "MemoryError"
     if b"process" in lines:
         return Verdict.PROCESS_LIMIT, "tried to start a process"
-    if errors and errors[0] != "SystemExit":
-        return Verdict.RUNTIME_ERROR, errors[0]
-    return Verdict.RUNTIME_ERROR, f"stopped before its end (exit {code})"
+    return Verdict.RUNTIME_ERROR, errors[0] if errors else f"stopped before its end (exit {code})"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,7 @@ and everything that reaches into the kernel's configuration or into other proces
 """
 
 import ctypes
-import platform
+import os
 import struct
 
 _X86_64 = {
@@ -61,12 +61,12 @@ def assemble(machine: str) -> bytes:
 
 
 class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]  # noqa: RUF012
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
 def install(libc: ctypes.CDLL) -> None:
     """Filters this process and what it executes, for good; raises ``OSError`` where that fails."""
-    code = assemble(platform.machine())
+    code = assemble(os.uname().machine)
     program = _Program(len(code) // 8, code)
     zero = ctypes.c_ulong(0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero):

@@ -7,7 +7,8 @@ from typing import Any
 
 class Verdict(StrEnum):
     """What the program did. Every one is a verdict on the response; a fault of the sandbox itself is
-    raised, never returned."""
+    raised, never returned.
+    """
 
     OK = "ok"
     WRONG_ANSWER = "wrong_answer"
@@ -23,7 +24,8 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Of one run: wall time in seconds, memory in MB on top of the bare runtime's, and kilobytes of
-    output on each of stdout and stderr. CPU time is bounded by the wall time, rounded up, plus one."""
+    output on each of stdout and stderr. CPU time is bounded by the wall time, rounded up, plus one.
+    """
 
     time_s: float = 10.0
     memory_mb: int = 1024
@@ -33,7 +35,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One finished run. ``ok`` means that control reached the end of the program; whether the output
-    is the expected one is for the caller to compare. Times in seconds, memory in MB."""
+    is the expected one is for the caller to compare. Times in seconds, memory in MB.
+    """
 
     verdict: Verdict
     reason: str = ""

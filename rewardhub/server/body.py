@@ -50,7 +50,7 @@ async def _discard(request: Request, limit: int) -> None:
     # A caller that is still sending does not read; closing on it would lose the answer.
     if request.headers.get("expect", "").lower() == "100-continue":
         return
-    left = limit
+    left = 8 * limit
     with contextlib.suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(_DISCARD_S):
             while left > 0:

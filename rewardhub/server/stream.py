@@ -182,5 +182,6 @@ class Events:
 
 
 def _about(group_id: str, error: RewardHubError) -> RewardHubError:
-    error.message = f"group {group_id!r}: {error.message}"
+    if repr(group_id) not in error.message:
+        error.message = f"group {group_id!r}: {error.message}"
     return error

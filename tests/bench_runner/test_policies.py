@@ -52,6 +52,12 @@ def test_tie_credit(order):
     assert values(policy, judged((EQUAL, EQUAL)), judged((DEAD, DEAD))) == [0.5, 0.0]
 
 
+def test_a_half_failed_tie_is_no_tie():
+    """A win and a loss in the two orders are a tie under ``net``; an equal game beside a failure is not."""
+    policy = Policy("p", order="net", tie=0.5)
+    assert values(policy, judged((WIN, LOSE)), judged((EQUAL, DEAD)), judged((DEAD, EQUAL))) == [0.5, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("order", ["net", "mean", "both", "stored"])
 def test_invalid_policies(order):
     """A failed pair is wrong, or leaves the denominator; a stated value counts only where asked for."""

@@ -269,7 +269,12 @@ class Doors:
         self.ports["grpc"] = self._grpc.add_insecure_port(f"127.0.0.1:{self.ports['grpc']}")
         await self._grpc.start()
         config = uvicorn.Config(
-            RestFake(self.hub).app, host="127.0.0.1", port=self.ports["http"], log_level="error", lifespan="off", ws="none"
+            RestFake(self.hub).app,
+            host="127.0.0.1",
+            port=self.ports["http"],
+            log_level="error",
+            lifespan="off",
+            ws="none",
         )
         self._http = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._http._serve(None))

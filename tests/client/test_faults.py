@@ -119,7 +119,9 @@ def test_a_deadline_is_a_status(url, fake):
     fake.delays = {"slow": 30.0}
     start = time.monotonic()
     with Client(url, on_failure="none") as client:
-        answers = {each.id: each for each in client.stream([group("slow"), group("quick")], Call("math", deadline_ms=700))}
+        answers = {
+            each.id: each for each in client.stream([group("slow"), group("quick")], Call("math", deadline_ms=700))
+        }
     assert time.monotonic() - start < 1.3
     assert answers["quick"].values.count(None) == 0
     assert [score.status for score in answers["slow"]] == [Status.TIMEOUT] * 3

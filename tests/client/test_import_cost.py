@@ -8,7 +8,9 @@ import pytest
 HEAVY = ["torch", "sympy", "fastapi", "redis", "numpy", "pydantic", "transformers", "PIL", "starlette", "uvicorn"]
 
 
-@pytest.mark.parametrize("module", ["rewardhub.client", "rewardhub.client.adapters.trl", "rewardhub.client.adapters.verl"])
+@pytest.mark.parametrize(
+    "module", ["rewardhub.client", "rewardhub.client.adapters.trl", "rewardhub.client.adapters.verl"]
+)
 def test_importing_the_client_loads_nothing_heavy(module):
     """None of the heavy packages of hub or models is imported."""
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"

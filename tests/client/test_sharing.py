@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,24 +64,41 @@ def test_one_async_client_serves_loops_at_once(url, fake):
         assert [scores.values for (scores,) in results[number]] == [values(fake, f"g{number}-{k}") for k in range(20)]
 
 
+FORKING = """
+import os, sys
+from rewardhub.client import Client
+from rewardhub.types import Call, Group, Response
+
+def ask(name):
+    (scores,) = client.score([Group(name, "p", (Response(name),))], Call(recipe="math"))
+    (same,) = client.stream([Group(name, "p", (Response(name),))], Call(recipe="math"))
+    assert scores.values == same.values
+    print(name, scores.values[0], flush=True)
+
+client = Client(sys.argv[1], timeout_s=20)
+ask("parent")
+for number in range(5):
+    child = os.fork()
+    if child == 0:
+        try:
+            ask(f"child{number}")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, number
+    ask(f"again{number}")
+"""
+
+
 def test_a_forked_child_connects_anew(url, fake):
-    """A child of fork() scores over a connection of its own while the parent keeps its own."""
-    with Client(url) as client:
-        client.score([group("parent")], CALL)
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                (scores,) = client.score([group("child")], CALL)
-                os.write(write, pickle.dumps(scores.values))
-            finally:
-                os._exit(0)
-        os.close(write)
-        with os.fdopen(read, "rb") as pipe:
-            assert pickle.loads(pipe.read()) == values(fake, "child")
-        os.waitpid(child, 0)
-        assert client.score([group("again")], CALL)[0].values == values(fake, "again")
-    assert len(fake.peers) == 2
+    """Children of fork() score over connections of their own while the parent keeps its own."""
+    done = subprocess.run([sys.executable, "-c", FORKING, url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    names = ["parent", *(f"{who}{number}" for number in range(5) for who in ("child", "again"))]
+    assert dict(line.split() for line in done.stdout.splitlines()) == {
+        name: str(fake.value("p", Response(name))) for name in names
+    }
+    assert len(fake.peers) == 6
 
 
 def test_a_client_travels_by_pickle(url, fake):

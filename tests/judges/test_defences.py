@@ -55,6 +55,8 @@ def test_a_key_that_is_the_right_answer_passes() -> None:
     """Where the reference itself is an opener or a sign, the same answer is no empty answer."""
     assert content_free("Solution")
     assert not content_free("Solution", "Solution")
+    assert not content_free("solution.", "Solution")
+    assert content_free(".", ":")
     assert not content_free(" % \n", "%")
     assert content_free(":", "Solution")
 

@@ -21,8 +21,9 @@ from scripted_judge import (
 )
 
 from rewardhub.judges import judge_scorers
+from rewardhub.judges.budget import Allowance, RetryBudget
 from rewardhub.judges.chat import retry_after_s
-from rewardhub.judges.endpoint import FAILURES_TO_OPEN, EndpointState, RetryBudget
+from rewardhub.judges.endpoint import FAILURES_TO_OPEN, EndpointState
 from rewardhub.judges.settings import JudgeSettings
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Response, Status
@@ -93,11 +94,11 @@ async def test_refused_connections_end_as_unavailable(judges) -> None:
     """T35: a dead port costs the stated attempts, then a typed status with the time to wait."""
     scorer, _ = await judges(verdict(10))
     settings = {"endpoints": [{"url": f"http://127.0.0.1:{closed_port()}/v1"}], "attempts": 3}
-    [dead] = judge_scorers([JudgeSettings.model_validate(settings)], scorer.lane.pool)
+    [dead] = judge_scorers([JudgeSettings.model_validate(settings)], scorer.lane.balancer.pool)
     [row] = await scores(dead, "seven")
     assert (row.value, row.status, row.retryable) == (None, Status.UNAVAILABLE, True)
     assert row.details["retry_after_s"] > 0
-    assert dead.lane.endpoints[0].calls == 3
+    assert dead.lane.balancer.endpoints[0].calls == 3
 
 
 async def test_a_stall_is_cut_and_fails_over(judges) -> None:
@@ -210,7 +211,7 @@ async def test_all_judges_down_is_said_within_50_ms(judges) -> None:
     """T38: once the circuits are open a question costs no call and less than 50 ms."""
     scorer, servers = await judges(answers(503), hangs_up)
     await scores(scorer, *["seven"] * (4 * FAILURES_TO_OPEN))
-    assert not scorer.lane.healthy
+    assert not scorer.lane.balancer.healthy
     calls = sum(len(server.asks) for server in servers)
     started = time.monotonic()
     rows = await scores(scorer, *["seven"] * 8)
@@ -224,7 +225,7 @@ async def test_a_judge_that_comes_back_is_used_again(judges) -> None:
     """T38: after the cooldown one probe goes through, and its success closes the circuit."""
     scorer, [server] = await judges(answers(503), retry_burst=0)
     await scores(scorer, *["seven"] * FAILURES_TO_OPEN)
-    assert not scorer.lane.healthy
+    assert not scorer.lane.balancer.healthy
     server.script = late(0.1, verdict(10))
     await asyncio.sleep(1.05)
     rows = await scores(scorer, *["seven"] * 10)
@@ -255,6 +256,9 @@ async def test_concurrency_and_queue_are_bounded(judges) -> None:
     assert server.most_at_once == 4
     statuses = [row.status for row in rows]
     assert (statuses.count(Status.OK), statuses.count(Status.UNAVAILABLE)) == (10, 2)
+    bulk = Context(deadline=time.monotonic() + 20, priority="bulk")
+    column = await scorer.bind({}).score_remote(group(*["seven"] * 12), range(12), bulk)
+    assert (column.statuses.count(Status.OK), column.statuses.count(Status.UNAVAILABLE)) == (8, 4)
 
 
 async def test_bulk_questions_leave_room_for_others(judges) -> None:
@@ -303,7 +307,7 @@ async def test_cancelling_breaks_off_the_call_and_frees_the_slot(judges) -> None
     server.script = verdict(10)
     [row] = await scores(scorer, "eight")
     assert row.value == 1.0
-    assert (scorer.lane.endpoints[0].in_flight, server.broken_off) == (0, 1)
+    assert (scorer.lane.balancer.endpoints[0].in_flight, server.broken_off) == (0, 1)
 
 
 async def test_short_deadlines_do_not_close_an_endpoint_to_others(judges) -> None:
@@ -326,6 +330,40 @@ def test_the_budget_bounds_retries_over_any_run() -> None:
     assert 100 <= taken <= 110
 
 
+async def test_requests_per_minute_are_kept(judges) -> None:
+    """Ten seconds' worth goes at once, the rest at the stated rate; what cannot wait is told how long to."""
+    scorer, [server] = await judges(verdict(10), requests_per_minute=120)
+    started = time.monotonic()
+    rows = await scores(scorer, *["seven"] * 22)
+    assert {row.value for row in rows} == {1.0}
+    assert 0.9 < time.monotonic() - started < 2.5
+    [row] = await scores(scorer, "seven", deadline_s=0.2)
+    assert (row.status, 0 < row.details["retry_after_s"] <= 0.6) == (Status.UNAVAILABLE, True)
+    assert len(server.asks) == 22
+
+
+async def test_tokens_per_minute_are_kept_as_the_endpoint_counts_them(judges) -> None:
+    """The estimate before a call is settled with the endpoint's own count after it."""
+    scorer, [server] = await judges(verdict(10), tokens_per_minute=6 * 2400)
+    rows = [row for _ in range(10) for row in await scores(scorer, "seven", deadline_s=0.5)]
+    assert {row.value for row in rows} == {1.0}
+    spent = 10 * 120
+    assert scorer.lane._tokens.level == pytest.approx(2400 - spent, abs=240)
+    [row] = await scores(scorer, "long " * 4000, deadline_s=0.5)
+    assert (row.status, row.details["retry_after_s"] > 5) == (Status.UNAVAILABLE, True)
+    assert len(server.asks) == 10
+
+
+def test_an_allowance_fills_at_its_rate() -> None:
+    """No limit never waits; debt is paid at the rate, and what comes back counts."""
+    assert Allowance(0).take(1e9) == 0.0
+    allowance = Allowance(60)
+    assert [allowance.take(1) for _ in range(10)] == [0.0] * 10
+    assert allowance.take(5) == pytest.approx(5.0, abs=0.1)
+    allowance.give_back(5)
+    assert allowance.take(1) == pytest.approx(1.0, abs=0.1)
+
+
 def test_the_breaker_opens_probes_and_doubles() -> None:
     """Many calls that fail together open the circuit once; each failed probe doubles the cooldown."""
     state = EndpointState("http://host", "m")
@@ -344,7 +382,7 @@ def test_the_breaker_opens_probes_and_doubles() -> None:
     state.end(True)
     assert 1.9 < state.open_until - time.monotonic() <= 2.0
     state.succeeded(0.1, "m2")
-    assert (state.closed(time.monotonic()), state.names_model) == (True, "m2")
+    assert (state.closed(time.monotonic()), state.answering_model) == (True, "m2")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every rubric that ships: what it shows, how its verdict is read, and the numbers of the systems it serves."""
 
 import io
+import math
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scripted_judge import Ask, Reply, answers, in_turn, says, verdict
 from rewardhub.errors import ConfigError, JudgeUnparseable
 from rewardhub.judges import JudgePool, judge_scorers, rubric_names
 from rewardhub.judges.prompt import escape
+from rewardhub.judges.ratings import bradley_terry, elo, expected_points
 from rewardhub.judges.rubric import Case, builtin_rubric
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Media, Response, Status
@@ -246,6 +248,9 @@ async def test_a_round_robin_of_four(judges) -> None:
     rows = await score(scorer, "pairwise", Group("g", "?", tuple(map(Response, ["b", "d", "a", "c"]))))
     assert [row.value for row in rows] == pytest.approx([1 / 3, 1.0, 0.0, 2 / 3])
     assert len(server.asks) == 12
+    for rating in ("elo", "bradley_terry"):
+        ranked = sorted(rows, key=lambda row: row.details[rating])
+        assert [row.value for row in ranked] == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0])
 
 
 async def test_empty_answers_lose_pairs_unasked(judges) -> None:
@@ -335,3 +340,20 @@ async def test_a_rubric_that_needs_images_needs_vision(judges) -> None:
         scorer.bind({"rubric": "chart_similarity"})
     with pytest.raises(ConfigError, match="needs a judge with vision"):
         judge_scorers([scorer.settings.model_copy(update={"rubric": "chart_similarity"})], JudgePool())
+
+
+def test_elo_by_hand() -> None:
+    """Both at 1000 with K = 32: a win gives 1016 and 984; 1200 against 1000 expects 0.760."""
+    assert elo([(0, 1, 1.0)], 2) == [1016.0, 984.0]
+    assert elo([(0, 1, 0.5)], 2) == [1000.0, 1000.0]
+    assert expected_points(1200, 1000) == pytest.approx(0.760, abs=5e-4)
+
+
+def test_bradley_terry_by_hand() -> None:
+    """300 to 100 points tend to log 3; unbeaten players stay finite; the order of the matches is nothing."""
+    many = [(0, 1, 1.0)] * 300 + [(0, 1, 0.0)] * 100
+    first, second = bradley_terry(many, 2)
+    assert first - second == pytest.approx(math.log(3), abs=0.01)
+    assert bradley_terry(many[::-1], 2) == pytest.approx([first, second])
+    assert bradley_terry([(0, 1, 1.0), (1, 2, 1.0), (0, 2, 1.0)], 3)[0] < 5
+    assert bradley_terry([(0, 1, 0.5)], 2) == pytest.approx([0.0, 0.0])

@@ -212,12 +212,14 @@ async def test_an_api_key_is_named_never_stated(judges, monkeypatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "sk-canary-1234")
     scorer, [server] = await judges(answers(401))
     endpoint = {"url": server.url, "api_key_env": "JUDGE_KEY"}
-    pool = scorer.lane.pool
+    pool = scorer.lane.balancer.pool
     [keyed] = judge_scorers([JudgeSettings.model_validate({"endpoints": [endpoint]})], pool)
     [row] = await scores(keyed, group("a"))
     assert server.asks[0].headers["authorization"] == "bearer sk-canary-1234".lower()
     assert row.status is Status.INTERNAL_ERROR
-    assert "canary" not in repr([row, keyed, keyed.lane.endpoints, keyed.lane.stats(), keyed.bind({}).fingerprint])
+    assert "canary" not in repr(
+        [row, keyed, keyed.lane.balancer.endpoints, keyed.lane.stats(), keyed.bind({}).fingerprint]
+    )
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(ConfigError, match="JUDGE_KEY is not set"):
         judge_scorers([keyed.settings], pool)

@@ -226,7 +226,9 @@ def test_mutated_images_never_escape(name, data):
             assert error.message
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x20\0\0\0WEBPVP8X", b""]))
+@given(
+    st.binary(max_size=200), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x20\0\0\0WEBPVP8X", b""])
+)
 def test_random_bytes_give_a_header_or_invalid_input(tail, magic):
     """No byte string makes the header reader fail otherwise."""
     try:

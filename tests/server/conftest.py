@@ -49,7 +49,7 @@ class FakeOpenGroup:
             scores = self._hub.scores(part, complete=False)
             scores.indices = list(range(start, len(self._rows)))
             self._out.put_nowait(scores)
-        if len(self._rows) == self._group.expected:
+        if self._rows and len(self._rows) == self._group.expected:
             self.close()
 
     def close(self):

@@ -111,19 +111,27 @@ ONE: Poly = {(): 1}
 
 def _key(poly: Poly) -> str:
     """Atoms of atoms nest, so that a long key is replaced by its digest."""
-    terms = sorted("*".join([str(value), *(f"{atom}^{power}" for atom, power in mono)]) for mono, value in poly.items())
+    terms = sorted(
+        "*".join([_hex(value), *(f"{atom}^{power}" for atom, power in mono)]) for mono, value in poly.items()
+    )
     text = "+".join(terms)
     return text if len(text) <= _KEY_CHARS else sha256(text.encode()).hexdigest()
+
+
+def _hex(value: Rational) -> str:
+    return f"{value.numerator:x}/{value.denominator:x}" if value.denominator != 1 else f"{value.numerator:x}"
 
 
 def _add(one: Poly, two: Poly) -> Poly:
     total = dict(one)
     for mono, value in two.items():
         new = total.get(mono, 0) + value
-        if new:
-            total[mono] = new
+        if not new:
+            del total[mono]
+        elif _bits(new) > MAX_BITS:
+            raise TooLarge(f"a number of more than {MAX_BITS} bits")
         else:
-            total.pop(mono, None)
+            total[mono] = new
     return total
 
 
@@ -162,7 +170,8 @@ def _merge(one: Mono, two: Mono) -> Mono:
 def _term(mono: Mono, value: Rational) -> Poly:
     """One reduced term: i to a power below 2, primes to powers in (0, 1)."""
     kept: list[tuple[str, Rational]] = []
-    for atom, exponent in mono:
+    for atom, power in mono:
+        exponent = power
         if atom == "i" and isinstance(exponent, int):
             value = -value if exponent % 4 >= 2 else value
             exponent %= 2
@@ -205,7 +214,7 @@ def root(value: Rational, exponent: Fraction) -> Quotient:
         else:
             raise Undecided("an even root of a negative number")
     total = sign
-    for prime, count in factors(abs(value)).items():
+    for prime, count in factors(-value if value < 0 else value).items():
         power = exponent * count
         _bounded(prime, power.__floor__())
         total = total * Quotient(_term(((f"#{prime}", power),), 1))

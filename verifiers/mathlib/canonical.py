@@ -1,5 +1,6 @@
 """From the typed tree to an exact quotient of polynomials; what has no exact form becomes an atom."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import comb, factorial, gcd, lcm
 
@@ -193,7 +194,7 @@ def _lcm(*values: Rational) -> Rational | None:
     return lcm(*whole) if whole and len(whole) <= 8 else None
 
 
-_EXACT = {
+_EXACT: dict[str, Callable[..., Rational | None]] = {
     "abs": abs, "floor": lambda value: value.__floor__(), "ceil": lambda value: value.__ceil__(),
     "factorial": _factorial, "binom": _binomial, "gcd": _gcd, "lcm": _lcm,
     "max": lambda *values: max(values), "min": lambda *values: min(values),

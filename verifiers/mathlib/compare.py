@@ -8,7 +8,7 @@ from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.relations import relation_equal, unwrapped
 from rewardhub.verifiers.mathlib.scalars import Oracle, scalar_equal
 from rewardhub.verifiers.mathlib.shapes import expanded, unit_of, unitless
-from rewardhub.verifiers.mathlib.tree import Call, Matrix, Mul, Node, Relation, Seq, Text
+from rewardhub.verifiers.mathlib.tree import Call, Matrix, Mul, Node, Num, Quantity, Relation, Seq, Text
 
 _SETS = frozenset({"union", "intersection", "difference"})
 
@@ -33,7 +33,7 @@ def _compare(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> O
     if policy.units == "match" and unit_of(reference) != unit_of(answer):
         return Outcome(False, "different units")
     if _bases_differ(unit_of(reference), unit_of(answer)):
-        return Outcome(False, "different bases")
+        return _said(_in_base_ten(reference) == _in_base_ten(answer) is not None, "numerals of different bases")
     reference, answer = unitless(reference), unitless(answer)
     if isinstance(reference, Text) or isinstance(answer, Text):
         same = isinstance(reference, Text) and isinstance(answer, Text) and _words(reference) == _words(answer)
@@ -63,6 +63,17 @@ def _words(node: Text) -> str:
 
 def _bases_differ(one: str, two: str) -> bool:
     return one.startswith("base") and two.startswith("base") and one != two
+
+
+def _in_base_ten(node: Node) -> int | None:
+    """The value of a numeral with its base, such as ``52_8``; None where a digit does not fit."""
+    if not isinstance(node, Quantity) or not isinstance(node.value, Num):
+        return None
+    base = int(node.unit.removeprefix("base "))
+    try:
+        return int(str(node.value.value), base) if 2 <= base <= 36 else None
+    except ValueError:
+        return None
 
 
 def _relations(reference: Relation, answer: Relation, policy: Policy, oracle: Oracle) -> Outcome:
@@ -123,8 +134,7 @@ def _ratios(one: Sequence[Node], two: Sequence[Node], policy: Policy, oracle: Or
     if len(one) != len(two):
         return False
     return _all(
-        scalar_equal(Mul((a, two[0])), Mul((b, one[0])), policy, oracle)
-        for a, b in zip(one[1:], two[1:], strict=True)
+        scalar_equal(Mul((a, two[0])), Mul((b, one[0])), policy, oracle) for a, b in zip(one[1:], two[1:], strict=True)
     )
 
 

@@ -1,24 +1,29 @@
 """Where in a response the answer stands. Every step is linear in the length of the response."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rewardhub.verifiers.mathlib.policy import Source
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_PHRASE = re.compile(r"\banswers?\b(?:\s{0,3}\*\*)?(?:[^.\n$\\:=]{0,40}?\b(?:is|are)\b\s{0,3}:?|\s{0,3}[:=])", re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\banswers?\b(?:\s{0,3}\*\*)?(?:[^.\n$\\:=]{0,40}?\b(?:is|are)\b\s{0,3}:?|\s{0,3}[:=])", re.IGNORECASE
+)
 _STOP = re.compile(r"\n|(?<!\d)\.(?:\s|$)|(?<=\d)\.(?:\s|$)|(?:\.\s{0,2})?I hope")
 _NUMBER = re.compile(
     r"(?<![\w.])[-+]?\$?(?:\d[\d,]*\d|\d)?(?:\.\d+|(?<=\d))"
     r"(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+(?:\.\d+)?|\s\d+/\d+)?\s?%?"
 )
-_MATH = re.compile(r"\$\$[^$]{1,2000}\$\$|\$[^$\n]{1,2000}\$|\\\([^\n]{1,2000}?\\\)|\\\[.{1,2000}?\\\]", re.DOTALL)
+_DELIMITER = re.compile(r"\$\$?|\\[()\[\]$]")
+_CLOSERS = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";"})
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
+_SEGMENT = 2_000
 _TAIL = 20_000
 """A box, tag or sentence longer than this is not an answer."""
+_PHRASE_TAIL = 100_000
 _TRIES = 8
 
 
@@ -92,14 +97,16 @@ def hashes(text: str) -> str | None:
 def phrase(text: str) -> str | None:
     """What follows the last ``answer is``, ``answer:`` up to the end of the sentence."""
     match = None
+    text = text[-_PHRASE_TAIL:]
     for match in _PHRASE.finditer(text):  # noqa: B007  # the last one counts
         pass
     if match is None:
         return None
     rest = text[match.end() : match.end() + _TAIL].lstrip(" \t\n*:")
-    math = _MATH.match(rest)
-    if math:
-        return math[0]
+    if rest[:1] in {"$", "\\"}:
+        start, end = next(_segments(rest[:_SEGMENT]), (1, 1))
+        if start == 0:
+            return rest[:end]
     stop = _STOP.search(rest)
     return _narrowed(rest[: stop.start()] if stop else rest)
 
@@ -110,8 +117,8 @@ def last(text: str, *, words: bool) -> str | None:
     whole = tail.strip() if len(text) <= _TAIL else ""
     if whole and len(whole) <= 400 and "\n" not in whole and not _PROSE.search(whole):
         return whole
-    best = _rightmost(_MATH, tail, usable=lambda found: not _PROSE.search(found))
-    number = _rightmost(_NUMBER, tail, usable=lambda found: any(map(str.isdigit, found)))
+    best = max(_segments(tail), key=lambda span: span[1], default=None)
+    number = _last_number(tail)
     if best and (number is None or number[1] <= best[1]):
         return tail[best[0] : best[1]]
     if number:
@@ -119,14 +126,25 @@ def last(text: str, *, words: bool) -> str | None:
     return whole if words and len(whole) <= 400 else None
 
 
-def _rightmost(
-    pattern: re.Pattern[str], text: str, usable: Callable[[str], bool]
-) -> tuple[int, int] | None:
+def _last_number(text: str) -> tuple[int, int] | None:
     found = None
-    for match in pattern.finditer(text):
-        if usable(match[0]):
+    for match in _NUMBER.finditer(text):
+        if any(map(str.isdigit, match[0])):
             found = match.span()
     return found
+
+
+def _segments(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of delimited mathematics, delimiters included; prose between two dollar amounts is none."""
+    opening: re.Match[str] | None = None
+    for mark in _DELIMITER.finditer(text):
+        if opening and mark[0] == _CLOSERS.get(opening[0]):
+            content = text[opening.end() : mark.start()]
+            if content.strip() and len(content) <= _SEGMENT and not _PROSE.search(content):
+                yield opening.start(), mark.end()
+                opening = None
+                continue
+        opening = mark if mark[0] in _CLOSERS else opening
 
 
 def _narrowed(content: str) -> str:

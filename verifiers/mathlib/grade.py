@@ -13,7 +13,7 @@ from rewardhub.verifiers.mathlib import normalise
 from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
-from rewardhub.verifiers.mathlib.limits import MAX_CHARS, TooLarge, Undecided, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_CHARS, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen

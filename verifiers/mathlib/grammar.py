@@ -24,7 +24,6 @@ from rewardhub.verifiers.mathlib.tree import (
     Quantity,
     Relation,
     Seq,
-    Sym,
     Text,
     depth,
 )
@@ -120,11 +119,7 @@ class Parser:
         return left
 
     def sum(self) -> Node:
-        terms: list[Node] = []
-        if self.sees("±", "∓"):
-            terms = [Num(0)]
-        else:
-            terms = [self.ratio()]
+        terms: list[Node] = [Num(0) if self.sees("±", "∓") else self.ratio()]
         while self.sees("+", "-", "±", "∓"):
             sign = self.take().text
             term = self.ratio()
@@ -163,25 +158,25 @@ class Parser:
 
     def implied(self, left: Node) -> Node:
         """Juxtaposition: a mixed number (``1\\frac{4}{5}``, ``7 3/4``) or a product."""
-        spaced = self.peek().spaced
+        before, here = self.tokens[self.at - 1], self.peek()
         right = self.power()
         if isinstance(right, Quantity) and _is_fraction(right.value):
-            return Quantity(self._joined(left, right.value, spaced=spaced), right.unit)
-        return self._joined(left, right, spaced=spaced)
+            return Quantity(self._joined(left, right.value, before, here), right.unit)
+        return self._joined(left, right, before, here)
 
-    def _joined(self, left: Node, right: Node, *, spaced: bool) -> Node:
+    def _joined(self, left: Node, right: Node, before: Token, here: Token) -> Node:
         if _whole(left.value if isinstance(left, Neg) else left):
             if _is_fraction(right):
                 return _mixed(left, right)
-            if spaced and _whole(right) and self.sees("/"):
+            if here.spaced and _whole(right) and self.sees("/"):
                 self.take()
                 return _mixed(left, Div(right, self.power()))
-        if isinstance(right, Num):
+        if before.kind == here.kind == "number":
             raise Unparseable("two numbers side by side")
         return _times(left, right)
 
     def starts_factor(self) -> bool:
-        return self.peek().kind in _STARTS
+        return self.peek().kind in _STARTS and self.peek()[:2] != ("command", "choose")
 
     def signed(self) -> Node:
         sign = 1
@@ -237,7 +232,7 @@ class Parser:
         return value
 
     def units(self, value: Node) -> Node:
-        words = []
+        words: list[str] = []
         while self.peek().kind == "unit" or (words and self._unit_power()):
             words.append(self.take().text)
         return Quantity(value, " ".join(words)) if words else value
@@ -285,7 +280,7 @@ class Parser:
             return value
         self.take()
         base = self.script()
-        if not _whole(base):
+        if not isinstance(base, Num) or not _whole(base):
             raise Unparseable("a subscript on a number")
         return Quantity(value, f"base {base.value}")
 

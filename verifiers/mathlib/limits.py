@@ -16,13 +16,13 @@ MAX_TERMS = 300
 """Terms of an expanded polynomial."""
 
 
-class TooLarge(Exception):  # noqa: N818  # a limit, not a fault
+class TooLarge(Exception):  # a limit, not a fault
     """An answer exceeds a stated limit; the message says which."""
 
 
-class Unparseable(Exception):  # noqa: N818  # a verdict, not a fault
+class Unparseable(Exception):  # a verdict, not a fault
     """The text is not mathematics that the grammar knows; the message says where."""
 
 
-class Undecided(Exception):  # noqa: N818  # control flow of the exact tier
+class Undecided(Exception):  # control flow of the exact tier
     """Exact arithmetic cannot represent this value."""

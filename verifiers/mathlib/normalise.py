@@ -115,8 +115,7 @@ def balanced(text: str) -> bool:
     """Whether every brace of the LaTeX text closes, and no bracket is left open at the end."""
     depth = 0
     for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
-        token = match[0]
-        depth += (token == "{") - (token == "}")
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth < 0:
             return False
     return depth == 0
@@ -141,11 +140,11 @@ def has_words(text: str) -> bool:
     return _WORD.search(text) is not None
 
 
-_SMALL_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
-_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS)} | {
+_SMALL_NUMBERS = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen twenty
+"""
+_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS.split())} | {
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
     "ninety": "90", "dozen": "12", "hundred": r"\times 100", "thousand": r"\times 1000",
     "million": r"\times 10^6", "billion": r"\times 10^9", "trillion": r"\times 10^{12}",

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 from zlib import crc32
 
+from rewardhub.verifiers.mathlib.canonical import canonical
 from rewardhub.verifiers.mathlib.limits import MAX_BITS, MAX_FACTORIAL, TooLarge, Undecided
 from rewardhub.verifiers.mathlib.tree import (
     Add,
@@ -69,13 +70,14 @@ def value_of(node: Node) -> Fraction | None:
     sign, mantissa, exponent, _ = value._mpf_
     if abs(exponent) > MAX_BITS:
         return None
-    return (-1) ** sign * int(mantissa) * Fraction(2) ** int(exponent)
+    size = int(mantissa) * Fraction(2) ** int(exponent)
+    return -size if sign else size
 
 
 def _context() -> Any:
     """A context of this thread with a fixed precision; the global one is shared between threads."""
     if not hasattr(_LOCAL, "context"):
-        from mpmath import MPContext
+        from mpmath import MPContext  # type: ignore[import-untyped]
 
         _LOCAL.context = MPContext()
         _LOCAL.context.dps = _DIGITS + 20
@@ -149,6 +151,8 @@ def _call(ctx: Any, name: str, args: tuple[Node, ...], env: dict[str, Any]) -> A
         return ctx.log(values[0]) / ctx.log(values[1] if len(values) > 1 else 10)
     if name in {"max", "min"}:
         return (max if name == "max" else min)(values)
+    if name in {"gcd", "lcm"}:
+        return _rational(ctx, Call(name, args))
     if name not in _NAMES:
         raise Undecided(f"no value of {name}")
     if any(abs(value) > (MAX_FACTORIAL if name in {"factorial", "binom"} else 10**6) for value in values):
@@ -156,6 +160,15 @@ def _call(ctx: Any, name: str, args: tuple[Node, ...], env: dict[str, Any]) -> A
     return getattr(ctx, _NAMES[name])(*values)
 
 
-_NAMES = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh floor ceil factorial ln".split()} | {
+def _rational(ctx: Any, node: Node) -> Any:
+    value = canonical(node).rational()
+    if value is None:
+        raise Undecided("not a rational number")
+    return ctx.mpf(value.numerator) / value.denominator
+
+
+_NAMES = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "sinh": "sinh",
+    "cosh": "cosh", "tanh": "tanh", "floor": "floor", "ceil": "ceil", "factorial": "factorial", "ln": "ln",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "abs": "fabs", "binom": "binomial",
 }  # fmt: skip

@@ -129,7 +129,7 @@ def _known(atom: str) -> bool:
 
 
 def _symbolic(poly: Poly) -> bool:
-    return any(atom[0] not in "#" and atom not in {"i", "pi", "e"} for mono in poly for atom, _ in mono)
+    return any(atom[0] != "#" and atom not in {"i", "pi", "e"} for mono in poly for atom, _ in mono)
 
 
 def _by_symbols(poly: Poly) -> dict[Mono, Poly]:

@@ -85,8 +85,9 @@ def _near(reference: Node, answer: Node, policy: Policy) -> bool:
     return left is not None and right is not None and _close(left, right, reference, answer, policy)
 
 
-def _close(left: Rational, right: Rational, reference: Node, answer: Node, policy: Policy) -> bool:
+def _close(one: Rational, two: Rational, reference: Node, answer: Node, policy: Policy) -> bool:
     """Tolerances, and rounding of a written decimal; an integer is never equal to another number by rounding."""
+    left, right = Fraction(one), Fraction(two)
     gap = abs(left - right)
     if policy.abs_tol and gap <= Fraction(policy.abs_tol):
         return True
@@ -96,7 +97,7 @@ def _close(left: Rational, right: Rational, reference: Node, answer: Node, polic
         return False
     if gap > _GUARD * max(abs(left), abs(right)):
         return False
-    return round(Fraction(left), policy.decimals) == round(Fraction(right), policy.decimals)
+    return round(left, policy.decimals) == round(right, policy.decimals)
 
 
 def _bare(node: Node) -> Node:
@@ -152,7 +153,7 @@ def _percent_equal(reference: Node, answer: Node, policy: Policy, oracle: Oracle
     inner = [_bare(each) for each in (reference, answer)]
     if found is True or policy.percent == "value" or not all(isinstance(each, Num) for each in inner):
         return found
-    if any(isinstance(each, Num) and abs(each.value) < 1 for each in inner):
+    if any(isinstance(each, Num) and each.value < 1 for each in inner):
         return found
     return _plain_equal(_signed_number(reference), _signed_number(answer), policy, oracle)
 
@@ -172,9 +173,8 @@ def _pi_equal(reference: Node, answer: Node, policy: Policy) -> bool:
     for value in _ANGLE_APPROXIMATIONS:
         left = value_of(_with_pi(reference, value))
         right = value_of(_with_pi(answer, value))
-        if left is not None and right is not None:
-            if left == right or abs(left - right) <= Fraction(1, 2 * 10**policy.decimals):
-                return True
+        if left is not None and right is not None and abs(left - right) <= Fraction(1, 2 * 10**policy.decimals):
+            return True
     return False
 
 

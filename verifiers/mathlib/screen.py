@@ -23,4 +23,6 @@ def _harmless(node: Pow) -> bool:
     exponent = node.exponent
     if isinstance(exponent, Div):
         return isinstance(exponent.top, Num) and exponent.top.value == 1 and isinstance(exponent.bottom, Num)
-    return isinstance(exponent, Num) and abs(exponent.value) <= _SMALL and isinstance(node.base, Num | Sym | Const)
+    return (
+        isinstance(exponent, Num) and -_SMALL <= exponent.value <= _SMALL and isinstance(node.base, Num | Sym | Const)
+    )

@@ -88,7 +88,9 @@ def unitless(node: Node) -> Node:
     while True:
         if isinstance(node, Quantity):
             node = node.value
-        elif isinstance(node, Neg) and isinstance(node.value, Quantity | Mul) and unitless(node.value) is not node.value:
+        elif (
+            isinstance(node, Neg) and isinstance(node.value, Quantity | Mul) and unitless(node.value) is not node.value
+        ):
             node = Neg(unitless(node.value))
         elif isinstance(node, Mul) and len(node.factors) > 1 and _droppable(node.factors[-1]):
             node = _product(node.factors[:-1])

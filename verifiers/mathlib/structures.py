@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "{": ("}",), "⌊": ("⌋",), "⌈": ("⌉",), "|": ("|",)}
 _ROUNDED = {"⌊": "floor", "⌈": "ceil", "|": "abs"}
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"})
+_ACCENTS = frozenset({"overline", "bar", "vec", "hat", "angle", "triangle", "overrightarrow", "measuredangle"})
 _END = ("close", "end")
 _UNKNOWN_FUNCTIONS = frozenset("fghFGHP")
 
@@ -44,6 +45,9 @@ def bracket(parser: "Parser", opening: str) -> Node:
 def _inside(parser: "Parser", opening: str) -> Node:
     parser.deeper()
     items = parser.items()
+    if opening == "{" and parser.peek()[:2] == ("command", "choose"):
+        parser.take()
+        items = [Call("binom", (items[0], parser.sum()))]
     closing = parser.take()
     if closing.kind != "close" or closing.text not in _CLOSERS[opening]:
         raise Unparseable(f"{opening!r} is not closed")
@@ -146,11 +150,24 @@ def command(parser: "Parser", name: str) -> Node:
         return Call("binom", (argument(parser), argument(parser)))
     if name == "begin":
         return _matrix(parser)
-    if name in {"overline", "bar", "vec", "hat"}:
-        inner = argument(parser)
-        if isinstance(inner, Sym):
-            return Sym(f"{name}_{inner.name}")
+    if name in _ACCENTS:
+        return Sym(f"{name}_{_letters(parser)}")
     raise Unparseable(f"\\{name} here")
+
+
+def _letters(parser: "Parser") -> str:
+    r"""The points of ``\overline{AB}`` or ``\angle ABC``, braces or not."""
+    braced = parser.peek()[:2] == ("open", "{")
+    if braced:
+        parser.take()
+    letters = ""
+    while parser.peek().kind in {"symbol", "text"}:
+        letters += parser.take().text
+    if not letters:
+        raise Unparseable("no points")
+    if braced:
+        parser.expect("close", "}")
+    return letters
 
 
 def argument(parser: "Parser") -> Node:

@@ -15,14 +15,16 @@ class Token(NamedTuple):
     spaced: bool = False
 
 
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan arccot ln log exp sqrt abs max min gcd lcm "
-    "floor ceil det".split()
-)
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
-    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell".split()
-)
+_FUNCTIONS_TEXT = """
+    sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan arccot ln log exp sqrt abs max min gcd
+    lcm floor ceil det
+"""
+FUNCTIONS = frozenset(_FUNCTIONS_TEXT.split())
+_GREEK_TEXT = """
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho
+    sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell
+"""
+GREEK = frozenset(_GREEK_TEXT.split())
 _WORDS = {
     "pi": ("const", "pi"), "inf": ("const", "oo"), "infinity": ("const", "oo"), "infty": ("const", "oo"),
     "oo": ("const", "oo"), "and": ("op", ","), "or": ("op", ","), "percent": ("op", "%"),
@@ -40,7 +42,8 @@ _COMMANDS = {
     "lceil": ("open", "⌈"), "rceil": ("close", "⌉"), "lvert": ("open", "|"), "rvert": ("close", "|"),
     "langle": ("open", "("), "rangle": ("close", ")"), "lbrace": ("open", "\\{"), "rbrace": ("close", "\\}"),
     "vert": ("op", "|"), "mid": ("op", "|"), "land": ("op", ","), "lor": ("op", ","), "lbrack": ("open", "["),
-    "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"), "colon": ("op", ":"), "imath": ("const", "i"),
+    "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"),
+    "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"), "colon": ("op", ":"), "imath": ("const", "i"),
 }  # fmt: skip
 _SIGNS = {
     "(": ("open", "("), ")": ("close", ")"), "[": ("open", "["), "]": ("close", "]"), "{": ("open", "{"),
@@ -49,11 +52,16 @@ _SIGNS = {
     "\\$": ("unit", "$"), "$": ("unit", "$"), "\\%": ("op", "%"), "\\&": ("op", ","), "€": ("unit", "€"),
     "£": ("unit", "£"), "=<": ("op", "<="), ";": ("op", ","),
 }  # fmt: skip
-_STRUCTURE = frozenset("frac sqrt binom dbinom tbinom begin overline bar vec hat".split())
-_TEXT = frozenset(
-    "text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox operatorname boldsymbol bm mathbb "
-    "mathcal".split()
+_STRUCTURE = frozenset({
+        "frac", "sqrt", "binom", "dbinom", "tbinom", "begin", "overline", "bar", "vec", "hat", "angle",
+        "triangle", "overrightarrow", "measuredangle", "choose",
+    }  # fmt: skip
 )
+_COMMANDS_TEXT = """
+    text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox operatorname boldsymbol bm
+    mathbb mathcal
+"""
+_TEXT = frozenset(_COMMANDS_TEXT.split())
 _ROMAN = frozenset({"text", "textrm", "mathrm", "mbox", "rm"})
 _UNIT_LETTERS = frozenset("mgsLhVNJWCKF")
 _TOKEN = re.compile(
@@ -64,7 +72,10 @@ _TOKEN = re.compile(
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?")
 _COMMA_DECIMAL = re.compile(r"\d+,\d+(?![\d,])")
 _GROUP = re.compile(r"\s*\{([^{}]*)\}|\s*([A-Za-z])")
-_SHORT_WORDS = frozenset("yes all odd not any one two six ten red no on of is it the day".split())
+_WORDS_TEXT = """
+    yes all odd not any one two six ten red no on of is it the day
+"""
+_SHORT_WORDS = frozenset(_WORDS_TEXT.split())
 _BRACKETS = frozenset("([")
 
 
@@ -163,7 +174,11 @@ def _word(found: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [Token(*_WORDS[lower], spaced)]
     if len(found) > 1 and found in GREEK:
         return [Token("symbol", found, spaced)]
-    if before and before[-1].kind in {"number", "unit", "close"} and (lower in UNITS or lower.removesuffix("s") in UNITS):
+    if (
+        before
+        and before[-1].kind in {"number", "unit", "close"}
+        and (lower in UNITS or lower.removesuffix("s") in UNITS)
+    ):
         return [Token("unit", lower, spaced)]
     if len(found) == 1:
         return [Token("const", found, spaced) if found in "ei" else Token("symbol", found, spaced)]
