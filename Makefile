@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup demo test test-slow test-all check bench protos clean
+.PHONY: setup demo test test-slow test-all check bench protos protos-fresh clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -27,6 +27,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory protos-fresh
 
 bench: setup
 	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load); do $(BIN)/python -P $$each; done
@@ -38,6 +39,10 @@ protos: .venv-protos/.ready
 	  --plugin=protoc-gen-mypy_grpc=.venv-protos/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/rewardhub/v1/*.proto
 	rm -f rewardhub/v1/types_pb2_grpc.py rewardhub/v1/types_pb2_grpc.pyi
+
+# Fails when the committed stubs are not what the protos give.
+protos-fresh: protos
+	git diff --exit-code --stat -- rewardhub/v1
 
 .venv-protos/.ready: constraints/protos.txt
 	$(PYTHON) -m venv .venv-protos

@@ -195,7 +195,7 @@ def verifiers_check(file: Annotated[Path, typer.Argument(help="Python file with 
     from rewardhub.battery import check_file
 
     report = check_file(file)
-    sys.stdout.write(f"{report}\n")
+    sys.stdout.write(report.table() + "\n")
     if not report.ok:
         raise typer.Exit(1)
 

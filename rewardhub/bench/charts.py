@@ -70,8 +70,8 @@ def bars(histogram: Sequence[tuple[float, float, int]], label: str) -> str:
 
 
 def _svg(height: float, label: str, parts: Iterable[str]) -> str:
-    head = f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">'
-    return "".join([head, *parts, "</svg>"])
+    head = f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+    return "".join([head, *parts, "</svg></div>"])
 
 
 def _x(share: float) -> float:

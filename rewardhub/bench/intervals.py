@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
@@ -33,13 +33,16 @@ def estimate(policy: Policy, credits_: Sequence[Credit], *, seed: int = 0) -> Es
     """The policy's figure over these credits.
 
     Wilson's score interval where every unit is right or wrong and stands alone; else the percentile
-    bootstrap over clusters, inside each group for a macro mean, with this seed.
+    bootstrap over clusters, inside each group for a macro mean, with this seed. Where all units are
+    right, or all wrong, the bootstrap would be blind: then it is Wilson's interval over the clusters.
     """
     if not credits_:
         return _NOTHING
-    alone = len({credit.cluster for credit in credits_}) == len(credits_)
-    binary = all(credit.value in (0.0, 1.0) for credit in credits_)
-    if policy.grouping == "micro" and alone and binary:
+    values = {credit.value for credit in credits_}
+    clusters = len({credit.cluster for credit in credits_})
+    if values in ({0.0}, {1.0}):
+        return replace(wilson(clusters * values.pop(), clusters), count=len(credits_))
+    if policy.grouping == "micro" and clusters == len(credits_) and values == {0.0, 1.0}:
         return wilson(sum(credit.value for credit in credits_), len(credits_))
     low, high = _bootstrap(policy, [(credit, credit.value) for credit in credits_], seed)
     return Estimate(_figure(policy, credits_), low, high, len(credits_), "bootstrap")

@@ -21,7 +21,8 @@ def page(report: Values) -> str:
 
 def _body(report: Values) -> Iterator[str]:
     yield f"<header><h1>{escape(report['title'])}</h1>"
-    yield f"<p>scorer <code>{escape(report['scorer'])}</code></p></header>"
+    asked = "responses scored once" if report["scope"] == "response" else "pairs asked in both orders"
+    yield f"<p>scorer <code>{escape(report['scorer'])}</code>, {asked}</p></header>"
     if report["warnings"]:
         yield '<div class="warn">' + "".join(f"<p>{escape(each)}</p>" for each in report["warnings"]) + "</div>"
     for split in report["splits"]:

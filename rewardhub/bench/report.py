@@ -189,7 +189,7 @@ def _same(figure: Figure, main: Figure) -> bool:
 
 
 def _table_row(name: str, row: Figure | Slice) -> str:
-    interval = f"{percent(row.scorer.low)} to {percent(row.scorer.high)}"
+    interval = "–" if row.scorer.low is None else f"{percent(row.scorer.low)} to {percent(row.scorer.high)}"
     controls = "".join(f"{percent(each.value):>10}" for each in row.controls.values())
     return f"  {name:28}{percent(row.scorer.value):>7}  {interval:<14}{controls}"
 

@@ -101,7 +101,9 @@ def _read_list(path: Path) -> Iterator[Row]:
 
 def _parse(path: Path, line: int, raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        value = json.loads(raw)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        return value
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}:{line}: not valid JSON: {error}", field="data") from None
 

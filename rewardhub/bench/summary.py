@@ -90,6 +90,9 @@ def _split(run: Run, name: str) -> Split:
     rows = [row for row, each in enumerate(run.judged) if each.item.split == name]
     judged = [run.judged[row] for row in rows]
     controls = {key: [each[row] for row in rows] for key, each in run.controls.items()}
+    statuses = _statuses(run, set(rows))
+    # A scorer of which nothing is known gets no figure, not the one of a scorer that is always wrong.
+    known = judged if any(Status(status).is_verdict for status in statuses) else []
     labelled = [each for each in judged if not each.item.tie]
     games = [games for each in labelled for games in each.games]
     ties = [games for each in judged if each.item.tie for games in each.games]
@@ -99,15 +102,15 @@ def _split(run: Run, name: str) -> Split:
         name=name,
         items=len(judged),
         pairs=len(games),
-        statuses=_statuses(run, set(rows)),
+        statuses=statuses,
         invalid_pairs=sum(not all(game.valid() for game in both) for both in games),
         equal_pairs=sum(all(game.valid() and game.margin == 0 for game in both) for both in games),
         label_ties=len(ties),
         equal_label_ties=sum(all(game.valid() and game.margin == 0 for game in both) for both in ties),
-        figures=tuple(_figures(run, judged, controls)),
-        categories=tuple(_categories(main, judged, controls, run.seed)),
-        levels=tuple(_slice(main, judged, controls, run.seed, level, _at(level)) for level in benchmark.levels),
-        cells=tuple(_cells(benchmark, judged, controls, run.seed)),
+        figures=tuple(_figures(run, known, controls)),
+        categories=tuple(_categories(main, known, controls, run.seed)),
+        levels=tuple(_slice(main, known, controls, run.seed, level, _at(level)) for level in benchmark.levels),
+        cells=tuple(_cells(benchmark, known, controls, run.seed)),
         matrix=tuple(_matrix(main, judged)) if benchmark.levels else (),
         length=length_study(labelled),
         position=position(judged) if run.scope != "response" else None,
@@ -134,7 +137,7 @@ def _figures(run: Run, judged: Sequence[Judged], controls: Mapping[str, Sequence
 def _categories(
     policy: Policy, judged: Sequence[Judged], controls: Mapping[str, Sequence[Judged]], seed: int
 ) -> Iterator[Slice]:
-    names = sorted({each.item.label(policy.by) for each in judged})
+    names = _names(policy, controls)
     for name in names if len(names) > 1 else ():
         ours = _only(judged, policy, name)
         theirs = {key: _only(each, policy, name) for key, each in controls.items()}
@@ -145,11 +148,15 @@ def _cells(
     benchmark: Benchmark, judged: Sequence[Judged], controls: Mapping[str, Sequence[Judged]], seed: int
 ) -> Iterator[Slice]:
     policy = benchmark.official[0]
-    for name in sorted({each.item.label(policy.by) for each in judged}) if benchmark.levels else ():
+    for name in _names(policy, controls) if benchmark.levels else ():
         ours = _only(judged, policy, name)
         theirs = {key: _only(each, policy, name) for key, each in controls.items()}
         for level in benchmark.levels:
             yield _slice(policy, ours, theirs, seed, f"{name} {level}", _at(level))
+
+
+def _names(policy: Policy, controls: Mapping[str, Sequence[Judged]]) -> list[str]:
+    return sorted({each.item.label(policy.by) for each in controls["length"]})
 
 
 def _only(judged: Sequence[Judged], policy: Policy, name: str) -> list[Judged]:

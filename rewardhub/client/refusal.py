@@ -45,8 +45,8 @@ def _made(kind: type[RewardHubError], message: str, field: str, retry_after_s: f
     return error
 
 
-def from_proto(error: pb.Error, http: int = 0) -> RewardHubError:
-    return refusal(error.code, error.message, error.field, error.retry_after_ms / 1000, http)
+def from_proto(error: pb.Error) -> RewardHubError:
+    return refusal(error.code, error.message, error.field, error.retry_after_ms / 1000)
 
 
 def from_body(status: int, body: bytes, retry_after: str | None) -> RewardHubError:
@@ -70,11 +70,12 @@ def from_httpx(error: httpx.HTTPError, url: str) -> RewardHubError:
 
 
 def from_rpc(error: Any, url: str) -> RewardHubError:
-    """The error of a ``grpc.RpcError``; the hub's own ``rewardhub.v1.Error`` in the trailing metadata wins."""
+    """The error of a ``grpc.RpcError``; what the hub itself says in the trailing metadata wins."""
     metadata = {str(key): value for key, value in error.trailing_metadata() or ()}
     code, text = error.code().name, str(error.details() or "")
-    if packed := metadata.get("rewardhub-error-bin"):
-        return from_proto(pb.Error.FromString(packed), UnknownName.http if code == UnknownName.grpc else 0)
+    if told := metadata.get("rewardhub-error"):
+        data, http = loads(told), UnknownName.http if code == UnknownName.grpc else 0
+        return refusal(data["code"], data["message"], data["field"], data["retry_after_ms"] / 1000, http)
     if code == "UNIMPLEMENTED":
         return InvalidInput(f"{url}: {text}; is this the address of a hub?", field="url")
     if code in {"UNAVAILABLE", "UNKNOWN"}:

@@ -120,7 +120,7 @@ class Session:
             upload.cancel()
         if self.finished and not self._abandoned:
             await asyncio.wait([self._task], timeout=_LINGER_S)
-        self._ended = True
+        self._ended = self._told_end = True
         self._task.cancel()
         await asyncio.wait([self._task])
 

@@ -4,7 +4,7 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,16 +31,24 @@ EVALUATIONS = 10
 Row = dict[str, Any]
 
 
-def run(config_path: Path, rewards: Rewards, out: Path) -> GrpoResult:
+def run(config_path: Path, rewards: Rewards, out: Path, on_row: Callable[[Row], None] | None = None) -> GrpoResult:
     """:func:`train` with the configuration of a TOML file."""
-    return train(load_config(config_path), rewards, out)
+    return train(load_config(config_path), rewards, out, on_row=on_row)
 
 
-def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = None) -> GrpoResult:
+def train(
+    config: GrpoConfig,
+    rewards: Rewards,
+    out: Path,
+    *,
+    task: Task | None = None,
+    on_row: Callable[[Row], None] | None = None,
+) -> GrpoResult:
     """Warms a policy up, trains it by GRPO and, from the same warm start, a control by as many supervised steps.
 
     Writes ``steps.jsonl``, ``curves.png``, ``result.json`` and the folder ``policy`` into ``out``. Raises
-    what the rewards raise for a whole call; a response without a reward never trains.
+    what the rewards raise for a whole call; a response without a reward never trains. The task is
+    colour naming unless another is given; ``on_row`` is told each step's line of the log.
     """
     out.mkdir(parents=True, exist_ok=True)
     with _threads(config.threads):
@@ -52,7 +60,7 @@ def train(config: GrpoConfig, rewards: Rewards, out: Path, task: Task | None = N
             pass
         warm = copy.deepcopy(policy.backbone.state_dict())
         rows: list[Row] = []
-        grpo = _measured(config, evaluation, _logged(reinforce(config, policy, task, rewards), rows, out))
+        grpo = _measured(config, evaluation, _logged(reinforce(config, policy, task, rewards), rows, out, on_row))
         policy.save(out / "policy")
         control = None
         if config.control:
@@ -121,13 +129,15 @@ def _supervised(config: GrpoConfig, policy: Policy, task: Task, stream: int, ste
     )  # fmt: skip
 
 
-def _logged(rows: Iterator[Row], kept: list[Row], out: Path) -> Iterator[Row]:
+def _logged(rows: Iterator[Row], kept: list[Row], out: Path, on_row: Callable[[Row], None] | None) -> Iterator[Row]:
     """Keeps each row and writes it as a JSON line at once, so that a run that dies leaves its log."""
     with (out / "steps.jsonl").open("w", encoding="utf-8") as log:
         for row in rows:
             kept.append(row)
             log.write(json.dumps(row) + "\n")
             log.flush()
+            if on_row:
+                on_row(row)
             yield row
 
 

@@ -56,6 +56,7 @@ class GrpoResult:
         if self.control:
             steps = self.control.points[-1][0]
             lines.append(_line(f"+ {steps} steps of SFT (control)", self.control.end, self.control.seconds))
+            lines.append("the control is shown the right answers; GRPO only hears how its own answers score")
         lines += [
             f"reward wait: {self.reward_hidden_ms:.0f} ms hidden, {self.reward_exposed_ms:.0f} ms exposed",
             "scores: " + ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())),
@@ -82,7 +83,7 @@ def draw_curves(path: Path, steps: Sequence[Mapping[str, Any]], grpo: Trained, c
         for kind, style in (("sampled", "-"), ("greedy", ":")) if trained else ():
             points = [(step, getattr(value, kind)) for step, value in trained.points] if trained else []
             accuracy.plot(*zip(*points, strict=True), style, color=colour, label=f"{name}, reserved, {kind}")
-    reward.plot(x, [row["reward"] for row in steps], color="C0", label="total")
+    reward.plot(x, [row["reward"] for row in steps], color="0.3", label="total")
     for name in sorted({name for row in steps for name in row["parts"]}):
         reward.plot(x, [row["parts"].get(name) for row in steps], label=name)
     signal.plot(x, [row["zero_std_share"] for row in steps], color="C3", label="all rewards equal")

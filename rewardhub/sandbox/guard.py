@@ -258,6 +258,8 @@ def report(error: BaseException, control: int) -> None:
     if isinstance(error, SystemExit):
         os.write(control, b"left\n" if error.code in (None, 0) else b"")
         return
+    if isinstance(error, SyntaxError):
+        error.text = (error.text or "")[:200]
     trace = error.__traceback__
     sys.__excepthook__(type(error), error.with_traceback(trace.tb_next if trace else None), None)
 

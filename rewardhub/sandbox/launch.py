@@ -6,7 +6,7 @@ go on to the command; the report is the launcher's alone, so that what it says c
 Started for every run, so it imports little.
 """
 
-# ruff: noqa: PTH123, SIM105
+# ruff: noqa: PTH123
 
 import os
 import resource

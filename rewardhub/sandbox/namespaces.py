@@ -1,6 +1,6 @@
 """Namespaces and the minimal root of a sandboxed program, by plain system calls."""
 
-# ruff: noqa: PTH100, PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
 import ctypes
 import os

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -244,7 +244,7 @@ def _headers(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[s
 
 def _within(call: Call, context: Context) -> Call:
     """The call with the deadline of the RPC, less a margin in which the statuses still reach the caller."""
-    remaining = context.time_remaining()
+    remaining = cast("float | None", context.time_remaining())
     if remaining is None:
         return call
     remaining_ms = max(1, int((remaining - _MARGIN_S) * 1000))

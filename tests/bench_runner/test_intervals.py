@@ -42,6 +42,16 @@ def test_binary_units_alone_use_wilson():
     assert estimate(MACRO, credits_(right)).method == "bootstrap"
 
 
+@pytest.mark.parametrize("policy", [MICRO, MACRO])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_right_still_has_a_width(policy, value):
+    """Twenty right pairs in five clusters say less than twenty alone: Wilson's interval over the clusters."""
+    found = estimate(policy, credits_([value] * 20, [n // 4 for n in range(20)]))
+    five = wilson(5 * value, 5)
+    assert (found.value, found.low, found.high, found.count) == (value, five.low, five.high, 20)
+    assert found.high - found.low > 0.4
+
+
 def test_bootstrap_is_seeded_and_near_wilson():
     """The same seed gives the same interval, which on independent units is close to Wilson's."""
     right = credits_([1.0] * 120 + [0.0] * 80)

@@ -60,7 +60,10 @@ def test_errors_name_file_line_and_field(write_lines, load, good, change, field)
     assert f"{path}:3: field {field!r}" in message
 
 
-@pytest.mark.parametrize("line", ["{", "[]\n", "3\n", '{"a": "\\ud800', "[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]\n", "3\n", '{"a": "\\ud800', "[" * 100_000, '{"prompt": "\\ud800", "chosen": "c", "rejected": "r"}'],
+)
 def test_broken_lines_are_named(write_lines, line):
     """A line that is no JSON object is refused with its number."""
     path = write_lines([PAIR, line])

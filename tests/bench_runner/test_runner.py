@@ -50,6 +50,9 @@ def test_pair_scope_asks_both_orders(pairs, hash_rewards, tmp_path):
     assert report.official == {"": 0.5}
     position = report.splits[0].position
     assert (position.first_wins.value, position.consistent.value) == (1.0, 0.0)
+    page = (tmp_path / "out/pairs.hash.html").read_text()
+    assert "asked in both orders" in page
+    assert "the first shown wins" in page
     both = next(each for each in report.splits[0].figures if each.policy.name == "invalid dropped")
     assert both.scorer.value == 0.5
 
@@ -100,19 +103,26 @@ def test_failures_are_counted_and_never_numbers(pairs, hash_rewards, hashed, tmp
     }
 
 
-def test_a_scorer_that_only_fails_gets_no_credit_and_a_warning(pairs, tmp_path):
-    """If nothing is ok the figure is 0 with a warning, the dropped one is empty, and the text says why."""
+@pytest.mark.parametrize("scope", ["response", "pair"])
+def test_a_scorer_that_only_fails_gets_no_figure(pairs, scope, tmp_path):
+    """If nothing is ok no figure of the scorer is a number, the controls' are, and the text says why."""
 
     class Down:
         def stream(self, groups, call):
             for group in groups:
                 yield GroupScores(group.id, Column.failed(2, Status.UNAVAILABLE, "no worker"), indices=[0, 1])
 
-    report = bench(pairs, Down(), tmp_path / "out")
-    figures = {each.policy.name: each.scorer.value for each in report.splits[0].figures}
-    assert (figures["accuracy"], figures["invalid dropped"]) == (0.0, None)
+    report = bench(pairs, Down(), tmp_path / "out", scope=scope)
+    split = report.splits[0]
+    assert {each.scorer.value for each in (*split.figures, *split.categories)} == {None}
+    assert {each.above_length.value for each in split.figures} == {None}
+    assert split.figures[0].controls["length"].count == 40
+    assert [each.name for each in split.categories] == ["a", "b"]
     assert "no score is ok" in report.text()
-    assert "unavailable 80" in report.text()
+    assert f"unavailable {80 if scope == 'response' else 160}" in report.text()
+    page = (tmp_path / "out/pairs.hash.html").read_text()
+    assert "– %" in page
+    assert "no worker" in page
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -298,6 +308,13 @@ def test_best_of_n_takes_the_highest(write_lines, values, best, shared, tmp_path
     figures = {each.policy.name: each.scorer.value for each in report.splits[0].figures}
     assert (figures["best of n"], figures["equal scores share"]) == (best, shared)
     assert set(report.splits[0].figures[0].controls) == {"length", "shortest", "random", "oracle"}
+
+
+def test_best_of_n_without_a_wrong_response(write_lines, hash_rewards, tmp_path):
+    """A problem whose responses are all right has no pair and is still scored."""
+    report = run("best_of_n", write_lines([BEST | {"score": [True] * 3}]), hash_rewards(), CALL, out=tmp_path)
+    split = report.splits[0]
+    assert (split.pairs, split.figures[0].scorer.value) == (0, 1.0)
 
 
 def test_best_of_n_with_a_failed_score(write_lines, hash_rewards, tmp_path):

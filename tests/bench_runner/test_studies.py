@@ -66,6 +66,12 @@ def test_position_counts_games_and_agreement():
     assert (found.consistent.count, found.consistent.value) == (4, 0.25)
 
 
+@pytest.mark.parametrize(("margins", "agree"), [((0.0, 0.0), 1), ((0.0, -1.0), 0), ((0.0, 1.0), 0), ((-1.0, -2.0), 1)])
+def test_orders_agree_where_they_name_the_same_winner_or_none(margins, agree):
+    """Two equal games agree; an equal one and a decided one do not."""
+    assert position([judged("a", "b", *margins)]).consistent.value == agree
+
+
 def test_mistakes_are_sorted_one_per_id():
     """The largest wrong margin of each id comes first; right pairs and failures are no mistakes."""
     pairs = [

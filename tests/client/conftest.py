@@ -27,7 +27,6 @@ from rewardhub.wire.lines import call_from_json, group_from_json, score_to_json,
 from rewardhub.wire.proto import (
     Fingerprints,
     call_from_proto,
-    error_to_proto,
     group_from_proto,
     responses_from_proto,
     scores_to_proto,
@@ -156,8 +155,9 @@ class RpcFake(RewardServiceServicer):
         try:
             self.hub.admit(call, dict(context.invocation_metadata()).get("authorization"), context.peer())
         except RewardHubError as error:
-            packed = (("rewardhub-error-bin", error_to_proto(error).SerializeToString()),)
-            await context.abort(getattr(grpc.StatusCode, error.grpc), error.message, packed)
+            body = {"code": error.code, "message": error.message, "field": error.field, "retryable": error.retryable}
+            told = json.dumps(body | {"retry_after_ms": int(error.retry_after_s * 1000)})
+            await context.abort(grpc.StatusCode[error.grpc], error.message, (("rewardhub-error", told),))
         return call
 
     @staticmethod

@@ -16,7 +16,7 @@ Fails = Callable[[str, int], Status | None]
 
 
 class ColourRewards:
-    """Value = accuracy + .1·format, as a hub would answer; ``fails(group id, index)`` makes a row fail."""
+    """Value = .9·accuracy + .1·format, as a hub would answer; ``fails(group id, index)`` makes a row fail."""
 
     def __init__(self, *, delay_s: float = 0.0, fails: Fails = lambda _id, _index: None) -> None:
         self.delay_s, self.fails = delay_s, fails
@@ -41,7 +41,7 @@ class ColourRewards:
         wanted = f"<answer>{group.reference['answer']}</answer>"
         tags = [float(text.startswith("<answer>") and text.endswith("</answer>")) for text in texts]
         right = [float(text == wanted) for text in texts]
-        total = [0.1 * tag + each for tag, each in zip(tags, right, strict=True)]
+        total = [0.1 * tag + 0.9 * each for tag, each in zip(tags, right, strict=True)]
         columns = {"format": tags, "accuracy": right, "": total}
         built = {
             name: Column(

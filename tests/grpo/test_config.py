@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rewardhub import grpo
 from rewardhub.errors import ConfigError
 from rewardhub.grpo.config import GrpoConfig, config_of, load_config
 
@@ -26,7 +27,12 @@ def test_the_default_configuration_is_a_file(tmp_path: Path):
 
 def test_it_stays_small():
     """No config sprawl."""
-    assert len(fields(GrpoConfig)) <= 34
+    assert len(fields(GrpoConfig)) <= 30
+
+
+def test_the_example_is_the_default():
+    """The file that ships names no other values than a run without a file has."""
+    assert load_config(Path(grpo.__file__).parent / "colour.toml") == GrpoConfig()
 
 
 @pytest.mark.parametrize(

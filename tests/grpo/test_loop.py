@@ -42,14 +42,14 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_sampled_accuracy_rises(out: Path, colour_rewards: Any):
     """One seed: at least .15 over the warm start on reserved images, with the control beside it."""
-    result = train(config_of({"steps": 60}), colour_rewards(), out)
+    result = train(config_of({"steps": 50, "reserved": 128}), colour_rewards(), out)
     assert result.gain >= 0.15
     assert result.control
     assert result.control.start == result.grpo.start
     assert result.control.end.sampled > result.control.start.sampled
-    assert [step for step, _ in result.grpo.points] == list(range(0, 61, 6))
-    assert result.statuses == {"ok": 60 * 16 * 8}
-    assert "+ 60 steps of GRPO" in result.summary()
+    assert [step for step, _ in result.grpo.points] == list(range(0, 51, 5))
+    assert result.statuses == {"ok": 50 * 16 * 8}
+    assert "+ 50 steps of GRPO" in result.summary()
     assert "SFT (control)" in result.summary()
 
 
@@ -65,11 +65,15 @@ def test_sampled_accuracy_rises_with_every_seed(out: Path, colour_rewards: Any, 
 def test_a_run_leaves_its_files(out: Path, colour_rewards: Any, tmp_path: Path):
     """A log line per step, curves, the result and a policy folder."""
     (tmp_path / "grpo.toml").write_text("".join(f"{name} = {value}\n" for name, value in small_fields()))
-    result = run(tmp_path / "grpo.toml", colour_rewards(), out)
+    told: list[dict[str, Any]] = []
+    result = run(tmp_path / "grpo.toml", colour_rewards(), out, told.append)
     rows = [json.loads(line) for line in result.log.read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1]
+    assert told == rows
     assert all(row["statuses"] == {"ok": 16} and set(row["parts"]) == {"format", "accuracy"} for row in rows)
-    assert all(row["reward"] == pytest.approx(row["parts"]["accuracy"] + 0.1 * row["parts"]["format"]) for row in rows)
+    assert all(
+        row["reward"] == pytest.approx(0.9 * row["parts"]["accuracy"] + 0.1 * row["parts"]["format"]) for row in rows
+    )
     assert all(CLOCKED <= row.keys() and row["reward_exposed_ms"] > 0 for row in rows)
     with Image.open(result.curves) as image:
         assert image.format == "PNG"
@@ -182,15 +186,18 @@ def stepped(config: GrpoConfig, policy: Policy, batch: Batch) -> list[float]:
     return after.tolist()
 
 
-def test_without_any_reward_there_is_no_step(policy: Policy, task: ColourTask, colour_rewards: Any):
-    """All scores failed: nothing is learnt, nothing is made up, and the run goes on."""
+@pytest.mark.parametrize("resample_rounds", [0, 1])
+def test_without_any_reward_there_is_no_step(
+    policy: Policy, task: ColourTask, colour_rewards: Any, resample_rounds: int
+):
+    """All scores failed, resampled ones too: nothing is learnt, nothing is made up, and the run goes on."""
     rewards = colour_rewards(fails=lambda _id, _index: Status.INTERNAL_ERROR)
     before = weights(policy)
-    (row,) = reinforce(replace(SMALL, steps=1, kl=0.1), policy, task, rewards)
+    (row,) = reinforce(replace(SMALL, steps=1, kl=0.1, resample_rounds=resample_rounds), policy, task, rewards)
     assert same(before, weights(policy))
     assert (row["loss"], row["reward"], row["trained_responses"]) == (None, None, 0)
     assert row["parts"] == {"format": None, "accuracy": None}
-    assert row["statuses"] == {"internal_error": 16}
+    assert row["statuses"] == {"internal_error": 16 * (1 + resample_rounds)}
     assert row["zero_std_share"] == 1.0
     json.dumps(row, allow_nan=False)
 

@@ -1,13 +1,13 @@
 """The guarded decode: what passes, what is refused from the header, and what refusing costs."""
 
 import io
-import os
 import resource
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -142,7 +142,7 @@ def test_bombs_cost_no_memory():
         "    slowest=max(slowest,time.perf_counter()-start)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-base,slowest)"
     )
-    command = [sys.executable, "-c", code, os.path.dirname(__file__)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     kilobytes, slowest = map(float, out.split())
     assert kilobytes <= 64 * 1024

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from rewardhub.verifiers.mathlib.normalise import NUMBER_WORDS
 from rewardhub.verifiers.mathlib.policy import Source
+from rewardhub.verifiers.mathlib.tokens import KNOWN_WORDS
+from rewardhub.verifiers.mathlib.units import UNITS
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -18,6 +21,13 @@ _NUMBER = re.compile(
 _DELIMITER = re.compile(r"\$\$?|\\[()\[\]$]")
 _CLOSERS = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
+_BARE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}")
+_COMMON_TEXT = """
+    all an are as at be but by can do for from get gets got has have he her his if is it its let my not now of on
+    one our she so than that the them then they this thus to two was we were what with yes you your
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
+_KNOWN = KNOWN_WORDS | NUMBER_WORDS.keys()
 _JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";"})
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
 _SEGMENT = 2_000
@@ -51,6 +61,8 @@ def boxed(text: str) -> str | None:
         end = at
         span = _box_at(text, at)
         if span is None:
+            continue
+        if found and span[1] > start:
             continue
         if found and text[span[1] : start].strip(" $\n.").replace(" ", "").lower() not in _JOIN:
             break
@@ -115,7 +127,7 @@ def last(text: str, *, words: bool) -> str | None:
     """The whole text if it is one expression, else the number or math segment that ends last."""
     tail = _TAG.sub(" ", text[-_TAIL:])
     whole = tail.strip() if len(text) <= _TAIL else ""
-    if whole and len(whole) <= 400 and "\n" not in whole and not _PROSE.search(whole):
+    if whole and len(whole) <= 400 and "\n" not in whole and not _is_prose(whole):
         return whole
     best = max(_segments(tail), key=lambda span: span[1], default=None)
     number = _last_number(tail)
@@ -124,6 +136,15 @@ def last(text: str, *, words: bool) -> str | None:
     if number:
         return tail[number[0] : number[1]].strip().replace("$", "")
     return whole if words and len(whole) <= 400 else None
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a common word, or a longer word that mathematics does not know, stands in the text."""
+    for match in _BARE_WORD.finditer(text):
+        word = match[0].lower()
+        if word in _COMMON or (len(word) > 3 and word not in _KNOWN and word.removesuffix("s") not in UNITS):
+            return True
+    return False
 
 
 def _last_number(text: str) -> tuple[int, int] | None:

@@ -39,7 +39,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
     Raises ``ReferenceUnparseable``, ``NoAnswer`` and ``OverLimit``.
     """
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
-    if len(text) <= 2 * len(ours.key) + 64 and _same_text(ours, _key(text, policy)):
+    if len(text) <= 2 * len(ours.key) + 64 and _same_text(ours, _key(text, policy), policy):
         return _score(True, "text", "equal after normalising", text.strip(), "last")
     found = extract(text, order, words=ours.tree is None)
     if found is None:
@@ -53,7 +53,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
 
 def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle: Oracle) -> Score | None:
     theirs = _key(answer, policy)
-    if _same_text(ours, theirs):
+    if _same_text(ours, theirs, policy):
         return _score(True, "text", "equal after normalising", answer, source)
     if ours.integer is not None and _INTEGER.fullmatch(theirs):
         equal = ours.integer == int(theirs)
@@ -92,8 +92,8 @@ def _score(equal: bool, tier: Tier, reason: str, answer: str, source: Source) ->
     return Score(1.0 if equal else 0.0, details=details)
 
 
-def _same_text(ours: Prepared, theirs: str) -> bool:
-    return ours.key == theirs or (ours.tree is None and ours.key == theirs.casefold())
+def _same_text(ours: Prepared, theirs: str, policy: Policy) -> bool:
+    return ours.key == theirs or (ours.tree is None and policy.ignore_case and ours.key == theirs.casefold())
 
 
 def _key(text: str, policy: Policy) -> str:
@@ -123,7 +123,7 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         answer = boxed(answer) or answer
     try:
         key = _key(answer, policy)
-        if not key:
+        if not key.strip("${}\\ "):
             raise ReferenceUnparseable("reference.answer is empty", field=_FIELD)
         if not normalise.balanced(key) or answer.count("$") - answer.count("\\$") == 1 != len(answer):
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)

@@ -144,7 +144,7 @@ _SMALL_NUMBERS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty
 """
-_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS.split())} | {
+NUMBER_WORDS = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS.split())} | {
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
     "ninety": "90", "dozen": "12", "hundred": r"\times 100", "thousand": r"\times 1000",
     "million": r"\times 10^6", "billion": r"\times 10^9", "trillion": r"\times 10^{12}",
@@ -156,4 +156,4 @@ def numbered(cleaned: str) -> str:
     """``seven`` as 7 and ``2 million`` as 2·10^6."""
     if "\\" in cleaned:
         cleaned = _WRAPPED.sub(r" \1 ", cleaned)
-    return _ANY_WORD.sub(lambda match: _NUMBER_WORDS.get(match[0].lower(), match[0]), cleaned)
+    return _ANY_WORD.sub(lambda match: NUMBER_WORDS.get(match[0].lower(), match[0]), cleaned)

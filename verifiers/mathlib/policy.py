@@ -24,7 +24,8 @@ class Policy:
     ``units``: dropped (``ignore``), or equal and present on both sides or on neither (``match``).
     ``decimal_comma``: 3,14 is 3.14. ``pi_approx``: 3.14 and 22/7 stand for pi.
     ``number_words``: seven, million. ``ignore_case``: of words and of single letters.
-    ``decimals``: places to which a written decimal is compared with an exact value.
+    ``decimals``: places to which a written decimal is compared with an exact value, and half as many of its
+    leading digits (0.0000672 is not 0.000067).
     ``abs_tol``, ``rel_tol``: absolute and relative tolerance between two numbers, 0 is off.
     """
 

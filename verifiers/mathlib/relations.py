@@ -5,7 +5,7 @@ from rewardhub.verifiers.mathlib.limits import Undecided
 from rewardhub.verifiers.mathlib.numeric import value_of
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.scalars import Oracle, exact, scalar_equal
-from rewardhub.verifiers.mathlib.tree import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Relation, Sym
+from rewardhub.verifiers.mathlib.tree import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Rational, Relation, Sym
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "="}
 _EQUATIONS = frozenset({"=", "~"})
@@ -110,6 +110,10 @@ def _same_up_to_factor(one: Quotient, two: Quotient, op: str) -> bool:
         raise Undecided("an inequality between fractions")
     if not one.top or not two.top:
         return not one.top and not two.top
+    one, two = (
+        Quotient(_cleared(one.top, ordered=ordered), one.bottom),
+        Quotient(_cleared(two.top, ordered=ordered), two.bottom),
+    )
     ours, theirs = _by_symbols(one.top), _by_symbols(two.top)
     if ours.keys() != theirs.keys():
         if all(_known(atom) for atom in one.atoms() | two.atoms()):
@@ -122,6 +126,20 @@ def _same_up_to_factor(one: Quotient, two: Quotient, op: str) -> bool:
     if not same and not all(_known(atom) for atom in one.atoms() | two.atoms()):
         raise Undecided("other functions")
     return same
+
+
+def _cleared(poly: Poly, *, ordered: bool) -> Poly:
+    """The polynomial times the variables that stand in its denominators: ``y - 1/x`` as ``xy - 1``."""
+    lowest: dict[str, Rational] = {}
+    for mono in poly:
+        for atom, exponent in mono:
+            if exponent < 0 and atom[0] == "$":
+                lowest[atom] = min(lowest.get(atom, 0), exponent)
+    if not lowest:
+        return poly
+    if ordered:
+        raise Undecided("an inequality between fractions")
+    return multiply(poly, {tuple(sorted((atom, -exponent) for atom, exponent in lowest.items())): 1})
 
 
 def _known(atom: str) -> bool:

@@ -26,7 +26,6 @@ from rewardhub.verifiers.mathlib.tree import (
 
 Oracle: TypeAlias = Callable[[Node, Node], bool | None]
 """Decides what exact arithmetic cannot; answers None to leave it open."""
-_GUARD = Fraction(1, 1000)
 _ANGLE_APPROXIMATIONS = (Num(Fraction(157, 50)), Div(Num(22), Num(7)), Num(Fraction(31416, 10_000)))
 
 
@@ -95,7 +94,7 @@ def _close(one: Rational, two: Rational, reference: Node, answer: Node, policy: 
         return True
     if not (_decimal(reference) or _decimal(answer)) or _integer(reference) or _integer(answer):
         return False
-    if gap > _GUARD * max(abs(left), abs(right)):
+    if gap * 10 ** (policy.decimals // 2) > max(abs(left), abs(right)):
         return False
     return round(left, policy.decimals) == round(right, policy.decimals)
 

@@ -69,6 +69,8 @@ def symbol(parser: "Parser", name: str) -> Node:
     if parser.sees("_"):
         parser.take()
         name += "_" + _subscript(parser)
+    if name == "mathbbR":
+        return Seq("(", (Neg(Const("oo")), Const("oo")), ")")
     if name in _UNKNOWN_FUNCTIONS and parser.peek()[:2] == ("open", "("):
         parser.take()
         argument = bracket(parser, "(")

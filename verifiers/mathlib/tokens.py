@@ -43,7 +43,8 @@ _COMMANDS = {
     "langle": ("open", "("), "rangle": ("close", ")"), "lbrace": ("open", "\\{"), "rbrace": ("close", "\\}"),
     "vert": ("op", "|"), "mid": ("op", "|"), "land": ("op", ","), "lor": ("op", ","), "lbrack": ("open", "["),
     "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"),
-    "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"), "colon": ("op", ":"), "imath": ("const", "i"),
+    "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"),
+    "colon": ("op", ":"), "imath": ("const", "i"),
 }  # fmt: skip
 _SIGNS = {
     "(": ("open", "("), ")": ("close", ")"), "[": ("open", "["), "]": ("close", "]"), "{": ("open", "{"),
@@ -52,11 +53,11 @@ _SIGNS = {
     "\\$": ("unit", "$"), "$": ("unit", "$"), "\\%": ("op", "%"), "\\&": ("op", ","), "€": ("unit", "€"),
     "£": ("unit", "£"), "=<": ("op", "<="), ";": ("op", ","),
 }  # fmt: skip
-_STRUCTURE = frozenset({
-        "frac", "sqrt", "binom", "dbinom", "tbinom", "begin", "overline", "bar", "vec", "hat", "angle",
-        "triangle", "overrightarrow", "measuredangle", "choose",
-    }  # fmt: skip
-)
+_STRUCTURE_TEXT = """
+    frac sqrt binom dbinom tbinom begin overline bar vec hat angle triangle overrightarrow
+    measuredangle choose
+"""
+_STRUCTURE = frozenset(_STRUCTURE_TEXT.split())
 _COMMANDS_TEXT = """
     text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox operatorname boldsymbol bm
     mathbb mathcal
@@ -64,6 +65,7 @@ _COMMANDS_TEXT = """
 _TEXT = frozenset(_COMMANDS_TEXT.split())
 _ROMAN = frozenset({"text", "textrm", "mathrm", "mbox", "rm"})
 _UNIT_LETTERS = frozenset("mgsLhVNJWCKF")
+KNOWN_WORDS = frozenset({*FUNCTIONS, *GREEK, *_WORDS, *UNITS})
 _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4}(?![A-Za-z0-9]))?)"
     r"|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)"

@@ -1,0 +1,268 @@
+"""Hostile programs are contained: limits, processes, files, network; and nothing is left behind."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rewardhub.errors import InternalError, Unavailable
+from rewardhub.sandbox import runner
+from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
+from rewardhub.sandbox.runner import Program, run
+from rewardhub.sandbox.verdicts import Limits, Verdict
+
+SHORT = Limits(time_s=0.7, memory_mb=128, output_kb=64)
+
+VERDICTS = {
+    "busy loop": ("while True: pass", Verdict.TIME_LIMIT),
+    "sleep": ("import time; time.sleep(60)", Verdict.TIME_LIMIT),
+    "blocked read": ("import os; r, w = os.pipe(); os.read(r, 1)", Verdict.TIME_LIMIT),
+    "loop in C": ("sum(range(10**12))", Verdict.TIME_LIMIT),
+    "power tower": ("9 ** 9 ** 9", Verdict.TIME_LIMIT),
+    "loop in a thread at exit": (
+        "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()",
+        Verdict.TIME_LIMIT,
+    ),
+    "loop that swallows everything": (
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        Verdict.TIME_LIMIT,
+    ),
+    "loop at exit": ("import atexit\n@atexit.register\ndef f():\n    while True: pass", Verdict.TIME_LIMIT),
+    "heap": ("x = bytearray(10**9)", Verdict.MEMORY_LIMIT),
+    "list bomb": ("x = [0]\nwhile True: x += x", Verdict.MEMORY_LIMIT),
+    "anonymous map": ("import mmap\nx = [mmap.mmap(-1, 1 << 24) for _ in range(99)]", Verdict.RUNTIME_ERROR),
+    "endless recursion": ("def f(): f()\nf()", Verdict.RUNTIME_ERROR),
+    "stack overflow": (
+        "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return f([x]) + 1\nf(0)",
+        None,
+    ),
+    "endless stdout": ("while True: print('x' * 1000)", Verdict.OUTPUT_LIMIT),
+    "endless stderr": ("import sys\nwhile True: sys.stderr.write('x' * 1000)", Verdict.OUTPUT_LIMIT),
+    "division by zero": ("1 / 0", Verdict.RUNTIME_ERROR),
+    "syntax error": ("def f(:", Verdict.COMPILE_ERROR),
+    "NUL in the source": ("x = 1\x00", Verdict.COMPILE_ERROR),
+    "lone surrogate in the source": ("x = '\ud800'", None),
+    "deep nesting": ("(" * 100_000, Verdict.COMPILE_ERROR),
+    "deep unary": ("-" * 100_000 + "1", Verdict.COMPILE_ERROR),
+    "fork": ("import os\nwhile True: os.fork()", Verdict.PROCESS_LIMIT),
+    "subprocess": ("import subprocess\nsubprocess.run(['/bin/sh'])", Verdict.PROCESS_LIMIT),
+    "multiprocessing": ("import multiprocessing as m\np = m.Process(target=print)\np.start()", Verdict.PROCESS_LIMIT),
+    "thread bomb": (
+        "import threading, time\nt = [threading.Thread(target=time.sleep, args=(60,)) for _ in range(5000)]\n"
+        "[x.start() for x in t]",
+        None,
+    ),
+    "fills its disk": ("f = open('x', 'wb')\nwhile True: f.write(b'x' * 10**6)", Verdict.RUNTIME_ERROR),
+    "sparse file": ("import os\nf = open('x', 'wb')\nf.truncate(1 << 40)", Verdict.RUNTIME_ERROR),
+    "a million files": ("for i in range(10**6): open(f'{i}', 'w').close()", None),
+    "all descriptors": ("x = [open('/dev/null') for _ in range(10**5)]", Verdict.RUNTIME_ERROR),
+    "unbound memory file": ("import os\nos.memfd_create('x')", Verdict.RUNTIME_ERROR),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_hostile_program_gets_its_verdict(name: str) -> None:
+    """Every limit ends the program in time; the verdict is the stated one, or any failing one."""
+    text, verdict = VERDICTS[name]
+    begun = time.monotonic()
+    result = run(Program(text), "", SHORT)
+    assert time.monotonic() - begun < SHORT.time_s + 3.0
+    assert result.verdict is not Verdict.OK
+    assert verdict in (None, result.verdict), result
+    assert len(result.stdout) <= 64 * 1024
+    assert len(result.stderr) <= 64 * 1024
+
+
+def alive_after_a_second(mark: str) -> list[int]:
+    """The processes with ``mark`` in their environment that are still there after at most a second."""
+    deadline = time.monotonic() + 1.0
+    while (alive := processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def processes_with(mark: str) -> list[int]:
+    """The live processes with ``mark`` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+DAEMON = """
+import os, time
+try:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            while True: time.sleep(1)
+        os._exit(0)
+except OSError:
+    pass
+while True: time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("level", [FULL, FILTERED, LIMITED])
+def test_nothing_stays_alive(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that detaches itself twice is gone with its run, at every level of isolation."""
+    mark = f"MARK={uuid.uuid4()}"
+    monkeypatch.setitem(runner._ENVIRONMENT, *mark.split("="))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(runner._run, Program(DAEMON), "", SHORT, level)
+        time.sleep(0.4)
+        assert len(processes_with(mark)) >= (3 if level == LIMITED else 2)
+        assert running.result().verdict is Verdict.TIME_LIMIT
+    assert alive_after_a_second(mark) == []
+
+
+def test_nothing_survives_a_killed_parent() -> None:
+    """A kill -9 of the process that started a run takes the run with it."""
+    mark = f"MARK={uuid.uuid4()}"
+    script = (
+        "from rewardhub.sandbox import runner\n"
+        f"runner._ENVIRONMENT.update(dict([{mark.split('=')!r}]))\n"
+        "runner.run(runner.Program('while True: pass'))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 20
+    while len(processes_with(mark)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = processes_with(mark)
+    parent.kill()
+    parent.wait()
+    assert len(started) >= 2
+    assert alive_after_a_second(mark) == []
+
+
+ESCAPES = {
+    "read the passwords": "print(open('/etc/shadow').read())",
+    "read the environment of another": "print(open('/proc/1/environ').read())",
+    "list the host": "import os\nprint(os.listdir('/root'), os.listdir('/home'))",
+    "read this test": f"print(open({__file__!r}).read())",
+    "write beside itself": "import os\nopen(os.__file__, 'a').write('#')",
+    "remove the library": "import os, shutil\nos.remove(os.__file__)",
+    "read-only root stays": "import os\nos.chmod(os.__file__, 0o777)",
+    "connect to the host": "import socket\ns = socket.socket(); s.connect(('127.0.0.1', PORT))",
+    "listen": "import socket\nsocket.create_server(('127.0.0.1', 0))",
+    "resolve a name": "import socket\nsocket.getaddrinfo('localhost', 80)\nsocket.create_connection(('localhost', 80))",
+    "become root": "import os\nos.setuid(0)",
+    "change the root": "import os\nos.chroot('/tmp')",
+    "kill the parent": "import os\nassert os.getppid() == 0\nos.kill(os.getppid() or -1, 9)\nraise OSError",
+    "a device": "import os\nos.mknod('x', 0o60644, os.makedev(8, 0))",
+    "more time": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9999, 9999))",
+    "more memory": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "priority": "import os\nos.nice(-5)",
+    "host name": "import socket\nsocket.sethostname('x')",
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_escape_fails(name: str) -> None:
+    """The host's files, network, processes and configuration are out of reach."""
+    if runner.isolation() != FULL:
+        pytest.skip("this machine offers no namespaces")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text = ESCAPES[name].replace("PORT", str(server.getsockname()[1]))
+        result = run(Program(text), "", SHORT)
+    assert result.verdict not in (Verdict.OK, Verdict.TIME_LIMIT), result
+    assert result.stdout == b""
+
+
+def test_program_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the environment nor the arguments of this process reach the program."""
+    monkeypatch.setenv("API_KEY", "canary-7c1")
+    text = "import os, sys\nprint(dict(os.environ), sys.argv, sys.orig_argv, sys.path, os.getcwd(), os.listdir('.'))"
+    result = run(Program(text), "", SHORT)
+    assert result.verdict is Verdict.OK
+    assert b"canary" not in result.stdout
+
+
+def test_no_descriptor_of_the_parent_is_passed_on() -> None:
+    """Only the standard three and the control channel are open inside."""
+    with open(__file__) as canary:
+        os.set_inheritable(canary.fileno(), True)
+        text = "import os\nn = 0\nfor d in range(128):\n    try: os.fstat(d); n += 1\n    except OSError: pass\nprint(n)"
+        result = run(Program(text), "", SHORT)
+    assert result.stdout == b"4\n"
+
+
+@pytest.mark.parametrize("level", [FULL, FILTERED, LIMITED])
+def test_every_level_of_isolation_runs(level: str) -> None:
+    """Honest programs pass and liars fail at each level; a weak one leaves no working folder behind."""
+    good = runner._run(Program("open('x', 'w').write('1')\nprint(input())", "assert True\n"), "hey", Limits(), level)
+    assert (good.verdict, good.stdout) == (Verdict.OK, b"hey\n")
+    bad = runner._run(Program("raise SystemExit(0)"), "", Limits(), level)
+    assert bad.verdict is Verdict.RUNTIME_ERROR
+
+
+def test_weak_levels_remove_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary working folder is gone after the run, whatever the program put there."""
+    monkeypatch.setattr(runner.tempfile, "tempdir", str(tmp_path))
+    runner._run(Program("import os\nos.makedirs('a/b'); open('a/b/c', 'w').write('x')"), "", Limits(), LIMITED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_isolation_is_found_and_stated() -> None:
+    """The level is one of the known ones; on a machine with user namespaces it is full."""
+    assert runner.isolation() in (FULL, FILTERED, LIMITED)
+
+
+def test_fault_of_the_sandbox_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher that dies, a runtime that is missing and a machine out of processes are no verdicts."""
+    monkeypatch.setattr(runner, "_BOOT", "raise SystemExit(1)")
+    with pytest.raises(InternalError):
+        run(Program("pass"))
+    monkeypatch.undo()
+
+    def refuse(*args: object, **options: object) -> None:
+        raise BlockingIOError(11, "no more processes")
+
+    monkeypatch.setattr(runner.subprocess, "Popen", refuse)
+    with pytest.raises(Unavailable):
+        run(Program("pass"))
+
+
+def test_runs_beside_each_other() -> None:
+    """Forty mixed programs at once come back with their own verdict and output."""
+    kinds = [
+        (lambda i: f"print({i})", Verdict.OK),
+        (lambda i: f"print({i})\n1/0", Verdict.RUNTIME_ERROR),
+        (lambda i: f"print({i}, flush=True)\nwhile True: pass", Verdict.TIME_LIMIT),
+        (lambda i: f"print({i})\nraise SystemExit(0)", Verdict.RUNTIME_ERROR),
+    ]
+    jobs = [(i, *kinds[i % 4]) for i in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda job: run(Program(job[1](job[0])), "", SHORT), jobs))
+    for (number, _, verdict), result in zip(jobs, results, strict=True):
+        assert (result.verdict, result.stdout) == (verdict, f"{number}\n".encode())
+
+
+def test_no_descriptor_or_child_leaks() -> None:
+    """Descriptors and children of this process are as many after fifty runs as before."""
+    run(Program("pass"))
+    before = len(os.listdir("/proc/self/fd"))
+    for text in ("pass", "1/0", "def f(", "import os; os._exit(0)", "print('x' * 10**6)") * 10:
+        run(Program(text), "", SHORT)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_usage_is_told() -> None:
+    """CPU time, wall time and peak memory are the program's own, in seconds and MB."""
+    text = "x = bytearray(50 * 10**6)\nimport time\nt = time.process_time()\nwhile time.process_time() - t < 0.2: pass"
+    result = run(Program(text), "", Limits(time_s=10))
+    assert 0.15 < result.cpu_s < 3
+    assert result.wall_s > 0.15
+    assert 50 < result.peak_mb < 120

@@ -1,0 +1,130 @@
+"""The command line: files in, score lines out, exit codes, a hub that drains."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rewardhub.wire.lines import loads
+
+LINES = """\
+{"id": "z", "reference": "5", "responses": ["5", "6"]}
+
+{"reference": {"answer": ""}, "responses": ["1"]}
+{"id": 7, "recipe": "maths", "responses": ["1"]}
+{"id": "empty", "reference": "5", "responses": []}
+"""
+
+
+def rewardhub(*arguments, timeout=100):
+    command = [sys.executable, "-P", "-m", "rewardhub.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def group_file(tmp_path):
+    path = tmp_path / "groups.jsonl"
+    path.write_text(LINES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """A hub process; yields its REST and gRPC URLs."""
+    command = [sys.executable, "-P", "-m", "rewardhub.cli", "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    words = dict(word.split("=") for word in process.stdout.readline().split() if "=" in word)
+    yield words["http"], f"grpc://{words['grpc']}"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=40) == 0
+    process.stdout.close()
+
+
+def without_timings(text):
+    lines = [loads(line) for line in text.splitlines()]
+    for line in lines:
+        line.pop("timings")
+        for score in line["scores"]:
+            score.pop("cached")
+    return lines
+
+
+def test_every_group_has_its_line(group_file, tmp_path):
+    """Statuses of any kind end with 0; lines come in input order; a missing id is the line number."""
+    out = tmp_path / "deep" / "scores.jsonl"
+    done = rewardhub("score", group_file, "--recipe", "math", "--out", out)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["z", "3", "7", "empty"]
+    found = [[(score["value"], score["status"]) for score in line["scores"]] for line in lines]
+    assert found == [[(1.0, "ok"), (0.0, "ok")], [(None, "reference_unparseable")], [(None, "invalid_input")], []]
+    assert "did you mean 'math'" in lines[2]["scores"][0]["details"]["reason"]
+
+
+def test_in_process_rest_and_grpc_agree(group_file, hub):
+    """The same file gives the same lines in process and through both doors."""
+    here = rewardhub("score", group_file, "--recipe", "math")
+    for url in hub:
+        there = rewardhub("score", group_file, "--recipe", "math", "--url", url)
+        assert there.returncode == 0, there.stderr
+        assert without_timings(there.stdout) == without_timings(here.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "groups.jsonl:1:"),
+        ('{"id": "a"}\n{"id": "a"}', "groups.jsonl:2: id 'a' is doubled"),
+        ('{"responses": ["x"]}\n\n{"responses": [3]}', "groups.jsonl:3: responses[0]"),
+        ('{"media": [{"path": "no.png"}]}', "groups.jsonl:1:"),
+    ],
+)
+def test_unusable_input_ends_with_2(tmp_path, text, message):
+    """The line number is named and nothing is scored."""
+    path = tmp_path / "groups.jsonl"
+    path.write_text(text)
+    done = rewardhub("score", path, "--recipe", "math")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not done.stdout
+    assert rewardhub("score", tmp_path / "none.jsonl", "--recipe", "math").returncode == 2
+
+
+def test_no_hub_ends_with_3(group_file):
+    """A hub that nobody runs is told apart from bad input."""
+    done = rewardhub("score", group_file, "--recipe", "math", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 3, done.stderr
+
+
+def test_other_addresses_need_keys(tmp_path):
+    """Without keys the hub refuses to listen for other machines."""
+    done = rewardhub("serve", "--http", "0.0.0.0:0", "--grpc", "127.0.0.1:0")
+    assert done.returncode == 2
+    assert "key" in done.stderr
+
+
+def test_listings():
+    """Scorers, recipes and the configuration are printed."""
+    rows = [json.loads(line) for line in rewardhub("scorers", "--json").stdout.splitlines()]
+    assert {"math", "mcq", "tags", "box_iou", "code"} <= {row["name"] for row in rows}
+    assert "demo_colour" in rewardhub("recipes", "list").stdout.split()
+    shown = json.loads(rewardhub("recipes", "show", "demo_colour").stdout)
+    assert shown["name"] == "demo_colour"
+    assert len(shown["fingerprint"]) == 64
+    assert rewardhub("recipes", "show", "demo_color").returncode == 2
+    assert "default" in rewardhub("config", "show").stdout
+
+
+def test_config_check(tmp_path):
+    """A configuration is checked whole, before anything starts."""
+    good = tmp_path / "good.toml"
+    good.write_text("workers = 1\n")
+    assert rewardhub("config", "check", "--config", good).returncode == 0
+    for text in ("wrkers = 1", 'cards = ["none.toml"]', 'judges = [{nam = "x"}]', "server = {keys = [1]}"):
+        bad = tmp_path / "bad.toml"
+        bad.write_text(text)
+        done = rewardhub("config", "check", "--config", bad)
+        assert done.returncode == 2, text
+        assert "error:" in done.stderr
