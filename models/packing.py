@@ -39,16 +39,17 @@ class _Part:
     rows: tuple[int, ...]
 
 
-def packs(rows: Sequence[Encoded], kin: Iterable[Sequence[int]], token_budget: int) -> Iterator[Pack]:
-    """All rows in packs of at most ``token_budget`` tokens; ``kin`` says which rows may start alike.
+def packs(rows: Sequence[Encoded], kin: Iterable[Sequence[int]], token_budget: int, join_budget: int) -> Iterator[Pack]:
+    """All rows in packs; ``kin`` says which rows may start alike.
 
-    A family over the budget is cut, its shared tokens repeated. A row over the budget is alone.
+    Families share a pack up to ``join_budget`` tokens. A family over ``token_budget`` is cut, its shared
+    tokens repeated; a row over it is alone.
     """
     waiting: list[_Part] = []
     tokens = 0
     for members in kin:
         for part in _parts(rows, members, token_budget):
-            if waiting and tokens + part.family.tokens > token_budget:
+            if waiting and tokens + part.family.tokens > join_budget:
                 yield _pack(rows, waiting)
                 waiting, tokens = [], 0
             waiting.append(part)

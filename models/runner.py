@@ -14,8 +14,8 @@ from rewardhub.models.batching import in_batches
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.packing import Pack, packs
 
-CPU_PACK = 2048
-"""Tokens in one pack on a CPU: more make no better use of the cores and leave the caches."""
+CPU_JOIN = 2048
+"""Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 _log = logging.getLogger(__name__)
@@ -54,10 +54,11 @@ class Runner:
 
     def packed(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
         """Rows behind one another, without padding and without any attention mask."""
-        budget = min(self.token_budget, CPU_PACK) if self.backbone.device.type == "cpu" else self.token_budget
+        on_cpu = self.backbone.device.type == "cpu"
+        join = min(self.token_budget, CPU_JOIN) if on_cpu else self.token_budget
         states = torch.empty(len(rows), self.backbone.hidden_size, dtype=self.backbone.dtype)
         states = states.to(self.backbone.device)
-        for pack in packs(rows, kin, budget):
+        for pack in packs(rows, kin, self.token_budget, join):
             states[list(pack.rows)] = self._run(pack)
         return states
 

@@ -5,12 +5,13 @@ term on its lane -> compose -> reward log. Nothing here knows HTTP, gRPC or any 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rewardhub.errors import InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
 from rewardhub.open_groups import OpenGroup
@@ -20,9 +21,11 @@ from rewardhub.recipes.plan import Plan
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.scheduler import Scheduler
 from rewardhub.scorer import Bound, Context
-from rewardhub.types import Call, Column, Group, GroupScores, Timings
+from rewardhub.types import Call, Column, Group, GroupScores, Status, Timings
 
 MAX_RESPONSES = 16_384
+ROUNDING_S = 0.5
+_log = logging.getLogger("rewardhub.hub")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class Hub:
         plan = self.book.resolve(group, call, tenant)
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
-        execution = Execution(plan, call, self._runner(call, tenant))
+        deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
+        execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, self._seconds(call), deadline))
 
         def finished(scores: GroupScores) -> None:
             self._record(opened.group, scores, call, plan, tenant)
@@ -148,10 +152,14 @@ class Hub:
                 return await self._join(group, call, tenant)
             plan = self.book.resolve(group, call, tenant)
             group = self.media.resolve(group, tenant)
-            execution = Execution(plan, call, self._runner(call, tenant))
+            seconds = self._seconds(call)
+            execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, seconds, started + seconds))
             scores = await execution.finish(group)
         except RewardHubError as error:
             return refused(group, error)
+        except Exception as error:
+            _log.exception("a group could not be scored")
+            return refused(group, InternalError(f"{type(error).__name__} in the hub"))
         scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
         self._record(group, scores, call, plan, tenant)
         return scores
@@ -167,10 +175,15 @@ class Hub:
         elif (difference := differing(opened.group, group)) is not None:
             raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
         rows = opened.place(self.media.resolve(group, tenant).responses)
-        return await opened.rows_of(rows)
+        try:
+            # A little longer than the group's own deadline, which answers with what there is.
+            return await asyncio.wait_for(opened.rows_of(rows), self._seconds(call) + ROUNDING_S)
+        except TimeoutError:
+            reason = f"{len(opened.group.responses)} of {group.expected} members came by the deadline"
+            return GroupScores(group.id, Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason), indices=rows)
 
-    def _runner(self, call: Call, tenant: str) -> "_Runner":
-        return _Runner(self.scheduler, call, tenant, (call.deadline_ms or self._limits.deadline_ms) / 1000)
+    def _seconds(self, call: Call) -> float:
+        return (call.deadline_ms or self._limits.deadline_ms) / 1000
 
     def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str) -> None:
         self.metrics.count(plan.recipe.name, scores)
@@ -180,15 +193,17 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class _Runner:
-    """Runs a term of one call; every run has the call's whole deadline from the first one on."""
+    """Runs the terms of one group by ``deadline``; without one, each gets ``seconds`` of its own."""
 
     scheduler: Scheduler
     call: Call
     tenant: str
     seconds: float
+    deadline: float | None
 
     async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column:
-        context = Context(time.monotonic() + self.seconds, self.call.priority, self.tenant)
+        deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds
+        context = Context(deadline, self.call.priority, self.tenant)
         return await self.scheduler.run(bound, group, indices, context, self.call.cache)
 
 

@@ -38,7 +38,7 @@ class OpenGroup:
         self.place(responses)
 
     def place(self, responses: Sequence[Response]) -> list[int]:
-        """Adds members at the next free indices, which it returns; raises ``InvalidInput`` when closed or over ``expected``."""
+        """Adds members at the next free indices, which it returns; raises like :meth:`add`."""
         start = len(self.group.responses)
         if self._closed:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")

@@ -205,10 +205,18 @@ def _named(text: str, labels: Sequence[str]) -> tuple[int, ...]:
         label = word.upper() if marked else word
         if label not in labels:
             continue
-        if word in ("A", "I") and not marked and text[match.end() :][:2].strip()[:1].islower():
+        if word in ("A", "I") and not marked and _is_word(text[match.end() : match.end() + 12]):
             continue
         found[labels.index(label)] = None
     return tuple(found)
+
+
+def _is_word(rest: str) -> bool:
+    """Whether an "A" or "I" in front of this is an article or a pronoun: a small letter follows, not a
+    word that only a label can have behind it.
+    """
+    follower = rest.split(maxsplit=1)[0] if rest[:1] in (" ", "\t") and rest.strip() else rest
+    return follower[:1].islower() and follower.strip(",;") not in ("and", "or", "nor", "is")
 
 
 def _is_marked(text: str, start: int, end: int) -> bool:

@@ -17,7 +17,6 @@ BOXED = "boxed"
 _MAX_BOXED = 10_000
 
 _NAME = re2.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_AROUND = re2.compile(r"\s*([<>/])\s*")
 _GAPS = {"whitespace": r"\s*", "newline": r"\n", "anything": r".*?"}
 _BOX_PATTERN = r"\\boxed\{.*\}"
 
@@ -88,7 +87,7 @@ def tags(
     """
     text = _clean(response.text)
     if collapse:
-        text = str(_AROUND.sub(r"\1", text))
+        text = _collapsed(text)
     reason = _extra(text, forbidden, at_most_once)
     for layout in layouts if not reason else ():
         reason = _mismatch(text, tuple(layout), between, before, after, once, filled, boxed_in)
@@ -133,6 +132,13 @@ def stated_answer(text: str) -> str | None:
 def _clean(text: str) -> str:
     """The text with lone surrogates, which no UTF-8 matcher takes, replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _collapsed(text: str) -> str:
+    """The text without white space around ``<``, ``>`` and ``/``."""
+    for mark in "<>/":
+        text = mark.join(part.strip() for part in f"|{text}|".split(mark))[1:-1]
+    return text
 
 
 def _extra(text: str, forbidden: list[str], at_most_once: list[str]) -> str:

@@ -89,10 +89,11 @@ def whiten(values_P_G: Tensor, lengths_P_G: Tensor, *, ddof: int, eps: float = 1
     return _settled((values_P_G - mean) * torch.rsqrt(variance + eps))
 
 
-def drop_outliers(advantages: Tensor, *, sigma: float = 3.0) -> Tensor:
-    """Zeroes advantages more than ``sigma`` deviations (ddof 0) from the mean (StableReinforce, 2505.02835)."""
-    z = (advantages - advantages.mean()) / advantages.std(correction=0).clamp(min=1e-8)
-    return advantages.masked_fill(z.abs() > sigma, 0.0)
+def stable_reinforce(rewards_P_G: Tensor, *, sigma: float = 3.0) -> Tensor:
+    """(r - mean) / std over the batch, ddof 0, and 0 beyond ``sigma`` (StableReinforce, arXiv 2505.02835)."""
+    flat = rewards_P_G.reshape(1, -1)
+    z = _settled((rewards_P_G - _mean(flat)) / _std(flat, 0).clamp(min=1e-8))
+    return z.masked_fill(z.abs() > sigma, 0.0)
 
 
 def informative(rewards_P_G: Tensor) -> Tensor:
@@ -114,6 +115,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "batch_std": lambda r, _n, _k, _w: batch_std(r),
     "reinforce_pp": lambda r, n, _k, _w: reinforce_pp(r, n),
     "reinforce_pp_baseline": lambda r, n, _k, _w: reinforce_pp_baseline(r, n),
+    "stable_reinforce": lambda r, _n, _k, _w: stable_reinforce(r),
     "gdpo": lambda _r, _n, k, w: normalise_then_sum(k, w),
     "gdpo_verl": lambda _r, n, k, w: gdpo_verl(k, w, n),
 }

@@ -23,7 +23,7 @@ from rewardhub.grpo.update import Updater
 from rewardhub.types import Rewards
 
 WARM_UP, ROLLOUTS, CONTROL = 0, 1, 2
-"""The task's streams: no two phases train on the same examples."""
+"""The task's streams: every phase draws examples of its own."""
 
 EVALUATIONS = 10
 """How often a run is evaluated on reserved examples, besides before its first step."""

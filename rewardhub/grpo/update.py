@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from rewardhub.grpo.config import GrpoConfig
 from rewardhub.grpo.losses import LOSSES, aggregate, k3, keep_mask
 from rewardhub.grpo.policy import Policy
 from rewardhub.grpo.rollout import Wave
+from rewardhub.models.inputs import Encoded
 
 
 class Updater:
@@ -28,16 +30,20 @@ class Updater:
     def step(self, batch: Batch) -> dict[str, Any]:
         """Takes ``updates`` optimiser steps on the batch, none where no response may train; what it measured."""
         groups = self._groups(batch)
-        wave, rewards = batch.wave.select(groups), batch.rewards[groups].to(self.policy.device)
-        advantages = self._advantages(batch)[groups].to(wave.mask)
-        mask = keep_mask(wave.mask, rewards, ~wave.ended, mask_truncated=self.config.mask_truncated)
-        trained = int((mask.sum(-1) > 0).sum())
+        wave, rewards = batch.wave.select(groups), batch.rewards[groups]
+        keep = keep_mask(
+            wave.mask, rewards.to(self.policy.device), ~wave.ended, mask_truncated=self.config.mask_truncated
+        )
+        trained = int((keep.sum(-1) > 0).sum())
         loss = norm = None
-        for _ in range(self.config.updates if trained else 0):
-            self.optimiser.zero_grad()
-            loss = self._backward(wave, advantages, mask)
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm).item()
-            self.optimiser.step()
+        if trained:
+            parts = {name: values[groups] for name, values in batch.parts.items()}
+            advantages = self._advantages(rewards, parts, wave.lengths.cpu()).to(wave.mask)
+            for _ in range(self.config.updates):
+                self.optimiser.zero_grad()
+                loss = self._backward(wave, advantages, keep)
+                norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm).item()
+                self.optimiser.step()
         return {"loss": loss, "grad_norm": norm, "trained_responses": trained}
 
     def _groups(self, batch: Batch) -> list[int]:
@@ -46,16 +52,18 @@ class Updater:
             return list(range(len(batch.rewards)))
         return [int(index) for index in informative(batch.rewards).nonzero()][: self.config.prompts]
 
-    def _advantages(self, batch: Batch) -> Tensor:
-        names = list(self.config.part_weights) or list(batch.parts)
+    def _advantages(self, rewards_P_G: Tensor, parts: Mapping[str, Tensor], lengths_P_G: Tensor) -> Tensor:
+        """Raises ``ConfigError`` where parts are wanted that the rewards do not have."""
+        names = list(self.config.part_weights) or list(parts)
         for name in names:
-            if name not in batch.parts:
-                raise ConfigError(f"the rewards have no part {name!r}{nearest(name, batch.parts)}", field=name)
-        nothing = torch.full_like(batch.rewards, math.nan).unsqueeze(0)
-        parts = torch.stack([batch.parts[name] for name in names]) if names else nothing
-        weights = torch.tensor([self.config.part_weights.get(name, 1.0) for name in names] or [1.0])
-        lengths = batch.wave.lengths.cpu()
-        return ESTIMATORS[self.config.advantage](batch.rewards, lengths, parts, weights)
+            if name not in parts:
+                raise ConfigError(f"the rewards have no part {name!r}{nearest(name, parts)}", field=name)
+        if not names and self.config.advantage.startswith("gdpo"):
+            raise ConfigError(f"{self.config.advantage} wants parts, the rewards have none", field="advantage")
+        weights = torch.tensor([self.config.part_weights.get(name, 1.0) for name in names])
+        # A response without a total takes part in no baseline, the parts it does have included.
+        shared = [parts[name].masked_fill(rewards_P_G.isnan(), math.nan) for name in names] or [rewards_P_G]
+        return ESTIMATORS[self.config.advantage](rewards_P_G, lengths_P_G, torch.stack(shared), weights)
 
     def _backward(self, wave: Wave, advantages_P_G: Tensor, mask_P_G_T: Tensor) -> float:
         """Accumulates the gradient wave by wave; the batch's loss."""
@@ -70,7 +78,7 @@ class Updater:
         return total
 
     def _token_losses(
-        self, prompts: Any, tokens_N_T: Tensor, old_N_T: Tensor, advantages_N_1: Tensor, mask_N_T: Tensor
+        self, prompts: Sequence[Encoded], tokens_N_T: Tensor, old_N_T: Tensor, advantages_N_1: Tensor, mask_N_T: Tensor
     ) -> Tensor:
         config = self.config
         logp = self.policy.logprobs(prompts, tokens_N_T, config.temperature)

@@ -109,8 +109,6 @@ class JudgeLane:
         remaining = context.deadline - time.monotonic()
         if remaining <= SHORTEST_CALL_S:
             raise DeadlineExceeded("the deadline passed before the judge was asked")
-        self.balancer.refuse_if_down()
-        self._budget.deposit()
         try:
             async with asyncio.timeout(None if math.isinf(remaining) else remaining):
                 return await self._attempts(asking)
@@ -122,6 +120,7 @@ class JudgeLane:
 
     async def _attempts(self, asking: _Asking) -> Answer:
         while True:
+            self.balancer.refuse_if_down()
             try:
                 async with self._slot(asking.bulk):
                     await self._pay(asking)
@@ -158,6 +157,8 @@ class JudgeLane:
     async def _once(self, asking: _Asking, endpoint: EndpointState) -> Answer:
         # A fresh nonce for each call: an earlier reply cannot be replayed as this one's verdict.
         nonce = secrets.token_hex(8)
+        if not asking.calls:
+            self._budget.deposit()
         asking.calls += 1
         asking.usage.calls += 1
         asking.usage.retries += asking.calls > 1

@@ -60,17 +60,16 @@ def compose(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column])
     finite = np.isfinite(totals)
     if finite.all() and all(column.statuses.count(Status.OK) == len(column) for column in read):
         return Column(totals.tolist(), [Status.OK] * scope.size, plan.fingerprint)
-    return _with_failures(plan, totals.tolist(), finite.tolist(), read)
+    return _with_failures(plan, scope, totals.tolist(), finite.tolist(), read)
 
 
-def _with_failures(plan: Plan, totals: list[float], finite: list[bool], read: list[Column]) -> Column:
+def _with_failures(plan: Plan, scope: Scope, totals: list[float], finite: list[bool], read: list[Column]) -> Column:
     values: list[float | None] = []
     statuses: list[Status] = []
     details: list[Json | None] = []
     for row, (total, fine) in enumerate(zip(totals, finite, strict=True)):
-        status, reason = (
-            _verdict([column.statuses[row] for column in read]) if fine else _blamed(plan, row, total, read)
-        )
+        own = [column.statuses[row] for column in read]
+        status, reason = _verdict(own) if fine else _blamed(plan, scope, row, total, read)
         values.append(total if fine else None)
         statuses.append(status)
         details.append(reason)
@@ -85,11 +84,13 @@ def _verdict(statuses: list[Status]) -> tuple[Status, Json | None]:
     return Status.OK, None
 
 
-def _blamed(plan: Plan, row: int, total: float, read: list[Column]) -> tuple[Status, Json | None]:
+def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]) -> tuple[Status, Json | None]:
     """Why a total has no value: the gravest failure among the terms it reads, else a fault of the recipe."""
     failed = [(column, column.statuses[row]) for column in read if column.values[row] is None]
     if not failed and plan.needs_group:
         failed = [(column, status) for column in read for status in column.statuses if not status.is_verdict]
+    if not failed and scope.absent and np.isnan(total):
+        return absent(scope)
     if np.isinf(total) or (not failed and not plan.needs_group):
         return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
     if not failed:
@@ -97,6 +98,12 @@ def _blamed(plan: Plan, row: int, total: float, read: list[Column]) -> tuple[Sta
     column, status = min(failed, key=lambda each: _RANK[each[1]])
     detail = column.details[row] if column.details else None
     return status, detail
+
+
+def absent(scope: Scope) -> tuple[Status, Json]:
+    """The recipe reads a field that the caller did not send."""
+    names = ", ".join(sorted(scope.absent))
+    return Status.INVALID_INPUT, {"reason": f"the recipe reads {names}, which is missing", "field": names}
 
 
 def condition_rows(expression: Expression, scope: Scope) -> list[float]:

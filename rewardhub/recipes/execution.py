@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from rewardhub.recipes.compose import compose, condition_rows, scope_of, stated_values
+from rewardhub.recipes.compose import absent, compose, condition_rows, scope_of, stated_values
+from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan, PlannedTerm
 from rewardhub.scorer import Bound
 from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
@@ -90,18 +91,23 @@ class Execution:
         """The rows whose condition is true; the others are filled with why not."""
         if term.when is None:
             return rows
-        values = condition_rows(term.when, scope_of(self.plan, group, self._call, self._padded(len(group.responses))))
+        scope = scope_of(self.plan, group, self._call, self._padded(len(group.responses)))
+        values = condition_rows(term.when, scope)
         unknown = {row for row in rows if math.isnan(values[row])}
         for row in unknown:
-            status = self._cause(term, row)
-            self._fill_rows(term, [row], status, "the condition has no value")
+            self._fill_rows(term, [row], *self._cause(term, row, scope))
         self._fill_rows(term, [row for row in rows if values[row] == 0], Status.SKIPPED, "the condition is false")
         return [row for row in rows if row not in unknown and values[row] != 0]
 
-    def _cause(self, term: PlannedTerm, row: int) -> Status:
+    def _cause(self, term: PlannedTerm, row: int, scope: Scope) -> tuple[Status, str]:
+        """Why the condition of a row has no value."""
         names = term.when.names if term.when else ()
         statuses = [self._columns[name].statuses[row] for name in names if name in self._columns]
-        return next((status for status in statuses if not status.is_verdict), Status.SKIPPED)
+        failed = next((status for status in statuses if not status.is_verdict), None)
+        if failed is None and scope.absent:
+            status, details = absent(scope)
+            return status, str(details["reason"])
+        return failed or Status.INCOMPLETE_GROUP, "the condition has no value"
 
     def _seen(self, term: PlannedTerm, group: Group, rows: Sequence[int]) -> Group:
         """The group as this term sees it: the response, an earlier term's text, or the reference."""

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Scope:
-    """The arrays of one group while its expressions run; ``valid`` counts what group operators used."""
+    """The arrays of one group while its expressions run; ``absent`` names what was read and not sent."""
 
     group: Group
     call: Call
@@ -27,6 +27,13 @@ class Scope:
     skipped: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     minimum: int = 2
     strict: bool = False
+    absent: set[str] = field(default_factory=set)
+
+    def checked(self, name: str, values: Any) -> Any:
+        """Remembers a field that the caller did not send for every response."""
+        if np.isnan(values).any():
+            self.absent.add(name)
+        return values
 
     @property
     def size(self) -> int:
@@ -140,12 +147,13 @@ def g_rank(scope: Scope, values: Any, *, where: Any = None) -> Array:
 
 def _signal(scope: Scope, name: str) -> Array:
     """A number that the trainer sent with each response; NaN where it did not."""
-    return np.array([response.signals.get(name, np.nan) for response in scope.group.responses], dtype=np.float64)
+    values = [response.signals.get(name, np.nan) for response in scope.group.responses]
+    return np.asarray(scope.checked(f"signals.{name}", np.array(values, dtype=np.float64)))
 
 
 def _input(scope: Scope, name: str) -> float:
     """A number of the call, such as a stage."""
-    return float(scope.call.inputs.get(name, np.nan))
+    return float(scope.checked(f"inputs.{name}", scope.call.inputs.get(name, np.nan)))
 
 
 def _field(scope: Scope, name: str) -> float | str:
@@ -153,12 +161,12 @@ def _field(scope: Scope, name: str) -> float | str:
     value = scope.group.metadata.get(name, scope.group.reference.get(name))
     if isinstance(value, str):
         return value
-    return float(value) if isinstance(value, int | float) else np.nan
+    return float(scope.checked(f"metadata.{name}", float(value) if isinstance(value, int | float) else np.nan))
 
 
 def _tokens(scope: Scope) -> Array:
     counts = [np.nan if response.tokens is None else response.tokens for response in scope.group.responses]
-    return np.array(counts, dtype=np.float64)
+    return np.asarray(scope.checked("tokens", np.array(counts, dtype=np.float64)))
 
 
 FIELDS: Mapping[str, Callable[[Scope], Any]] = {

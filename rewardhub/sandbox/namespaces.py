@@ -11,7 +11,7 @@ _NEW_USER, _NEW_PID, _NEW_NET, _NEW_MOUNT, _NEW_IPC, _NEW_UTS = (
 )  # fmt: skip
 _ALL = _NEW_USER | _NEW_PID | _NEW_NET | _NEW_MOUNT | _NEW_IPC | _NEW_UTS
 
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
@@ -59,9 +59,10 @@ def build_root(libc: ctypes.CDLL, machine: str, shown: Sequence[str], size_mb: i
     There is no ``/proc``, no ``/etc`` and nothing of the host beside ``shown``.
     """
     _check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
-    root = WORK_DIR
+    root = _mount_point(shown)
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     options = f"size={size_mb}m,nr_inodes=8192,mode=755".encode()
-    _check(libc.mount(b"tmpfs", root.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options), "tmpfs")
+    _check(libc.mount(b"tmpfs", root.encode(), b"tmpfs", flags, options), "tmpfs")
     for path in shown:
         _show(libc, path, root + path)
     for device in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"):
@@ -73,6 +74,14 @@ def build_root(libc: ctypes.CDLL, machine: str, shown: Sequence[str], size_mb: i
     _check(libc.umount2(b"/old", _MNT_DETACH), "umount")
     os.rmdir("/old")
     os.chdir(WORK_DIR)
+
+
+def _mount_point(shown: Sequence[str]) -> str:
+    """A folder that the new root may cover while it is built: it hides none of the shown paths."""
+    for folder in ("/tmp", "/mnt", "/run", "/var"):  # noqa: S108
+        if os.path.isdir(folder) and not any(path.startswith(f"{folder}/") for path in shown):
+            return folder
+    raise OSError(2, "no folder to build the root on")
 
 
 def _show(libc: ctypes.CDLL, path: str, target: str) -> None:

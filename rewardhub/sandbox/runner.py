@@ -6,6 +6,7 @@ exit codes decide nothing.
 """
 
 import fcntl
+import logging
 import math
 import os
 import secrets
@@ -26,9 +27,12 @@ from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 
+_LOG = logging.getLogger(__name__)
+
 START_S = 10.0
 """Seconds that isolating a program and starting its runtime may take."""
 SCRATCH_MB = 64
+_TRIES = 2
 _CONTROL_BYTES = 4096
 _BLOCK = 1 << 16
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
@@ -69,9 +73,12 @@ def isolation() -> str:
     ipc and uts namespaces, a private root, a system-call filter and limits; the rest says ``weak``.
     """
     for level in (FULL, FILTERED):
-        with suppress(InternalError):
-            if _run(Program("pass"), "", Limits(), level).verdict is Verdict.OK:
-                return level
+        for _ in range(_TRIES):
+            try:
+                if _run(Program("pass"), "", Limits(), level).verdict is Verdict.OK:
+                    return level
+            except InternalError as error:
+                _LOG.warning("no %s isolation of programs here: %s", level, error)
     return LIMITED
 
 

@@ -93,7 +93,10 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
             serve(socket.socket(fileno=fds[0]), registry)
             os._exit(0)
         os.close(fds[0])
-        sock.sendall(_PID.pack(pid))
+        try:
+            sock.sendall(_PID.pack(pid))
+        except BrokenPipeError:
+            return  # the hub is gone; the child dies with this process
 
 
 if __name__ == "__main__":

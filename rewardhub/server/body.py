@@ -7,43 +7,35 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge
+from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge, Unavailable
+from rewardhub.server.inflight import Upload
 
 T = TypeVar("T")
 _DISCARD_S = 2.0
 
 
-async def read_body(request: Request, limit: int, within_s: float) -> bytes:
-    """The body; the limit holds for the bytes that come, whatever their declared length.
+async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
+    """The body; limits hold for the bytes that come, whatever their declared length.
 
     Raises ``TooLarge``, ``DeadlineExceeded`` for one that trickles, ``InvalidInput`` for an encoded one.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise InvalidInput("a body with a content-encoding is not accepted", field="content-encoding")
     declared = request.headers.get("content-length", "0")
-    error = TooLarge(f"the body has more than the limit of {limit} bytes")
-    if declared.isdecimal() and int(declared) > limit:
-        await _discard(request, limit)
-        raise error
     try:
         async with asyncio.timeout(within_s):
-            return await _read(request, limit, error)
+            if declared.isdecimal() and int(declared) > upload.limit:
+                raise upload.too_large()
+            async for chunk in request.stream():
+                upload.add(chunk)
+            return upload.joined()
+    except (TooLarge, Unavailable):
+        await _discard(request, upload.limit)
+        raise
     except TimeoutError:
         raise DeadlineExceeded(f"the body did not come within {within_s:g} s") from None
     except ClientDisconnect:
         raise Cancelled("the caller went away") from None
-
-
-async def _read(request: Request, limit: int, error: TooLarge) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            chunks.clear()
-            await _discard(request, limit)
-            raise error
-    return b"".join(chunks)
 
 
 async def _discard(request: Request, limit: int) -> None:

@@ -1,5 +1,6 @@
 """What every REST request passes: key and scope, errors in one shape, metrics."""
 
+import contextlib
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,15 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rewardhub.errors import Forbidden, InternalError, RewardHubError
 from rewardhub.server import logs, replies
 from rewardhub.server.auth import ANYONE, OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
+from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
 
 class Guard:
     """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``."""
 
-    def __init__(self, app: ASGIApp, auth: Auth, metrics: DoorMetrics) -> None:
+    def __init__(self, app: ASGIApp, auth: Auth, inflight: Inflight, metrics: DoorMetrics) -> None:
         self._app = app
         self._auth = auth
+        self._inflight = inflight
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,7 +30,8 @@ class Guard:
         watched = _Watched(send)
         try:
             scope.setdefault("state", {})["caller"] = self._admit(scope)
-            await self._app(scope, receive, watched)
+            with contextlib.nullcontext() if scope["path"] in OPEN_ROUTES else self._inflight.call():
+                await self._app(scope, receive, watched)
         except RewardHubError as error:
             await watched.reply(error, scope, receive)
         except Exception as error:

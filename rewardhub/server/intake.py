@@ -1,21 +1,25 @@
-"""Requests of both doors read into a call and its items, so that one unusable group loses no neighbour.
+"""Requests of both doors read into a call and its items, so that nothing unusable loses its neighbours.
 
-An item is a ``Group``, or the ``GroupScores`` that already answer a group which could not be read.
+An item is a ``Group``, a :class:`Partial` where some of its responses could not be read, or the
+``GroupScores`` that already answer a group which could not be read at all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
+from rewardhub.media.store import MediaStore
+from rewardhub.server.partial import Partial, failed_rows, resolved, split
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Column, Group, GroupScores
+from rewardhub.types import Call, Column, Group, GroupScores, Response
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import lines, proto
 from rewardhub.wire.fields import expect
 
-Item = Group | GroupScores
+Item = Group | Partial | GroupScores
 
 
 def from_json(body: bytes, max_groups: int) -> tuple[Call, list[Item]]:
@@ -33,46 +37,110 @@ def from_proto(request: pb.ScoreRequest, max_groups: int) -> tuple[Call, list[It
     """A Score request; raises as :func:`from_json`."""
     _check_count(request.groups, max_groups)
     call = proto.call_from_proto(request.options)
-    return call, _distinct([_proto_item(each, index) for index, each in enumerate(request.groups)])
+    return call, _distinct(
+        [group_item(each, f"groups[{index}]", str(index)) for index, each in enumerate(request.groups)]
+    )
 
 
 async def score(hub: ScoringHub, items: Sequence[Item], call: Call, tenant: str) -> list[GroupScores]:
     """The answers in request order."""
-    groups = [item for item in items if isinstance(item, Group)]
+    ready = [_resolved(item, hub.media, tenant) for item in items]
+    groups = [group for item in ready if (group := _to_score(item)) is not None]
     answers = await hub.score(groups, call, tenant=tenant) if groups else []
     if len(answers) != len(groups):
         raise InternalError(f"{len(groups)} groups went in, {len(answers)} answers came out")
     rest = iter(answers)
-    return [next(rest) if isinstance(item, Group) else item for item in items]
+    return [_answer(item, rest) for item in ready]
+
+
+def rows_of(item: Item) -> int:
+    """How many responses the item answers for."""
+    if isinstance(item, Partial):
+        return item.rows
+    return len(item.responses) if isinstance(item, Group) else len(item)
 
 
 def failed(group_id: str, rows: int, error: RewardHubError) -> GroupScores:
     """The answer for a group that failed as a whole: every row has the error's status."""
-    details = {"field": error.field} if error.field else {}
-    column = Column.failed(rows, error.status, error.message, code=error.code, **details)
-    return GroupScores(group_id, column, indices=list(range(rows)))
+    return GroupScores(group_id, failed_rows(rows, error), indices=list(range(rows)))
+
+
+def _resolved(item: Item, media: MediaStore, tenant: str) -> Item:
+    if isinstance(item, GroupScores):
+        return item
+    try:
+        return resolved(item, media, tenant)
+    except RewardHubError as error:
+        return failed(item.id, rows_of(item), error)
+
+
+def _to_score(item: Item) -> Group | None:
+    if isinstance(item, Partial):
+        return item.group if item.kept else None
+    return item if isinstance(item, Group) else None
+
+
+def _answer(item: Item, answers: Iterator[GroupScores]) -> GroupScores:
+    if isinstance(item, Partial):
+        return item.merged(next(answers) if item.kept else GroupScores(item.id, Column([], [])))
+    return next(answers) if isinstance(item, Group) else item
 
 
 def _json_item(data: Any, index: int) -> Item:
-    return _read(
-        lambda: lines.group_from_json(data, f"groups[{index}]", default_id=str(index)),
-        lambda: _name_and_rows(data, index),
-    )
+    where = f"groups[{index}]"
 
+    def read(value: Any) -> Group:
+        return lines.group_from_json(value, where, default_id=str(index))
 
-def _proto_item(message: types_pb2.Group, index: int) -> Item:
-    def read() -> Group:
-        group = proto.group_from_proto(message, f"groups[{index}]")
-        return group if group.id else replace(group, id=str(index))
-
-    return _read(read, lambda: (message.id or str(index), len(message.responses)))
-
-
-def _read(read: Callable[[], Group], describe: Callable[[], tuple[str, int]]) -> Item:
     try:
-        return read()
+        return read(data)
     except InvalidInput as error:
-        return failed(*describe(), error)
+        if not _about_a_response(error, where) or data.get("expected"):
+            return failed(*_name_and_rows(data, index), error)
+    try:
+        return split(read({**data, "responses": []}), data["responses"], partial(_json_response, where))
+    except InvalidInput as error:
+        return failed(*_name_and_rows(data, index), error)
+
+
+def _json_response(where: str, data: Any, index: int) -> Response:
+    return _one_response(lambda: lines.group_from_json({"responses": [data]}, where).responses, index)
+
+
+def group_item(message: types_pb2.Group, where: str, default_id: str = "") -> Item:
+    """The item of a protobuf group."""
+    name = message.id or default_id
+    try:
+        group = proto.group_from_proto(message, where)
+        return group if group.id else replace(group, id=name)
+    except InvalidInput as error:
+        if not _about_a_response(error, where) or message.expected:
+            return failed(name, len(message.responses), error)
+    try:
+        bare = types_pb2.Group()
+        bare.CopyFrom(message)
+        del bare.responses[:]
+        group = replace(proto.group_from_proto(bare, where), id=name)
+        return split(group, message.responses, partial(_proto_response, where))
+    except InvalidInput as error:
+        return failed(name, len(message.responses), error)
+
+
+def _proto_response(where: str, message: types_pb2.Response, index: int) -> Response:
+    return _one_response(lambda: proto.responses_from_proto([message], where), index)
+
+
+def _one_response(read: Callable[[], Sequence[Response]], index: int) -> Response:
+    try:
+        return read()[0]
+    except InvalidInput as error:
+        error.field = error.field.replace("responses[0]", f"responses[{index}]", 1)
+        error.message = error.message.replace("responses[0]", f"responses[{index}]", 1)
+        raise
+
+
+def _about_a_response(error: InvalidInput, where: str) -> bool:
+    return error.field.startswith(f"{where}.responses[")
 
 
 def _name_and_rows(data: Any, index: int) -> tuple[str, int]:
@@ -89,10 +157,10 @@ def _distinct(items: list[Item]) -> list[Item]:
 
 
 def _unless_seen(item: Item, field: str, seen: set[str]) -> Item:
-    if isinstance(item, GroupScores) or item.expected > len(item.responses):
+    if isinstance(item, GroupScores) or (isinstance(item, Group) and item.expected > len(item.responses)):
         return item  # members of one open group share its id
     if item.id in seen:
-        return failed(item.id, len(item.responses), InvalidInput(f"the id {item.id!r} comes twice", field=field))
+        return failed(item.id, rows_of(item), InvalidInput(f"the id {item.id!r} comes twice", field=field))
     seen.add(item.id)
     return item
 

@@ -15,13 +15,13 @@ MAX_PARKED = 1_024
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """``run`` does the event's work; ``refuse`` answers for it when the media never came."""
+    """``run`` does the event's work, whether or not its media came; ``drop`` answers for it unrun."""
 
     group_id: str
     missing: set[str]
     until: float
     run: Callable[[], Awaitable[None]]
-    refuse: Callable[[RewardHubError], None]
+    drop: Callable[[RewardHubError], None]
     running: bool = False
 
 
@@ -64,20 +64,21 @@ class Parking:
             behind.add(each.group_id)
         return None
 
-    def refuse_hash(self, sha256: str, error: RewardHubError) -> None:
-        """Answers for all that waits for a media that turned out to be unusable."""
-        self._refuse([each.group_id for each in self._parked if sha256 in each.missing], error)
-
-    def refuse_late(self, error: RewardHubError, now: float | None = None) -> None:
-        """Answers for all that has waited too long; ``now`` is in ``time.monotonic`` seconds."""
+    def give_up(self, now: float | None = None) -> None:
+        """Lets run, without its media, what has waited too long; ``now`` is in ``time.monotonic`` seconds."""
         moment = time.monotonic() if now is None else now
-        self._refuse([each.group_id for each in self._parked if each.until <= moment], error)
+        for each in self._parked:
+            if each.until <= moment:
+                each.missing.clear()
 
-    def _refuse(self, groups: Collection[str], error: RewardHubError) -> None:
-        refused = [each for each in self._parked if each.group_id in groups and not each.running]
-        self._parked = [each for each in self._parked if each.group_id not in groups or each.running]
-        for each in refused:
-            each.refuse(error)
+    def give_up_on(self, sha256: str) -> None:
+        """Waits no longer for a media that turned out to be unusable."""
+        for each in self._parked:
+            each.missing.discard(sha256)
 
-    def refuse_group(self, group_id: str, error: RewardHubError) -> None:
-        self._refuse([group_id], error)
+    def drop(self, group_id: str, error: RewardHubError) -> None:
+        """Answers for a group's events that have not run."""
+        dropped = [each for each in self._parked if each.group_id == group_id and not each.running]
+        self._parked = [each for each in self._parked if each not in dropped]
+        for each in dropped:
+            each.drop(error)

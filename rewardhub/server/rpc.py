@@ -1,6 +1,7 @@
 """The gRPC door: RewardService, health and reflection behind the keys."""
 
 import asyncio
+import hashlib
 import json
 import math
 import time
@@ -15,9 +16,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import rewardhub
-from rewardhub.errors import ConfigError, InternalError, InvalidInput, RewardHubError, TooLarge, Unavailable
+from rewardhub.errors import ConfigError, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.server import intake, logs
 from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth, Caller
+from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.packing import score_response, stream_responses
 from rewardhub.server.session import Session
@@ -32,6 +34,9 @@ ERROR_KEY = "rewardhub-error"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MESSAGE_CHARS = 1_000
 _MARGIN_S = 0.005
+_POLL_S = 0.02
+_BACKSTOP = 4
+"""Calls of health and reflection that may come on top, as a multiple of the limit of calls."""
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,6 +49,7 @@ class RewardService:
         self._hub = hub
         self._auth = auth
         self._limits = settings.limits
+        self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
         self._sessions: set[Session] = set()
 
@@ -76,16 +82,16 @@ class RewardService:
     async def put_media(
         self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], context: Context
     ) -> pb.PutMediaResponse:
-        data, sha256, limit = bytearray(), "", self._hub.media.limits.item_bytes
-        async for message in chunks:
-            chunk = _parsed(message)
-            data += chunk.chunk
-            sha256 = chunk.sha256 or sha256
-            if len(data) > limit:
-                raise TooLarge(f"the media has more than the limit of {limit} bytes")
-        media = await asyncio.to_thread(self._hub.media.put, bytes(data), self._caller(context).tenant)
-        if sha256 not in {"", media.sha256}:
-            raise InvalidInput(f"sha256 is not the hash of the bytes ({media.sha256})", field="sha256")
+        sha256 = ""
+        with self._inflight.upload(self._hub.media.limits.item_bytes, "media") as upload:
+            async for message in chunks:
+                chunk = _parsed(message)
+                upload.add(chunk.chunk)
+                sha256 = chunk.sha256 or sha256
+            data = upload.joined()
+            if sha256 not in {"", hashlib.sha256(data).hexdigest()}:
+                raise InvalidInput("sha256 is not the hash of the bytes", field="sha256")
+            media = await asyncio.to_thread(self._hub.media.put, data, self._caller(context).tenant)
         return pb.PutMediaResponse(sha256=media.sha256, bytes=len(data))
 
     async def list_scorers(self, request: pb.ListScorersRequest, _: Context) -> pb.ListScorersResponse:
@@ -93,10 +99,12 @@ class RewardService:
         scorers = [pb.Scorer(**each) for each in self._hub.scorers()]
         return pb.ListScorersResponse(scorers=scorers, version=rewardhub.__version__)
 
-    def finish_streams(self) -> None:
-        """Ends each stream once what it has taken is answered."""
-        for session in self._sessions:
-            session.finish()
+    async def finish_streams(self) -> None:
+        """Ends each stream once what it has taken is answered, and waits for that."""
+        while self._sessions:
+            for session in self._sessions:
+                session.finish()
+            await asyncio.sleep(_POLL_S)
 
     def _caller(self, context: Context) -> Caller:
         return self._auth.caller(_headers(context.invocation_metadata()))
@@ -110,10 +118,30 @@ class RewardService:
             "ListScorers": (grpc.unary_unary_rpc_method_handler, self.list_scorers, pb.ListScorersRequest),
         }
         methods = {
-            name: make(_guarded(name, method, self._metrics), partial(_parse, request), _serialize)
+            name: make(self._guarded(name, method), partial(_parse, request), _serialize)
             for name, (make, method, request) in kinds.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def _guarded(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def handler(request: Any, context: Context) -> Any:
+            started, code = time.perf_counter(), "CANCELLED"
+            try:
+                with self._inflight.call():
+                    reply = await method(request, context)
+                code = "OK"
+                return reply
+            except RewardHubError as error:
+                code = error.grpc
+                await _abort(context, error)
+            except Exception as error:
+                code = "INTERNAL"
+                error_id = logs.fault("call failed", error, method=name)
+                await _abort(context, InternalError(f"an internal error; its id is {error_id}"))
+            finally:
+                self._metrics.request("grpc", name, code, time.perf_counter() - started)
+
+        return handler
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -161,7 +189,9 @@ def make_server(service: RewardService, shown: Health, auth: Auth, settings: Ser
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", limits.concurrency),
     ]
-    server = grpc.aio.server(interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=limits.concurrency)
+    server = grpc.aio.server(
+        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
+    )
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
     reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
@@ -182,26 +212,6 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
     client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
     pair = (tls.key.read_bytes(), tls.cert.read_bytes())
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
-def _guarded(name: str, method: Callable[..., Awaitable[Any]], metrics: DoorMetrics) -> Callable[..., Awaitable[Any]]:
-    async def handler(request: Any, context: Context) -> Any:
-        started, code = time.perf_counter(), "CANCELLED"
-        try:
-            reply = await method(request, context)
-            code = "OK"
-            return reply
-        except RewardHubError as error:
-            code = error.grpc
-            await _abort(context, error)
-        except Exception as error:
-            code = "INTERNAL"
-            error_id = logs.fault("call failed", error, method=name)
-            await _abort(context, InternalError(f"an internal error; its id is {error_id}"))
-        finally:
-            metrics.request("grpc", name, code, time.perf_counter() - started)
-
-    return handler
 
 
 def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -23,6 +23,8 @@ from rewardhub.server.surface import ScoringHub
 
 HEALTH_S = 0.5
 _LAST_WRITES_S = 2.0
+_BACKSTOP = 4
+"""Connections that may idle on top, as a multiple of the limit of calls."""
 
 
 async def serve(
@@ -96,9 +98,14 @@ class Doors:
         self._rest.leaving = True
         await self._health.leave()
         stop.again()
-        await stop.run(self._hub.drain(grace_s))
-        self._service.finish_streams()
+        await stop.run(self._finish(grace_s))
         logger.info("drained")
+
+    async def _finish(self, grace_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._hub.drain(grace_s)
+                await self._service.finish_streams()
 
     async def _until_listening(self, http: asyncio.Task[None]) -> None:
         while not self._http.started:
@@ -182,7 +189,7 @@ def _http_config(rest: RestDoor, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.limits.concurrency,
+        limit_concurrency=_BACKSTOP * settings.limits.concurrency,
         timeout_graceful_shutdown=math.ceil(_LAST_WRITES_S),
         **certificates,
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError
 from rewardhub.server import intake, logs
+from rewardhub.server.partial import Partial
 from rewardhub.server.surface import OpenGroup, ScoringHub
 from rewardhub.types import Call, Group, GroupScores, Response
 
@@ -59,18 +60,18 @@ class Session:
         self._taken = asyncio.Event()
         self._finished = False
 
-    async def score(self, group: Group, call: Call) -> None:
+    async def score(self, item: Group | Partial, call: Call) -> None:
         """Takes a group, waiting for a free slot; its answer comes from :meth:`batches`."""
         await self.room()
-        rows = len(group.responses)
-        if group.expected > rows:
+        rows = intake.rows_of(item)
+        if isinstance(item, Group) and item.expected > rows:
             self._check_room()
-            self._spawn(_Work(group.id, rows, "member"), self._score(group, call))
+            self._spawn(_Work(item.id, rows, "member"), self._score(item, call))
             return
-        self.check_free(group.id)
-        self._whole.add(group.id)
+        self.check_free(item.id)
+        self._whole.add(item.id)
         await self._slots.acquire()
-        self._spawn(_Work(group.id, rows), self._score(group, call))
+        self._spawn(_Work(item.id, rows), self._score(item, call))
 
     def open(self, group: Group, call: Call) -> None:
         """Opens a group for :meth:`add`; raises for an id that is in use and what the hub refuses."""
@@ -166,11 +167,11 @@ class Session:
             self.answer(failure(work.group_id, work.rows, Cancelled("the group was cancelled")))
         self._wake.set()
 
-    async def _score(self, group: Group, call: Call) -> None:
+    async def _score(self, item: Group | Partial, call: Call) -> None:
         try:
-            (scores,) = await self._hub.score([group], call, tenant=self._tenant)
+            (scores,) = await intake.score(self._hub, [item], call, self._tenant)
         except Exception as error:
-            self.answer(failure(group.id, len(group.responses), error))
+            self.answer(failure(item.id, intake.rows_of(item), error))
         else:
             self.answer(Answer(scores, call.details))
 

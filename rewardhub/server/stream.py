@@ -9,10 +9,12 @@ from typing import Any
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
 from rewardhub.media.store import references
+from rewardhub.server import intake
 from rewardhub.server.parking import Parked, Parking
-from rewardhub.server.session import Notice, Session, failure
+from rewardhub.server.partial import Partial
+from rewardhub.server.session import Answer, Notice, Session, failure
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Group
+from rewardhub.types import Call, Group, GroupScores
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import proto
@@ -48,8 +50,8 @@ class Events:
             async for event in events:
                 await self.take(event)
                 await self._session.room()
+            self._parking.give_up(math.inf)
             await self._release()
-            self._parking.refuse_late(InvalidInput("the stream ended before the media came"), math.inf)
         finally:
             if self._recheck is not None:
                 self._recheck.cancel()
@@ -71,53 +73,58 @@ class Events:
         self._call = proto.call_from_proto(message)
 
     async def _group(self, message: types_pb2.Group) -> None:
-        group = self._read(message)
-        if group is not None:
-            await self._with_media(group, self._call, self._session.score)
+        self._check_unused(message.id)
+        item, call = intake.group_item(message, "group"), self._call
+        if isinstance(item, GroupScores):
+            self._session.answer(Answer(item))
+            return
+        usable: Group | Partial = item
+
+        async def run() -> None:
+            try:
+                await self._session.score(usable, call)
+            except RewardHubError as error:
+                self._fail(usable, error)
+
+        await self._when_there(usable, run, lambda error: self._fail(usable, error), call.deadline_ms)
 
     async def _open(self, message: pb.Open) -> None:
-        async def run(group: Group, call: Call) -> None:
-            self._session.open(group, call)
-
-        group = self._read(message.group)
-        if group is not None:
-            await self._with_media(group, self._call, run)
-
-    def _read(self, message: types_pb2.Group) -> Group | None:
-        """The group; None where it was unusable and is answered."""
-        self._session.check_free(message.id)
-        if self._parking.holds(message.id):
-            raise InvalidInput(f"the id {message.id!r} is in use on this stream", field="group.id")
+        self._check_unused(message.group.id)
+        call = self._call
         try:
-            return proto.group_from_proto(message)
+            item = proto.group_from_proto(message.group)
         except InvalidInput as error:
-            self._session.answer(failure(message.id, len(message.responses), error))
-            return None
+            self._session.answer(failure(message.group.id, len(message.group.responses), error))
+            return
 
-    async def _with_media(self, group: Group, call: Call, run: Callable[[Group, Call], Awaitable[None]]) -> None:
-        def refuse(error: RewardHubError) -> None:
-            self._session.answer(failure(group.id, len(group.responses), error))
-
-        async def resolved() -> None:
+        async def run() -> None:
             try:
-                await run(self._media.resolve(group, self._tenant), call)
+                self._session.open(self._media.resolve(item, self._tenant), call)
             except RewardHubError as error:
-                refuse(error)
+                self._fail(item, error)
 
-        await self._when_there(group, resolved, refuse, call.deadline_ms)
+        await self._when_there(item, run, lambda error: self._fail(item, error), call.deadline_ms)
+
+    def _check_unused(self, group_id: str) -> None:
+        self._session.check_free(group_id)
+        if self._parking.holds(group_id):
+            raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
+
+    def _fail(self, item: intake.Item, error: RewardHubError) -> None:
+        self._session.answer(failure(item.id, intake.rows_of(item), error))
 
     async def _add(self, message: pb.Add) -> None:
         responses = proto.responses_from_proto(message.responses, "add")
         group = Group(message.id, responses=responses)
 
         def refuse(error: RewardHubError) -> None:
-            self._session.answer(Notice(error=error))
+            self._session.answer(Notice(error=_about(message.id, error)))
 
         async def run() -> None:
             try:
                 self._session.add(message.id, self._media.resolve(group, self._tenant).responses)
             except RewardHubError as error:
-                refuse(_about(message.id, error))
+                refuse(error)
 
         await self._when_there(group, run, refuse)
 
@@ -131,15 +138,15 @@ class Events:
         await self._when_there(Group(message.id), run, lambda _: None)
 
     async def _cancel(self, message: pb.Cancel) -> None:
-        self._parking.refuse_group(message.id, Cancelled("the group was cancelled"))
+        self._parking.drop(message.id, Cancelled("the group was cancelled"))
         self._session.cancel(message.id)
 
     async def _store(self, message: types_pb2.Media) -> None:
         try:
             if message.data:
                 await self._put(message.sha256, message.data)
-        except RewardHubError as error:
-            self._parking.refuse_hash(message.sha256, error)
+        except RewardHubError:
+            self._parking.give_up_on(message.sha256)
             raise
         finally:
             await self._release()
@@ -151,17 +158,17 @@ class Events:
 
     async def _when_there(
         self,
-        group: Group,
+        item: Group | Partial,
         run: Callable[[], Awaitable[None]],
-        refuse: Callable[[RewardHubError], None],
+        drop: Callable[[RewardHubError], None],
         deadline_ms: int = 0,
     ) -> None:
-        missing = self._missing(group)
-        if not missing and not self._parking.holds(group.id):
+        missing = self._missing(item if isinstance(item, Group) else item.group)
+        if not missing and not self._parking.holds(item.id):
             await run()
             return
         wait_s = min(MEDIA_WAIT_S, deadline_ms / 1000 or MEDIA_WAIT_S)
-        self._parking.park(Parked(group.id, set(missing), time.monotonic() + wait_s, run, refuse))
+        self._parking.park(Parked(item.id, set(missing), time.monotonic() + wait_s, run, drop))
         if missing:
             self._session.answer(Notice(missing=missing))
         if self._recheck is None or self._recheck.done():
@@ -177,8 +184,8 @@ class Events:
     async def _watch(self) -> None:
         while len(self._parking):
             await asyncio.sleep(RECHECK_S)
+            self._parking.give_up()
             await self._release()
-            self._parking.refuse_late(InvalidInput("the media was never uploaded"))
 
 
 def _about(group_id: str, error: RewardHubError) -> RewardHubError:

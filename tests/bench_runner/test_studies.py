@@ -22,9 +22,9 @@ def test_length_study_counts():
     """Shares are over pairs of unequal length that have scores, wherever the better one is stored."""
     study = length_study(
         [
-            judged("long!", "sh", 1.0),
-            judged("long!", "sh", -1.0, order=(1, 0)),
-            judged("sh", "long!", 1.0),
+            judged("sho", "sh", 0.01),
+            judged("sho", "sh", -0.01, order=(1, 0)),
+            judged("sh", "sho", 0.01),
             judged("sh", "long!", -2.0, order=(1, 0)),
             judged("sh", "longest!", 0.0),
             judged("ab", "cd", 1.0),

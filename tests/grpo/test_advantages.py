@@ -116,14 +116,12 @@ def test_batch_std():
     )
 
 
-def test_outliers_are_dropped():
-    """One 1 among fifteen 0 is 3.873 deviations away and is zeroed, the others stay."""
-    rewards = rows([[0] * 15 + [1]])
-    centred = adv.dr_grpo(rewards)
-    assert (centred / centred.std(correction=0))[0, 15].item() == pytest.approx(3.873, abs=1e-3)
-    kept = adv.drop_outliers(centred)
-    assert kept[0, 15] == 0
-    assert torch.equal(kept[0, :15], centred[0, :15])
+def test_stable_reinforce_drops_outliers():
+    """One 1 among fifteen 0 is 3.873 deviations away and is zeroed, the others stay; among eight it is not."""
+    sixteen, eight = rows([[0] * 8, [0] * 7 + [1]]), rows([[0] * 7 + [1]])
+    near(adv.stable_reinforce(sixteen, sigma=4), [[-0.258199] * 8, [-0.258199] * 7 + [3.872983]])
+    near(adv.stable_reinforce(sixteen), [[-0.258199] * 8, [-0.258199] * 7 + [0]])
+    near(adv.stable_reinforce(eight), [[-0.377964] * 7 + [2.645751]])
 
 
 def test_informative_groups():

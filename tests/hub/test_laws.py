@@ -151,6 +151,31 @@ async def test_a_non_finite_value_is_a_fault_of_the_recipe(hub):
     assert scores[0].status is Status.INTERNAL_ERROR
 
 
+async def test_a_signal_that_was_not_sent_is_named(hub):
+    """A recipe that reads what the caller did not send is invalid input, in values and in conditions."""
+    group = Group("g", "p", (Response("a"), Response("b", signals={"entropy": 1.0})), {"answer": "a"})
+    text = """name: s\nterms: {m: {scorer: match}}\nvalue: 'm + signal("entropy") + input("stage")'"""
+    (scores,) = await hub.score([group], Call(recipe_text=text, inputs={"stage": 2.0}))
+    assert scores.values == [None, 3.0]
+    assert scores[0].status is Status.INVALID_INPUT
+    assert scores[0].details["field"] == "signals.entropy"
+    text = """name: s\nterms: {m: {scorer: match, when: 'signal("entropy") > 0'}}\nvalue: m"""
+    (scores,) = await hub.score([group], Call(recipe_text=text))
+    assert [score.status for score in scores] == [Status.INVALID_INPUT, Status.OK]
+
+
+async def test_the_deadline_is_of_the_whole_plan(hub, dear):
+    """T03: three terms one after another share one deadline."""
+    dear.delay_s = 0.15
+    terms = 'a: {scorer: dear}, b: {scorer: dear, when: "a >= 0"}, c: {scorer: dear, when: "b >= 0"}'
+    text = f"name: slow\nterms: {{{terms}}}\nvalue: a + b + c"
+    started = asyncio.get_running_loop().time()
+    (scores,) = await hub.score(groups_of(1, 1), Call(recipe_text=text, deadline_ms=200, cache="bypass"))
+    assert asyncio.get_running_loop().time() - started < 0.35
+    assert scores[0].status is Status.TIMEOUT
+    assert scores[0].parts["a"].status is Status.OK
+
+
 async def test_group_scope_and_group_operators(hub):
     """A group-scope scorer sees all responses; group operators give every member its value."""
     text = 'name: rel\nterms: {s: {scorer: spread}}\nvalue: "s - g_mean(s)"'

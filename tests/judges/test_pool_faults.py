@@ -198,13 +198,35 @@ async def test_an_endless_stream_is_cut(judges) -> None:
     assert server.broken_off == 1
 
 
-async def test_a_compressed_bomb_is_not_inflated(judges) -> None:
-    """T37: replies are read as they come; a body that unpacks to 50 MB stays 50 kB and unreadable."""
-    bomb = gzip.compress(b" " * 50_000_000)
-    scorer, [server] = await judges(lambda ask: Reply(body=bomb, headers={"content-encoding": "gzip"}), attempts=1)
+async def test_a_compressed_reply_is_not_inflated(judges) -> None:
+    """T37: compression is declined and never undone, so that 50 kB cannot become 50 MB."""
+
+    def zipped(ask: Ask) -> Reply:
+        return Reply(body=gzip.compress(verdict(10)(ask).body), headers={"content-encoding": "gzip"})
+
+    scorer, [server] = await judges(zipped, attempts=1)
     [row] = await scores(scorer, "seven")
     assert (row.value, row.status) == (None, Status.JUDGE_UNPARSEABLE)
     assert server.asks[0].headers["accept-encoding"] == "identity"
+
+
+async def test_an_unreadable_verdict_is_re_asked_elsewhere(judges) -> None:
+    """T36: the second call goes to another endpoint where there is one, also among many questions."""
+    scorer, [bad, good] = await judges(late(0.02, says("?")), late(0.02, verdict(10)), attempts=2, retry_burst=100)
+    for _ in range(5):
+        rows = await scores(scorer, "seven", "eight")
+        assert [row.value for row in rows] == [1.0, 1.0]
+    assert bad.asks
+
+
+async def test_a_retry_that_would_be_late_is_not_waited_for(judges, monkeypatch) -> None:
+    """T35: where the pause before a retry outlasts the deadline the failure is told at once."""
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+    scorer, [server] = await judges(answers(503))
+    started = time.monotonic()
+    [row] = await scores(scorer, "seven", deadline_s=0.35)
+    assert (row.status, len(server.asks)) == (Status.UNAVAILABLE, 1)
+    assert time.monotonic() - started < 0.3
 
 
 async def test_all_judges_down_is_said_within_50_ms(judges) -> None:
@@ -219,6 +241,16 @@ async def test_all_judges_down_is_said_within_50_ms(judges) -> None:
     assert {(row.value, row.status) for row in rows} == {(None, Status.UNAVAILABLE)}
     assert all(0 < row.details["retry_after_s"] <= 30 for row in rows)
     assert sum(len(server.asks) for server in servers) == calls
+
+
+async def test_all_judges_down_is_said_before_any_waiting(judges) -> None:
+    """T38: neither a used-up rate nor a queue delays the refusal."""
+    scorer, _ = await judges(answers(503), requests_per_minute=30, retry_burst=0)
+    await scores(scorer, *["seven"] * FAILURES_TO_OPEN)
+    started = time.monotonic()
+    rows = await scores(scorer, *["seven"] * 8)
+    assert time.monotonic() - started < 0.05
+    assert {row.details["reason"] for row in rows} == {"no judge endpoint is up"}
 
 
 async def test_a_judge_that_comes_back_is_used_again(judges) -> None:

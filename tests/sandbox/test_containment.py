@@ -7,12 +7,14 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rewardhub.errors import InternalError, Unavailable
 from rewardhub.sandbox import runner
+from rewardhub.sandbox.languages import languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.runner import Program, run
 from rewardhub.sandbox.verdicts import Limits, Verdict
@@ -54,8 +56,7 @@ VERDICTS = {
     "subprocess": ("import subprocess\nsubprocess.run(['/bin/sh'])", Verdict.PROCESS_LIMIT),
     "multiprocessing": ("import multiprocessing as m\np = m.Process(target=print)\np.start()", Verdict.PROCESS_LIMIT),
     "thread bomb": (
-        "import threading, time\nt = [threading.Thread(target=time.sleep, args=(60,)) for _ in range(5000)]\n"
-        "[x.start() for x in t]",
+        "import threading, time\n[threading.Thread(target=time.sleep, args=(60,)).start() for _ in range(5000)]",
         None,
     ),
     "fills its disk": ("f = open('x', 'wb')\nwhile True: f.write(b'x' * 10**6)", Verdict.RUNTIME_ERROR),
@@ -163,6 +164,10 @@ ESCAPES = {
     "more time": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9999, 9999))",
     "more memory": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "priority": "import os\nos.nice(-5)",
+    "an extension module of its own": (
+        "import _struct, shutil, importlib.machinery as m, importlib.util as u\nshutil.copy(_struct.__file__, 'x.so')\n"
+        "l = m.ExtensionFileLoader('_struct', './x.so')\nu.module_from_spec(u.spec_from_loader('_struct', l))"
+    ),
     "host name": "import socket\nsocket.sethostname('x')",
 }
 
@@ -190,9 +195,11 @@ def test_program_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_descriptor_of_the_parent_is_passed_on() -> None:
     """Only the standard three and the control channel are open inside."""
-    with open(__file__) as canary:
+    with Path(__file__).open() as canary:
         os.set_inheritable(canary.fileno(), True)
-        text = "import os\nn = 0\nfor d in range(128):\n    try: os.fstat(d); n += 1\n    except OSError: pass\nprint(n)"
+        text = (
+            "import os\nn = 0\nfor d in range(128):\n    try: os.fstat(d); n += 1\n    except OSError: pass\nprint(n)"
+        )
         result = run(Program(text), "", SHORT)
     assert result.stdout == b"4\n"
 
@@ -251,12 +258,26 @@ def test_runs_beside_each_other() -> None:
 def test_no_descriptor_or_child_leaks() -> None:
     """Descriptors and children of this process are as many after fifty runs as before."""
     run(Program("pass"))
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors_and_children()
     for text in ("pass", "1/0", "def f(", "import os; os._exit(0)", "print('x' * 10**6)") * 10:
         run(Program(text), "", SHORT)
-    assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert descriptors_and_children() == before
+
+
+def descriptors_and_children() -> tuple[int, str]:
+    """How many descriptors this process holds, and its children."""
+    count = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return count, Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+def test_runtime_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that is installed in a temporary folder is shown like any other."""
+    card = languages()["python"]
+    guard = tmp_path / "guard.py"
+    guard.write_text(Path(card.command[-1]).read_text())
+    moved = replace(card, command=(*card.command[:-1], str(guard)), shown=(*card.shown, str(guard)))
+    monkeypatch.setitem(languages(), "python", moved)
+    assert run(Program("print(1)")).stdout == b"1\n"
 
 
 def test_usage_is_told() -> None:

@@ -83,6 +83,21 @@ async def test_unreadable_groups_lose_no_neighbour(service):
     assert answers[2][0].details["field"] == "groups[2].media[0].sha256"
 
 
+async def test_unusable_responses_lose_no_neighbour(service):
+    """T02: a response with a signal that is no number is invalid_input; its neighbours are scored."""
+    message = request(group("g", *"abcd"), group("g2", *"abcd"))
+    message.groups[1].responses[1].signals["s"] = float("nan")
+    message.groups[1].responses[3].media.add(sha256="f" * 64)
+    async with service() as running, running.stub() as stub:
+        reply = await stub.Score(message)
+    whole, split = (proto.scores_from_proto(each, list(reply.fingerprints)) for each in reply.groups)
+    assert split.total.statuses == [Status.OK, Status.INVALID_INPUT, Status.OK, Status.INVALID_INPUT]
+    assert [split[row].details.get("field") for row in (1, 3)] == [
+        "groups[1].responses[1].signals.s", "responses[3].media[0].sha256",
+    ]  # fmt: skip
+    assert whole.total.statuses == [Status.OK] * 4
+
+
 @pytest.mark.parametrize(
     ("recipe", "code", "field", "after"),
     [

@@ -46,7 +46,7 @@ async def test_unusable_groups_lose_no_neighbour(service):
     """T02: bad groups are invalid_input with the field named; the others are scored; HTTP 200."""
     bad = [
         group("wrong", "r", respones=[]),
-        group("number", 7, "r"),
+        group("number", "q", "r", reference=7),
         "no object",
         group("path", "r", media=[{"path": "/etc/passwd"}]),
         group("hash", "r", media=[{"sha256": "a" * 64}]),
@@ -63,7 +63,7 @@ async def test_unusable_groups_lose_no_neighbour(service):
     assert {row["status"] for index in (0, 8) for row in answers[index]["scores"]} == {"ok"}
     for index, rows, field, hint in [
         (1, 1, "groups[1].respones", "did you mean 'responses'"),
-        (2, 2, "groups[2].responses[0]", "an integer"),
+        (2, 2, "groups[2].reference", "an integer"),
         (3, 0, "", ""),
         (4, 1, "groups[4].media[0].path", "opens no path"),
         (5, 1, "media[0].sha256", "a" * 64),
@@ -76,6 +76,32 @@ async def test_unusable_groups_lose_no_neighbour(service):
             assert (row["value"], row["status"], row["blame"]) == (None, "invalid_input", "caller")
             assert row["details"]["field"] == field
             assert hint in row["details"]["reason"]
+
+
+async def test_unusable_responses_lose_no_neighbour(service, image):
+    """T02: one malformed response of eight is invalid_input with its field; seven are scored in place."""
+    whole = [{"text": f"r{index}"} for index in range(8)]
+    bad = [*whole[:2], {"text": "x", "signals": {"s": "high"}}, *whole[3:5], {"text": 7}, *whole[6:]]
+    bad[7] = {"text": "r7", "media": [{"sha256": "a" * 64}]}
+    async with service() as running, running.http() as http:
+        groups = [group("g", *whole), group("g2", *bad), group("none", 1, None), group("open", 1, expected=2)]
+        reply = await http.post("/v1/score", json=body(*groups))
+        (hub_groups, _, _), *_ = running.hub.calls
+    first, second, none, opened = reply.json()["groups"]
+    wrong = {2: "groups[1].responses[2].signals.s", 5: "groups[1].responses[5].text", 7: "responses[7].media[0].sha256"}
+    assert second["indices"] == list(range(8))
+    for index, row in enumerate(second["scores"]):
+        if index in wrong:
+            assert (row["status"], row["value"], row["details"]["field"]) == ("invalid_input", None, wrong[index])
+            assert f"responses[{index}]" in row["details"]["reason"]
+            assert row["parts"]["half/of"]["status"] == "invalid_input"
+        else:
+            assert (row["status"], row["fingerprint"]) == ("ok", "f" * 16)
+            assert row["details"] == first["scores"][index]["details"]
+    assert [each.id for each in hub_groups] == ["g", "g2"]
+    assert [each.text for each in hub_groups[1].responses] == ["r0", "r1", "r3", "r4", "r6"]
+    assert [row["status"] for row in none["scores"]] == ["invalid_input"] * 2
+    assert [row["status"] for row in opened["scores"]] == ["invalid_input"]
 
 
 MALFORMED = [

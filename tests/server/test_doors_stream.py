@@ -201,7 +201,7 @@ async def test_whole_call_errors_on_a_stream_are_answers(service):
         "good": Status.OK,
     }
     assert talk.failures["busy"].retry_after_ms == 2500
-    assert talk.failures["json"].field == "group.metadata"
+    assert talk.scores["json"][0][0].details["field"] == "group.metadata"
     assert "secret" not in talk.failures["broken"].message
 
 
@@ -302,10 +302,10 @@ async def test_unusable_media_refuse_what_waits_for_them(service, image):
         await talk.send(whole(group("wrong", media=(Media(sha256=wrong),))), sent(big), sent(image(), wrong))
         await talk.until(lambda t: len(t.scores) == 2 and len(t.errors) == 2)
         await talk.end()
-    assert (
-        "2500" in talk.scores["big"][0][0].details["reason"] or "50 x 50" in talk.scores["big"][0][0].details["reason"]
-    )
-    assert "not the hash" in talk.scores["wrong"][0][0].details["reason"]
+    assert "50 x 50" in talk.errors[0].message
+    assert "not the hash" in talk.errors[1].message
+    for scores in talk.scores.values():
+        assert scores[0].total.statuses == [Status.INVALID_INPUT] * 2
 
 
 async def test_large_answers_come_in_pieces_under_the_limit(service):

@@ -67,7 +67,11 @@ def test_no_box_at_all_is_no_answer() -> None:
 def test_unusable_reference_is_no_number(box: object) -> None:
     """A reference that is no box is the caller's fault, and the field is named."""
     result = score("[0, 0, 10, 10]", {"box": box})
-    assert (result.value, result.status, result.details["field"]) == (None, Status.REFERENCE_UNPARSEABLE, "reference.box")
+    assert (result.value, result.status, result.details["field"]) == (
+        None,
+        Status.REFERENCE_UNPARSEABLE,
+        "reference.box",
+    )
 
 
 def test_conventions() -> None:
@@ -76,7 +80,10 @@ def test_conventions() -> None:
     assert score("[5, 0, 15, 10]", TEN, convention="inclusive").value == pytest.approx(0.375)
     assert score("[9, 0, 19, 10]", TEN).value == pytest.approx(1 / 19)
     assert score("[10, 0, 10, 10]", TEN, convention="inclusive").value == pytest.approx(11 / 121)
-    assert score("[0, 0, 1, 1]", {"box": [0, 0, 1, 1]}, space="norm_0_1", convention="inclusive").status is Status.INVALID_INPUT
+    assert (
+        score("[0, 0, 1, 1]", {"box": [0, 0, 1, 1]}, space="norm_0_1", convention="inclusive").status
+        is Status.INVALID_INPUT
+    )
 
 
 def test_threshold_is_strict() -> None:

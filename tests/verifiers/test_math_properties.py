@@ -27,7 +27,9 @@ def full(text: str, answer: str, **params: object) -> Score:
 integers = st.integers(-999, 999)
 atoms = st.one_of(
     integers.map(str),
-    st.sampled_from(["x", "y", "n", r"\pi", "e", "i", r"\alpha", "x_1", r"\infty", "0.5", ".25", "1,234", r"3\frac{1}{2}"]),
+    st.sampled_from(
+        ["x", "y", "n", r"\pi", "e", "i", r"\alpha", "x_1", r"\infty", "0.5", ".25", "1,234", r"3\frac{1}{2}"]
+    ),
 )
 
 

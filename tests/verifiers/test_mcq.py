@@ -59,7 +59,7 @@ def test_wrong_answers(text: str, reason: str) -> None:
 
 
 def test_rule_for_several_labels_is_declared() -> None:
-    """"Not A, B" is wrong by default; the first or the last label counts only where it is asked for."""
+    """ "Not A, B" is wrong by default; the first or the last label counts only where it is asked for."""
     assert score("Not A, B", DISEASES).value == 0.0
     assert score("Not A, B", DISEASES, several="last").value == 1.0
     assert score("Not A, B", DISEASES, several="first").value == 0.0

@@ -5,16 +5,26 @@ distinct such radicals are linearly independent over the rationals (Besicovitch 
 polynomial in symbols, radicals and i is zero only if it has no terms.
 """
 
+import threading
 from fractions import Fraction
 from hashlib import sha256
 from math import isqrt
 from typing import TypeAlias
 
-from rewardhub.verifiers.mathlib.limits import MAX_BITS, MAX_TERMS, TooLarge, Undecided
+from rewardhub.verifiers.mathlib.limits import MAX_BITS, MAX_TERMS, MAX_WORK, TooLarge, Undecided
 from rewardhub.verifiers.mathlib.tree import Rational
 
 Mono: TypeAlias = tuple[tuple[str, Rational], ...]
 Poly: TypeAlias = dict[Mono, Rational]
+
+
+class Work(threading.local):
+    """What one verdict may still spend, in products of terms (some microseconds each)."""
+
+    left = MAX_WORK
+
+
+WORK = Work()
 _KEY_CHARS = 200
 _TRIAL = 10_000
 _PRIMES = [n for n in range(2, 1_000) if all(n % d for d in range(2, isqrt(n) + 1))]
@@ -140,8 +150,9 @@ def multiply(one: Poly, two: Poly) -> Poly:
         return two
     if two is ONE:
         return one
-    if len(one) * len(two) > MAX_TERMS * 20:
-        raise Undecided("too many terms")
+    WORK.left -= len(one) * len(two)
+    if WORK.left < 0:
+        raise Undecided("too much work")
     total: Poly = {}
     for mono, value in one.items():
         for other, factor in two.items():

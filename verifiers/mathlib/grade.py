@@ -10,10 +10,11 @@ from rewardhub.errors import NoAnswer, OverLimit, ReferenceUnparseable
 from rewardhub.scorer import need
 from rewardhub.types import Json, Score
 from rewardhub.verifiers.mathlib import normalise
+from rewardhub.verifiers.mathlib.algebra import WORK
 from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
-from rewardhub.verifiers.mathlib.limits import MAX_CHARS, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_WORK, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
@@ -38,6 +39,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
 
     Raises ``ReferenceUnparseable``, ``NoAnswer`` and ``OverLimit``.
     """
+    WORK.left = MAX_WORK
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
     if len(text) <= 2 * len(ours.key) + 64 and _same_text(ours, _key(text, policy), policy):
         return _score(True, "text", "equal after normalising", text.strip(), "last")
@@ -116,14 +118,14 @@ def _prepared(answer: Any, policy: Policy) -> Prepared:
     return _prepare(answer if isinstance(answer, str) else repr(answer), policy)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _prepare(answer: str, policy: Policy) -> Prepared:
     """Raises ``ReferenceUnparseable`` where the answer is empty, unbalanced or too large."""
     if "\\boxed" in answer[:MAX_CHARS]:
         answer = boxed(answer) or answer
     try:
         key = _key(answer, policy)
-        if not key.strip("${}\\ "):
+        if not key.strip("$ ") or key == "{}":
             raise ReferenceUnparseable("reference.answer is empty", field=_FIELD)
         if not normalise.balanced(key) or answer.count("$") - answer.count("\\$") == 1 != len(answer):
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)

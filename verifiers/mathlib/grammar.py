@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewardhub.verifiers.mathlib import structures
-from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token, tokenise
 from rewardhub.verifiers.mathlib.tree import (
     Add,
@@ -36,7 +36,7 @@ _CURRENCY = frozenset("$€£")
 _END = Token("end", "")
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def parse(text: str, *, decimal_comma: bool = False) -> Node:
     """The tree of a cleaned text; raises ``Unparseable`` or ``TooLarge``."""
     tokens = tokenise(text, decimal_comma=decimal_comma)
@@ -188,6 +188,8 @@ class Parser:
     def power(self) -> Node:
         if self.peek().kind == "unit" and self.peek().text in _CURRENCY:
             unit = self.take().text
+            if self.peek().kind == "unit":
+                raise Unparseable("two currencies")
             return Quantity(self.signed(), unit)
         base = self.postfix(self.primary())
         while self.sees("^"):
@@ -213,9 +215,11 @@ class Parser:
         """What follows ``^`` or ``_``: a group, or one signed factor."""
         if self.peek()[:2] == ("open", "{"):
             return structures.group(self)
-        if self.sees("-", "+"):
-            return Neg(self.script()) if self.take().text == "-" else self.script()
         self.deeper()
+        if self.sees("-", "+"):
+            sign, value = self.take().text, self.script()
+            self.depth -= 1
+            return Neg(value) if sign == "-" else value
         base = self.primary()
         if self.sees("^"):
             self.take()
@@ -280,7 +284,7 @@ class Parser:
             return value
         self.take()
         base = self.script()
-        if not isinstance(base, Num) or not _whole(base):
+        if not isinstance(base, Num) or not _whole(base) or not 2 <= base.value <= 36:
             raise Unparseable("a subscript on a number")
         return Quantity(value, f"base {base.value}")
 
@@ -305,8 +309,8 @@ def _whole(node: Node) -> bool:
 
 def _number(text: str) -> Num:
     mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > 1_500 or len(exponent) > 4:
-        raise TooLarge("a number of more than 1500 digits")
+    if len(mantissa) > MAX_DIGITS or abs(int(exponent or "0")) > MAX_DIGITS:
+        raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
     whole, dot, places = mantissa.partition(".")
     value: int | Fraction = int(whole or "0") if not places else Fraction(int(whole + places), 10 ** len(places))
     if exponent:

@@ -2,6 +2,8 @@
 
 MAX_CHARS = 2_000
 """Characters of an extracted answer."""
+MAX_DIGITS = 1_500
+"""Digits of a written number."""
 MAX_DEPTH = 40
 """Nested groups."""
 MAX_TREE = 80
@@ -12,6 +14,8 @@ MAX_FACTORIAL = 1_800
 """Largest argument of a factorial that is evaluated (its value stays under ``MAX_BITS``)."""
 MAX_ITEMS = 64
 """Items of a list, set or tuple, and entries of a matrix row or column."""
+MAX_WORK = 20_000
+"""Products of terms that one verdict spends before it is left to the symbolic tier."""
 MAX_TERMS = 300
 """Terms of an expanded polynomial."""
 

@@ -62,7 +62,7 @@ def _wraps(text: str, opening: str, closing: str) -> bool:
     return closing not in text[len(opening) : -len(closing)]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def clean(text: str) -> str:
     """The text the tokeniser reads: ASCII LaTeX without sizing, spacing and delimiters.
 
@@ -96,7 +96,7 @@ def _unboxed(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def key(cleaned: str) -> str:
     """Two answers with the same key are equal whatever they mean: blanks and text wrappers are gone."""
     if "\\" in cleaned:

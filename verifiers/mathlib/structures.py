@@ -128,6 +128,8 @@ def _arguments(parser: "Parser") -> tuple[Node, ...]:
         inner = bracket(parser, parser.take().text)
         inner = parser.units(inner)
         if isinstance(inner, Seq) and inner.opening in {"", "("}:
+            if not inner.items:
+                raise Unparseable("a function of nothing")
             return inner.items
         return (inner,)
     parser.deeper()
@@ -187,7 +189,10 @@ def argument(parser: "Parser") -> Node:
             raise Unparseable("an argument")
         return Num(int(digit))
     if token.kind in {"symbol", "const", "command"}:
-        return parser.primary()
+        parser.deeper()
+        value = parser.primary()
+        parser.depth -= 1
+        return value
     if token.kind == "open":
         return bracket(parser, parser.take().text)
     raise Unparseable("a missing argument")

@@ -29,25 +29,20 @@ def symbolic_equal(one: Node, two: Node) -> bool:
     """Whether SymPy proves the difference zero, or cannot and both agree to 40 digits at four points."""
     try:
         left, right = build(one), build(two)
-        if left == right:
-            return True
-        difference = left - right
+        proved = True if left == right else _is_zero(left - right)
     except Undecided:
         return False
-    proved = _is_zero(difference)
-    return proved if proved is not None else agree(one, two) is True
+    except MemoryError:
+        raise
+    except Exception:  # SymPy raises many kinds on odd input; the digits decide then
+        proved = None
+    return agree(one, two) is True if proved is None else proved
 
 
 def _is_zero(difference: Any) -> bool | None:
     import sympy
 
-    if difference == 0:
-        return True
-    try:
-        simple = sympy.simplify(difference)
-    except Exception:  # SymPy raises many kinds on odd input; the digits decide then
-        return None
-    zero: bool | None = simple.is_zero
+    zero: bool | None = True if difference == 0 else sympy.simplify(difference).is_zero
     return zero
 
 

@@ -41,7 +41,7 @@ _COMMANDS = {
     "circ": ("unit", "°"), "degree": ("unit", "°"), "lfloor": ("open", "⌊"), "rfloor": ("close", "⌋"),
     "lceil": ("open", "⌈"), "rceil": ("close", "⌉"), "lvert": ("open", "|"), "rvert": ("close", "|"),
     "langle": ("open", "("), "rangle": ("close", ")"), "lbrace": ("open", "\\{"), "rbrace": ("close", "\\}"),
-    "vert": ("op", "|"), "mid": ("op", "|"), "land": ("op", ","), "lor": ("op", ","), "lbrack": ("open", "["),
+    "vert": ("op", "|"), "mid": ("op", "|"), "lor": ("op", ","), "lbrack": ("open", "["),
     "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"),
     "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"),
     "colon": ("op", ":"), "imath": ("const", "i"),

@@ -1,0 +1,86 @@
+"""A group of which some responses are unusable: the others are scored, each row keeps its place."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewardhub.errors import RewardHubError
+from rewardhub.media.store import MediaStore
+from rewardhub.types import Column, Group, GroupScores, Response, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """``group`` holds the usable responses, which stood at ``kept``; ``errors`` are by index."""
+
+    group: Group
+    kept: tuple[int, ...]
+    errors: Mapping[int, RewardHubError]
+
+    @property
+    def id(self) -> str:
+        return self.group.id
+
+    @property
+    def rows(self) -> int:
+        return len(self.kept) + len(self.errors)
+
+    def merged(self, scores: GroupScores) -> GroupScores:
+        """The scores of the usable responses in their places, among the rows of the others."""
+        rows = [self.kept[index] for index in scores.indices or range(len(scores))]
+        parts = {path: self._spread(rows, column) for path, column in scores.parts.items()}
+        total, indices = self._spread(rows, scores.total), list(range(self.rows))
+        return GroupScores(scores.id, total, parts, indices, scores.complete, scores.timings)
+
+    def _spread(self, rows: Sequence[int], scored: Column) -> Column:
+        spread = Column([None] * self.rows, [Status.INVALID_INPUT] * self.rows)
+        for row, error in self.errors.items():
+            spread.put([row], failed_rows(1, error))
+        spread.put(rows, scored)
+        return spread
+
+
+def failed_rows(count: int, error: RewardHubError) -> Column:
+    """Rows that carry the status, reason, code and field of an error."""
+    details = {"field": error.field} if error.field else {}
+    return Column.failed(count, error.status, error.message, code=error.code, **details)
+
+
+def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Response]) -> Partial:
+    """Reads each response by itself; ``group`` is the group without them."""
+    good: dict[int, Response] = {}
+    errors: dict[int, RewardHubError] = {}
+    for index, response in enumerate(responses):
+        try:
+            good[index] = read(response, index)
+        except RewardHubError as error:
+            errors[index] = error
+    return Partial(replace(group, responses=tuple(good.values())), tuple(good), errors)
+
+
+def resolved(item: Group | Partial, media: MediaStore, tenant: str) -> Group | Partial:
+    """The item with its media at hand; a response whose media is unusable is split off.
+
+    Raises what the store raises for media of the prompt, or of a member of an open group.
+    """
+    group = item if isinstance(item, Group) else item.group
+    try:
+        ready = media.resolve(group, tenant)
+        return ready if isinstance(item, Group) else replace(item, group=ready)
+    except RewardHubError as error:
+        if not error.field.startswith("responses[") or group.expected > len(group.responses):
+            raise
+    kept, errors = (range(len(group.responses)), {}) if isinstance(item, Group) else (item.kept, item.errors)
+    prompt = media.resolve(replace(group, responses=()), tenant)
+
+    def read(response: Response, index: int) -> Response:
+        try:
+            return media.resolve(Group(group.id, responses=(response,)), tenant).responses[0]
+        except RewardHubError as error:
+            error.field = error.field.replace("responses[0]", f"responses[{kept[index]}]", 1)
+            error.message = error.message.replace("responses[0]", f"responses[{kept[index]}]", 1)
+            raise
+
+    rest = split(prompt, group.responses, read)
+    lost = {kept[index]: error for index, error in rest.errors.items()}
+    return Partial(rest.group, tuple(kept[index] for index in rest.kept), {**errors, **lost})

@@ -1,0 +1,163 @@
+"""The client against the hub itself, in a process of its own."""
+
+import io
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rewardhub.client import AsyncClient, Client
+from rewardhub.errors import HubUnreachable, PinMismatch, ScoringFailed
+from rewardhub.types import Call, Group, Media, Response
+
+CALL = Call(recipe="math")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """``rewardhub serve`` on free ports; yields the addresses of its doors."""
+    program = Path(sys.executable).with_name("rewardhub")
+    path = tmp_path_factory.mktemp("hub") / "log"
+    with path.open("w") as log:
+        process = subprocess.Popen(
+            [program, "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with process:
+        line = process.stdout.readline()
+        try:
+            found = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            assert found, f"the hub did not start: {path.read_text()}"
+            yield {"http": found["http"], "grpc": f"grpc://{found['grpc']}"}
+        finally:
+            process.terminate()
+    assert process.returncode == 0, path.read_text()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def address(request, hub):
+    """Each door in turn."""
+    return hub[request.param]
+
+
+def groups(count: int, size: int = 4) -> list[Group]:
+    texts = [tuple(Response(f"the answer is \\boxed{{{n + k}}}") for k in range(size)) for n in range(count)]
+    return [Group(f"g{n}", "count", texts[n], {"answer": str(n + 1)}) for n in range(count)]
+
+
+def test_math_is_scored_in_order(address):
+    """Each group has exactly its second response right."""
+    with Client(address) as client:
+        answers = client.score(groups(40), CALL)
+    assert [scores.id for scores in answers] == [f"g{n}" for n in range(40)]
+    assert all(scores.values == [0.0, 1.0, 0.0, 0.0] and scores.complete for scores in answers)
+
+
+async def test_math_is_streamed(address):
+    """The same through the async twin's stream."""
+    async with AsyncClient(address) as client:
+        answers = {scores.id: scores.values async for scores in client.stream(groups(40), CALL)}
+    assert answers == {f"g{n}": [0.0, 1.0, 0.0, 0.0] for n in range(40)}
+
+
+def test_doors_agree_field_by_field(hub, details_of):
+    """REST and gRPC differ in timings and ``cached`` only."""
+    rows = []
+    for url in hub.values():
+        with Client(url, on_failure="none") as client:
+            asked = [*groups(3), Group("bad", "", (Response("1"),), {"answer": ""}), Group("none", recipe="nothing")]
+            rows.append([[details_of(score) | {"cached": None} for score in s] for s in client.score(asked, CALL)])
+    assert rows[0] == rows[1]
+
+
+def test_one_bad_group_loses_no_neighbour(address):
+    """Unknown recipe, unusable reference and unknown media are statuses of their own groups."""
+    asked = [
+        Group("recipe", "", (Response("1"),), recipe="mth"),
+        Group("reference", "", (Response("1"),), {"answer": ""}),
+        Group("media", "", (Response("1"),), {"answer": "1"}, (Media("0" * 64),)),
+        *groups(1),
+    ]
+    with Client(address, on_failure="none") as client:
+        answers = client.score(asked, CALL)
+    assert [scores[0].status for scores in answers] == ["invalid_input", "reference_unparseable", "invalid_input", "ok"]
+    assert "did you mean 'math'" in answers[0][0].details["reason"]
+    with (
+        Client(address) as client,
+        pytest.raises(ScoringFailed, match="group 'reference', response 0: reference_unpars"),
+    ):
+        client.score(asked[1:], CALL)
+
+
+def test_images_travel(address):
+    """An image with a group is uploaded by itself, whether the call is whole or streamed."""
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(data, format="PNG")
+    asked = [Group("i", "p", (Response("1"),), {"answer": "1"}, (Media.from_bytes(data.getvalue()),))]
+    with Client(address) as client:
+        assert client.score(asked, CALL)[0].values == [1.0]
+        assert [scores.values for scores in client.stream(asked, CALL)] == [[1.0]]
+        assert client.stats.uploads == 1
+
+
+def test_single_calls_join_an_open_group(address):
+    """Eight single calls under one id score as one group of eight."""
+    with Client(address) as client, ThreadPoolExecutor(8) as pool:
+
+        def one(text: str) -> list[float | None]:
+            return client.score([Group("o", "p", (Response(text),), {"answer": "3"}, expected=8)], CALL)[0].values
+
+        assert list(pool.map(one, map(str, range(8)))) == [[float(n == 3)] for n in range(8)]
+
+
+def test_an_open_group_over_grpc(hub):
+    """Add after add, then the result with every row."""
+    with (
+        Client(hub["grpc"]) as client,
+        client.open(Group("open", "p", (Response("1"),), {"answer": "3"}), CALL) as opened,
+    ):
+        opened.add("3", Response("4"))
+        result = opened.result()
+    assert result.values == [0.0, 1.0, 0.0] and result.indices == [0, 1, 2]
+
+
+def test_large_groups_travel_in_parts(hub):
+    """A group of six megabytes over gRPC has its rows."""
+    big = Group("big", "p", tuple(Response("x " * 400_000 + str(k)) for k in range(8)), {"answer": "3"})
+    with Client(hub["grpc"], on_failure="none") as client:
+        (scores,) = client.score([big], CALL)
+    assert len(scores) == 8 and {str(status) for status in scores.total.statuses} <= {"ok", "over_limit"}
+
+
+def test_scorers_are_listed(address):
+    """The built-in verifiers are there with their family and scope."""
+    with Client(address) as client:
+        found = {row["name"]: row for row in client.scorers()}
+    assert {"math", "mcq", "tags", "box_iou", "code"} <= set(found)
+    assert found["math"]["family"] == "verifier" and found["math"]["scope"] == "response"
+
+
+def test_a_pin_is_kept_per_run(address):
+    """A run that goes on with another recipe text under its name is told so."""
+    texts = ["{terms: {m: {scorer: math}}, value: m}", "{terms: {m: {scorer: math}}, value: 2 * m}"]
+    run = f"run-{address.partition(':')[0]}"
+    with Client(address, on_failure="none") as client:
+        outcomes = []
+        for text in texts:
+            try:
+                (scores,) = client.score(groups(1), Call(run=run, recipe_text=text))
+                outcomes.append(scores[0].details.get("code", scores[0].value))
+            except PinMismatch:
+                outcomes.append("pin_mismatch")
+    assert outcomes[1] == "pin_mismatch" or outcomes[0] == outcomes[1] == "invalid_input", outcomes
+
+
+def test_a_dead_hub_is_unreachable(hub):
+    """A port that nobody listens on."""
+    with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(HubUnreachable):
+        client.score(groups(1), CALL)
