@@ -121,6 +121,18 @@ def load_backbone(
     return backbone.eval()
 
 
+def pick_device(name: str) -> str:
+    """The device of this name; "auto" is a GPU where torch finds one, else the CPU.
+
+    Raises ``ConfigError`` for a GPU that is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} is asked for, and torch finds none", field="device")
+    return name
+
+
 def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") -> Backbone:
     """The bare backbone, for a head that is yet to be trained."""
     return _load(path, dtype, device, whole=False)

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
-from rewardhub.models.backbone import Backbone, load_backbone
+from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.checkpoint import check_checkpoint, download
@@ -93,7 +93,7 @@ def open_checkpoint(card: Card, *, head: bool) -> Loaded:
     check_checkpoint(path)
     with memory_errors():
         backbone = load_backbone(
-            path, head=head, dtype=card.dtype, device=_device(card.device),
+            path, head=head, dtype=card.dtype, device=pick_device(card.device),
             activation=card.head.activation, head_prefix=card.head.prefix,
         )  # fmt: skip
     backbone.requires_grad_(False)
@@ -131,11 +131,3 @@ def memory_errors() -> Iterator[None]:
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise MemoryError(str(error)) from error
         raise
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"the card asks for device {name!r}, and torch finds none", field="device")
-    return name

@@ -100,14 +100,16 @@ def _ready_line(process: "subprocess.Popen[str]") -> str:
 
 def scores_table(client: Client) -> Table:
     """A table of examples with their values and statuses."""
-    table = Table("recipe", "response", "value", "status", "why", title="one call, every reward")
+    table = Table(title="one call, every reward")
+    for name in ("recipe", "response", "value", "status", "why"):
+        table.add_column(name, no_wrap=name != "why")
     groups = examples()
     for group, scores in zip(groups, client.score(groups, Call()), strict=True):
         for response, score in zip(group.responses, scores, strict=True):
             value = "-" if score.value is None else f"{score.value:.3f}"
             why = str(score.details.get("reason", score.details.get("verdict", "")))
             shown = " ".join(response.text.split())
-            table.add_row(group.recipe, shown[:44], value, str(score.status), why[:60])
+            table.add_row(group.recipe, shown if len(shown) <= 22 else shown[:21] + "…", value, str(score.status), why)
     return table
 
 

@@ -86,7 +86,7 @@ class RecipeBook:
             return compile_plan(recipe, self.registry, where)
         if name not in self.registry:
             raise UnknownName("recipe", name, self.names(), field="recipe")
-        recipe = Recipe(name=name, terms={name: Term(scorer=name)}, value=name)
+        recipe = Recipe(name=name, terms={"score": Term(scorer=name)}, value="score")
         return compile_plan(recipe, self.registry, name, implicit=True)
 
     def _inline_plan(self, text: str) -> Plan:

@@ -36,39 +36,40 @@ _TEXT_LIMIT = 20_000
 _FOUR = {"answer": "B", "options": ["Asthma", "Pneumonia", "Flu", "Cold"]}
 _THIRD = {"answer": "III", "options": ["w", "x", "y", "z"]}
 _SET = {"answer": "A, C", "options": ["w", "x", "y", "z"]}
+_EXAMPLES = (
+    Example("(B).", _FOUR, 1.0),
+    Example("<answer>B. Pneumonia</answer>", _FOUR, 1.0),
+    Example("pneumonia", _FOUR, 1.0),
+    Example("pneumonia", _FOUR, 0.0, {"accept_text": False}),
+    Example("B. Asthma", _FOUR, 0.0),
+    Example("A cat has it. Therefore the answer is (B).", _FOUR, 1.0),
+    Example("It is \\boxed{\\text{B}}", _FOUR, 1.0),
+    Example("Banana", _FOUR, 0.0),
+    Example("A or B or C", {"answer": "A"}, 0.0),
+    Example("Not A, B", _FOUR, 0.0),
+    Example("Not A, B", _FOUR, 1.0, {"several": "last"}),
+    Example("Not A, B", _FOUR, 0.0, {"several": "first"}),
+    Example("III", _THIRD, 1.0),
+    Example("C", _THIRD, 0.0),
+    Example("3", _THIRD, 0.0),
+    Example("I", _THIRD, 0.0),
+    Example("IV", _THIRD, 0.0),
+    Example("C, A", _SET, 1.0),
+    Example("C, A", _SET, 0.0, {"ordered": True}),
+    Example("AC", _SET, 1.0),
+    Example("A", _SET, 0.0),
+    Example(" ", _FOUR, None, status=Status.NO_ANSWER),
+    Example("B", {"answer": ""}, None, status=Status.REFERENCE_UNPARSEABLE),
+    Example("B", {"answer": "E", "options": ["w", "x"]}, None, status=Status.REFERENCE_UNPARSEABLE),
+)  # fmt: skip
 
 
 @verifier(
     "mcq",
     libraries=("google-re2",),
     sources=("rewardhub.verifiers.tags",),
-    examples=(
-        Example("(B).", _FOUR, 1.0),
-        Example("<answer>B. Pneumonia</answer>", _FOUR, 1.0),
-        Example("pneumonia", _FOUR, 1.0),
-        Example("pneumonia", _FOUR, 0.0, {"accept_text": False}),
-        Example("B. Asthma", _FOUR, 0.0),
-        Example("A cat has it. Therefore the answer is (B).", _FOUR, 1.0),
-        Example("It is \\boxed{\\text{B}}", _FOUR, 1.0),
-        Example("Banana", _FOUR, 0.0),
-        Example("A or B or C", {"answer": "A"}, 0.0),
-        Example("Not A, B", _FOUR, 0.0),
-        Example("Not A, B", _FOUR, 1.0, {"several": "last"}),
-        Example("Not A, B", _FOUR, 0.0, {"several": "first"}),
-        Example("III", _THIRD, 1.0),
-        Example("C", _THIRD, 0.0),
-        Example("3", _THIRD, 0.0),
-        Example("I", _THIRD, 0.0),
-        Example("IV", _THIRD, 0.0),
-        Example("C, A", _SET, 1.0),
-        Example("C, A", _SET, 0.0, {"ordered": True}),
-        Example("AC", _SET, 1.0),
-        Example("A", _SET, 0.0),
-        Example(" ", _FOUR, None, status=Status.NO_ANSWER),
-        Example("B", {"answer": ""}, None, status=Status.REFERENCE_UNPARSEABLE),
-        Example("B", {"answer": "E", "options": ["w", "x"]}, None, status=Status.REFERENCE_UNPARSEABLE),
-    ),
-)  # fmt: skip
+    examples=_EXAMPLES,
+)
 def mcq(
     response: Response,
     reference: Json,

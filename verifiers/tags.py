@@ -24,36 +24,37 @@ _GOOD = "<think>two and two</think>\n<answer>4</answer>"
 _OBSERVE = [["observe", "think", "answer"], ["think", "observe", "answer"]]
 _REFLECT = [["think", "answer", "reflection", "think", "answer"]]
 _NEWLINES = "<think>\nx\n</think>\n<answer>\n\\boxed{4}\n</answer>"
+_EXAMPLES = (
+    Example(_GOOD, {}, 1.0),
+    Example(" " + _GOOD + "\n", {}, 1.0),
+    Example("<think>a</think> so <answer>4</answer>", {}, 0.0),
+    Example("<think>a</think><answer>4</answer> bye", {}, 0.0),
+    Example("<think><think>x</think></think><answer>1</answer>", {}, 0.0),
+    Example("<think><think>x</think></think><answer>1</answer>", {}, 1.0, {"once": False}),
+    Example("<think>a</think><answer>4</answer> so <answer>5</answer>", {}, 0.0),
+    Example("<answer>4</answer><think>a</think>", {}, 0.0),
+    Example("<think>a</think>\\boxed{4}", {}, 1.0, {"layouts": [["think", "boxed"]]}),
+    Example("<think>a</think>4", {}, 0.0, {"layouts": [["think", "boxed"]]}),
+    Example(_NEWLINES, {}, 1.0, {"between": "newline", "boxed_in": "answer"}),
+    Example(_GOOD, {}, 0.0, {"between": "newline"}),
+    Example("<think>a</think><observe>b</observe><answer>c</answer>", {}, 1.0, {"layouts": _OBSERVE}),
+    Example(_GOOD + "<reflection>r</reflection>" + _GOOD, {}, 1.0, {"layouts": _REFLECT}),
+    Example(_GOOD + _GOOD, {}, 0.0, {"layouts": _REFLECT}),
+    Example("< think >a< / think ><answer>b</ answer>", {}, 1.0, {"collapse": True}),
+    Example("< think >a< / think ><answer>b</ answer>", {}, 0.0),
+    Example("first\n<answer>4</answer>", {}, 1.0, {"layouts": [["answer"]], "before": True}),
+    Example("first\n<answer>4</answer>", {}, 0.0, {"layouts": [["answer"]]}),
+    Example("<think> </think><answer>4</answer>", {}, 0.0, {"filled": True}),
+    Example("<think>a</think><answer>\\boxed{4}</answer>", {}, 0.0, {"forbidden": ["\\boxed{"]}),
+    Example("", {}, 0.0),
+)  # fmt: skip
 
 
 @verifier(
     "tags",
     libraries=("google-re2",),
-    examples=(
-        Example(_GOOD, {}, 1.0),
-        Example(" " + _GOOD + "\n", {}, 1.0),
-        Example("<think>a</think> so <answer>4</answer>", {}, 0.0),
-        Example("<think>a</think><answer>4</answer> bye", {}, 0.0),
-        Example("<think><think>x</think></think><answer>1</answer>", {}, 0.0),
-        Example("<think><think>x</think></think><answer>1</answer>", {}, 1.0, {"once": False}),
-        Example("<think>a</think><answer>4</answer> so <answer>5</answer>", {}, 0.0),
-        Example("<answer>4</answer><think>a</think>", {}, 0.0),
-        Example("<think>a</think>\\boxed{4}", {}, 1.0, {"layouts": [["think", "boxed"]]}),
-        Example("<think>a</think>4", {}, 0.0, {"layouts": [["think", "boxed"]]}),
-        Example(_NEWLINES, {}, 1.0, {"between": "newline", "boxed_in": "answer"}),
-        Example(_GOOD, {}, 0.0, {"between": "newline"}),
-        Example("<think>a</think><observe>b</observe><answer>c</answer>", {}, 1.0, {"layouts": _OBSERVE}),
-        Example(_GOOD + "<reflection>r</reflection>" + _GOOD, {}, 1.0, {"layouts": _REFLECT}),
-        Example(_GOOD + _GOOD, {}, 0.0, {"layouts": _REFLECT}),
-        Example("< think >a< / think ><answer>b</ answer>", {}, 1.0, {"collapse": True}),
-        Example("< think >a< / think ><answer>b</ answer>", {}, 0.0),
-        Example("first\n<answer>4</answer>", {}, 1.0, {"layouts": [["answer"]], "before": True}),
-        Example("first\n<answer>4</answer>", {}, 0.0, {"layouts": [["answer"]]}),
-        Example("<think> </think><answer>4</answer>", {}, 0.0, {"filled": True}),
-        Example("<think>a</think><answer>\\boxed{4}</answer>", {}, 0.0, {"forbidden": ["\\boxed{"]}),
-        Example("", {}, 0.0),
-    ),
-)  # fmt: skip
+    examples=_EXAMPLES,
+)
 def tags(
     response: Response,
     reference: Json,  # noqa: ARG001  # a format has no reference

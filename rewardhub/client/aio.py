@@ -68,8 +68,8 @@ class AsyncClient:
         session = await thread.call(core.session(call))
         reader = _reading(thread, session, groups)
         try:
-            while (scores := await thread.call(session.next())) is not None:
-                yield core.judged(scores)
+            while (scores := await thread.call(core.next(session))) is not None:
+                yield scores
         finally:
             if reader:
                 reader.cancel()
@@ -83,8 +83,7 @@ class AsyncClient:
     async def put_media(self, data: bytes) -> Media:
         """See :meth:`rewardhub.client.Client.put_media`."""
         thread, core = self._home.get()
-        await thread.call(core.put_media(data))
-        return Media.from_bytes(data)
+        return await thread.call(core.put_media(data))
 
     async def scorers(self) -> list[Json]:
         """See :meth:`rewardhub.client.Client.scorers`."""
@@ -124,7 +123,7 @@ class AsyncOpenGroup:
 
     async def result(self) -> GroupScores:
         """Ends the group and waits for all of its scores; the policy is applied."""
-        return self._core.judged(await self._thread.call(self._opened.result()))
+        return await self._thread.call(self._core.result(self._opened))
 
     async def __aiter__(self) -> AsyncIterator[GroupScores]:
         while (scores := await self._thread.call(self._opened.next())) is not None:

@@ -17,8 +17,8 @@ from rewardhub.client.rest import RestDoor
 from rewardhub.client.rpc import RpcDoor
 from rewardhub.client.session import Session
 from rewardhub.client.settings import Settings, pause_s
-from rewardhub.errors import InvalidInput, RewardHubError
-from rewardhub.types import Call, Group, GroupScores, Json
+from rewardhub.errors import HubUnreachable, InvalidInput, RewardHubError
+from rewardhub.types import Call, Group, GroupScores, Json, Media
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Core:
                 answers[scores.id] = scores
         finally:
             await session.close()
-        return [self.judged(answers[group.id]) for group in asked]
+        return [self._judged(answers[group.id]) for group in asked]
 
     async def session(self, call: Call) -> Session:
         """A session for a stream."""
@@ -60,9 +60,20 @@ class Core:
         await opened.start()
         return opened
 
-    async def put_media(self, data: bytes) -> None:
-        self.stats.uploads += 1
-        await self._put(data)
+    async def put_media(self, data: bytes) -> Media:
+        """Uploads in any case: the caller may know that the hub has lost it."""
+        media = Media.from_bytes(data)
+        self.media.forget([media.sha256])
+        await self.media.ensure([media])
+        return media
+
+    async def next(self, session: Session) -> GroupScores | None:
+        """The next answer of a stream, the policy applied."""
+        scores = await session.next()
+        return None if scores is None else self._judged(scores)
+
+    async def result(self, opened: Opened) -> GroupScores:
+        return self._judged(await opened.result())
 
     async def scorers(self) -> list[Json]:
         return await self._repeated(self.door.scorers)
@@ -74,14 +85,14 @@ class Core:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    def judged(self, scores: GroupScores) -> GroupScores:
-        """``scores`` with the policy applied; may raise ``ScoringFailed``."""
+    def _judged(self, scores: GroupScores) -> GroupScores:
         return apply_policy(scores, self.settings.on_failure, self.stats)
 
     def _session(self, call: Call) -> Session:
         return Session(self.door, self.media, self.settings, call, self.stats)
 
     async def _put(self, data: bytes) -> None:
+        self.stats.uploads += 1
         await self._repeated(lambda timeout_s: self.door.put_media(data, timeout_s))
 
     async def _repeated(self, ask: Callable[[float], Awaitable[T]]) -> T:
@@ -96,7 +107,8 @@ class Core:
                 attempt += 1
                 pause = pause_s(attempt, error.retry_after_s)
                 late = loop.time() + pause >= deadline
-                if not error.retryable or attempt > self.settings.retries or late:
+                waited_for = self.door.met and isinstance(error, HubUnreachable)
+                if not error.retryable or late or (attempt > self.settings.retries and not waited_for):
                     raise
             self.stats.retries += 1
             await asyncio.sleep(pause)

@@ -4,6 +4,7 @@
 
 import asyncio
 import math
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,10 +28,13 @@ class RestDoor:
     """Lives on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.url = settings.url
+        self.url, self.met = settings.url, False
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-        # A proxy of the environment is for the outside, never for a hub of one's own.
-        self._http = httpx.AsyncClient(base_url=settings.url, headers=headers, limits=_LIMITS, trust_env=False)
+        # The default context reads SSL_CERT_FILE; a proxy of the environment is not for a hub of one's own.
+        trusted = ssl.create_default_context() if settings.url.startswith("https") else False
+        self._http = httpx.AsyncClient(
+            base_url=settings.url, headers=headers, limits=_LIMITS, verify=trusted, trust_env=False
+        )
 
     async def exchange(self, session: Session) -> None:
         posts: set[asyncio.Task[None]] = set()

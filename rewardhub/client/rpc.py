@@ -1,7 +1,10 @@
 """The gRPC door: a call that fits one message is unary, everything else is a stream."""
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +13,7 @@ from rewardhub.client.calls import Bidi, awaited
 from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
-from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
+from rewardhub.client.settings import Settings
 from rewardhub.errors import TooLarge
 from rewardhub.types import Call, Group, GroupScores, Json
 from rewardhub.v1 import reward_service_pb2 as service
@@ -21,18 +24,26 @@ from rewardhub.wire.proto import call_to_proto, group_to_proto, response_to_prot
 MESSAGE_BYTES = 4 << 20
 FILL_BYTES = 3 << 20
 _CHUNK_BYTES = 1 << 20
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_ROWS_OF_A_REPLY = 4_000
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment is for the outside, never for one's own hub
+    # Our own pauses decide when to try again; gRPC's would keep a restarted hub waiting for minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
 
 
 class RpcDoor:
-    """Lives on one event loop; ``secure`` speaks TLS with the system's roots."""
+    """Lives on one event loop; ``secure`` speaks TLS and trusts ``SSL_CERT_FILE``, else gRPC's roots."""
 
     def __init__(self, target: str, settings: Settings, *, secure: bool) -> None:
-        self.url = settings.url
+        self.url, self.met = settings.url, False
         self._metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
-        credentials = grpc.ssl_channel_credentials()
         self._channel = (
-            grpc.secure_channel(target, credentials, options=_OPTIONS)
+            grpc.secure_channel(target, _credentials(), options=_OPTIONS)
             if secure
             else grpc.insecure_channel(target, options=_OPTIONS)
         )
@@ -41,20 +52,24 @@ class RpcDoor:
     async def exchange(self, session: Session) -> None:
         entries = await session.take()
         if not entries:
-            return
+            return None
+        groups = [group_to_proto(entry.group) for entry in entries]
         try:
-            groups = [group_to_proto(entry.group) for entry in entries]
             if session.is_whole(entries) and _fit(groups):
-                await self._unary(session, entries, groups)
-            else:
-                await self._streamed(session, entries)
+                with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
+                    return await self._unary(session, entries, groups)
+            await self._streamed(session, entries)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
 
     async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
         left_ms = max(map(session.remaining_ms, entries))
         request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
-        reply = await awaited(self._stub.Score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata))
+        try:
+            call = self._stub.Score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
+            reply = await awaited(call)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.url) from None
         for message in reply.groups:
             session.settle(scores_from_proto(message, reply.fingerprints), final=True)
 
@@ -90,6 +105,11 @@ class RpcDoor:
 
     async def close(self) -> None:
         self._channel.close()
+
+
+def _credentials() -> grpc.ChannelCredentials:
+    file = os.environ.get("SSL_CERT_FILE")
+    return grpc.ssl_channel_credentials(Path(file).read_bytes() if file else None)
 
 
 async def _send_all(events: "EventStream", session: Session, entries: list[Entry]) -> None:
@@ -175,7 +195,8 @@ class EventStream:
 
 
 def _fit(groups: Sequence[pb.Group]) -> bool:
-    return len(groups) <= GROUPS_OF_A_REQUEST and sum(group.ByteSize() for group in groups) <= FILL_BYTES
+    rows = sum(len(group.responses) for group in groups)
+    return rows <= _ROWS_OF_A_REPLY and sum(group.ByteSize() for group in groups) <= FILL_BYTES
 
 
 def _options(call: Call, deadline_ms: int) -> pb.CallOptions:

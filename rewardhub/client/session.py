@@ -13,7 +13,7 @@ from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
-from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, TooLarge
+from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput, RewardHubError, TooLarge
 from rewardhub.types import Call, Column, Group, GroupScores, Score, Status
 from rewardhub.wire.lines import column_of
 
@@ -39,7 +39,9 @@ class Entry:
 
 
 class Door(Protocol):
-    """One way to a hub."""
+    """One way to a hub; ``met`` once the hub has answered anything."""
+
+    met: bool
 
     async def exchange(self, session: "Session") -> None:
         """Carries entries and answers until the session takes no more; raises ``RewardHubError``."""
@@ -152,7 +154,7 @@ class Session:
 
     def settle(self, scores: GroupScores, *, final: bool = False, retry_after_s: float = 0.0) -> None:
         """An answer of the hub; ``final`` where no other answer follows even if it is not complete."""
-        self._trouble = None
+        self._trouble, self._door.met = None, True
         entry = self._entries.get(scores.id)
         if entry is None:
             return  # its deadline passed, or a twin of an answer given before
@@ -177,7 +179,7 @@ class Session:
             entry.tries += 1
             pause = pause_s(entry.tries, error.retry_after_s)
             self._trouble = error
-            if not self._may_repeat(entry, pause, error.retryable):
+            if not self._may_repeat(entry, pause, error):
                 self._fail(error)
                 return
             self._repeat(entry, pause)
@@ -211,7 +213,6 @@ class Session:
 
     async def _upload(self, entry: Entry) -> None:
         missing = self._media.missing(entry.group)
-        self._stats.uploads += len(missing)
         try:
             await self._media.ensure(missing)
         except (InvalidInput, TooLarge) as error:
@@ -237,9 +238,12 @@ class Session:
         self._stats.retries += 1
         self._loop.call_later(pause, self._push, entry)
 
-    def _may_repeat(self, entry: Entry, pause: float, retryable: bool) -> bool:
+    def _may_repeat(self, entry: Entry, pause: float, error: RewardHubError | None = None) -> bool:
+        """A hub that answered before is waited for until the deadline: it may be restarting."""
         in_time = self._loop.time() + pause < entry.deadline
-        return retryable and in_time and entry.tries <= self._settings.retries
+        waited_for = self._door.met and isinstance(error, HubUnreachable)
+        retryable = error is None or error.retryable
+        return retryable and in_time and (waited_for or entry.tries <= self._settings.retries)
 
     def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
         if entry.is_fragment:
@@ -255,7 +259,7 @@ class Session:
             return False
         pause = pause_s(entry.tries + 1, max(retry_after_s, _retry_after_s(answer)))
         entry.tries += 1
-        if not self._may_repeat(entry, pause, retryable=True):
+        if not self._may_repeat(entry, pause):
             return False
         entry.earlier = better(answer, entry.earlier)
         self._repeat(entry, pause)

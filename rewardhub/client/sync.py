@@ -24,7 +24,8 @@ class Client:
     ``url`` is ``http://host:port`` (REST) or ``grpc://host:port``, with an ``s`` for TLS. ``timeout_s``
     bounds each call (each group of a stream) end to end, retries included. ``on_failure`` says what
     becomes of scores without a value, see :data:`OnFailure`. ``retries`` bounds how often a group is sent
-    again after a retryable error or status. ``in_flight`` bounds the groups under way in a stream.
+    again after a retryable error or status; a hub that has answered before and cannot be reached is waited
+    for until the deadline. ``in_flight`` bounds the groups under way in a stream.
     One connection serves all threads; a forked child makes its own; a pickled client connects anew.
     """
 
@@ -77,8 +78,8 @@ class Client:
         session = thread.run(core.session(call))
         threading.Thread(target=feed, args=(thread, session, groups), daemon=True).start()
         try:
-            while (scores := thread.run(session.next())) is not None:
-                yield core.judged(scores)
+            while (scores := thread.run(core.next(session))) is not None:
+                yield scores
         finally:
             thread.run(session.close())
 
@@ -90,8 +91,7 @@ class Client:
     def put_media(self, data: bytes) -> Media:
         """Uploads an image (PNG, JPEG or WebP bytes); refer to it by the media that this returns."""
         thread, core = self._home.get()
-        thread.run(core.put_media(data))
-        return Media.from_bytes(data)
+        return thread.run(core.put_media(data))
 
     def scorers(self) -> list[Json]:
         """What the hub offers: name, family, scope, fingerprint, cost, deterministic, ready, summary."""
@@ -130,7 +130,7 @@ class OpenGroup:
 
     def result(self) -> GroupScores:
         """Ends the group and waits for all of its scores; the policy is applied."""
-        return self._core.judged(self._thread.run(self._opened.result()))
+        return self._thread.run(self._core.result(self._opened))
 
     def __iter__(self) -> Iterator[GroupScores]:
         while (scores := self._thread.run(self._opened.next())) is not None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rewardhub.errors import ConfigError, nearest
 
-NAME = r"^[a-z][a-z0-9_]{0,63}$"
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 
 
 class Choice(BaseModel):

@@ -19,7 +19,8 @@ class TrainConfig(BaseModel):
     ``warmup`` and ``steps`` optimiser steps; the rate rises linearly and falls as a cosine to 0.
     ``centre`` and ``tie_weight`` weigh the losses of that name. Without ``eval_data`` the last
     ``eval_fraction`` of the shuffled pairs is kept from training. bfloat16 runs the backbone under
-    autocast; weights, head and loss stay in fp32.
+    autocast; weights, head and loss stay in fp32. ``micro_batch`` pairs run at a time (0: the whole
+    batch) and ``checkpointing`` recomputes activations, both to save memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +36,8 @@ class TrainConfig(BaseModel):
     activation: Literal["none", "silu", "tanh"] = "none"
     steps: int = Field(default=200, ge=1)
     batch: int = Field(default=32, ge=1)
+    micro_batch: int = Field(default=0, ge=0)
+    checkpointing: bool = False
     rate: float = Field(default=1e-5, gt=0)
     warmup: int = Field(default=10, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -17,7 +17,7 @@ FIELDS = ("prompt", "chosen", "rejected", "media", "margin", "tie", "id")
 class Pair:
     """Two responses to one prompt, the first preferred; ``margin`` is by how much, at least 0.
 
-    A ``tie`` says that neither is preferred.
+    A ``tie`` says that neither is preferred; ``place`` is the file and line it was read from.
     """
 
     prompt: str | tuple[Message, ...]
@@ -26,6 +26,7 @@ class Pair:
     media: tuple[Media, ...] = ()
     margin: float = 0.0
     tie: bool = False
+    place: str = ""
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -69,7 +70,7 @@ class _Reader:
     def pair(self, values: dict[str, Any]) -> Pair:
         return Pair(
             self.prompt(values), self.response(values, "chosen"), self.response(values, "rejected"),
-            self.images(values), self.margin(values), self.flag(values),
+            self.images(values), self.margin(values), self.flag(values), f"{self.path}:{self.line}",
         )  # fmt: skip
 
     def prompt(self, values: dict[str, Any]) -> str | tuple[Message, ...]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewardhub.errors import ConfigError, InvalidInput
-from rewardhub.models.backbone import Backbone, load_headless
+from rewardhub.errors import ConfigError, OverLimit, ScoringError
+from rewardhub.models.backbone import Backbone, load_headless, pick_device
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.checkpoint import download
 from rewardhub.models.head import new_head
@@ -69,7 +69,7 @@ class TrainResult:
 def train(config: TrainConfig, out: Path) -> TrainResult:
     """Trains, evaluates and exports; writes ``checkpoint/``, ``card.toml`` and ``metrics.jsonl`` to ``out``.
 
-    The same configuration on the same machine gives the same model. Raises ``ConfigError`` for unusable
+    The same configuration gives the same model on the same CPU. Raises ``ConfigError`` for unusable
     data or a base that cannot be loaded.
     """
     start = time.perf_counter()
@@ -77,6 +77,7 @@ def train(config: TrainConfig, out: Path) -> TrainResult:
     base = config.base or download(config.repository, config.revision)
     training, held_out = _split(config)
     trainer = Trainer(config, base)
+    trainer.check([*training, *held_out])
     out.mkdir(parents=True, exist_ok=True)
     before = trainer.evaluate(held_out)
     with (out / METRICS).open("w", encoding="utf-8") as lines:
@@ -95,10 +96,11 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, base: Path) -> None:
         self.config = config
-        device = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
-        self.device = torch.device("cpu" if device == "auto" else device)
+        self.device = torch.device(pick_device(config.device))
         self.backbone: Backbone = load_headless(base, device=str(self.device))
         self.backbone.head = new_head(self.backbone.hidden_size, config.activation, config.seed).to(self.device)
+        if config.checkpointing:
+            self.backbone.model.gradient_checkpointing_enable()
         self.encoder = Encoder(base, template=ChatTemplate(config.system), max_pixels=config.max_pixels)
         self.optimizer = torch.optim.AdamW(
             self.backbone.parameters(), lr=config.rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
@@ -119,17 +121,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.backbone.train()
-        chosen, rejected = self.scores(batch)
-        loss = self.loss(chosen, rejected, batch)
-        if not torch.isfinite(loss):
-            raise ConfigError(f"the loss is not finite at step {step}; lower the rate", field="rate")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, chosen, rejected = self.backward(batch)
+        if not math.isfinite(loss):
+            raise ConfigError(f"the loss is not finite at step {step}; lower the rate", field="rate")
         norm = torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.config.max_norm)
         self.optimizer.step()
-        gap = (chosen - rejected).detach()
+        gap = chosen - rejected
         return {
-            "loss": loss.item(),
+            "loss": loss,
             "accuracy": (gap > 0).float().mean().item(),
             "margin": gap.mean().item(),
             "mean": torch.cat([chosen, rejected]).mean().item(),
@@ -137,6 +137,21 @@ class Trainer:
             "rate": rate,
             "seconds": time.perf_counter() - begun,
         }
+
+    def backward(self, batch: Sequence[Pair]) -> tuple[float, Tensor, Tensor]:
+        """Adds the batch's gradients, a micro-batch at a time; returns its loss and scores [B] each."""
+        size = self.config.micro_batch or len(batch)
+        total = 0.0
+        scores: list[Tensor] = []
+        for start in range(0, len(batch), size):
+            micro = batch[start : start + size]
+            chosen, rejected = self.scores(micro)
+            loss = self.loss(chosen, rejected, micro) * (len(micro) / len(batch))
+            loss.backward()
+            total += loss.item()
+            scores.append(torch.stack([chosen, rejected]).detach())
+        chosen, rejected = torch.cat(scores, dim=1)
+        return total, chosen, rejected
 
     def loss(self, chosen: Tensor, rejected: Tensor, batch: Sequence[Pair]) -> Tensor:
         """Bradley-Terry on preferences, squared difference on ties, each by its share; plus centring."""
@@ -160,13 +175,22 @@ class Trainer:
             scores = self.backbone.scores(self.encoder.collate(rows).to(self.device))
         return scores[: len(batch)], scores[len(batch) :]
 
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """Encodes every pair once, so that a bad one is found before hours of training, not after."""
+        for pair in pairs:
+            try:
+                self.encode(pair)
+            except ScoringError as error:
+                raise ConfigError(f"{pair.place}: {error.message}", field=error.field or "data") from error
+
     def encode(self, pair: Pair) -> tuple[Encoded, Encoded]:
+        """The chosen and the rejected sequence; raises ``OverLimit`` for more tokens than the model takes."""
         prefix = self.encoder.prefix(pair.prompt, pair.media)
         chosen = prefix + self.encoder.answer(pair.chosen, len(pair.media))
         rejected = prefix + self.encoder.answer(pair.rejected, len(pair.media))
         limit = min(self.config.max_tokens or self.backbone.max_length, self.backbone.max_length)
         if max(len(chosen), len(rejected)) > limit:
-            raise InvalidInput(f"a pair of {max(len(chosen), len(rejected))} tokens, over {limit}", field="data")
+            raise OverLimit(f"{max(len(chosen), len(rejected))} tokens, over the limit of {limit}")
         return chosen, rejected
 
     @torch.no_grad()

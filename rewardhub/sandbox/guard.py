@@ -88,31 +88,48 @@ def compile_units(program: str, suffix: str) -> tuple[CodeType, CodeType]:
 
 
 def execute(
-    units: tuple[CodeType, CodeType], names: dict[str, Any], run: Callable[..., None],
-    say: Callable[[str], None], restore: Callable[[], None],
-) -> BaseException | None:  # fmt: skip
+    units: tuple[CodeType, CodeType],
+    names: dict[str, Any],
+    run: Callable[..., None],
+    say: Callable[[str], None],
+    restored: Callable[[], dict[str, Any]],
+) -> BaseException | None:
     """Runs both units; what it calls are fast locals, out of reach of patched builtins."""
     try:
         say(BEGIN)
         run(units[0], names)
-        restore()
-        run(units[1], names)
+        run(units[1], restored())
         say(END)
     except BaseException as error:
         return error
     return None
 
 
-def make_restore(names: dict[str, Any]) -> Callable[[], None]:
-    """Puts the builtins back before the suffix, which then does not run on patched ones."""
+def names_in(code: CodeType) -> set[str]:
+    """The global names and attributes that a unit mentions."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return set(code.co_names).union(*(names_in(each) for each in inner))
+
+
+def make_restored(names: dict[str, Any], mentioned: set[str]) -> Callable[[], dict[str, Any]]:
+    """Gives the suffix its names, with the builtins as they were.
+
+    Where the program defines a builtin's name over (``abs``, say) the suffix sees the builtin, unless
+    such names are all of the program that it mentions: then they are what it tests.
+    """
     shared = vars(sys.modules["builtins"])
     saved = dict(shared)
 
-    def restore() -> None:
+    def restored() -> dict[str, Any]:
         shared.update(saved)
         names["__builtins__"] = shared
+        defined = mentioned.intersection(names)
+        covered = defined.intersection(saved)
+        if not covered or covered == defined:
+            return names
+        return {name: value for name, value in names.items() if name not in covered}
 
-    return restore
+    return restored
 
 
 def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
@@ -293,9 +310,9 @@ def main() -> None:
     library = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib costs milliseconds
     sys.addaudithook(make_hook(nonce, control, library))
     del nonce
-    execute(nothing, {}, exec, sys.audit, make_restore({}))
+    execute(nothing, {}, exec, sys.audit, make_restored({}, set()))
     os.write(control, b"started\n")
-    ended_by = execute(units, names, exec, sys.audit, make_restore(names))
+    ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])))
     if ended_by is not None:
         report(ended_by, control)
         sys.exit(1)

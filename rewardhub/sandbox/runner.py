@@ -136,20 +136,21 @@ def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
 
 
 def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> _Watch:
-    job_file, stdin_file = stack.enter_context(_memory(job)), stack.enter_context(_memory(stdin))
     caps = (limits.output_kb * 1024, limits.output_kb * 1024, _CONTROL_BYTES, _CONTROL_BYTES)
     out, err, control, report = (stack.enter_context(_pipe(cap)) for cap in caps)
-    command = [
-        sys.executable, "-S", "-s", "-P", "-c", _BOOT, level,
-        str(job_file), str(control.write), str(report.write),
-        str(math.ceil(limits.time_s) + 1), str(limits.memory_mb + language.runtime_mb), str(SCRATCH_MB),
-        ":".join(language.shown), *language.command, str(job_file), str(control.write),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdin=stdin_file, stdout=out.write, stderr=err.write, env=_ENVIRONMENT,
-        cwd=stack.enter_context(_folder(level)), start_new_session=True,
-        pass_fds=(job_file, control.write, report.write),
-    )  # fmt: skip
+    folder = stack.enter_context(_folder(level))
+    # The job holds the nonce, so this process lets go of it as soon as the launcher has it.
+    with _memory(job) as job_file, _memory(stdin) as stdin_file:
+        command = [
+            sys.executable, "-S", "-s", "-P", "-c", _BOOT, level,
+            str(job_file), str(control.write), str(report.write),
+            str(math.ceil(limits.time_s) + 1), str(limits.memory_mb + language.runtime_mb), str(SCRATCH_MB),
+            ":".join(language.shown), *language.command, str(job_file), str(control.write),
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, stdin=stdin_file, stdout=out.write, stderr=err.write, env=_ENVIRONMENT, cwd=folder,
+            start_new_session=True, pass_fds=(job_file, control.write, report.write),
+        )  # fmt: skip
     stack.callback(_stop, process)
     for pipe in (out, err, control, report):
         os.close(pipe.write)

@@ -2,20 +2,21 @@
 
 import contextlib
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardhub.errors import Forbidden, InternalError, RewardHubError
 from rewardhub.server import logs, replies
-from rewardhub.server.auth import ANYONE, OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
+from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
 
 class Guard:
-    """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``."""
+    """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``, and as ``held``
+    a stack of what is given back once the request is answered.
+    """
 
     def __init__(self, app: ASGIApp, auth: Auth, inflight: Inflight, metrics: DoorMetrics) -> None:
         self._app = app
@@ -29,8 +30,10 @@ class Guard:
         started = time.perf_counter()
         watched = _Watched(send)
         try:
-            scope.setdefault("state", {})["caller"] = self._admit(scope)
-            with contextlib.nullcontext() if scope["path"] in OPEN_ROUTES else self._inflight.call():
+            with contextlib.ExitStack() as held:
+                scope["state"] = {"caller": self._admit(scope), "held": held}
+                if scope["path"] not in OPEN_ROUTES:
+                    held.enter_context(self._inflight.call())
                 await self._app(scope, receive, watched)
         except RewardHubError as error:
             await watched.reply(error, scope, receive)
@@ -81,9 +84,9 @@ def internal(scope: Scope, error: Exception) -> InternalError:
     return InternalError(f"an internal error; its id is {error_id}")
 
 
-def caller_of(scope: Scope) -> Caller:
-    state: dict[str, Any] = scope.get("state", {})
-    return state.get("caller") or ANYONE
+def tenant_of(scope: Scope) -> str:
+    caller: Caller | None = scope["state"]["caller"]
+    return caller.tenant if caller else ""
 
 
 def _route(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Self
 
 from rewardhub.errors import TooLarge, Unavailable
 
@@ -49,7 +50,7 @@ class Upload:
         self._chunks: list[bytes] = []
         self._size = 0
 
-    def __enter__(self) -> "Upload":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,6 @@
 """The REST door's routes."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import disconnected, read_body, unless_gone
-from rewardhub.server.inflight import Inflight, Upload
+from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
@@ -80,25 +79,22 @@ class RestDoor:
 
     async def score(self, request: Request) -> Response:
         """Scores groups; answers 200 in request order, even if every score failed."""
-        with self._body() as upload:
-            call, items = await self._read(request, upload)
-            tenant = guard.caller_of(request.scope).tenant
-            answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
-            return replies.scores_reply(answers, details=call.details)
+        call, items = await self._read(request)
+        tenant = guard.tenant_of(request.scope)
+        answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
+        return replies.scores_reply(answers, details=call.details)
 
     async def score_stream(self, request: Request) -> Response:
         """Scores groups; answers one score line per group as each is ready, in any order."""
-        with contextlib.ExitStack() as stack:
-            call, items = await self._read(request, stack.enter_context(self._body()))
-            session = Session(self._hub, guard.caller_of(request.scope).tenant)
-            return StreamingResponse(_lines(request, session, items, call, stack.pop_all()), media_type=NDJSON)
+        call, items = await self._read(request)
+        session = Session(self._hub, guard.tenant_of(request.scope))
+        return StreamingResponse(_lines(request, session, items, call), media_type=NDJSON)
 
     async def put_media(self, request: Request) -> Response:
         """Stores a PNG, JPEG or WebP image under the SHA-256 of its bytes."""
-        with self._inflight.upload(self._hub.media.limits.item_bytes, "media") as upload:
-            data = await read_body(request, upload, self._limits.body_s)
-            media = await asyncio.to_thread(self._hub.media.put, data, guard.caller_of(request.scope).tenant)
-            return replies.json_reply({"sha256": media.sha256, "bytes": len(data)})
+        data = await self._body(request, self._hub.media.limits.item_bytes, "media")
+        media = await asyncio.to_thread(self._hub.media.put, data, guard.tenant_of(request.scope))
+        return replies.json_reply({"sha256": media.sha256, "bytes": len(data)})
 
     async def scorers(self, _: Request) -> Response:
         """The scorers and recipes that a call may name."""
@@ -120,17 +116,15 @@ class RestDoor:
         text = self._hub.metrics_text() + self._metrics.text(self._hub.media)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _body(self) -> Upload:
-        return self._inflight.upload(self._limits.body_bytes, "body")
+    async def _body(self, request: Request, limit: int, what: str) -> bytes:
+        upload = request.scope["state"]["held"].enter_context(self._inflight.upload(limit, what))
+        return await read_body(request, upload, self._limits.body_s)
 
-    async def _read(self, request: Request, upload: Upload) -> tuple[Call, list[intake.Item]]:
-        body = await read_body(request, upload, self._limits.body_s)
-        return intake.from_json(body, self._limits.groups)
+    async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
+        return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits.groups)
 
 
-async def _lines(
-    request: Request, session: Session, items: Sequence[intake.Item], call: Call, held: contextlib.ExitStack
-) -> AsyncIterator[bytes]:
+async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncIterator[bytes]:
     feeder = asyncio.create_task(_feed(session, items, call))
     watcher = asyncio.create_task(_stop_when_gone(request, session, feeder))
     try:
@@ -139,7 +133,6 @@ async def _lines(
             yield b"".join(replies.score_line(each.scores, details=each.details) + b"\n" for each in answers)
         await feeder
     finally:
-        held.close()
         feeder.cancel()
         watcher.cancel()
         await asyncio.gather(session.aclose(), feeder, watcher, return_exceptions=True)

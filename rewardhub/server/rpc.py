@@ -12,18 +12,16 @@ from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 import rewardhub
-from rewardhub.errors import ConfigError, InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.server import intake, logs
-from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth, Caller
+from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.packing import score_response, stream_responses
 from rewardhub.server.session import Session
-from rewardhub.server.settings import ServerSettings, Tls
+from rewardhub.server.settings import ServerSettings
 from rewardhub.server.stream import Events
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call
@@ -35,8 +33,6 @@ _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _MESSAGE_CHARS = 1_000
 _MARGIN_S = 0.005
 _POLL_S = 0.02
-_BACKSTOP = 4
-"""Calls of health and reflection that may come on top, as a multiple of the limit of calls."""
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -107,7 +103,7 @@ class RewardService:
             await asyncio.sleep(_POLL_S)
 
     def _caller(self, context: Context) -> Caller:
-        return self._auth.caller(_headers(context.invocation_metadata()))
+        return self._auth.caller(headers_of(context.invocation_metadata()))
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The methods, with their errors mapped to codes and their metrics."""
@@ -133,95 +129,19 @@ class RewardService:
                 return reply
             except RewardHubError as error:
                 code = error.grpc
-                await _abort(context, error)
+                await abort(context, error)
             except Exception as error:
                 code = "INTERNAL"
                 error_id = logs.fault("call failed", error, method=name)
-                await _abort(context, InternalError(f"an internal error; its id is {error_id}"))
+                await abort(context, InternalError(f"an internal error; its id is {error_id}"))
             finally:
                 self._metrics.request("grpc", name, code, time.perf_counter() - started)
 
         return handler
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Lets a call pass whose key has the scope of its method; without keys every call passes."""
-
-    def __init__(self, auth: Auth) -> None:
-        self._auth = auth
-
-    async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        method = handler_call_details.method
-        try:
-            if method not in OPEN_METHODS:
-                self._auth.caller(_headers(handler_call_details.invocation_metadata)).require(SCOPES.get(method))
-        except RewardHubError as error:
-            return _refusal(error)
-        return await continuation(handler_call_details)
-
-
-class Health:
-    """grpc.health.v1 for the whole server and for RewardService."""
-
-    def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
-
-    async def show(self, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", SERVICE):
-            await self.servicer.set(service, status)
-
-    async def leave(self) -> None:
-        """NOT_SERVING from now on."""
-        await self.servicer.enter_graceful_shutdown()
-
-
-def make_server(service: RewardService, shown: Health, auth: Auth, settings: ServerSettings) -> grpc.aio.Server:
-    """The server without a port."""
-    limits = settings.limits
-    options = [
-        ("grpc.max_receive_message_length", limits.message_bytes),
-        ("grpc.max_send_message_length", limits.message_bytes),
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", limits.concurrency),
-    ]
-    server = grpc.aio.server(
-        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
-    )
-    server.add_generic_rpc_handlers((service.handlers(),))
-    health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
-    reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
-    return server
-
-
-def add_port(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
-    """The port that was bound; raises ``ConfigError`` where it cannot be."""
-    try:
-        if tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(tls))
-    except (RuntimeError, OSError) as error:
-        raise ConfigError(f"gRPC cannot listen on {address}: {error}") from None
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
-    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
-def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":
-    async def refuse(_: Any, context: Context) -> None:
-        await _abort(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-async def _abort(context: Context, error: RewardHubError) -> None:
+async def abort(context: Context, error: RewardHubError) -> None:
+    """Ends the call with the code of the error, its fields as JSON in the trailing metadata."""
     message = error.message[:_MESSAGE_CHARS]
     body: dict[str, Any] = {"code": error.code, "message": message, "field": error.field[:_MESSAGE_CHARS]}
     body |= {"retryable": error.retryable, "retry_after_ms": int(error.retry_after_s * 1000)}
@@ -248,7 +168,7 @@ def _parsed(message: T | RewardHubError) -> T:
     raise message
 
 
-def _headers(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
+def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
     return [(key, value) for key, value in metadata or () if isinstance(value, str)]
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import uvicorn
 
 from rewardhub.errors import ConfigError
-from rewardhub.server import rpc
+from rewardhub.server import grpc_server
 from rewardhub.server.auth import Auth, check_addresses, parse_address
 from rewardhub.server.logs import logger
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rest import RestDoor
+from rewardhub.server.rpc import RewardService
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
 
@@ -63,10 +64,10 @@ class Doors:
         metrics = DoorMetrics()
         self._hub = hub
         self._rest = RestDoor(hub, auth, settings, metrics)
-        self._service = rpc.RewardService(hub, auth, settings, metrics)
-        self._health = rpc.Health()
-        self._grpc = rpc.make_server(self._service, self._health, auth, settings)
-        self.grpc_addr = f"{grpc_addr.rpartition(':')[0]}:{rpc.add_port(self._grpc, grpc_addr, settings.tls)}"
+        self._service = RewardService(hub, auth, settings, metrics)
+        self._health = grpc_server.Health()
+        self._grpc = grpc_server.make_server(self._service, self._health, auth, settings)
+        self.grpc_addr = f"{grpc_addr.rpartition(':')[0]}:{grpc_server.add_port(self._grpc, grpc_addr, settings.tls)}"
         self._socket = http_socket
         self._http = _Uvicorn(_http_config(self._rest, settings))
         host, port = http_socket.getsockname()[:2]

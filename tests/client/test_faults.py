@@ -2,6 +2,7 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -85,7 +86,6 @@ def test_a_wait_beyond_the_deadline_is_not_begun(url, fake):
         PinMismatch("pinned"),
         Unauthenticated("no key"),
         Forbidden("no scope"),
-        TooLarge("too large"),
     ],
 )
 def test_an_error_of_the_whole_call_keeps_its_class(url, fake, error):
@@ -128,13 +128,32 @@ def test_a_deadline_is_a_status(url, fake):
 
 
 def test_a_restarted_hub_is_found_again(doors, fake, url):
-    """Calls during a restart wait for the hub and are then answered."""
-    with Client(url, timeout_s=30) as client:
+    """A call during a restart waits for the hub that answered before, whatever ``retries`` says."""
+    with Client(url, timeout_s=30, retries=0) as client, ThreadPoolExecutor(1) as pool:
         client.score([group("before")], CALL)
         doors.stop()
+        waiting = pool.submit(client.score, [group("after")], CALL)
+        time.sleep(2.5)
+        start = time.monotonic()
         doors.start()
-        client.score([group("after")], CALL)
+        assert waiting.result(20)[0].id == "after"
+        assert time.monotonic() - start < 6
     assert fake.seen == {"before": 1, "after": 1}
+
+
+def test_an_answer_too_large_for_a_message_is_streamed(doors, fake):
+    """A hub that cannot put its answer into one message gives it in parts on a stream."""
+    fake.refusals = [TooLarge("the answer has 5 MB; use ScoreStream")]
+    with Client(doors.url("grpc")) as client:
+        (scores,) = client.score([group("a")], CALL)
+    assert scores.values == [fake.value("p", r) for r in group("a").responses] and not fake.refusals
+
+
+def test_a_call_too_large_is_an_error(url, fake):
+    """What is too large on every way is raised with its class."""
+    fake.refusals = [TooLarge("too large")] * 2
+    with Client(url) as client, pytest.raises(TooLarge, match="too large"):
+        client.score([group("a")], CALL)
 
 
 def test_raise_names_group_index_status_and_reason(url, fake):

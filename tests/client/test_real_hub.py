@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rewardhub.client import AsyncClient, Client
-from rewardhub.errors import HubUnreachable, PinMismatch, ScoringFailed
+from rewardhub.errors import HubUnreachable, ScoringFailed
 from rewardhub.types import Call, Group, Media, Response
 
 CALL = Call(recipe="math")
@@ -143,18 +143,14 @@ def test_scorers_are_listed(address):
 
 
 def test_a_pin_is_kept_per_run(address):
-    """A run that goes on with another recipe text under its name is told so."""
-    texts = ["{terms: {m: {scorer: math}}, value: m}", "{terms: {m: {scorer: math}}, value: 2 * m}"]
+    """A run that comes with another recipe under the same name is told so."""
+    texts = ["name: r\nterms: {m: {scorer: math}}\nvalue: m", "name: r\nterms: {m: {scorer: math}}\nvalue: 2 * m"]
     run = f"run-{address.partition(':')[0]}"
     with Client(address, on_failure="none") as client:
-        outcomes = []
-        for text in texts:
-            try:
-                (scores,) = client.score(groups(1), Call(run=run, recipe_text=text))
-                outcomes.append(scores[0].details.get("code", scores[0].value))
-            except PinMismatch:
-                outcomes.append("pin_mismatch")
-    assert outcomes[1] == "pin_mismatch" or outcomes[0] == outcomes[1] == "invalid_input", outcomes
+        first, second = (client.score(groups(1), Call(run=run, recipe_text=text))[0] for text in texts)
+        again = client.score(groups(1), Call(run=run, recipe_text=texts[1], repin=True))[0]
+    assert first.values[1] == 1.0 and again.values[1] == 2.0
+    assert second[1].status == "invalid_input" and "pinned" in second[1].details["reason"]
 
 
 def test_a_dead_hub_is_unreachable(hub):

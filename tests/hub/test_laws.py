@@ -209,3 +209,15 @@ async def test_draining_refuses_new_work(hub):
     assert hub.ready() == ["draining"]
     with pytest.raises(Unavailable):
         await hub.score(groups_of(1, 1), Call(recipe="oracle"))
+
+
+async def test_a_scorer_is_a_recipe_whatever_its_name(hub, dear):
+    """Names of models hold hyphens and dots."""
+    from rewardhub.scorer import ScorerInfo
+
+    class Named(type(dear)):
+        info = ScorerInfo(name="org.model-7b", family="reward_model", lane="model", cost="dear")
+
+    hub.book.registry.add(Named())
+    (scores,) = await hub.score(groups_of(1, 1), Call(recipe="org.model-7b"))
+    assert scores[0].status is Status.OK

@@ -68,6 +68,17 @@ def test_company_changes_nothing(model, groups):
         assert np.allclose(column.values, model.score([group])[0].values, atol=1e-5)
 
 
+@pytest.mark.parametrize(("words", "shares"), [(1, False), (60, True)])
+def test_long_answers_are_shared_too(tiny, model, groups, words, shares):
+    """With long answers each first answer is read once for all its opponents; the values stay the same."""
+    texts = [f"{name} because" * words for name in ("red", "blue", "green")]
+    group = replace(groups[1], responses=tuple(map(Response, texts)))
+    assert model.encode(group).share_first is shares
+    rows = load(card(tiny, share_prefix=False))
+    assert model.runner.attention == "packed"
+    assert np.allclose(model.score([group])[0].values, rows.score([group])[0].values, atol=1e-5)
+
+
 def test_a_lone_response_has_nobody_to_beat(model, groups):
     """A group of one is incomplete_group; its neighbours are scored."""
     alone, pair = model.score([replace(groups[1], responses=(Response("x"),)), groups[1]])

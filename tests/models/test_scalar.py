@@ -75,6 +75,30 @@ def test_shares_the_prefix_exactly(scalar, groups):
     assert shared.fingerprint != rows.fingerprint
 
 
+def test_single_calls_share_like_a_group(scalar, groups, monkeypatch):
+    """Groups of one with a common prompt are packed as one family and score as the whole group does."""
+    model, whole = scalar(), groups[5]
+    singles = [replace(whole, id=str(k), responses=(response,)) for k, response in enumerate(whole.responses)]
+    wanted = model.score([whole])[0].values
+    seen = []
+    real = model.runner.last_hidden
+    monkeypatch.setattr(model.runner, "last_hidden", lambda rows, kin: seen.extend(kin) or real(rows, kin))
+    values = [column.values[0] for column in model.score([groups[0], *singles])[1:]]
+    assert values == pytest.approx(wanted, abs=1e-5)
+    assert sorted(map(len, seen)) == sorted([len(groups[0].responses), len(singles)])
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_images_are_encoded_once(scalar, groups, share):
+    """The vision encoder sees each image of a batch once, however many responses show it."""
+    model = scalar(share_prefix=share)
+    seen = []
+    visual = model.loaded.backbone.base.visual
+    visual.register_forward_hook(lambda _, args, kwargs, out: seen.append(len(kwargs["grid_thw"])), with_kwargs=True)
+    model.score([groups[1], groups[4], groups[4]])
+    assert sum(seen) == len({media.sha256 for group in (groups[1], groups[4]) for media in group.media})
+
+
 def test_control_tokens_in_text_are_plain_text(scalar, groups):
     """A response that spells control tokens is scored as those characters: it opens no turn, shows no image."""
     model = scalar()

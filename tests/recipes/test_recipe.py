@@ -51,7 +51,7 @@ def test_a_good_recipe_compiles_to_waves(registry):
         ("word: please", "word: 3", r"parameter 'word'"),
         ("both / 2", "bth / 2", r"value: unknown name 'bth'; did you mean 'both'"),
         ("accuracy: {scorer: hit}", 'accuracy: {scorer: hit, when: "style"}', "wait for each other"),
-        ("name: demo", "name: Demo!", "demo.yaml:1: name"),
+        ("name: demo", "name: De mo", "demo.yaml:1: name"),
         ("terms:", "terms: {}\nx:", "terms"),
         ("{scorer: hit}", "{}", "exactly one of scorer and route"),
         ("both:", "accuracy:", "let.accuracy is no free name"),

@@ -1,6 +1,7 @@
 """A tiny reward model learns colours, and is served with the scores it was trained to."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from rewardhub.errors import ConfigError
 from rewardhub.models import load, load_card
 from rewardhub.reward_modeling import TrainResult, load_config, run, train
+from rewardhub.reward_modeling.data import Pair, read_pairs
 from rewardhub.reward_modeling.loop import Evaluation, Trainer
 from rewardhub.reward_modeling.toy import write_toy
 from rewardhub.types import Group, Status
@@ -84,6 +86,39 @@ def test_other_heads_and_autocast_train(toy, tmp_path):
     assert column.values[0] == pytest.approx(result.evaluation.chosen[0], abs=0.1)
 
 
+def test_micro_batches_and_checkpointing_change_nothing(toy):
+    """Gradients of a batch are the same in one piece, in uneven pieces, and with activations recomputed."""
+    gradients = []
+    for fields in ({}, {"micro_batch": 3}, {"checkpointing": True}):
+        config = load_config(toy).model_copy(update=fields)
+        trainer = Trainer(config, config.base)
+        pairs = train_pairs(toy)[:8]
+        trainer.backbone.train()
+        loss, *_ = trainer.backward([*pairs[:7], replace(pairs[7], tie=True)])
+        weights = trainer.backbone.base.language_model.layers[0].mlp.up_proj.weight
+        gradients.append((loss, weights.grad, trainer.backbone.base.visual.patch_embed.proj.weight.grad))
+    for loss, *other in gradients[1:]:
+        assert loss == pytest.approx(gradients[0][0], abs=1e-6)
+        for found, wanted in zip(other, gradients[0][1:], strict=True):
+            assert torch.allclose(found, wanted, atol=1e-7)
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ({"chosen": "z" * 3000}, "tokens, over the limit"), ({"media": [{"path": "bad.png"}]}, "expected PNG"),
+    ({"prompt": [{"role": "robot", "content": "x"}]}, "unknown role"),
+])  # fmt: skip
+def test_bad_pairs_are_found_before_training(toy, tmp_path, line, words):
+    """A pair that cannot be shown to the model ends the run at once, with its line."""
+    (tmp_path / "bad.png").write_bytes(b"no")
+    good = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(each) for each in (good, good | line, good)))
+    config = load_config(toy).model_copy(update={"data": tmp_path / "pairs.jsonl"})
+    with pytest.raises(ConfigError, match=words) as caught:
+        train(config, tmp_path / "out")
+    assert "pairs.jsonl:2: " in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_toy_is_reproducible(toy, tmp_path):
     """The same arguments write the same bytes."""
     write_toy(tmp_path)
@@ -105,17 +140,14 @@ def test_ties_and_margins_reach_the_loss(toy):
     config = load_config(toy).model_copy(update={"centre": 0.0})
     trainer = Trainer(config, config.base)
     pair = train_pairs(toy)[0]
-    tied = type(pair)(pair.prompt, pair.chosen, pair.rejected, pair.media, tie=True)
-    wide = type(pair)(pair.prompt, pair.chosen, pair.rejected, pair.media, margin=1.0)
+    tied, wide = replace(pair, tie=True), replace(pair, margin=1.0)
     zero = torch.zeros(2)
     assert trainer.loss(zero, zero, [tied, tied]).item() == 0.0
     assert trainer.loss(zero, zero, [pair, tied]).item() == pytest.approx(0.693147 / 2, abs=1e-5)
     assert trainer.loss(zero, zero, [wide, wide]).item() == pytest.approx(1.313262, abs=1e-5)
 
 
-def train_pairs(toy: Path) -> list:
-    from rewardhub.reward_modeling.data import read_pairs
-
+def train_pairs(toy: Path) -> list[Pair]:
     return read_pairs(toy.parent / "train.jsonl")
 
 

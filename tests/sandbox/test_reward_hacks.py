@@ -5,7 +5,7 @@ import pytest
 from rewardhub.sandbox.runner import Program, run
 from rewardhub.sandbox.verdicts import Limits, Verdict
 
-SUFFIX = "\n\ndef check(candidate):\n    secret = 1764\n    assert candidate(42) == secret\n\ncheck(solve)\n"
+SUFFIX = "\n\ndef check(candidate):\n    secret = 1764\n    assert abs(candidate(42) - secret) < 0.5\n\ncheck(solve)\n"
 LIMITS = Limits(time_s=5.0)
 
 BAD = "def solve(x):\n    return 0\n"
@@ -144,6 +144,7 @@ def solve(x): return 0
     "replace the exception of assert": BAD + "import builtins\nbuiltins.AssertionError = type('E', (), {})",
     "replace builtins of the check": "import builtins\ndef solve(x): return 0\nbuiltins.__build_class__ = None\n"
     "globals()['__builtins__'] = {'print': print}\n",
+    "define a builtin of the check over": "def abs(x): return 0\ndef solve(x): return 0\n",
     "define the check first": "def check(f): pass\n" + BAD,
     "replace the main module": BAD + "import sys, types\nsys.modules['__main__'] = types.ModuleType('x')",
     "swallow the suffix in a string": BAD + "x = '''",
@@ -250,6 +251,7 @@ assert (P(1, 2).b, Q(1).a, R().a, E.A.value, F.Y.value) == (2, 1, 1, 1, 2)
     "code of a function of its own": "def f(a, b): pass\nassert f.__code__.co_argcount == 2\n",
     "a method cache": "import functools\n@functools.lru_cache(None)\ndef fib(n): return n if n < 2 else fib(n-1) + fib(n-2)\nassert fib(50)\n",
     "an exception in a generator": "def g():\n    try: yield 1\n    finally: pass\nlist(g())\nimport contextlib\n@contextlib.contextmanager\ndef c(): yield\nwith c(): pass\n",
+    "a helper with a builtin's name": "def pow(x): return x * x\ndef abs(x): return x if x > 0 else -x\n",
     "the collector": "import gc, weakref\ngc.collect(); gc.disable(); gc.enable()\n",
     "main guard": "if __name__ == '__main__': x = 1\nassert x == 1\n",
 }
@@ -260,3 +262,9 @@ def test_honest_program_passes(name: str) -> None:
     """What honest programs do is not taken for a hack."""
     result = run(Program(HONEST[name] + "\ndef solve(x):\n    return x * x", SUFFIX), "", LIMITS)
     assert result.verdict is Verdict.OK, result
+
+
+def test_function_with_a_builtins_name_can_be_tested() -> None:
+    """Where a builtin's name is all that the suffix tests, it means the program's."""
+    program = Program("def sum(a, b):\n    return a * b\n", "assert sum(2, 5) == 10\n")
+    assert run(program, "", LIMITS).verdict is Verdict.OK

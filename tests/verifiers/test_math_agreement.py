@@ -23,7 +23,11 @@ def rows() -> list[list[str]]:
 def theirs(reference: str, answer: str) -> bool:
     gold = math_verify.parse(rf"\boxed{{{reference}}}", parsing_timeout=None)
     try:
-        return bool(math_verify.verify(gold, math_verify.parse(rf"\boxed{{{answer}}}", parsing_timeout=None), timeout_seconds=None))
+        return bool(
+            math_verify.verify(
+                gold, math_verify.parse(rf"\boxed{{{answer}}}", parsing_timeout=None), timeout_seconds=None
+            )
+        )
     except Exception:
         return False
 

@@ -143,7 +143,9 @@ EXTRACTION = [
     ("the answer is 14.", "14"), ("The answer to the question is 3.5 apples.", "3.5"), ("It costs $5 and then $7.", "7"),
     ("First 3, so we get $x^2+1$", "x^2+1"), ("half, that is 1/2", "1/2"), ("so 1,234.5 in all", "1234.5"),
     ("grows by 12%", "12%"), (r"thus \(x = 4\)", "4"), ("-17", "-17"), ("we get 7 3/4 cups", "7.75"), ("2^5", "32"),
-    ("<answer>The total is 42 dollars.</answer>", "42"), (r"\boxed{2} \text{ or } \boxed{-2}", "2"),
+    ("<answer>The total is 42 dollars.</answer>", "42"), ("The answer is 18 since 20 - 2 = 18 and 3 is odd.", "18"),
+    ("The answer is (B) because it has 3 sides.", "B"), ("The answer is found by adding. We get 5.", "5"),
+    ("The answer is:\n\n$$\n\\frac{1}{2}\n$$", "0.5"), ("Answer: **B**", "B"), ("The answer is 3 + 4 = 7", "7"), (r"\boxed{2} \text{ or } \boxed{-2}", "2"),
 ]  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def test_unknown_parameter_names_the_nearest():
 
 def test_details_say_who_decided():
     """Each tier is named in the details."""
-    assert grade(box("5"), "5").details["tier"] == "text"
+    assert grade(box("x + 1"), "x+1").details["tier"] == "text"
     assert grade(box("0.5"), "1/2").details["tier"] == "exact"
     assert grade(box(r"\sin 2x"), r"2\sin x\cos x").details["tier"] == "symbolic"
     assert grade(box("0.5"), "1/2").details["extracted"] == "0.5"

@@ -20,6 +20,7 @@ _NUMBER = re.compile(
 )
 _DELIMITER = re.compile(r"\$\$?|\\[()\[\]$]")
 _CLOSERS = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
+_CHOICE = re.compile(r"\(?([A-Z])[).:](?=\s)")
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _BARE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}")
 _COMMON_TEXT = """
@@ -44,14 +45,17 @@ def extract(text: str, order: Sequence[Source], *, words: bool) -> tuple[str, So
     response without any number is an answer too.
     """
     for source in order:
-        found = last(text, words=words) if source == "last" else _FINDERS[source](text)
-        if found and found.strip():
-            return found.strip(), source
+        found = _FINDERS[source](text, words)
+        if found and (stripped := found.strip()):
+            return stripped, source
     return None
 
 
-def boxed(text: str) -> str | None:
+def boxed(text: str, words: bool = False) -> str | None:  # noqa: ARG001
     r"""The content of the last closed ``\boxed{}``; neighbours joined by and, or, a comma are one list."""
+    plain = _plain_box(text)
+    if plain:
+        return plain
     found: list[str] = []
     end, start = len(text), len(text)
     for _ in range(_TRIES):
@@ -73,6 +77,16 @@ def boxed(text: str) -> str | None:
     return ", ".join(reversed(found)) if found else None
 
 
+def _plain_box(text: str) -> str | None:
+    """The common case in few steps: one closed box without braces inside and none just before it."""
+    at = text.rfind("\\boxed{")
+    close = text.find("}", at + 7, at + 200) if at >= 0 else -1
+    if close < 0 or "}" in text[max(0, at - 20) : at] or text.find("box", close) >= 0:
+        return None
+    content = text[at + 7 : close]
+    return None if "{" in content or "\\" in content else content.strip()
+
+
 def _box_at(text: str, at: int) -> tuple[int, int] | None:
     """Start of the content and end of the box, closing brace included."""
     match = _BOX.match(text, at)
@@ -80,6 +94,10 @@ def _box_at(text: str, at: int) -> tuple[int, int] | None:
         return None
     if text[match.end()] != "{":
         return (match.end(), match.end() + 2) if text[match.end()].isalnum() else None
+    start = match.end() + 1
+    close = text.find("}", start, start + _TAIL)
+    if close >= 0 and text.find("{", start, close) < 0 and text.find("\\", start, close) < 0:
+        return start, close + 1
     depth = 0
     for brace in _BRACE.finditer(text, match.end(), match.end() + _TAIL):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -88,16 +106,19 @@ def _box_at(text: str, at: int) -> tuple[int, int] | None:
     return None
 
 
-def tag(text: str) -> str | None:
+def tag(text: str, words: bool = False) -> str | None:
     """The inside of the last ``<answer>…</answer>``, narrowed where it is a sentence."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, end) if end >= 0 else -1
     if start < 0 or end - start > _TAIL:
         return None
-    return _narrowed(text[start + 8 : end])
+    content = text[start + 8 : end].strip()
+    if not _PROSE.search(content):
+        return content
+    return phrase(content, words) or last(content, words) or content
 
 
-def hashes(text: str) -> str | None:
+def hashes(text: str, words: bool = False) -> str | None:  # noqa: ARG001
     """What follows the last ``####`` on its line (the form of GSM8K)."""
     at = text.rfind("####")
     if at < 0:
@@ -106,7 +127,7 @@ def hashes(text: str) -> str | None:
     return line.strip()
 
 
-def phrase(text: str) -> str | None:
+def phrase(text: str, words: bool = False) -> str | None:
     """What follows the last ``answer is``, ``answer:`` up to the end of the sentence."""
     match = None
     text = text[-_PHRASE_TAIL:]
@@ -120,10 +141,10 @@ def phrase(text: str) -> str | None:
         if start == 0:
             return rest[:end]
     stop = _STOP.search(rest)
-    return _narrowed(rest[: stop.start()] if stop else rest)
+    return _stated(rest[: stop.start()] if stop else rest, words)
 
 
-def last(text: str, *, words: bool) -> str | None:
+def last(text: str, words: bool = False) -> str | None:
     """The whole text if it is one expression, else the number or math segment that ends last."""
     tail = _TAG.sub(" ", text[-_TAIL:])
     whole = tail.strip() if len(text) <= _TAIL else ""
@@ -168,15 +189,27 @@ def _segments(text: str) -> Iterator[tuple[int, int]]:
         opening = mark if mark[0] in _CLOSERS else opening
 
 
-def _narrowed(content: str) -> str:
-    """A sentence's answer: what its last math segment or number says; anything else unchanged."""
-    content = content.strip()
-    if not _PROSE.search(content):
+def _stated(content: str, words: bool) -> str | None:
+    """What a sentence states: itself if it is no prose, else its option letter, or its first value."""
+    content = content.strip().strip("*").strip()
+    if not _is_prose(content) or content.lower().startswith("not "):
         return content
-    inner = phrase(content) if _PHRASE.search(content) else None
-    return inner or last(content, words=True) or content
+    choice = _CHOICE.match(content)
+    if choice and not words:
+        return choice[1]
+    math = next(_segments(content), None)
+    number = next((m.span() for m in _NUMBER.finditer(content) if _is_value(content, m)), None)
+    first = min((span for span in (math, number) if span), default=None)
+    if first is None or words:
+        return content if words else None
+    return content[first[0] : first[1]]
 
 
-_FINDERS: dict[Source, Callable[[str], str | None]] = {
-    "boxed": boxed, "tag": tag, "hashes": hashes, "phrase": phrase,
+def _is_value(content: str, match: re.Match[str]) -> bool:
+    """Whether a number is an answer: it has a digit and no equals sign follows."""
+    return any(map(str.isdigit, match[0])) and not content[match.end() : match.end() + 3].lstrip().startswith("=")
+
+
+_FINDERS: dict[Source, Callable[[str, bool], str | None]] = {
+    "boxed": boxed, "tag": tag, "hashes": hashes, "phrase": phrase, "last": last,
 }  # fmt: skip

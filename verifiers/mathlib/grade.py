@@ -14,7 +14,7 @@ from rewardhub.verifiers.mathlib.algebra import WORK
 from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
-from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_WORK, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
@@ -27,8 +27,9 @@ _FIELD = "reference.answer"
 
 
 class Prepared(NamedTuple):
-    """A reference, ready: its key, its tree (None: plain words), its value if it is a plain integer."""
+    """A reference, ready: as written, its key, its tree (None: words), its value if it is a plain integer."""
 
+    written: str
     key: str
     tree: Node | None
     integer: int | None
@@ -41,7 +42,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
     """
     WORK.left = MAX_WORK
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
-    if len(text) <= 2 * len(ours.key) + 64 and _same_text(ours, _key(text, policy), policy):
+    if text.strip() == ours.written:
         return _score(True, "text", "equal after normalising", text.strip(), "last")
     found = extract(text, order, words=ours.tree is None)
     if found is None:
@@ -54,12 +55,13 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
 
 
 def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle: Oracle) -> Score | None:
+    if ours.integer is not None and answer.isdecimal() and answer.isascii() and len(answer) <= MAX_DIGITS:
+        return _integers(ours.integer, int(answer), answer, source)
     theirs = _key(answer, policy)
     if _same_text(ours, theirs, policy):
         return _score(True, "text", "equal after normalising", answer, source)
     if ours.integer is not None and _INTEGER.fullmatch(theirs):
-        equal = ours.integer == int(theirs)
-        return _score(equal, "exact", "equal integers" if equal else "different integers", answer, source)
+        return _integers(ours.integer, int(theirs), answer, source)
     if ours.tree is None:
         return _score(False, "text", "other words", answer, source)
     try:
@@ -72,6 +74,12 @@ def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle:
     if equal_or_open is None:
         return None
     return _score(equal_or_open, "symbolic" if symbolic.used else "exact", reason, answer, source)
+
+
+def _integers(ours: int, theirs: int, answer: str, source: Source) -> Score:
+    if ours == theirs:
+        return _score(True, "exact", "equal integers", answer, source)
+    return _score(False, "exact", "different integers", answer, source)
 
 
 class _Counted:
@@ -121,6 +129,7 @@ def _prepared(answer: Any, policy: Policy) -> Prepared:
 @lru_cache(maxsize=1024)
 def _prepare(answer: str, policy: Policy) -> Prepared:
     """Raises ``ReferenceUnparseable`` where the answer is empty, unbalanced or too large."""
+    written = answer.strip()
     if "\\boxed" in answer[:MAX_CHARS]:
         answer = boxed(answer) or answer
     try:
@@ -134,7 +143,7 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         raise ReferenceUnparseable(f"reference.answer is too large: {error}", field=_FIELD) from None
     integer = int(key) if _INTEGER.fullmatch(key) else None
     folded = key.casefold() if tree is None and policy.ignore_case else key
-    return Prepared(folded, tree, integer)
+    return Prepared(written, folded, tree, integer)
 
 
 def _reference_tree(answer: str, policy: Policy) -> Node | None:

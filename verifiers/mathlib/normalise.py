@@ -24,6 +24,7 @@ _UNICODE = str.maketrans(
     }
 )  # fmt: skip
 _PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_OPENERS = frozenset("$\\*`")
 _TEXT_COMMANDS = r"text(?:bf|it|rm|normal)?|mathrm|mathbf|mathit|mathsf|mbox|operatorname|boldsymbol|bm|rm|bf|it"
 _SIZING = re.compile(
     r"(\\\\)|\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?)(?![A-Za-z])\s*\.?|\\[!,;:> ]|~"
@@ -43,14 +44,19 @@ def unwrap(text: str) -> str:
     text = text.strip()
     for _ in range(4):
         before = text
-        for opening, closing in _PAIRS:
-            if _wraps(text, opening, closing):
-                text = text[len(opening) : -len(closing)].strip()
-                break
+        if text[:1] in _OPENERS:
+            text = _undelimited(text)
         while text and text[-1] in ".,;:" and not text.endswith("\\,"):
             text = text[:-1].rstrip()
         if text == before:
             break
+    return text
+
+
+def _undelimited(text: str) -> str:
+    for opening, closing in _PAIRS:
+        if _wraps(text, opening, closing):
+            return text[len(opening) : -len(closing)].strip()
     return text
 
 
@@ -73,11 +79,11 @@ def clean(text: str) -> str:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
-    if "{,}" in text or "\\" in text:
+    if "{,}" in text or "\\!" in text or "\\%" in text:
         text = _COMMA.sub("", text)
     if "\\" in text or "~" in text:
-        text = _unboxed(text)
-        text = _FRAC.sub(r"\\frac", _SIZING.sub(_blank, text))
+        text = _SIZING.sub(_blank, _unboxed(text) if "box" in text else text)
+        text = _FRAC.sub(r"\\frac", text)
     text = unwrap(text)
     if len(text) > 2 * MAX_CHARS:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")

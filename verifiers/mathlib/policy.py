@@ -10,9 +10,9 @@ Source = Literal["boxed", "tag", "hashes", "phrase", "last"]
 SOURCES: tuple[Source, ...] = ("boxed", "tag", "hashes", "phrase", "last")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """How two answers are compared.
+    """How two answers are compared. Hashed by identity: one set of parameters makes one policy.
 
     ``list_order``: whether the order of ``1, 2`` written without brackets matters.
     ``tuple_as_list``: ``(1,2)`` also equals ``1,2`` and ``{1,2}``; ``vector_as_tuple``: a column equals it.

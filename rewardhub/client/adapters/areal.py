@@ -18,7 +18,7 @@ from rewardhub.types import Call
 DEADLINE_S = 12.0
 
 
-def reward_fn(prompt: Chat | None, completions: Chat, prompt_ids: Any, completion_ids: Any, **data: Any) -> float:
+def reward_fn(prompt: Chat | None, completions: Chat, _prompt_ids: Any, completion_ids: Any, **data: Any) -> float:
     """The reward of one sample; ``data`` is the dataset row, with the reference and ``images``.
 
     Raises ``ScoringFailed`` or ``HubUnreachable`` within 12 s; AReaL tries again and then counts 0, which

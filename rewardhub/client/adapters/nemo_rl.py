@@ -5,6 +5,7 @@ logs, not with NeMo RL itself.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from rewardhub.client.adapters.connection import Target, target
@@ -46,7 +47,7 @@ class RewardHubEnvironment(EnvironmentInterface):  # type: ignore[misc,unused-ig
 
         Raises ``ScoringFailed`` on a score without a value.
         """
-        import torch  # type: ignore[import-not-found,unused-ignore]
+        torch = import_module("torch")  # the trainer's own
 
         batch = Batch()
         for log, row in zip(message_log_batch, metadata, strict=True):

@@ -5,6 +5,7 @@ arguments, not with OpenRLHF itself.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from rewardhub.client.adapters.connection import target
@@ -20,7 +21,7 @@ def reward_func(
     The response is the query less its prompt; special tokens at its end stay as they were decoded.
     Raises ``ScoringFailed`` on a score without a value.
     """
-    import torch  # type: ignore[import-not-found,unused-ignore]
+    torch = import_module("torch")  # the trainer's own
 
     hub = target()
     rows = enumerate(zip(queries, prompts, labels, strict=True))

@@ -27,9 +27,7 @@ def reward(
     """
     hub = target(recipe, url, api_key, timeout_s, on_failure)
 
-    async def scored(
-        completion: Chat, answer: Any = None, prompt: Chat = "", state: Any = None, info: Any = None, **_: Any
-    ) -> float:
+    async def scored(completion: Chat, answer: Any = None, prompt: Chat = "", info: Any = None, **_: Any) -> float:
         held = (info or {}).get("reference", answer)
         batch = Batch()
         batch.add(prompt, completion, as_reference(held), (info or {}).get("images") or ())

@@ -1,0 +1,93 @@
+"""The gRPC server around RewardService: the gate of keys, health, reflection, ports and certificates."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from rewardhub.errors import ConfigError, RewardHubError
+from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth
+from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
+from rewardhub.server.settings import ServerSettings, Tls
+
+_BACKSTOP = 4
+"""Calls of health and reflection that may come on top, as a multiple of the limit of calls."""
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Lets a call pass whose key has the scope of its method; without keys every call passes."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        method = handler_call_details.method
+        try:
+            if method not in OPEN_METHODS:
+                self._auth.caller(headers_of(handler_call_details.invocation_metadata)).require(SCOPES.get(method))
+        except RewardHubError as error:
+            return _refusal(error)
+        return await continuation(handler_call_details)
+
+
+class Health:
+    """grpc.health.v1 for the whole server and for RewardService."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
+
+    async def show(self, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", SERVICE):
+            await self.servicer.set(service, status)
+
+    async def leave(self) -> None:
+        """NOT_SERVING from now on."""
+        await self.servicer.enter_graceful_shutdown()
+
+
+def make_server(service: RewardService, shown: Health, auth: Auth, settings: ServerSettings) -> grpc.aio.Server:
+    """The server without a port."""
+    limits = settings.limits
+    options = [
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", _BACKSTOP * limits.concurrency),
+    ]
+    server = grpc.aio.server(
+        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
+    )
+    server.add_generic_rpc_handlers((service.handlers(),))
+    health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
+    reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    return server
+
+
+def add_port(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+    """The port that was bound; raises ``ConfigError`` where it cannot be."""
+    try:
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(tls))
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"gRPC cannot listen on {address}: {error}") from None
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":
+    async def refuse(_: Any, context: Context) -> None:
+        await abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

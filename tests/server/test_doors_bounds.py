@@ -1,0 +1,249 @@
+"""What is bounded: calls, bytes, streams whose caller does not read; and input that is noise."""
+
+import asyncio
+import copy
+import json
+import random
+
+import grpc
+import pytest
+
+from rewardhub.errors import TooLarge, Unavailable
+from rewardhub.server import rpc, session
+from rewardhub.server.inflight import Inflight
+from rewardhub.server.settings import Limits, ServerSettings
+from rewardhub.types import Call, Group, Media, Response
+from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.wire import proto
+
+
+def body(recipe, text="r"):
+    return {"recipe": recipe, "groups": [{"id": "g", "responses": [text]}]}
+
+
+def request(recipe, text="r", name="g"):
+    group = Group(name, responses=(Response(text),))
+    return pb.ScoreRequest(options=proto.call_to_proto(Call(recipe)), groups=[proto.group_to_proto(group)])
+
+
+async def until(done):
+    async with asyncio.timeout(10):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
+async def test_calls_over_the_limit_are_refused_early(service):
+    """The third call of two is 503 with retry-after on either door; health still answers; later calls pass."""
+    async with service(ServerSettings(limits=Limits(concurrency=2))) as running, running.stub() as stub:
+        async with running.http() as http:
+            held = [asyncio.create_task(http.post("/v1/score", json=body("hold"))) for _ in range(2)]
+            held += [asyncio.ensure_future(stub.Score(request("hold"))) for _ in range(2)]
+            await until(lambda: running.hub.running == 4)
+            reply = await http.post("/v1/score", json=body("digest"))
+            assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+            assert reply.json()["error"]["retryable"] is True
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Score(request("digest"), timeout=5)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "500"
+            assert (await http.get("/healthz")).status_code == 200
+            running.hub.release.set()
+            await asyncio.gather(*held)
+            assert (await http.post("/v1/score", json=body("digest"))).status_code == 200
+            await stub.Score(request("digest"))
+
+
+async def test_bytes_in_flight_are_bounded_and_given_back(service):
+    """Bodies that together pass the limit are refused; once answered their bytes are free again."""
+    settings = ServerSettings(limits=Limits(body_bytes=2**20, inflight_bytes=2**20))
+    large = "x" * 700_000
+    async with service(settings) as running, running.http() as http:
+        held = asyncio.create_task(http.post("/v1/score", json=body("hold", large)))
+        await until(lambda: running.hub.running == 1)
+        assert (await http.post("/v1/score", json=body("digest", large))).status_code == 503
+        assert (await http.post("/v1/score", json=body("digest"))).status_code == 200
+        running.hub.release.set()
+        await held
+        for path in ("/v1/score", "/v1/score/stream", "/v1/score/stream", "/v1/score"):
+            assert (await http.post(path, json=body("digest", large))).status_code == 200
+        for content in (b"{", b" " * 700_000, b" " * 1_100_000):
+            assert (await http.post("/v1/score", content=content)).status_code in {400, 413}
+        assert (await http.post("/v1/score", json=body("digest", large))).status_code == 200
+
+
+def test_an_upload_counts_its_chunks():
+    """Own limit, limit of all, and everything given back, also after a refusal."""
+    inflight = Inflight(1, 100)
+    with inflight.upload(60, "body") as first, inflight.upload(60, "body") as second:
+        first.add(b"a" * 30)
+        first.add(b"b" * 30)
+        assert first.joined() == b"a" * 30 + b"b" * 30
+        with pytest.raises(TooLarge, match="limit of 60"):
+            first.add(b"c")
+        second.add(b"d" * 40)
+        with pytest.raises(Unavailable):
+            second.add(b"e")
+    with inflight.upload(100, "body") as upload:
+        upload.add(b"f" * 100)
+    with inflight.call(), pytest.raises(Unavailable), inflight.call():
+        pass
+    with inflight.call():
+        pass
+
+
+async def test_a_caller_who_does_not_read_is_not_read_from(service, monkeypatch):
+    """Answers that nobody takes stop the intake; once they are read, all come."""
+    monkeypatch.setattr(session, "MAX_READY", 20)
+    total, reference = 3_000, {"text": "x" * 20_000}
+    async with service() as running, running.stub() as stub:
+        call = stub.ScoreStream()
+        await call.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("digest", details=True))))
+
+        async def write():
+            for index in range(total):
+                group = Group(f"g{index}", responses=(Response("r"),), reference=reference)
+                await call.write(pb.ScoreStreamRequest(group=proto.group_to_proto(group)))
+            await call.done_writing()
+
+        writer = asyncio.create_task(write())
+        taken = -1
+        while taken != len(running.hub.calls):
+            taken = len(running.hub.calls)
+            await asyncio.sleep(0.5)
+        assert taken < total
+        assert not writer.done()
+        names = []
+        while (reply := await asyncio.wait_for(call.read(), 20)) is not grpc.aio.EOF:
+            names += [each.id for each in reply.groups]
+        await writer
+    assert sorted(names) == sorted(f"g{index}" for index in range(total))
+
+
+async def test_a_vanished_stream_leaves_nothing_running(service):
+    """A caller who drops its connection: whole, open and waiting groups end, the stream is counted off."""
+    async with service() as running:
+        async with running.stub() as stub:
+            call = stub.ScoreStream()
+            await call.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("hold"))))
+            for index in range(20):
+                await call.write(pb.ScoreStreamRequest(group=request("hold", name=f"g{index}").groups[0]))
+            await call.write(pb.ScoreStreamRequest(open=pb.Open(group=request("hold", name="o").groups[0])))
+            media = proto.group_to_proto(Group("m", media=(Media(sha256="a" * 64),), responses=(Response("r"),)))
+            await call.write(pb.ScoreStreamRequest(group=media))
+            await until(lambda: running.hub.running == 20)
+        await until(lambda: running.hub.running == 0 and running.hub.cancelled == 20)
+        async with running.http() as http:
+            assert "rewardhub_door_streams 0.0" in (await http.get("/metrics")).text
+        names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
+        assert not {name for name in names if name.startswith(("Session.", "Events."))}
+
+
+SEED_BODY = {
+    "recipe": "digest",
+    "deadline_ms": 1000,
+    "inputs": {"x": 1.5},
+    "groups": [
+        {
+            "id": "g",
+            "prompt": [{"role": "user", "content": [{"type": "image", "media": 0}, {"type": "text", "text": "q"}]}],
+            "media": [{"sha256": "a" * 64, "space": "pixel", "frames": [], "fps": 1.0}],
+            "reference": {"answer": "5", "n": 2**70},
+            "responses": ["a", {"text": "b", "tokens": 3, "signals": {"s": 0.5}, "steps": [[0, 1]], "media": []}],
+            "metadata": {"deep": [[[[]]]]},
+            "expected": 0,
+        },
+        {"id": "h", "responses": ["x"]},
+    ],
+}
+JUNK = [None, True, -1, 2**80, 1e308, "", "\ud800", "a" * 300, [], {}, [[]], {"a": None}, float("nan"), "image", 0]
+
+
+def mutated(value, rng):
+    """A copy in which one random place holds junk, is gone, doubled or renamed."""
+    value = copy.deepcopy(value)
+    holder = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        if not keys:
+            return value
+        key = rng.choice(keys)
+        if isinstance(holder[key], (dict, list)) and holder[key] and rng.random() < 0.8:
+            holder = holder[key]
+            continue
+        action = rng.randrange(4)
+        if action == 0:
+            del holder[key]
+        elif action == 1 and isinstance(holder, dict):
+            holder[rng.choice(["id", "text", "x", "groups", "é"])] = holder.pop(key)
+        else:
+            holder[key] = rng.choice(JUNK)
+        return value
+
+
+async def fuzz_rest(running, cases):
+    rng = random.Random(1)
+    async with running.http() as http:
+        for _ in range(cases):
+            value = SEED_BODY
+            for _ in range(rng.randint(1, 4)):
+                value = mutated(value, rng)
+            content = json.dumps(value).encode()
+            if rng.random() < 0.3:
+                at = rng.randrange(len(content))
+                content = content[:at] + rng.randbytes(rng.randint(0, 4)) + content[at + rng.randint(0, 4) :]
+            path = rng.choice(["/v1/score", "/v1/score/stream"])
+            reply = await http.post(path, content=content)
+            assert reply.status_code in {200, 400}, (reply.status_code, content)
+            if reply.status_code == 200:
+                lines = reply.text.splitlines() if path.endswith("stream") else reply.json()["groups"]
+                assert len(lines) == len(json.loads(content)["groups"])
+                assert '"internal_error"' not in reply.text
+            else:
+                assert reply.json()["error"]["code"] == "invalid_input"
+
+
+async def fuzz_grpc(running, cases):
+    rng = random.Random(2)
+    group = pb.ScoreRequest()
+    group.options.recipe = "digest"
+    one = group.groups.add(id="g", prompt="p", reference=b'{"a":1}', metadata=b"{}", expected=0)
+    one.messages.add(role="user").parts.add(media=0)
+    one.media.add(sha256="a" * 64)
+    one.responses.add(text="r").signals["s"] = 1.0
+    unary = group.SerializeToString()
+    event = pb.ScoreStreamRequest(group=one).SerializeToString()
+    async with grpc.aio.insecure_channel(running.grpc_addr) as channel:
+        score = channel.unary_unary(f"/{rpc.SERVICE}/Score")
+        for _ in range(cases):
+            try:
+                await score(noisy(unary, rng), timeout=10)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+        stream = channel.stream_stream(f"/{rpc.SERVICE}/ScoreStream")
+        events = [noisy(event, rng) for _ in range(cases)]
+        replies = [pb.ScoreStreamResponse.FromString(each) async for each in stream(iter(events), timeout=60)]
+    assert sum(len(each.groups) + each.HasField("error") for each in replies) > cases / 2
+    assert {each.error.code for each in replies if each.HasField("error")} <= {"invalid_input", "quota_exceeded"}
+
+
+def noisy(data, rng):
+    content = bytearray(data)
+    for _ in range(rng.randint(1, 5)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    return bytes(content[: rng.randint(1, len(content))] if rng.random() < 0.3 else content)
+
+
+async def test_noise_is_never_a_fault(service):
+    """Mutated bodies and messages are answered or refused as the caller's fault; the doors go on."""
+    async with service() as running:
+        await fuzz_rest(running, 250)
+        await fuzz_grpc(running, 250)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_ten_thousand_cases_of_noise(service):
+    """The same with 10^4 cases for each door."""
+    async with service() as running:
+        await fuzz_rest(running, 10_000)
+        await fuzz_grpc(running, 10_000)
