@@ -15,10 +15,10 @@ demo: setup
 	$(BIN)/rewardhub demo --out out/demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm" --timeout 1800
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "slow and not gpu and not vllm" --timeout 1800
 
 test-all: test test-slow
 

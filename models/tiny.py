@@ -23,10 +23,11 @@ CHAT_TEMPLATE = (
 """The layout of ``ChatTemplate(system="")`` for servers that run chat templates."""
 
 
-def build_tiny(path: Path, seed: int = 0) -> Path:
+def build_tiny(path: Path, seed: int = 0, *, heads: int = 4) -> Path:
     """Writes the checkpoint folder: weights, configuration, tokenizer and image processor; returns it.
 
-    The same seed gives the same weights.
+    The same seed gives the same weights. ``heads`` are the text model's attention heads, 64 / heads
+    wide; vLLM on a CPU takes heads of 32 and more.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer()
@@ -37,7 +38,7 @@ def build_tiny(path: Path, seed: int = 0) -> Path:
     })  # fmt: skip
     (path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     _save_processor(path)
-    _save_model(path, tokenizer, seed)
+    _save_model(path, tokenizer, seed, heads)
     return path
 
 
@@ -62,22 +63,27 @@ def _corpus() -> list[str]:
 
 
 def _save_processor(path: Path) -> None:
+    # Complete, as in published folders: vLLM normalises with what stands here, and not at all where it is silent.
     _write(path / "preprocessor_config.json", {
         "image_processor_type": "Qwen2VLImageProcessor", "patch_size": 14, "merge_size": 2,
         "temporal_patch_size": 2, "size": {"shortest_edge": 56 * 56, "longest_edge": 448 * 448},
+        "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
     })  # fmt: skip
 
 
-def _save_model(path: Path, tokenizer: Tokenizer, seed: int) -> None:
+def _save_model(path: Path, tokenizer: Tokenizer, seed: int, heads: int) -> None:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     from transformers.utils import logging
 
+    half = 32 // heads
+    sections = [half // 4, half * 3 // 8, half * 3 // 8]
     text = {
         "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "intermediate_size": 128,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "num_hidden_layers": 2, "num_attention_heads": heads, "num_key_value_heads": heads // 2,
         "max_position_embeddings": 2048, "bos_token_id": None,
         "eos_token_id": tokenizer.token_to_id(END), "pad_token_id": tokenizer.token_to_id(PAD),
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections},
     }  # fmt: skip
     vision = {
         "depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 64,

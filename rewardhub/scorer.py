@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, ScoringError, nearest
+from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
 from rewardhub.types import Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
@@ -229,7 +229,7 @@ UNDECIDED = Score(None, Status.SKIPPED)
 
 def failure(error: BaseException) -> Score:
     """The score of a response whose scorer raised: never a number."""
-    if isinstance(error, ScoringError):
+    if isinstance(error, RewardHubError):
         details = {"reason": error.message} | ({"field": error.field} if error.field else {})
         return Score(None, error.status, details=details)
     return Score(None, Status.INTERNAL_ERROR, details={"reason": f"{type(error).__name__} in the scorer"})

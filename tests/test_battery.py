@@ -147,6 +147,20 @@ def test_hanging_verifier_is_killed_and_found(monkeypatch: pytest.MonkeyPatch) -
     assert checks_of(plant(body, time_limit_s=0.2)) == {"time limit", "reference"}
 
 
+def test_hang_on_the_pool_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool lane kills what takes too long: allowed for hostile text, a finding for an example."""
+    monkeypatch.setattr(battery, "START_S", 0.5)
+
+    def body(response: Response, reference: Json) -> float:
+        while response.text in ("", "hang"):
+            pass
+        return equal(response, reference)
+
+    assert battery.check(plant(body, lane="pool", time_limit_s=0.2)) == []
+    hang = Example("hang", {"answer": "4"}, 0.0)
+    assert checks_of(plant(body, lane="pool", time_limit_s=0.2, examples=(GOOD, hang))) == {"time limit"}
+
+
 def test_crashing_verifier_is_found() -> None:
     """A verifier that takes its process with it."""
     import os

@@ -53,7 +53,7 @@ def code(response: Response, reference: Json, *, fraction: bool = False, exit_is
 
     The code is the last fenced block of the response, else the whole response unchanged. Reference:
     ``{"language", "prefix", "suffix", "cases": [{"stdin", "stdout"}], "limits": {"time_s",
-    "memory_mb", "output_kb"}}``; without cases the program runs once with an empty stdin, and a case
+    "memory_mb", "output_kb"}}``; without cases it runs once with an empty stdin, and a case
     without ``stdout`` expects none in particular. With ``fraction`` the value is the share of passed
     cases, else the first failure ends the run. With ``exit_is_end`` a program without a suffix may end
     by ``sys.exit()`` too, as programs for contests do. Details: ``verdict``, ``isolation``, ``passed``,
@@ -139,7 +139,7 @@ def _text(holder: Mapping[str, Any], key: str, where: str) -> str | None:
 
 def _cases(reference: Json) -> list[tuple[str, str | None]]:
     cases = reference.get("cases")
-    if cases is None:
+    if cases is None or (cases == [] and reference.get("suffix")):
         return [("", None)]
     if not isinstance(cases, list) or not 0 < len(cases) <= MAX_CASES:
         reason = f"reference.cases must be a list of 1 to {MAX_CASES} cases"

@@ -1,37 +1,36 @@
 """``mcq``: multiple-choice answers by label or by the option's text."""
 
-import string
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import re2
-
-from rewardhub.errors import NoAnswer, ReferenceUnparseable
+from rewardhub.errors import NoAnswer
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.options import EDGES, LABELS, Question, Style, normal, question_of
 from rewardhub.verifiers.tags import stated_answer
 
-Style = Literal["auto", "alpha", "numeric", "roman"]
 Several = Literal["wrong", "first", "last"]
 
-MAX_OPTIONS = 26
-_LETTERS = tuple(string.ascii_uppercase)
-_NUMERALS = tuple(str(number) for number in range(1, MAX_OPTIONS + 1))
-_ROMANS = (
-    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI",
-    "XVII", "XVIII", "XIX", "XX", "XXI", "XXII", "XXIII", "XXIV", "XXV", "XXVI",
-)  # fmt: skip
-_LABELS = {"alpha": _LETTERS, "numeric": _NUMERALS, "roman": _ROMANS}
-
-_PHRASE = re2.compile(r"(?i)\b(?:answer|option|choice)s?(?:\s+is|\s+are)?\s*[:：]?|答案(?:是|为)?\s*[:：]?")
-_EDGES = " \t\r\n()[]{}<>.,:;!?\"'*_`$（）。，：；、"
-_WORD = re2.compile(r"[A-Za-z0-9]+")
-_LEAD = re2.compile(r"^[\s(\[{<\"'*_]*([A-Za-z0-9]+)[\s)\]}>\"'*_]*[.):：、]\s*(\S.*)$")
-_JOINED = re2.compile(r"^[A-Z]{2,26}$")
-_AFTER_WORD = re2.compile(r"(?i)\b(?:answer|option|choice|label|select|choose|pick)s?(?:\s+is)?\s*[:：]?\s*[(*\"']*$")
-_TEXT_LIMIT = 20_000
-"""Only so many last characters of an unmarked answer are searched for labels."""
+# All of these run on at most _LONGEST characters, the ones with adjoining classes on _BEHIND.
+_PHRASE = re.compile(
+    r"\banswer\b(?:\s+(?:is|are|would be|should be))?\s*[:：=]?"
+    r"|\b(?:option|choice)\b(?:\s+(?:is|would be|should be)|\s*[:：])|答案(?:是|为)?\s*[:：]?",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_OPENING, _CLOSING = r"[\s(\[{<\"'*_$]*", r"[\s)\]}>\"'*_$.:、：]*"
+_FIRST = re.compile(rf"{_OPENING}([A-Za-z0-9]+)")
+_NEXT = re.compile(
+    rf"{_CLOSING}(?:[,/&;，、]|\band\b|\bor\b){_OPENING}(?:(?:and|or|maybe|perhaps|also)\s+)*{_OPENING}([A-Z0-9]+)\b"
+)
+_MARK = re.compile(
+    r"\b(?:answer|option|choice|label|select|choose|pick)s?(?:\s+is)?\s*[:：]?\s*[(*\"']*$", re.IGNORECASE
+)
+_LONGEST = 20_000
+_BEHIND, _PHRASES = 200, 8
+"""Characters read behind a phrase and for leading labels; how many of the last phrases are tried."""
 
 _FOUR = {"answer": "B", "options": ["Asthma", "Pneumonia", "Flu", "Cold"]}
 _THIRD = {"answer": "III", "options": ["w", "x", "y", "z"]}
@@ -66,8 +65,7 @@ _EXAMPLES = (
 
 @verifier(
     "mcq",
-    libraries=("google-re2",),
-    sources=("rewardhub.verifiers.tags",),
+    sources=("rewardhub.verifiers.options", "rewardhub.verifiers.tags"),
     examples=_EXAMPLES,
 )
 def mcq(
@@ -83,19 +81,20 @@ def mcq(
 
     Reference: ``answer`` (a label, an option's text, or several as a list or "A, C") and optionally
     ``options`` (texts in order, or an object from label to text). The choice is read from the answer
-    tag, the ``\\boxed{}``, the text behind the last "answer is", or the whole text: a label of its own,
-    a label in front of text, an option's exact text (case and outer punctuation ignored), else the
-    whole-word capital labels in it ("A" and "I" in front of a small letter are words). A label whose
-    text is another option's is wrong. ``label_style`` is the form that is accepted (``auto``: the form
-    of the reference); another form, and with ``accept_text=False`` a text, earns ``content_ok`` but no
-    value. ``several`` labels where one is expected are wrong unless the first or last is to count.
+    tag, the ``\\boxed{}``, what stands behind the last "answer is", or the whole text. It is a label of
+    its own, an option's exact text (case and outer punctuation ignored), the label or list of labels
+    that a stated answer begins with, else the whole-word capital labels in it ("A" and "I" in front of
+    a small letter are words). A label in front of another option's text is wrong. ``label_style`` is
+    the form that is accepted (``auto``: the form of the reference); another form, and with
+    ``accept_text=False`` a text, earns ``content_ok`` but no value. ``several`` labels where one is
+    expected are wrong ("Not A, B" too) unless the first or the last is to count.
     Several expected ones must be the same set, with ``ordered`` the same sequence.
     Details: ``label_ok``, ``content_ok``, ``chosen``.
     """
-    question = _question(reference, label_style)
+    question = question_of(reference, label_style)
     if not response.text.strip():
         raise NoAnswer("the response is empty")
-    choice = _choose(_scope(response.text), question)
+    choice = _read(response.text, question)
     if len(question.answer) == 1 and len(choice.indices) > 1 and several != "wrong":
         choice = Choice((choice.indices[0 if several == "first" else -1],), choice.labelled)
     same = sorted(set(choice.indices)) == sorted(question.answer)
@@ -107,16 +106,6 @@ def mcq(
         "chosen": [question.labels[index] for index in choice.indices],
     }  # fmt: skip
     return Score(float(content_ok and accepted), details=details | ({"reason": reason} if reason else {}))
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Labels in the accepted style, option texts (normalised, maybe none), indices of the answer."""
-
-    style: str
-    labels: tuple[str, ...]
-    texts: tuple[str, ...]
-    answer: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +126,17 @@ def _why(choice: Choice, content_ok: bool) -> str:
     return "another choice" if len(choice.indices) == 1 else "several options are named"
 
 
-def _scope(text: str) -> str:
-    """The part of a response that states its choice."""
-    text = text.encode("utf-8", "replace").decode()
+def _read(text: str, question: Question) -> Choice:
+    """The choice that a response states, or else mentions."""
     stated = stated_answer(text)
     if stated is not None:
-        return _unwrapped(stated)
-    tail = text[-_TEXT_LIMIT:]
-    behind = [tail[match.end() :] for match in list(_PHRASE.finditer(tail))[-1:]]
-    return behind[0] if behind and behind[0].strip(_EDGES) else tail
+        return _choose(_unwrapped(stated)[:_LONGEST], question, stated=True)
+    tail = text[-_LONGEST:]
+    for match in reversed(list(_PHRASE.finditer(tail))[-_PHRASES:]):
+        choice = _choose(tail[match.end() : match.end() + _BEHIND], question, stated=True)
+        if choice.indices:
+            return choice
+    return _choose(tail, question, stated=False)
 
 
 def _unwrapped(text: str) -> str:
@@ -157,22 +148,16 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(_EDGES)
-
-
-def _choose(scope: str, question: Question) -> Choice:
-    exact = _normal(scope)
-    upper = scope.strip(_EDGES).upper()
+def _choose(scope: str, question: Question, *, stated: bool) -> Choice:
+    exact, upper = normal(scope), scope.strip(EDGES).upper()
     if upper in question.labels:
         return Choice((question.labels.index(upper),), labelled=True)
     if exact and question.texts.count(exact) == 1:
         return Choice((question.texts.index(exact),), by_text=True)
     if len(question.answer) > 1 and (joined := _joined(upper, question)):
         return Choice(joined, labelled=True)
-    lead = _LEAD.match(scope.strip())
-    if lead and lead.group(1).upper() in question.labels:
-        return _led(question.labels.index(lead.group(1).upper()), lead.group(2), question)
+    if led := _led(scope, question, stated):
+        return led
     if named := _named(scope, question.labels):
         return Choice(named, labelled=True)
     return _other_style(scope, question)
@@ -180,21 +165,43 @@ def _choose(scope: str, question: Question) -> Choice:
 
 def _joined(text: str, question: Question) -> tuple[int, ...]:
     """The letters of "AC", each once."""
-    if question.style != "alpha" or not _JOINED.match(text) or len(set(text)) < len(text):
+    if question.style != "alpha" or not 1 < len(text) == len(set(text)):
         return ()
     known = all(letter in question.labels for letter in text)
     return tuple(question.labels.index(letter) for letter in text) if known else ()
 
 
-def _led(index: int, rest: str, question: Question) -> Choice:
-    """A label in front of text: its own option's, or none of the options'."""
-    text = _normal(rest)
-    if text in question.texts and question.texts[index] != text:
-        return Choice((index,), reason="the label and the text name different options")
-    others = tuple(other for other in _named(rest, question.labels) if other != index)
-    if text in question.texts or not others:
-        return Choice((index,), labelled=True)
-    return Choice((index, *others), labelled=True)
+def _led(scope: str, question: Question, stated: bool) -> Choice | None:
+    """The choice of a text that begins with a label or a list of them, where that decides.
+
+    It does in a stated answer, whatever is said behind it, and where the option's own text follows.
+    """
+    indices, rest = _leading(scope, question.labels)
+    text = normal(rest)
+    if len(indices) == 1 and text in question.texts:
+        if question.texts[indices[0]] == text:
+            return Choice(indices, labelled=True)
+        return Choice(indices, reason="the label and the text name different options")
+    if stated and indices and (len(indices) > 1 or len(question.answer) == 1):
+        return Choice(indices, labelled=True)
+    return None
+
+
+def _leading(text: str, labels: Sequence[str]) -> tuple[tuple[int, ...], str]:
+    """The labels that a text begins with ("B", "(A) or B"), each once, and what comes behind them."""
+    found: dict[int, None] = {}
+    head = text[:_BEHIND]
+    match = _FIRST.match(head)
+    if not match or match.group(1).upper() not in labels:
+        return (), text
+    word, end = match.group(1), match.end()
+    if text[end : end + 1] not in (".", ")", ":", "]", "*") and (word not in labels or _is_word(word, text[end:])):
+        return (), text
+    while match and match.group(1).upper() in labels:
+        found[labels.index(match.group(1).upper())] = None
+        end = match.end()
+        match = _NEXT.match(head, end)
+    return tuple(found), text[end:]
 
 
 def _named(text: str, labels: Sequence[str]) -> tuple[int, ...]:
@@ -206,18 +213,19 @@ def _named(text: str, labels: Sequence[str]) -> tuple[int, ...]:
         label = word.upper() if marked else word
         if label not in labels:
             continue
-        if word in ("A", "I") and not marked and _is_word(text[match.end() : match.end() + 12]):
+        if not marked and _is_word(word, text[match.end() : match.end() + 12]):
             continue
         found[labels.index(label)] = None
     return tuple(found)
 
 
-def _is_word(rest: str) -> bool:
-    """Whether an "A" or "I" in front of this is an article or a pronoun: a small letter follows, not a
-    word that only a label can have behind it.
+def _is_word(label: str, rest: str) -> bool:
+    """Whether an "A" or "I" is an article or a pronoun: a small letter follows, not a word that only a
+    label can have behind it.
     """
-    follower = rest.split(maxsplit=1)[0] if rest[:1] in (" ", "\t") and rest.strip() else rest
-    return follower[:1].islower() and follower.strip(",;") not in ("and", "or", "nor", "is")
+    words = rest[:12].split(maxsplit=1) if rest[:1].isspace() else []
+    follower = words[0].strip(",;.") if words else rest[:12]
+    return label in ("A", "I") and follower[:1].islower() and follower not in ("and", "or", "nor", "is", "because")
 
 
 def _is_marked(text: str, start: int, end: int) -> bool:
@@ -225,89 +233,14 @@ def _is_marked(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - 1) : start], text[end : end + 1]
     if (before, after) in {("(", ")"), ("[", "]"), ("*", "*"), ("（", "）")}:
         return True
-    return bool(_AFTER_WORD.search(text[max(0, start - 24) : start]))
+    return bool(_MARK.search(text[max(0, start - 24) : start]))
 
 
 def _other_style(scope: str, question: Question) -> Choice:
     """A choice in another form than the accepted one: its content may be right, its label is not."""
-    upper = scope.strip(_EDGES).upper()
-    for style, labels in _LABELS.items():
+    upper = scope.strip(EDGES).upper()
+    for style, labels in LABELS.items():
         known = labels[: len(question.labels)]
         if style != question.style and upper in known:
             return Choice((known.index(upper),))
     return Choice(())
-
-
-def _question(reference: Json, style: Style) -> Question:
-    names, texts = _options(reference.get("options"))
-    items = _answer_items(reference.get("answer"))
-    chosen = _style_of(items, style, texts)
-    labels = _LABELS[chosen][: len(texts) or MAX_OPTIONS]
-    indices = [_answer_index(item, labels, names, texts) for item in items]
-    if None in indices and len(items) == 1 and chosen == "alpha":
-        compact = items[0].upper()
-        if _JOINED.match(compact) and len(set(compact)) == len(compact) and set(compact) <= set(labels):
-            indices = [labels.index(letter) for letter in compact]
-    answer = tuple(index for index in indices if index is not None)
-    if len(answer) < len(indices) or len(set(answer)) < len(answer):
-        raise ReferenceUnparseable(f"reference.answer {str(items)[:80]} names no option", field="reference.answer")
-    return Question(chosen, labels, texts, answer)
-
-
-def _options(options: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The caller's own labels (of an object) and the normalised texts."""
-    if options is None:
-        return (), ()
-    named = isinstance(options, Mapping)
-    texts = list(options.values()) if named else options
-    if not isinstance(texts, list | tuple) or not 1 < len(texts) <= MAX_OPTIONS:
-        reason = f"reference.options must be 2 to {MAX_OPTIONS} texts"
-        raise ReferenceUnparseable(reason, field="reference.options")
-    if not all(isinstance(text, str | int | float) for text in texts):
-        raise ReferenceUnparseable("reference.options must be texts", field="reference.options")
-    names = tuple(str(name).strip(_EDGES).upper() for name in options) if named else ()
-    return names, tuple(_normal(str(text)) for text in texts)
-
-
-def _answer_items(answer: Any) -> list[str]:
-    items = answer if isinstance(answer, list | tuple) else [answer]
-    if not items or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in items):
-        raise ReferenceUnparseable("reference.answer must be a label or a text", field="reference.answer")
-    if len(items) == 1:
-        parts = str(items[0]).replace(" and ", ",").split(",")
-        if len(parts) > 1 and all(_known_label(part.strip(_EDGES).upper()) for part in parts):
-            items = parts
-    return [str(item).strip() for item in items]
-
-
-def _known_label(text: str) -> bool:
-    return any(text in labels for labels in _LABELS.values())
-
-
-def _style_of(items: Sequence[str], style: Style, texts: Sequence[str]) -> str:
-    if style != "auto":
-        return style
-    bare = [item.strip(_EDGES).upper() for item in items]
-    if all(_normal(item) in texts for item in items):
-        return "alpha"
-    for name in ("alpha", "numeric", "roman"):
-        if all(item in _LABELS[name][: len(texts) or MAX_OPTIONS] for item in bare):
-            return name
-    return "alpha"
-
-
-def _answer_index(item: str, labels: Sequence[str], names: Sequence[str], texts: Sequence[str]) -> int | None:
-    """The option that the reference means: its label in any style, its own label, or its text."""
-    bare = item.strip(_EDGES).upper()
-    for known in (names, labels):
-        if bare in known:
-            return list(known).index(bare)
-    if texts.count(_normal(item)) == 1:
-        return list(texts).index(_normal(item))
-    for others in _LABELS.values():
-        if bare in others[: len(labels)]:
-            return others.index(bare)
-    lead = _LEAD.match(item)
-    if lead and lead.group(1).upper() in labels:
-        return list(labels).index(lead.group(1).upper())
-    return None

@@ -34,8 +34,10 @@ class ConnectionLost(HubUnreachable):
 
 
 def refusal(code: str, message: str, field: str = "", retry_after_s: float = 0.0, http: int = 0) -> RewardHubError:
-    """The error with this code; an unknown code is an ``InternalError``."""
-    kind = UnknownName if http == UnknownName.http and code == UnknownName.code else _BY_CODE.get(code, InternalError)
+    """The error with this code; an unknown code is an ``InternalError``, from 400 to 499 ``InvalidInput``."""
+    kind = _BY_CODE.get(code, InvalidInput if 400 <= http < 500 else InternalError)
+    if http == UnknownName.http and code == UnknownName.code:
+        kind = UnknownName
     return _made(kind, message, field, retry_after_s)
 
 

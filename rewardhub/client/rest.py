@@ -19,7 +19,7 @@ from rewardhub.types import Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
 
 _BODY_BYTES = 3 << 20
-_LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=30)
+_LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=4)
 _LONGEST_GATHERING_S = 0.02
 _CONNECT_S = 5.0
 

@@ -134,14 +134,16 @@ class Session:
 
     async def take(self) -> list[Entry]:
         """Every entry that waits to be sent, at least one; empty when none will follow."""
-        while not self._ready and not self.finished:
-            self._wake.clear()
-            await self._wake.wait()
-        taken = [entry for entry in self._ready if self._entries.get(entry.group.id) is entry]
-        self._ready = []
+        taken: list[Entry] = []
+        while not taken and not self.finished:
+            if not self._ready:
+                self._wake.clear()
+                await self._wake.wait()
+            taken = [entry for entry in self._ready if self._entries.get(entry.group.id) is entry]
+            self._ready = []
         for entry in taken:
             entry.sent = True
-        return taken or (await self.take() if not self.finished else [])
+        return taken
 
     def is_whole(self, taken: Sequence[Entry]) -> bool:
         """Whether ``taken`` is all that is left to do."""

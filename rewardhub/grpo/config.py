@@ -37,7 +37,7 @@ class GrpoConfig:
     run: str = ""
     deadline_ms: int = 30_000
     part_weights: dict[str, float] = field(default_factory=dict)
-    # the update
+    # the update; cispo and sapo read the clips in their own way (see losses)
     advantage: str = "grpo"
     loss: str = "ppo"
     aggregation: Aggregation = "dapo"

@@ -51,7 +51,8 @@ WATCHED = NEVER | PROCESSES | CODE_MAKERS | {
     BEGIN, END, "sys._getframe", "object.__getattr__", "import", "compile", "open",
 }  # fmt: skip
 RAW_MODULES = frozenset({
-    "_ctypes", "_ctypes_test", "_testcapi", "_testinternalcapi", "_testbuffer", "_xxsubinterpreters",
+    "_ctypes", "_ctypes_test", "_testcapi", "_testinternalcapi", "_testbuffer", "_xxsubinterpreters", "_interpreters",
+    "_testlimitedcapi", "_testexternalinspection", "_remote_debugging",
 })  # fmt: skip
 FRAME_ATTRIBUTES = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
 CODE_ATTRIBUTES = frozenset({"f_code", "__code__", "gi_code", "cr_code", "ag_code"})
@@ -250,9 +251,11 @@ def takes_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
 
 
 def keeps_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
-    back = caller.f_back if caller else None
-    inner = back is not None and file_of(back, look).startswith(library)
-    return inner and file.startswith(library) and file.endswith(KEEP_FRAMES)
+    """Whether a module that keeps frames to itself is asking on its own behalf."""
+    if caller is None or not (file.startswith(library) and file.endswith(KEEP_FRAMES)):
+        return False
+    back = file_of(caller.f_back, look)
+    return back == file or ("/asyncio/" in file and back.startswith(f"{library}/asyncio/"))
 
 
 def file_of(frame: Frame, look: Look) -> str:
@@ -302,7 +305,7 @@ def main() -> None:
         units = compile_units(program, suffix)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         os.write(control, b"uncompiled\n")
-        report(error, control)
+        report(error.with_traceback(None), control)
         os._exit(1)
     del program, suffix
     nothing = compile_units("", "")

@@ -35,13 +35,12 @@ SCRATCH_MB = 64
 _TRIES = 2
 _CONTROL_BYTES = 4096
 _BLOCK = 1 << 16
-_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = f"import sys; sys.path.insert(0, {_ROOT!r}); from rewardhub.sandbox.launch import main; main()"
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp",  # noqa: S108
     "PYTHONUTF8": "1",
-}  # fmt: skip
+} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,10 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     """Runs ``program`` on ``stdin`` (UTF-8) within ``limits``.
 
     Raises ``Unavailable`` where no process could be started and ``InternalError`` where the sandbox
-    itself failed; ``KeyError`` for an unknown language.
+    itself failed or the system is not Linux; ``KeyError`` for an unknown language.
     """
+    if not sys.platform.startswith("linux"):
+        raise InternalError("programs run on Linux only")
     return _run(program, stdin, limits or Limits(), isolation())
 
 
@@ -250,7 +251,8 @@ def _memory(data: bytes) -> Iterator[int]:
         while view:
             view = view[os.write(descriptor, view) :]
         os.lseek(descriptor, 0, os.SEEK_SET)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -53,8 +53,10 @@ class Parking:
                 each.missing.intersection_update(missing)
             while (event := self._next()) is not None:
                 event.running = True  # stays parked meanwhile, so that nothing overtakes it
-                await event.run()
-                self._parked.remove(event)
+                try:
+                    await event.run()
+                finally:
+                    self._parked.remove(event)
 
     def _next(self) -> Parked | None:
         behind: set[str] = set()

@@ -17,6 +17,7 @@ from rewardhub.server import grpc_server
 from rewardhub.server.auth import Auth, check_addresses, parse_address
 from rewardhub.server.logs import logger
 from rewardhub.server.metrics import DoorMetrics
+from rewardhub.server.quota import Metered, Quotas
 from rewardhub.server.rest import RestDoor
 from rewardhub.server.rpc import RewardService
 from rewardhub.server.settings import ServerSettings
@@ -62,6 +63,7 @@ class Doors:
         self, hub: ScoringHub, auth: Auth, settings: ServerSettings, http_socket: socket.socket, grpc_addr: str
     ) -> None:
         metrics = DoorMetrics()
+        hub = Metered(hub, Quotas(settings.quotas)) if settings.quotas else hub
         self._hub = hub
         self._rest = RestDoor(hub, auth, settings, metrics)
         self._service = RewardService(hub, auth, settings, metrics)
@@ -205,5 +207,7 @@ def bound(address: str) -> Iterator[socket.socket]:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigError(f"REST cannot listen on {address}: {error.strerror}") from None
+    # asyncio sets this only on sockets that name their protocol; accepted ones inherit it from here.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:
         yield listening

@@ -184,7 +184,13 @@ class Session:
 
 
 def failure(group_id: str, rows: int, error: Exception) -> Answer:
-    """The answer for a group that failed as a whole; what is no error of ours is logged, not told."""
-    if not isinstance(error, RewardHubError):
-        error = InternalError(f"an internal error; its id is {logs.fault('group failed', error)}")
+    """The answer for a group that failed as a whole."""
+    error = known(error)
     return Answer(intake.failed(group_id, rows, error), error=error)
+
+
+def known(error: Exception) -> RewardHubError:
+    """The error as the caller may see it: what is no error of ours is logged, and only its id told."""
+    if isinstance(error, RewardHubError):
+        return error
+    return InternalError(f"an internal error; its id is {logs.fault('group failed', error)}")

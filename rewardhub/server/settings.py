@@ -33,6 +33,14 @@ class Limits(_Settings):
     body_s: float = Field(default=60.0, gt=0)
 
 
+class Quota(_Settings):
+    """What one tenant may ask for per second on average; 0 is no quota. Tokens are the trainer's count."""
+
+    requests_per_s: float = Field(default=0.0, ge=0)
+    responses_per_s: float = Field(default=0.0, ge=0)
+    tokens_per_s: float = Field(default=0.0, ge=0)
+
+
 class Tls(_Settings):
     """PEM files for both doors; with ``client_ca`` a caller must show a certificate signed by it."""
 
@@ -45,9 +53,13 @@ class ServerSettings(_Settings):
     keys: tuple[ApiKey, ...] = ()
     limits: Limits = Limits()
     tls: Tls | None = None
+    quotas: dict[str, Quota] = Field(default_factory=dict, description="by tenant")
 
     @model_validator(mode="after")
-    def _distinct(self) -> "ServerSettings":
+    def _consistent(self) -> "ServerSettings":
         if len({key.key_sha256 for key in self.keys}) != len(self.keys):
             raise ValueError("two keys have the same key_sha256")
+        unknown = self.quotas.keys() - {key.tenant for key in self.keys}
+        if unknown:
+            raise ValueError(f"quotas name tenants that no key has: {', '.join(sorted(unknown))}")
         return self

@@ -12,7 +12,7 @@ from rewardhub.media.store import references
 from rewardhub.server import intake
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
-from rewardhub.server.session import Answer, Notice, Session, failure
+from rewardhub.server.session import Answer, Notice, Session, failure, known
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, Group, GroupScores
 from rewardhub.v1 import reward_service_pb2 as pb
@@ -100,7 +100,7 @@ class Events:
         async def run() -> None:
             try:
                 self._session.open(self._media.resolve(item, self._tenant), call)
-            except RewardHubError as error:
+            except Exception as error:
                 self._fail(item, error)
 
         await self._when_there(item, run, lambda error: self._fail(item, error), call.deadline_ms)
@@ -110,7 +110,7 @@ class Events:
         if self._parking.holds(group_id):
             raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
 
-    def _fail(self, item: intake.Item, error: RewardHubError) -> None:
+    def _fail(self, item: intake.Item, error: Exception) -> None:
         self._session.answer(failure(item.id, intake.rows_of(item), error))
 
     async def _add(self, message: pb.Add) -> None:
@@ -123,8 +123,8 @@ class Events:
         async def run() -> None:
             try:
                 self._session.add(message.id, self._media.resolve(group, self._tenant).responses)
-            except RewardHubError as error:
-                refuse(error)
+            except Exception as error:
+                refuse(known(error))
 
         await self._when_there(group, run, refuse)
 
@@ -132,8 +132,8 @@ class Events:
         async def run() -> None:
             try:
                 self._session.close(message.id)
-            except RewardHubError as error:
-                self._session.answer(Notice(error=_about(message.id, error)))
+            except Exception as error:
+                self._session.answer(Notice(error=_about(message.id, known(error))))
 
         await self._when_there(Group(message.id), run, lambda _: None)
 

@@ -34,10 +34,27 @@ FAULTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def limits(examples: int) -> settings:
+    checks = [HealthCheck.function_scoped_fixture]
+    return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=checks)
+
+
+@limits(8)
 @given(plan=FAULTS)
 def test_every_response_gets_its_own_answer(doors, fake, plan):
     """Broken connections, refused calls, failed scores and slow groups, in any mixture, on both doors."""
+    check(doors, fake, plan)
+
+
+@pytest.mark.slow
+@limits(120)
+@given(plan=FAULTS)
+def test_every_response_gets_its_own_answer_at_length(doors, fake, plan):
+    """The same for more mixtures."""
+    check(doors, fake, plan)
+
+
+def check(doors, fake, plan) -> None:
     asked = groups(12)
     fake.cut = {f"g{n}" for n in plan["cut"]}
     fake.script = {f"g{n}": list(statuses) for n, statuses in plan["script"].items()}

@@ -101,6 +101,40 @@ def test_a_forked_child_connects_anew(url, fake):
     assert len(fake.peers) == 6
 
 
+FORKING_MIDWAY = """
+import os, sys, threading
+from rewardhub.client import Client
+from rewardhub.types import Call, Group, Response
+
+client, call, forked = Client(sys.argv[1], timeout_s=20), Call(recipe="math"), threading.Event()
+
+def source():
+    yield Group("a", "p", (Response("r"),))
+    assert forked.wait(20)
+    yield Group("b", "p", (Response("r"),))
+
+answers = client.stream(source(), call)
+print(next(answers).id)
+child = os.fork()
+if child == 0:
+    try:
+        client.score([Group("child", "p", (Response("r"),))], call)
+        os._exit(0)
+    finally:
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+forked.set()
+print(next(answers).id)
+"""
+
+
+def test_a_stream_survives_a_fork(url, fake):
+    """A fork in the middle of a stream hurts neither the child nor the stream."""
+    done = subprocess.run([sys.executable, "-c", FORKING_MIDWAY, url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["a", "b"] and fake.seen == {"a": 1, "b": 1, "child": 1}
+
+
 def test_a_client_travels_by_pickle(url, fake):
     """A pickled client, as Ray and process pools send it, connects anew with the same settings."""
     with Client(url, api_key="k", on_failure=0.5, timeout_s=9.0) as client:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -62,6 +63,31 @@ def test_sampled_accuracy_rises_with_every_seed(out: Path, colour_rewards: Any, 
     result = train(config_of({"seed": seed}), colour_rewards(), out)
     assert result.gain >= 0.3
     assert result.grpo.end.greedy >= result.grpo.start.greedy - 0.05
+
+
+VARIANTS: list[dict[str, Any]] = [
+    *({"advantage": name} for name in sorted(ESTIMATORS)),
+    {"loss": "gspo"},
+    {"loss": "cispo", "clip_high": 5.0},
+    {"loss": "sapo", "clip_low": 1.05, "clip_high": 1.0},
+    {"aggregation": "grpo"},
+    {"kl": 0.01},
+    {"updates": 2},
+    {"resample_rounds": 2},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_every_variant_learns(out: Path, colour_rewards: Any, variant: dict[str, Any]):
+    """Forty steps raise sampled accuracy by .1, though every fourth score fails."""
+    flaky = colour_rewards(
+        fails=lambda name, index: Status.UNAVAILABLE if crc32(f"{name}/{index}".encode()) % 4 == 0 else None
+    )
+    result = train(config_of({"steps": 40, "reserved": 128, "control": False, **variant}), flaky, out)
+    assert result.gain >= 0.1
+    assert result.statuses["unavailable"] > 0.2 * result.statuses["ok"]
 
 
 def test_a_run_leaves_its_files(out: Path, colour_rewards: Any, tmp_path: Path):

@@ -215,3 +215,29 @@ def test_the_books_balance(steps):
         held = {name: sum(len(e.data) for e in shelf.entries.values()) for name, shelf in store._shelves.items()}
         assert store.stats()["bytes"] == sum(held.values()) <= 400
         assert all(size <= 250 for size in held.values())
+
+
+def test_threads_share_one_store():
+    """Puts and reads from eight threads at once lose nothing and keep the books."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    size = len(png(1))
+    store = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=20 * size, total_bytes=40 * size))
+
+    def work(worker: int) -> int:
+        wrong = 0
+        for step in range(300):
+            data = png((worker + step) % 30)
+            sha256 = store.put(data, f"t{worker % 3}").sha256
+            wrong += sha256 != digest(data)
+            if store.missing([sha256], f"t{worker % 3}") == []:
+                try:
+                    wrong += store.get(sha256, f"t{worker % 3}") != data
+                except InvalidInput:
+                    pass  # evicted in between
+        return wrong
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(work, range(8))) == 0
+    held = sum(len(entry.data) for shelf in store._shelves.values() for entry in shelf.entries.values())
+    assert store.stats()["bytes"] == held <= 40 * size

@@ -74,7 +74,7 @@ def test_hostile_program_gets_its_verdict(name: str) -> None:
     limits = SHORT if verdict in (None, Verdict.TIME_LIMIT) else replace(SHORT, time_s=8.0)
     begun = time.monotonic()
     result = run(Program(text), "", limits)
-    assert time.monotonic() - begun < limits.time_s + 3.0
+    assert time.monotonic() - begun < limits.time_s + 8.0
     assert result.verdict is not Verdict.OK
     assert verdict in (None, result.verdict), result
     assert len(result.stdout) <= 64 * 1024
@@ -121,9 +121,11 @@ def test_nothing_stays_alive(level: str, monkeypatch: pytest.MonkeyPatch) -> Non
     mark = f"MARK={uuid.uuid4()}"
     monkeypatch.setitem(runner._ENVIRONMENT, *mark.split("="))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(runner._run, Program(DAEMON), "", SHORT, level)
-        time.sleep(0.4)
-        assert len(processes_with(mark)) >= (3 if level == LIMITED else 2)
+        running = pool.submit(runner._run, Program(DAEMON), "", Limits(time_s=2.0), level)
+        most = 0
+        while not running.done():
+            most = max(most, len(processes_with(mark)))
+        assert most >= (3 if level == LIMITED else 2)
         assert running.result().verdict is Verdict.TIME_LIMIT
     assert alive_after_a_second(mark) == []
 

@@ -134,6 +134,8 @@ class FakeHub:
         )
 
     def open(self, group, call, *, tenant=""):
+        if (group.recipe or call.recipe) == "broken":
+            raise ZeroDivisionError("a secret prompt")
         if (group.recipe or call.recipe) not in RECIPES:
             raise InvalidInput("unknown recipe", field="recipe")
         return FakeOpenGroup(self, group, call)

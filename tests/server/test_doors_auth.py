@@ -122,7 +122,10 @@ async def test_the_tenant_of_the_key_owns_the_work(service, image):
         mine = await http.post("/v1/score", json=body, headers=headers)
         other = await http.post("/v1/score", json=body, headers={"x-api-key": KEYS["score"]})
         await stub.PutMedia(iter([pb.PutMediaRequest(chunk=image(2))]), metadata=metadata)
-        await stub.Score(pb.ScoreRequest(), metadata=metadata)
+        request = pb.ScoreRequest()
+        request.options.recipe = "digest"
+        request.groups.add(id="g").responses.add(text="r")
+        await stub.Score(request, metadata=(("authorization", f"Bearer {KEYS['score']}"),))
         assert [tenant for _, _, tenant in running.hub.calls] == ["tenant-admin", "tenant-score"]
         assert running.hub.media.missing([sha256], "tenant-admin") == []
     assert mine.json()["groups"][0]["scores"][0]["status"] == "ok"

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import time
 
 import httpx
 import pytest
@@ -304,6 +305,31 @@ async def test_media_upload_and_use(service, image):
         assert first["groups"][0]["scores"][0]["status"] == "ok"
 
 
+HOSTILE = [
+    "http://127.0.0.1/x.png",
+    "http://[::1]/x.png",
+    "http://0.0.0.0/x.png",
+    "http://169.254.169.254/latest/meta-data",
+    "http://2130706433/x.png",
+    "http://0177.0.0.1/x.png",
+    "http://good\\\\@127.0.0.1/x.png",
+    "file:///etc/passwd",
+]
+
+
+@pytest.mark.parametrize("field", ["url", "path", "data", "sha256"])
+async def test_no_address_is_ever_fetched(service, field):
+    """T65: an address in any field of a media is invalid input; nothing is opened, the neighbour is scored."""
+    bad = [group(f"g{index}", "r", media=[{field: url}]) for index, url in enumerate(HOSTILE)]
+    async with service() as running, running.http() as http:
+        reply = await http.post("/v1/score", json=body(*bad, group("good")))
+        assert running.hub.media.stats()["items"] == 0
+    *rows, good = [each["scores"][0] for each in reply.json()["groups"]]
+    assert {row["status"] for row in rows} == {"invalid_input"}
+    assert {row["details"]["field"].rsplit(".", 1)[1] for row in rows} == {field}
+    assert good["status"] == "ok"
+
+
 async def test_unusable_media_are_refused(service, image):
     """A GIF, a bomb and an oversize body are refused with their reason."""
     from rewardhub.media.store import MediaLimits, MediaStore
@@ -314,6 +340,16 @@ async def test_unusable_media_are_refused(service, image):
         assert "GIF" in error["message"]
         assert_error(await http.put("/v1/media", content=image(1, (100, 100))), 413, "too_large")
         assert_error(await http.put("/v1/media", content=b"0" * 1_001), 413, "too_large")
+
+
+async def test_a_small_request_waits_for_no_timer(service):
+    """Answers leave at once: 50 requests on one connection take far less than 50 delayed acknowledgements."""
+    async with service() as running, running.http() as http:
+        await http.get("/healthz")
+        started = time.perf_counter()
+        for _ in range(50):
+            await http.get("/healthz")
+        assert time.perf_counter() - started < 50 * 0.030
 
 
 async def test_health_and_readiness(service):

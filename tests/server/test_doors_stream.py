@@ -188,7 +188,8 @@ async def test_whole_call_errors_on_a_stream_are_answers(service):
         talk = Talk(stub)
         refused = [whole(group(name, recipe=name)) for name in ("busy", "pinned", "broken", "digset")]
         unknown = opened(group("open", recipe="digset"))
-        await talk.send(options(), *refused, pb.ScoreStreamRequest(group=bad), unknown, whole(group("good")))
+        faulty = opened(group("faulty", recipe="broken"))
+        await talk.send(options(), *refused, pb.ScoreStreamRequest(group=bad), unknown, faulty, whole(group("good")))
         await talk.end()
     statuses = {name: rows[0].total.statuses[0] for name, rows in talk.scores.items()}
     assert statuses == {
@@ -198,11 +199,12 @@ async def test_whole_call_errors_on_a_stream_are_answers(service):
         "digset": Status.INVALID_INPUT,
         "json": Status.INVALID_INPUT,
         "open": Status.INVALID_INPUT,
+        "faulty": Status.INTERNAL_ERROR,
         "good": Status.OK,
     }
     assert talk.failures["busy"].retry_after_ms == 2500
     assert talk.scores["json"][0][0].details["field"] == "group.metadata"
-    assert "secret" not in talk.failures["broken"].message
+    assert "secret" not in talk.failures["broken"].message + talk.failures["faulty"].message
 
 
 async def test_members_of_one_open_group_share_its_id(service):

@@ -105,6 +105,23 @@ def test_case_without_stdout_expects_none_in_particular() -> None:
     assert score("print(input())", {"language": "python", "cases": [{"stdin": "x"}]}).value == 1.0
 
 
+def test_no_cases() -> None:
+    """One run with an empty stdin; an empty list of cases needs a suffix that tests something."""
+    program = "import sys\nassert sys.stdin.read() == ''"
+    assert score(program, {"language": "python"}).value == 1.0
+    assert score(program, {"language": "python", "cases": [], "suffix": "\nassert sys"}).value == 1.0
+    assert score(program, {"language": "python", "cases": []}).status is Status.REFERENCE_UNPARSEABLE
+
+
+def test_details_show_no_path_of_the_guard() -> None:
+    """What is shown of stderr is about the program."""
+    for text in ("def f(", "1 / 0", "import json\njson.loads('{')"):
+        details = score(text, {"language": "python"}).details
+        assert details["stderr"]
+        assert "guard" not in details["stderr"]
+        assert "rewardhub" not in details["stderr"]
+
+
 def test_endless_program_is_wrong_not_late() -> None:
     """A program that never ends is a verdict on the response."""
     endless = score("while True: pass", {"language": "python", "limits": {"time_s": 0.3}})

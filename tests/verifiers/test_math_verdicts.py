@@ -1,9 +1,12 @@
 """Verdicts of the math verifier: catalogue rows, faults of published reward code, policies, statuses."""
 
+from pathlib import Path
+
 import pytest
 
 from rewardhub.errors import ConfigError
 from rewardhub.types import Group, Response, Score, Status
+from rewardhub.verifiers import mathlib
 from rewardhub.verifiers.math_answer import math
 
 
@@ -29,6 +32,7 @@ def test_example(example):
 
 
 EQUAL = [
+    (r"\sin \pi", "0"), (r"10^{100}+\cos 1-10^{100}", r"\cos 1"),
     (r"\frac{1}{2}", "0.5"), ("7.75", "7 3/4"), ("-7.75", r"-7\frac34"), (r"x=2 \text{ or } x=-2", r"\pm 2"),
     ("1200", "1,200"), ("42", "42.0"), ("1/2", "0.5"), ("3/2", "1.5"), ("1+x", "x+1"), ("18", 18), ("70,000", "70000"),
     ("y=|x+9|", "|x+9|"), ("3.0", "3"), (r"10,\!080", "10080"), (r"\$32,\!348", "32348"), (r"90^\circ", "90"),
@@ -52,6 +56,7 @@ def test_equal_answers_are_right(answer, gold):
 
 
 UNEQUAL = [
+    (r"10^{100}+\sin 1-10^{100}", "0"), (r"\sin(10^{-50})", "0"),
     ("7", "9"), ("10 (or 8)", "10"), ("10 (or 8)", "8"), ("10 or 8", "8"), ("99999999999", "100000000000"),
     ("100000000001", "100000000000"), ("banana", "a red car"), ("3.14", r"\pi"), ("1,234", "(1,2)"), ("1,234", "(1,234)"),
     ("2,1", "(1,2)"), ("(2,1)", "(1,2)"), ("[1,2]", "(1,2)"), ("(1,2)", "(1,2]"), ("y=5", "x=5"), ("2y+3", "2x+3"),
@@ -199,3 +204,9 @@ def test_fast_leaves_only_identities_open():
 def test_a_huge_integer_reference():
     """A Python integer of nine thousand digits is too large, and says so."""
     assert grade("5", 10**9000).status == Status.REFERENCE_UNPARSEABLE
+
+
+def test_the_fingerprint_covers_every_module():
+    """A change of any module of the engine changes the fingerprint."""
+    modules = {path.stem for path in Path(mathlib.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {name.rsplit(".", 1)[1] for name in math.sources} == modules

@@ -1,6 +1,7 @@
 """``mcq``: labels, option texts, declared rules, and the answers of public graders that were wrong."""
 
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,11 @@ def score(text: str, reference: Json, **params: object) -> Score:
         "Answer: B", "answer：B", "答案是B", "答案：B。", "I choose option b", "The answer is: **B**",
         "First A looked right, but A is wrong. Final answer: B", "B is correct",
         "<answer>A</answer> wait, <answer>B</answer>",
-        "A patient coughs. I would say (B)",
+        "A patient coughs. I would say (B)", "The answer is B because A is wrong.", "The answer is B, not A.",
+        "<answer>B since A is too small</answer>", "The answer is B. Option A is wrong. I hope this answer helps.",
+        "Answer: B\n\nExplanation: A and C are wrong.", "answer = b)",
+        "The best choice would be B", "Option: (B)", "Answer B", "<answer>B\n</answer>", "(B) Pneumonia\n",
+        "\\boxed{B. Pneumonia}", "**Answer:** **B**", "The correct answer is option B.",
     ],
 )  # fmt: skip
 def test_right_answers(text: str) -> None:
@@ -49,6 +54,10 @@ def test_right_answers(text: str) -> None:
         ("E", "no option is named"), ("not pneumonia", "no option is named"), ("AB", "no option is named"),
         ("BB", "no option is named"), ("Bronchitis", "no option is named"), ("2", "not in the requested form"),
         ("<answer></answer>B", "no option is named"), ("B<answer>A</answer>", "another choice"),
+        ("The answer is B or A", "several options are named"), ("<answer>A/B</answer>", "several options are named"),
+        ("The answer is not A. It is B", "several options are named"), ("The answer is A, and B", "several options are named"),
+        ("The answer is A because B is wrong", "another choice"), ("The answer is A. Pneumonia", "the label and the text name different options"),
+        ("B is tempting, but the right one is C", "several options are named"),
         ("B. or maybe A", "several options are named"),
     ],
 )  # fmt: skip
@@ -161,3 +170,15 @@ def test_every_label_verifies_itself_only(count: int, data: st.DataObject) -> No
     reference = {"answer": labels[gold], "options": options}
     for text in (labels[said], f"({labels[said]}) {options[said]}", options[said], f"The answer is {labels[said]}."):
         assert score(text, reference).value == float(gold == said)
+
+
+@pytest.mark.parametrize(
+    "part", ["B, ", " ", "(", "answer ", "answer is ", "A and ", "a ", "<answer>", "*", "B,and ", "答案"]
+)
+def test_linear_time(part: str) -> None:
+    """A megabyte of anything is read at once."""
+    text = (part * 1_000_000)[:1_000_000]
+    for response in (text, f"<answer>{text}</answer>", f"The answer is B,{text}"):
+        begun = time.perf_counter()
+        score(response, DISEASES)
+        assert time.perf_counter() - begun < 1.5

@@ -68,6 +68,9 @@ class Quotient:
         return self + -other
 
     def __mul__(self, other: "Quotient") -> "Quotient":
+        left, right = self.rational(), other.rational()
+        if left is not None and right is not None:
+            return _number(left * right)
         bottom = ONE if self.bottom is ONE and other.bottom is ONE else multiply(self.bottom, other.bottom)
         return Quotient(multiply(self.top, other.top), bottom)
 
@@ -75,6 +78,9 @@ class Quotient:
         """Raises ``Undecided`` for zero. A single term inverts to a single term."""
         if not self.top:
             raise Undecided("division by zero")
+        number = self.rational()
+        if number is not None:
+            return _number(Fraction(number.denominator, number.numerator))
         if len(self.top) == 1:
             ((mono, value),) = self.top.items()
             inverted = _term(tuple((atom, -exponent) for atom, exponent in mono), Fraction(1) / value)
@@ -117,6 +123,12 @@ class Quotient:
 
 
 ONE: Poly = {(): 1}
+
+
+def _number(value: Rational) -> Quotient:
+    if _bits(value) > MAX_BITS:
+        raise TooLarge(f"a number of more than {MAX_BITS} bits")
+    return Quotient.number(value.numerator if value.denominator == 1 else value)
 
 
 def _key(poly: Poly) -> str:

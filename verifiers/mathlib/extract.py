@@ -35,6 +35,7 @@ _SEGMENT = 2_000
 _TAIL = 20_000
 """A box, tag or sentence longer than this is not an answer."""
 _PHRASE_TAIL = 100_000
+_NEAR = 400
 _TRIES = 8
 
 
@@ -169,10 +170,14 @@ def _is_prose(text: str) -> bool:
 
 
 def _last_number(text: str) -> tuple[int, int] | None:
-    found = None
-    for match in _NUMBER.finditer(text):
-        if any(map(str.isdigit, match[0])):
-            found = match.span()
+    """The span of the last number, looked for near the end first."""
+    for start in (max(0, len(text) - _NEAR), 0):
+        found = None
+        for match in _NUMBER.finditer(text, start):
+            if any(map(str.isdigit, match[0])):
+                found = match.span()
+        if found and (start == 0 or found[0] > start + _NEAR // 2):
+            return found
     return found
 
 

@@ -1,7 +1,6 @@
 """The line: prepare the reference, extract the answer, then text, exact and symbolic tier."""
 
 import math
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
 from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.plain import Plain, plain, plain_equal
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
@@ -22,17 +22,16 @@ from rewardhub.verifiers.mathlib.shapes import unitless
 from rewardhub.verifiers.mathlib.tree import Node, Text, walk
 
 Tier = Literal["text", "exact", "symbolic"]
-_INTEGER = re.compile(r"[-+]?\d{1,1000}")
 _FIELD = "reference.answer"
 
 
 class Prepared(NamedTuple):
-    """A reference, ready: as written, its key, its tree (None: words), its value if it is a plain integer."""
+    """A reference, ready: as written, its key, its tree (None: words), its value if it is a plain number."""
 
     written: str
     key: str
     tree: Node | None
-    integer: int | None
+    plain: Plain | None
 
 
 def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], oracle: Oracle) -> Score | None:
@@ -55,13 +54,14 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
 
 
 def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle: Oracle) -> Score | None:
-    if ours.integer is not None and answer.isdecimal() and answer.isascii() and len(answer) <= MAX_DIGITS:
-        return _integers(ours.integer, int(answer), answer, source)
+    if ours.plain and ours.plain.integer and answer.isdecimal() and answer.isascii() and len(answer) <= MAX_DIGITS:
+        return _numbers(ours.plain.value == int(answer), answer, source)
     theirs = _key(answer, policy)
     if _same_text(ours, theirs, policy):
         return _score(True, "text", "equal after normalising", answer, source)
-    if ours.integer is not None and _INTEGER.fullmatch(theirs):
-        return _integers(ours.integer, int(theirs), answer, source)
+    number = plain(theirs) if ours.plain else None
+    if ours.plain and number:
+        return _numbers(plain_equal(ours.plain, number, policy), answer, source)
     if ours.tree is None:
         return _score(False, "text", "other words", answer, source)
     try:
@@ -76,10 +76,12 @@ def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle:
     return _score(equal_or_open, "symbolic" if symbolic.used else "exact", reason, answer, source)
 
 
-def _integers(ours: int, theirs: int, answer: str, source: Source) -> Score:
-    if ours == theirs:
-        return _score(True, "exact", "equal integers", answer, source)
-    return _score(False, "exact", "different integers", answer, source)
+def _numbers(equal: bool, answer: str, source: Source) -> Score:
+    return _score(equal, "exact", "equal numbers" if equal else "different numbers", answer, source)
+
+
+def _left_open(one: Node, two: Node) -> None:  # noqa: ARG001  # an oracle that does not answer
+    return None
 
 
 class _Counted:
@@ -139,11 +141,12 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         if not normalise.balanced(key) or answer.count("$") - answer.count("\\$") == 1 != len(answer):
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)
         tree = _reference_tree(answer, policy)
+        if tree is not None:
+            compare(tree, tree, policy, _left_open)
     except TooLarge as error:
         raise ReferenceUnparseable(f"reference.answer is too large: {error}", field=_FIELD) from None
-    integer = int(key) if _INTEGER.fullmatch(key) else None
     folded = key.casefold() if tree is None and policy.ignore_case else key
-    return Prepared(written, folded, tree, integer)
+    return Prepared(written, folded, tree, plain(key))
 
 
 def _reference_tree(answer: str, policy: Policy) -> Node | None:

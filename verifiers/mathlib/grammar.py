@@ -7,7 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewardhub.verifiers.mathlib import structures
-from rewardhub.verifiers.mathlib.limits import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.cursor import END, Cursor
+from rewardhub.verifiers.mathlib.limits import MAX_DIGITS, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token, tokenise
 from rewardhub.verifiers.mathlib.tree import (
     Add,
@@ -33,7 +34,6 @@ _SETS = {"∪": "union", "∩": "intersection", "∖": "difference"}
 _UNIT_LETTERS = frozenset("mgsLhVNJWC")
 _STARTS = frozenset({"open", "number", "symbol", "const", "func", "command", "text"})
 _CURRENCY = frozenset("$€£")
-_END = Token("end", "")
 
 
 @lru_cache(maxsize=512)
@@ -48,42 +48,15 @@ def parse(text: str, *, decimal_comma: bool = False) -> Node:
     return tree
 
 
-class Parser:
-    """One parse; ``depth`` counts open groups so that no text can exhaust the stack."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-
-    def peek(self) -> Token:
-        return self.tokens[self.at] if self.at < len(self.tokens) else _END
-
-    def take(self) -> Token:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def sees(self, *ops: str) -> bool:
-        token = self.peek()
-        return token.kind == "op" and token.text in ops
-
-    def expect(self, kind: str, text: str) -> None:
-        token = self.take()
-        if token[:2] != (kind, text):
-            raise Unparseable(f"expected {text!r}, found {token.text or 'the end'!r}")
-
-    def deeper(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge(f"more than {MAX_DEPTH} nested groups")
+class Parser(Cursor):
+    """One parse by precedence climbing; brackets, functions and matrices are in ``structures``."""
 
     def whole(self) -> Node:
         if self.sees("~", "="):
             self.take()
         self._lone_unit()
         items = self.items()
-        if self.peek() != _END:
+        if self.peek() != END:
             raise Unparseable(f"unexpected {self.peek().text!r}")
         return items[0] if len(items) == 1 else Seq("", tuple(items), "")
 

@@ -29,6 +29,7 @@ from rewardhub.verifiers.mathlib.tree import (
 
 _LOCAL = threading.local()
 _DIGITS = 40
+_SPARE_BITS = 40
 _POINTS = 4
 _ANGLES = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 
@@ -45,11 +46,14 @@ def agree(one: Node, two: Node) -> bool | None:
     names = sorted(symbols(one) | symbols(two))
     for point in range(_POINTS if names else 1):
         env = {name: _at(ctx, name, point) for name in names}
-        left, right = _value(ctx, one, env), _value(ctx, two, env)
+        try:
+            left, right = _value(ctx, one, env), _value(ctx, two, env)
+        except TooLarge:
+            continue
         if left is None or right is None:
             continue
         seen = True
-        scale = max(abs(left), abs(right), ctx.mpf(10) ** -30)
+        scale = max(abs(left), abs(right), ctx.mpf(10) ** -15)
         if abs(left - right) > scale * ctx.mpf(10) ** -_DIGITS:
             return False
     return True if seen else None
@@ -92,11 +96,35 @@ def _at(ctx: Any, name: str, point: int) -> Any:
 
 
 def _value(ctx: Any, node: Node, env: dict[str, Any]) -> Any | None:
+    """The value to at least 40 digits; a sum that cancels is worked out again with as many more."""
     try:
+        ctx.lost = 0
         found = ctx.convert(_evaluate(ctx, node, env))
+        if ctx.lost > _SPARE_BITS:
+            found = _with_more_digits(ctx, node, env)
     except (Undecided, ValueError, ArithmeticError, TypeError, ctx.NoConvergence):
         return None
     return found if ctx.isfinite(found) else None
+
+
+def _with_more_digits(ctx: Any, node: Node, env: dict[str, Any]) -> Any:
+    usual = ctx.prec
+    if ctx.lost > MAX_BITS:
+        raise Undecided("too much cancellation")
+    ctx.prec = usual + int(ctx.lost)
+    try:
+        return ctx.convert(_evaluate(ctx, node, env))
+    finally:
+        ctx.prec = usual
+
+
+def _sum(ctx: Any, terms: list[Any]) -> Any:
+    """The sum; ``ctx.lost`` keeps the worst number of leading bits that cancelled."""
+    total = ctx.fsum(terms)
+    largest = max(ctx.mag(term) if term else 0 for term in terms)
+    left = ctx.mag(total) if total else -ctx.prec
+    ctx.lost = max(ctx.lost, largest - left)
+    return total
 
 
 def _evaluate(ctx: Any, node: Node, env: dict[str, Any]) -> Any:
@@ -108,7 +136,7 @@ def _evaluate(ctx: Any, node: Node, env: dict[str, Any]) -> Any:
         case Const(name=name) if name in {"pi", "e", "i"}:
             return {"pi": ctx.mpf(ctx.pi), "e": ctx.mpf(ctx.e), "i": ctx.mpc(0, 1)}[name]
         case Add(terms=terms):
-            return ctx.fsum(_evaluate(ctx, term, env) for term in terms)
+            return _sum(ctx, [_evaluate(ctx, term, env) for term in terms])
         case Mul(factors=factors):
             return ctx.fprod(_evaluate(ctx, factor, env) for factor in factors)
         case Neg(value=value):

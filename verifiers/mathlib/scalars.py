@@ -8,6 +8,7 @@ from rewardhub.verifiers.mathlib.algebra import Quotient
 from rewardhub.verifiers.mathlib.canonical import canonical
 from rewardhub.verifiers.mathlib.limits import Undecided
 from rewardhub.verifiers.mathlib.numeric import agree, symbols, value_of
+from rewardhub.verifiers.mathlib.plain import close
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.tree import (
     Const,
@@ -85,18 +86,8 @@ def _near(reference: Node, answer: Node, policy: Policy) -> bool:
 
 
 def _close(one: Rational, two: Rational, reference: Node, answer: Node, policy: Policy) -> bool:
-    """Tolerances, and rounding of a written decimal; an integer is never equal to another number by rounding."""
-    left, right = Fraction(one), Fraction(two)
-    gap = abs(left - right)
-    if policy.abs_tol and gap <= Fraction(policy.abs_tol):
-        return True
-    if policy.rel_tol and gap <= Fraction(policy.rel_tol) * abs(left):
-        return True
-    if not (_decimal(reference) or _decimal(answer)) or _integer(reference) or _integer(answer):
-        return False
-    if gap * 10 ** (policy.decimals // 2) > max(abs(left), abs(right)):
-        return False
-    return round(left, policy.decimals) == round(right, policy.decimals)
+    decimal = _decimal(reference) or _decimal(answer)
+    return close(one, two, policy, rounded=decimal and not (_integer(reference) or _integer(answer)))
 
 
 def _bare(node: Node) -> Node:

@@ -1,13 +1,9 @@
 """Brackets, functions, commands and matrices of the grammar."""
 
-from typing import TYPE_CHECKING
-
+from rewardhub.verifiers.mathlib.cursor import Rules
 from rewardhub.verifiers.mathlib.limits import MAX_ITEMS, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token
 from rewardhub.verifiers.mathlib.tree import Call, Const, Div, Matrix, Mul, Neg, Node, Num, Pow, Seq, Sym
-
-if TYPE_CHECKING:
-    from rewardhub.verifiers.mathlib.grammar import Parser
 
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "{": ("}",), "⌊": ("⌋",), "⌈": ("⌉",), "|": ("|",)}
 _ROUNDED = {"⌊": "floor", "⌈": "ceil", "|": "abs"}
@@ -17,13 +13,13 @@ _END = ("close", "end")
 _UNKNOWN_FUNCTIONS = frozenset("fghFGHP")
 
 
-def group(parser: "Parser") -> Node:
+def group(parser: Rules) -> Node:
     """``{…}``: invisible braces around one expression."""
     parser.expect("open", "{")
     return _inside(parser, "{")
 
 
-def bracket(parser: "Parser", opening: str) -> Node:
+def bracket(parser: Rules, opening: str) -> Node:
     """What an opening bracket, already taken, encloses."""
     if opening == "{":
         return _inside(parser, "{")
@@ -42,7 +38,7 @@ def bracket(parser: "Parser", opening: str) -> Node:
     return Seq(opening.strip("\\"), tuple(items), closing.text.strip("\\"))
 
 
-def _inside(parser: "Parser", opening: str) -> Node:
+def _inside(parser: Rules, opening: str) -> Node:
     parser.deeper()
     items = parser.items()
     if opening == "{" and parser.peek()[:2] == ("command", "choose"):
@@ -55,7 +51,7 @@ def _inside(parser: "Parser", opening: str) -> Node:
     return items[0] if len(items) == 1 else Seq("", tuple(items), "")
 
 
-def bars(parser: "Parser") -> Node:
+def bars(parser: Rules) -> Node:
     """``|x|``, the first bar already taken."""
     parser.deeper()
     value = parser.sum()
@@ -64,7 +60,7 @@ def bars(parser: "Parser") -> Node:
     return Call("abs", (value,))
 
 
-def symbol(parser: "Parser", name: str) -> Node:
+def symbol(parser: Rules, name: str) -> Node:
     """A variable with its subscript, or an unknown function applied, as in ``f(x)``."""
     if parser.sees("_"):
         parser.take()
@@ -79,7 +75,7 @@ def symbol(parser: "Parser", name: str) -> Node:
     return Sym(name)
 
 
-def _subscript(parser: "Parser") -> str:
+def _subscript(parser: Rules) -> str:
     """The subscript as written; its text is part of the name."""
     if parser.peek()[:2] != ("open", "{"):
         token = parser.take()
@@ -97,7 +93,7 @@ def _subscript(parser: "Parser") -> str:
     return "".join(parts)
 
 
-def function(parser: "Parser", name: str) -> Node:
+def function(parser: Rules, name: str) -> Node:
     r"""A known function: ``\sin x``, ``\sin^2 x``, ``\log_2 8``, ``\max(a,b)``, ``sqrt(2)``."""
     if name == "sqrt":
         return _root(parser)
@@ -123,7 +119,7 @@ def function(parser: "Parser", name: str) -> Node:
 _INVERSES = frozenset({"arcsin", "arccos", "arctan", "arccot"})
 
 
-def _arguments(parser: "Parser") -> tuple[Node, ...]:
+def _arguments(parser: Rules) -> tuple[Node, ...]:
     if parser.peek().kind == "open":
         inner = bracket(parser, parser.take().text)
         inner = parser.units(inner)
@@ -143,7 +139,7 @@ def _arguments(parser: "Parser") -> tuple[Node, ...]:
     return (factors[0] if len(factors) == 1 else Mul(tuple(factors)),)
 
 
-def command(parser: "Parser", name: str) -> Node:
+def command(parser: Rules, name: str) -> Node:
     r"""``\frac``, ``\sqrt``, ``\binom``, ``\begin{…matrix}`` and accents."""
     if name == "frac":
         top, bottom = argument(parser), argument(parser)
@@ -159,7 +155,7 @@ def command(parser: "Parser", name: str) -> Node:
     raise Unparseable(f"\\{name} here")
 
 
-def _letters(parser: "Parser") -> str:
+def _letters(parser: Rules) -> str:
     r"""The points of ``\overline{AB}`` or ``\angle ABC``, braces or not."""
     braced = parser.peek()[:2] == ("open", "{")
     if braced:
@@ -174,7 +170,7 @@ def _letters(parser: "Parser") -> str:
     return letters
 
 
-def argument(parser: "Parser") -> Node:
+def argument(parser: Rules) -> Node:
     r"""A LaTeX argument: a group, or a single sign (``\frac43`` is 4/3)."""
     token = parser.peek()
     if token[:2] == ("open", "{"):
@@ -198,7 +194,7 @@ def argument(parser: "Parser") -> Node:
     raise Unparseable("a missing argument")
 
 
-def _root(parser: "Parser") -> Node:
+def _root(parser: Rules) -> Node:
     index: Node | None = None
     if parser.peek()[:2] == ("open", "["):
         parser.take()
@@ -210,7 +206,7 @@ def _root(parser: "Parser") -> Node:
     return Pow(radicand, Div(Num(1), index or Num(2)))
 
 
-def _matrix(parser: "Parser") -> Node:
+def _matrix(parser: Rules) -> Node:
     name = _environment(parser)
     if name not in _MATRICES:
         raise Unparseable(f"environment {name!r}")
@@ -240,7 +236,7 @@ def _matrix(parser: "Parser") -> Node:
     return Call("det", (Matrix(tuple(rows)),)) if name == "vmatrix" else Matrix(tuple(rows))
 
 
-def _environment(parser: "Parser") -> str:
+def _environment(parser: Rules) -> str:
     parser.expect("open", "{")
     parts: list[str] = []
     while parser.peek()[:2] != ("close", "}") and parser.peek().kind != "end":

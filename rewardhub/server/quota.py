@@ -1,0 +1,128 @@
+"""Quotas per tenant on requests, responses and tokens; off where none is set.
+
+A quota is a bucket that fills at its rate up to one second's worth. Work is let in while the bucket is not
+empty and may leave it in debt, so that one large request passes and the average holds all the same.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from rewardhub.errors import QuotaExceeded
+from rewardhub.media.store import MediaStore
+from rewardhub.server.settings import Quota
+from rewardhub.server.surface import OpenGroup, ScoringHub
+from rewardhub.types import Call, Group, GroupScores, Response
+
+CHARS_PER_TOKEN = 4
+"""For responses whose token count the trainer does not send."""
+
+
+class Bucket:
+    """Holds at most ``rate`` units, gains ``rate`` per second; ``now`` is in seconds."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self._level = rate
+        self._filled = now
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until work is let in; 0 is now."""
+        self._level = min(self.rate, self._level + (now - self._filled) * self.rate)
+        self._filled = now
+        return 0.0 if self._level > 0 else max(1e-3, -self._level / self.rate)
+
+    def spend(self, units: float) -> None:
+        self._level -= units
+
+
+class Quotas:
+    """The buckets of every tenant that has quotas. ``clock`` is in seconds."""
+
+    def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets = {
+            tenant: {name: Bucket(rate, clock()) for name, rate in quota.model_dump().items() if rate}
+            for tenant, quota in quotas.items()
+        }
+
+    def charge(self, tenant: str, responses: Sequence[Response], *, requests: int = 1) -> None:
+        """Raises ``QuotaExceeded`` naming the quota that is used up, with the time until it is not."""
+        buckets, now = self._buckets.get(tenant), self._clock()
+        if not buckets:
+            return
+        for name, bucket in buckets.items():
+            if wait_s := bucket.wait_s(now):
+                quota = name.replace("_", " ").replace(" per s", " per second")
+                raise QuotaExceeded(
+                    f"the quota of {bucket.rate:g} {quota} is used up", field=name, retry_after_s=wait_s
+                )
+        costs = {
+            "requests_per_s": lambda: requests,
+            "responses_per_s": lambda: len(responses),
+            "tokens_per_s": lambda: sum(map(_tokens, responses)),
+        }
+        for name, bucket in buckets.items():
+            bucket.spend(costs[name]())
+
+
+def _tokens(response: Response) -> int:
+    return response.tokens if response.tokens is not None else len(response.text) // CHARS_PER_TOKEN + 1
+
+
+class Metered:
+    """A hub behind quotas."""
+
+    def __init__(self, hub: ScoringHub, quotas: Quotas) -> None:
+        self._hub = hub
+        self._quotas = quotas
+
+    @property
+    def media(self) -> MediaStore:
+        return self._hub.media
+
+    async def start(self) -> None:
+        await self._hub.start()
+
+    async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
+        self._quotas.charge(tenant, [response for group in groups for response in group.responses])
+        return await self._hub.score(groups, call, tenant=tenant)
+
+    def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
+        self._quotas.charge(tenant, group.responses)
+        return _MeteredGroup(self._hub.open(group, call, tenant=tenant), self._quotas, tenant)
+
+    def scorers(self) -> list[dict[str, Any]]:
+        return self._hub.scorers()
+
+    def ready(self) -> list[str]:
+        return self._hub.ready()
+
+    def metrics_text(self) -> bytes:
+        return self._hub.metrics_text()
+
+    async def drain(self, grace_s: float) -> None:
+        await self._hub.drain(grace_s)
+
+    async def aclose(self) -> None:
+        await self._hub.aclose()
+
+
+class _MeteredGroup:
+    def __init__(self, opened: OpenGroup, quotas: Quotas, tenant: str) -> None:
+        self._opened = opened
+        self._quotas = quotas
+        self._tenant = tenant
+
+    def add(self, responses: Sequence[Response]) -> None:
+        self._quotas.charge(self._tenant, responses, requests=0)
+        self._opened.add(responses)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def cancel(self) -> None:
+        self._opened.cancel()
+
+    def __aiter__(self) -> AsyncIterator[GroupScores]:
+        return aiter(self._opened)
