@@ -1,5 +1,6 @@
 """The vision-language backbone: load it, and run it on padded batches."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from rewardhub.errors import ConfigError
 from rewardhub.models.checkpoint import check_checkpoint, tensors_under
 from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
-from rewardhub.models.inputs import Inputs, Patches
+from rewardhub.models.inputs import Inputs
+from rewardhub.models.pictures import Patches, as_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,39 +50,43 @@ class Backbone(nn.Module):
         """The longest sequence, in tokens, that the model's positions were made for."""
         return int(self.base.config.text_config.max_position_embeddings)
 
-    def image_features(self, images: tuple[Patches, ...], inputs: Inputs) -> tuple[Tensor, ...]:
-        """One tensor [N, H] per distinct image."""
-        pixels, grids = inputs.pixels()
-        output = self.base.get_image_features(pixels.to(self.dtype), grids, return_dict=True)
-        features: tuple[Tensor, ...] = tuple(output.pooler_output)
-        if len(features) != len(images):
-            raise RuntimeError(f"{len(features)} image features for {len(images)} images")
-        return features
+    def embed(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
+        """Input embeddings [B, L, H] with the image features in place.
 
-    def embed(self, inputs: Inputs) -> Tensor:
-        """Input embeddings [B, L, H] with the image features in place; each image is encoded once."""
+        Each image is encoded once; ``known`` holds the features [N, H] of images seen before and is
+        added to.
+        """
         embeds: Tensor = self.base.get_input_embeddings()(inputs.input_ids)
         if not inputs.images:
             return embeds
-        features = self.image_features(inputs.images, inputs)
-        shown = torch.cat([features[index] for index in inputs.image_order]).to(embeds.dtype)
+        known = {} if known is None else known
+        fresh = [image for image in inputs.images if image not in known]
+        if fresh:
+            known.update(zip(fresh, self.image_features(fresh, inputs), strict=True))
+        shown = torch.cat([known[inputs.images[index]] for index in inputs.image_order]).to(embeds.dtype)
         mask = inputs.mm_token_type_ids.bool().unsqueeze(-1)
         return embeds.masked_scatter(mask.expand_as(embeds), shown)
 
-    def hidden(self, inputs: Inputs) -> Tensor:
+    def image_features(self, images: Sequence[Patches], inputs: Inputs) -> Sequence[Tensor]:
+        """One tensor [N, H] per image, on the device of ``inputs``."""
+        pixels, grids = (each.to(inputs.input_ids.device) for each in as_tensors(images))
+        output = self.base.get_image_features(pixels.to(self.dtype), grids, return_dict=True)
+        return tuple(output.pooler_output)
+
+    def hidden(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
         """The last hidden states [B, L, H] of right-padded rows, after the final norm.
 
         No attention mask is built: padding on the right lies behind every valid token, where causal
         attention does not look.
         """
         output = self.base.language_model(
-            inputs_embeds=self.embed(inputs), position_ids=inputs.position_ids, use_cache=False
+            inputs_embeds=self.embed(inputs, known), position_ids=inputs.position_ids, use_cache=False
         )
         return output.last_hidden_state
 
-    def last_hidden(self, inputs: Inputs) -> Tensor:
+    def last_hidden(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
         """The hidden state [B, H] of each row's last valid token."""
-        states = self.hidden(inputs)
+        states = self.hidden(inputs, known)
         rows = torch.arange(len(states), device=states.device)
         return states[rows, inputs.lengths - 1]
 

@@ -20,8 +20,7 @@ from rewardhub.models.chat import (
     Picture,
     Piece,
 )
-from rewardhub.models.pictures import ImagePatcher
-from rewardhub.models.pictures import Patches as Patches
+from rewardhub.models.pictures import ImagePatcher, Patches, as_tensors
 from rewardhub.models.text import TextTokenizer
 from rewardhub.types import Media, Message, Response
 
@@ -86,13 +85,6 @@ class Inputs:
         """Valid tokens per row [B]."""
         return self.attention_mask.sum(-1)
 
-    def pixels(self, order: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Patches [N, D] and grids [I, 3] of the distinct images, or of the images in ``order``."""
-        chosen = self.images if order is None else [self.images[index] for index in order]
-        device = self.input_ids.device
-        pixels = torch.from_numpy(np.concatenate([image.pixels for image in chosen])).to(device)
-        return pixels, torch.tensor([image.grid for image in chosen], device=device)
-
     def model_kwargs(self) -> dict[str, Tensor]:
         """The keyword arguments that the model's own ``forward`` and ``generate`` of transformers take."""
         kwargs = {
@@ -101,7 +93,9 @@ class Inputs:
             "mm_token_type_ids": self.mm_token_type_ids,
         }
         if self.images:
-            kwargs["pixel_values"], kwargs["image_grid_thw"] = self.pixels(self.image_order)
+            pixels, grids = as_tensors([self.images[index] for index in self.image_order])
+            device = self.input_ids.device
+            kwargs |= {"pixel_values": pixels.to(device), "image_grid_thw": grids.to(device)}
         return kwargs
 
 

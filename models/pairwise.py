@@ -11,8 +11,9 @@ import torch
 from rewardhub.errors import ConfigError, OverLimit, ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.chat import Piece, flat, shifted
-from rewardhub.models.inputs import Encoded, Patches
+from rewardhub.models.inputs import Encoded
 from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
+from rewardhub.models.pictures import Patches
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score, Status
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, TooLarge
 from rewardhub.media.decode import decode
@@ -26,6 +29,12 @@ class Patches:
 
     pixels: npt.NDArray[np.float32]
     grid: tuple[int, int, int]
+
+
+def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
+    """The patches of all images behind one another [N, D], and the grids [I, 3]."""
+    pixels = torch.from_numpy(np.concatenate([image.pixels for image in images]))
+    return pixels, torch.tensor([image.grid for image in images])
 
 
 class ImagePatcher:

@@ -13,6 +13,7 @@ from rewardhub.models.backbone import Backbone
 from rewardhub.models.batching import in_batches
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.packing import Pack, packs
+from rewardhub.models.pictures import Patches
 
 CPU_JOIN = 2048
 """Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
@@ -45,10 +46,11 @@ class Runner:
 
     def padded(self, rows: Sequence[Encoded]) -> Tensor:
         """Full rows, padded to the longest of their batch."""
+        known: dict[Patches, Tensor] = {}
 
         def run(batch: list[int]) -> Tensor:
             inputs = self.encoder.collate([rows[index] for index in batch])
-            return self.backbone.last_hidden(inputs.to(self.backbone.device))
+            return self.backbone.last_hidden(inputs.to(self.backbone.device), known)
 
         return in_batches([len(row) for row in rows], self.token_budget, run)
 
@@ -56,18 +58,19 @@ class Runner:
         """Rows behind one another, without padding and without any attention mask."""
         on_cpu = self.backbone.device.type == "cpu"
         join = min(self.token_budget, CPU_JOIN) if on_cpu else self.token_budget
+        known: dict[Patches, Tensor] = {}
         states = torch.empty(len(rows), self.backbone.hidden_size, dtype=self.backbone.dtype)
         states = states.to(self.backbone.device)
         for pack in packs(rows, kin, self.token_budget, join):
-            states[list(pack.rows)] = self._run(pack)
+            states[list(pack.rows)] = self._run(pack, known)
         return states
 
-    def _run(self, pack: Pack) -> Tensor:
+    def _run(self, pack: Pack, known: dict[Patches, Tensor]) -> Tensor:
         inputs = self.encoder.collate([pack.sequence]).to(self.backbone.device)
         language_model = self.backbone.base.language_model
         with packed(language_model):
             output = language_model(
-                inputs_embeds=self.backbone.embed(inputs),
+                inputs_embeds=self.backbone.embed(inputs, known),
                 position_ids=inputs.position_ids,
                 attention_mask={"full_attention": None},
                 use_cache=False,

@@ -25,6 +25,8 @@ from rewardhub.types import Call, Column, Group, GroupScores, Status, Timings
 
 MAX_RESPONSES = 16_384
 ROUNDING_S = 0.5
+IN_FLIGHT = 256
+"""Groups of a stream that are scored at once."""
 _log = logging.getLogger("rewardhub.hub")
 
 
@@ -80,17 +82,40 @@ class Hub:
     async def stream(
         self, groups: Iterable[Group] | AsyncIterable[Group], call: Call, *, tenant: str = ""
     ) -> AsyncIterator[GroupScores]:
-        """Scores groups as they come and yields each as it is ready."""
-        running: set[asyncio.Task[list[GroupScores]]] = set()
-        async for group in aiter_of(groups):
-            running.add(asyncio.create_task(self.score([group], call, tenant=tenant)))
-            await asyncio.sleep(0)
-            ready = {task for task in running if task.done()}
-            running -= ready
-            for task in ready:
-                yield task.result()[0]
-        for next_ready in asyncio.as_completed(running):
-            yield (await next_ready)[0]
+        """Scores groups as they come, at most ``IN_FLIGHT`` at once, and yields each as it is ready."""
+        ready: asyncio.Queue[GroupScores | BaseException | None] = asyncio.Queue()
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        feeding = asyncio.create_task(self._feed(groups, call, tenant, slots, ready))
+        try:
+            while (item := await ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                slots.release()
+                yield item
+        finally:
+            feeding.cancel()
+
+    async def _feed(
+        self,
+        groups: Iterable[Group] | AsyncIterable[Group],
+        call: Call,
+        tenant: str,
+        slots: asyncio.Semaphore,
+        ready: "asyncio.Queue[GroupScores | BaseException | None]",
+    ) -> None:
+        async def one(group: Group) -> None:
+            ready.put_nowait((await self.score([group], call, tenant=tenant))[0])
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                async for group in aiter_of(groups):
+                    await slots.acquire()
+                    tasks.create_task(one(group))
+        except ExceptionGroup as errors:
+            ready.put_nowait(errors.exceptions[0])
+        except Exception as error:
+            ready.put_nowait(error)
+        ready.put_nowait(None)
 
     def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
         """An open group of its own; raises ``InvalidInput`` for an unknown recipe or media."""

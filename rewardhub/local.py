@@ -11,8 +11,6 @@ from rewardhub.hub import Hub
 from rewardhub.types import Call, Group, GroupScores
 
 _END = object()
-IN_FLIGHT = 256
-"""Groups of a stream that are scored at once; the next is read when one is done."""
 
 
 class LocalHub:
@@ -53,24 +51,9 @@ class LocalHub:
             yield item
 
     async def _pump(self, groups: Iterable[Group], call: Call, ready: "queue.SimpleQueue[Any]") -> None:
-        running: set[asyncio.Task[None]] = set()
-        slots = asyncio.Semaphore(IN_FLIGHT)
-
-        async def one(group: Group) -> None:
-            try:
-                ready.put((await self.hub.score([group], call))[0])
-            except Exception as error:
-                ready.put(error)
-            finally:
-                slots.release()
-
         try:
-            async for group in _from_thread(groups):
-                await slots.acquire()
-                task = asyncio.create_task(one(group))
-                running.add(task)
-                task.add_done_callback(running.discard)
-            await asyncio.gather(*running)
+            async for scores in self.hub.stream(_from_thread(groups), call):
+                ready.put(scores)
         except BaseException as error:
             ready.put(error)
         finally:

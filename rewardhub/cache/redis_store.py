@@ -70,8 +70,35 @@ class RedisStore:
         if scores:
             await self._guard(store)
 
+    async def set_absent(self, keys: Sequence[str], token: str, ttl_ms: int) -> list[bool] | None:
+        """Marks each key that nobody has marked; which ones, or None when Redis does not answer."""
+
+        async def mark() -> list[bool]:
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.set(self._lease(key), token, px=ttl_ms, nx=True)
+            return [bool(each) for each in await pipeline.execute()]
+
+        marked: list[bool] | None = await self._guard(mark) if keys else []
+        return marked
+
+    async def scripted(self, script: str, keys: Sequence[str], *arguments: str) -> None:
+        """Runs a script on the mark of each key, in one pipeline."""
+
+        async def run() -> None:
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.eval(script, 1, self._lease(key), *arguments)
+            await pipeline.execute()
+
+        if keys:
+            await self._guard(run)
+
     async def aclose(self) -> None:
         await self._redis.aclose()
+
+    def _lease(self, key: str) -> str:
+        return f"{self._prefix}lease:{key}"
 
     @property
     def open(self) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from rewardhub.cache.lease import Leases
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.types import CacheMode, Score
@@ -23,17 +24,23 @@ class Cache:
         self.redis = redis
         self.hits = 0
         self.misses = 0
+        self._leases = Leases(redis) if redis else None
         self._flights: dict[str, asyncio.Future[Score | None]] = {}
 
-    async def lookup(self, keys: Sequence[str], mode: CacheMode, compute: Compute) -> list[Score]:
-        """One score per key; ``compute`` gets the positions that nobody knows."""
+    async def lookup(
+        self, keys: Sequence[str], mode: CacheMode, compute: Compute, patience_s: float = 1.0
+    ) -> list[Score]:
+        """One score per key; ``compute`` gets the positions that nobody knows.
+
+        What another hub computes is waited for at most ``patience_s`` seconds.
+        """
         if mode == "bypass":
             return await compute(list(range(len(keys))))
         known = {} if mode == "refresh" else await self._known(keys)
         self.hits += sum(key in known for key in keys)
         todo = [position for position, key in enumerate(keys) if key not in known]
         self.misses += len(todo)
-        computed = await self._once(keys, todo, compute, write=mode != "read_only") if todo else {}
+        computed = await self._once(keys, todo, compute, mode, patience_s) if todo else {}
         return [known[key] if key in known else computed[position] for position, key in enumerate(keys)]
 
     async def aclose(self) -> None:
@@ -49,20 +56,43 @@ class Cache:
             found |= shared
         return {key: replace(score, cached=True) for key, score in found.items()}
 
-    async def _once(self, keys: Sequence[str], todo: list[int], compute: Compute, *, write: bool) -> dict[int, Score]:
+    async def _once(
+        self, keys: Sequence[str], todo: list[int], compute: Compute, mode: CacheMode, patience_s: float
+    ) -> dict[int, Score]:
         mine, theirs = self._claim(keys, todo)
         results: dict[int, Score] = {}
         try:
             if mine:
-                results = dict(zip(mine, await compute(mine), strict=True))
+                results = await self._between_hubs(keys, mine, compute, mode, patience_s)
         finally:
             for position in mine:
                 flight = self._flights.pop(keys[position])
                 if not flight.done():
                     flight.set_result(results.get(position))
-        if write:
-            await self._keep({keys[position]: score for position, score in results.items()})
         return results | await self._followed(theirs, compute)
+
+    async def _between_hubs(
+        self, keys: Sequence[str], mine: list[int], compute: Compute, mode: CacheMode, patience_s: float
+    ) -> dict[int, Score]:
+        """Computes what no other hub is computing, and takes over what does not come in time."""
+        if self._leases is None or mode != "use":
+            return await self._computed(keys, mine, compute, mode)
+        async with self._leases.hold([keys[position] for position in mine]) as granted:
+            ours = [position for position in mine if keys[position] in granted]
+            results = await self._computed(keys, ours, compute, mode) if ours else {}
+        held = [position for position in mine if position not in results]
+        known = await self._leases.wait([keys[position] for position in held], patience_s) if held else {}
+        results |= {p: replace(known[keys[p]], cached=True) for p in held if keys[p] in known}
+        late = [position for position in held if position not in results]
+        return results | (await self._computed(keys, late, compute, mode) if late else {})
+
+    async def _computed(
+        self, keys: Sequence[str], positions: list[int], compute: Compute, mode: CacheMode
+    ) -> dict[int, Score]:
+        results = dict(zip(positions, await compute(positions), strict=True))
+        if mode != "read_only":
+            await self._keep({keys[position]: score for position, score in results.items()})
+        return results
 
     def _claim(self, keys: Sequence[str], todo: list[int]) -> tuple[list[int], dict[int, asyncio.Future[Score | None]]]:
         """The positions whose key nobody computes yet, and the flights of the others."""

@@ -23,14 +23,19 @@ class Pair:
     prompt: str | tuple[Message, ...]
     chosen: Response
     rejected: Response
-    media: tuple[Media, ...] = ()
+    images: tuple[Path, ...] = ()
     margin: float = 0.0
     tie: bool = False
     place: str = ""
 
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """The images, read from their files anew: a data set's images need not fit in memory."""
+        return tuple(Media.from_bytes(image.read_bytes()) for image in self.images)
+
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a JSONL file; media paths are relative to it, and an image named twice is read once.
+    """The pairs of a JSONL file; media paths are relative to it, and their files must be there.
 
     Raises ``ConfigError`` as ``file:line: field``.
     """
@@ -47,7 +52,6 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.line = 0
-        self.media: dict[Path, Media] = {}
 
     def pairs(self) -> Iterator[Pair]:
         with self.path.open(encoding="utf-8") as lines:
@@ -92,23 +96,20 @@ class _Reader:
             raise self.error(field, f"is {type(value).__name__}, expected text or a list of messages")
         return tuple(value)
 
-    def images(self, values: dict[str, Any]) -> tuple[Media, ...]:
+    def images(self, values: dict[str, Any]) -> tuple[Path, ...]:
         listed = values.get("media", [])
         if not isinstance(listed, list):
             raise self.error("media", "is not a list")
         return tuple(self.image(index, each) for index, each in enumerate(listed))
 
-    def image(self, index: int, value: Any) -> Media:
+    def image(self, index: int, value: Any) -> Path:
         name = value.get("path") if isinstance(value, dict) else None
         if not isinstance(name, str):
             raise self.error(f"media.{index}.path", "is missing")
         path = self.path.parent / name
-        if path not in self.media:
-            try:
-                self.media[path] = Media.from_bytes(path.read_bytes())
-            except OSError as error:
-                raise self.error(f"media.{index}.path", f"{name}: {error.strerror}") from error
-        return self.media[path]
+        if not path.is_file():
+            raise self.error(f"media.{index}.path", f"{name} is not a file")
+        return path
 
     def margin(self, values: dict[str, Any]) -> float:
         value = values.get("margin", 0.0)

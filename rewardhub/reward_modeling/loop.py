@@ -186,8 +186,9 @@ class Trainer:
     def encode(self, pair: Pair) -> tuple[Encoded, Encoded]:
         """The chosen and the rejected sequence; raises ``OverLimit`` for more tokens than the model takes."""
         prefix = self.encoder.prefix(pair.prompt, pair.media)
-        chosen = prefix + self.encoder.answer(pair.chosen, len(pair.media))
-        rejected = prefix + self.encoder.answer(pair.rejected, len(pair.media))
+        chosen, rejected = (
+            prefix + self.encoder.answer(each, len(pair.images)) for each in (pair.chosen, pair.rejected)
+        )
         limit = min(self.config.max_tokens or self.backbone.max_length, self.backbone.max_length)
         if max(len(chosen), len(rejected)) > limit:
             raise OverLimit(f"{max(len(chosen), len(rejected))} tokens, over the limit of {limit}")

@@ -11,12 +11,12 @@ import itertools
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
+from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
 from rewardhub.scorer import Context, ScorerInfo, digest_of
 from rewardhub.types import Column, Group, Json, Status
@@ -35,7 +35,6 @@ class _Job:
     group: Group
     tokens: int
     deadline: float
-    bulk: bool
     done: asyncio.Future[Column]
     strikes: int = 0
 
@@ -59,11 +58,11 @@ class ModelLane:
         self.fingerprint = ""
         self.failure = ""
         self.pid = 0
+        self.queued = 0
         self.loaded = asyncio.Event()
         self._limit = queue_limit
         self._load_s = load_s
-        self._waiting: deque[_Job] = deque()
-        self._arrived = asyncio.Event()
+        self._waiting: FairQueue[_Job] = FairQueue()
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
@@ -74,8 +73,7 @@ class ModelLane:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        while self._waiting:
-            self._waiting.popleft().fail(Status.UNAVAILABLE, "the hub is shutting down")
+        self._refuse_all("the hub is shutting down")
 
     async def score(self, group: Group, context: Context) -> Column:
         """Scores the group's responses; raises ``Unavailable`` when the queue is full or loading fails."""
@@ -84,19 +82,15 @@ class ModelLane:
         if self.failure:
             raise Unavailable(f"{self.card.name} cannot be loaded: {self.failure}", retry_after_s=30.0)
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
-        job = _Job(group, estimate_tokens(group), context.deadline, context.priority == "bulk", done)
-        self._enqueue(job)
+        job = _Job(group, estimate_tokens(group), context.deadline, done)
+        self.queued += len(group.responses)
+        self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
         try:
             column = await done
         finally:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            self.queued -= len(group.responses)
+            done.cancel()
         return replace(column, fingerprint=self.fingerprint)
-
-    @property
-    def queued(self) -> int:
-        """Responses that wait for a batch."""
-        return sum(len(job.group.responses) for job in self._waiting)
 
     async def settled(self) -> None:
         """Waits until the model is loaded or its first load has failed."""
@@ -106,9 +100,9 @@ class ModelLane:
             except TimeoutError:
                 continue
 
-    def _enqueue(self, job: _Job) -> None:
-        self._waiting.append(job)
-        self._arrived.set()
+    def _refuse_all(self, reason: str) -> None:
+        while (job := self._waiting.pop()) is not None:
+            job.fail(Status.UNAVAILABLE, reason)
 
     async def _serve(self) -> None:
         for attempt in itertools.count():
@@ -145,21 +139,18 @@ class ModelLane:
         except (OSError, TimeoutError) as error:
             raise WorkerLost(f"no answer while loading: {type(error).__name__}") from None
         if not isinstance(answer, Loaded):
-            while self._waiting:
-                self._waiting.popleft().fail(Status.UNAVAILABLE, f"loading failed: {answer.reason}")
+            self._refuse_all(f"loading failed: {answer.reason}")
             raise WorkerLost(answer.reason)
         self.fingerprint, self.failure = answer.fingerprint, ""
         self.loaded.set()
 
     async def _batch(self, channel: Channel) -> None:
         """Waits for work, sends one batch, hands out its answer; pings the idle worker meanwhile."""
-        if not self._waiting:
-            self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), PING_S)
-            except TimeoutError:
-                await self._exchange(channel, Ping(), Pong)
-                return
+        try:
+            await asyncio.wait_for(self._waiting.wait(), PING_S)
+        except TimeoutError:
+            await self._exchange(channel, Ping(), Pong)
+            return
         jobs = self._take()
         if not jobs:
             return
@@ -196,16 +187,16 @@ class ModelLane:
             raise WorkerLost(f"the worker is gone: {type(error).__name__}") from None
 
     def _take(self) -> list[_Job]:
-        """The next batch: online before bulk, in order of arrival, up to the card's token budget."""
-        now = time.monotonic()
+        """The next batch in fair order, up to the card's token budget; a job that lost a worker goes alone."""
         jobs: list[_Job] = []
         tokens = 0
-        for job in sorted(self._waiting, key=lambda each: each.bulk):
-            if job.done.done() or job.deadline <= now:
-                self._waiting.remove(job)
+        while (job := self._waiting.pop()) is not None:
+            if job.done.done() or job.deadline <= time.monotonic():
                 job.fail(Status.TIMEOUT, "the deadline passed in the queue")
-            elif not jobs or (tokens + job.tokens <= self.card.token_budget and not job.strikes):
-                self._waiting.remove(job)
+            elif jobs and (job.strikes or tokens + job.tokens > self.card.token_budget):
+                self._waiting.put_back(job)
+                break
+            else:
                 jobs.append(job)
                 tokens += job.tokens
                 if job.strikes:
@@ -213,12 +204,12 @@ class ModelLane:
         return jobs
 
     def _retry_alone(self, jobs: list[_Job]) -> None:
-        for job in reversed(jobs):
+        for job in jobs:
             job.strikes += 1
             if job.strikes >= TRIES:
                 job.fail(Status.INTERNAL_ERROR, f"lost {TRIES} workers of {self.card.name}")
             else:
-                self._waiting.appendleft(job)
+                self._waiting.put_back(job)
 
     def _hand_out(self, jobs: list[_Job], answer: object) -> None:
         if isinstance(answer, Scored):
@@ -232,7 +223,7 @@ class ModelLane:
         if len(jobs) > 1:
             for job in jobs:
                 job.tokens = max(job.tokens, self.card.token_budget // 2 + 1)
-            self._waiting.extendleft(reversed(jobs))
+                self._waiting.put_back(job)
         elif failed.memory and len(jobs[0].group.responses) > 1 and self.card.scope == "response":
             asyncio.get_running_loop().create_task(self._halves(jobs[0]))
         elif failed.memory:
@@ -246,9 +237,9 @@ class ModelLane:
         halves = []
         for responses in (job.group.responses[:middle], job.group.responses[middle:]):
             group = replace(job.group, responses=responses)
-            halves.append(_Job(group, estimate_tokens(group), job.deadline, job.bulk, loop.create_future()))
+            halves.append(_Job(group, estimate_tokens(group), job.deadline, loop.create_future()))
         for half in halves:
-            self._enqueue(half)
+            self._waiting.put_back(half)
         column = await halves[0].done
         column.extend(await halves[1].done)
         job.answer(column)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
+from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.messages import Channel, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
@@ -59,8 +60,7 @@ class Pool:
         self._limit = queue_limit
         self._settings = (list(plugins), memory_mb)
         self._zygote: Zygote | None = None
-        self._queue: asyncio.PriorityQueue[tuple[int, int, _Job]] = asyncio.PriorityQueue()
-        self._order = itertools.count()
+        self._queue: FairQueue[_Job] = FairQueue()
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self.queued = 0
@@ -90,7 +90,7 @@ class Pool:
         self.queued += len(rows)
         try:
             for job in jobs:
-                self._put(job, context.priority)
+                self._queue.put(job, priority=context.priority, tenant=context.tenant, cost=len(job.rows))
             for job in jobs:
                 await job.done
         finally:
@@ -98,9 +98,6 @@ class Pool:
             for job in jobs:
                 job.done.cancel()
         return Column.of([job.scores[row] for job in jobs for row in job.rows], bound.fingerprint)
-
-    def _put(self, job: _Job, priority: str) -> None:
-        self._queue.put_nowait((0 if priority == "online" else 1, next(self._order), job))
 
     async def _serve(self) -> None:
         """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
@@ -137,7 +134,7 @@ class Pool:
 
     async def _next(self, worker: "_Worker") -> bool:
         """Runs one job; False when the worker was lost."""
-        priority, _, job = await self._queue.get()
+        job = await self._queue.get()
         if job.over:
             self._expire(job)
             return True
@@ -150,7 +147,7 @@ class Pool:
             if not job.left and not job.done.done():
                 job.done.set_result(None)
             elif not job.done.done():
-                self._queue.put_nowait((priority, next(self._order), job))
+                self._queue.put_back(job)
         return alive
 
     def _expire(self, job: _Job) -> None:

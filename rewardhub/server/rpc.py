@@ -1,7 +1,6 @@
 """The gRPC door: RewardService, health and reflection behind the keys."""
 
 import asyncio
-import hashlib
 import json
 import math
 import time
@@ -85,9 +84,9 @@ class RewardService:
                 upload.add(chunk.chunk)
                 sha256 = chunk.sha256 or sha256
             data = upload.joined()
-            if sha256 not in {"", hashlib.sha256(data).hexdigest()}:
-                raise InvalidInput("sha256 is not the hash of the bytes", field="sha256")
             media = await asyncio.to_thread(self._hub.media.put, data, self._caller(context).tenant)
+        if sha256 not in {"", media.sha256}:
+            raise InvalidInput(f"sha256 is not the hash of the bytes ({media.sha256})", field="sha256")
         return pb.PutMediaResponse(sha256=media.sha256, bytes=len(data))
 
     async def list_scorers(self, request: pb.ListScorersRequest, _: Context) -> pb.ListScorersResponse:

@@ -15,6 +15,7 @@ import uvicorn
 from rewardhub.errors import ConfigError
 from rewardhub.server import grpc_server
 from rewardhub.server.auth import Auth, check_addresses, parse_address
+from rewardhub.server.http_protocol import HeadLimited
 from rewardhub.server.logs import logger
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.quota import Metered, Quotas
@@ -186,6 +187,7 @@ def _http_config(rest: RestDoor, settings: ServerSettings) -> uvicorn.Config:
             certificates |= {"ssl_ca_certs": str(tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return uvicorn.Config(
         rest.app(),
+        http=HeadLimited,
         lifespan="off",
         ws="none",
         log_config=None,

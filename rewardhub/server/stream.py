@@ -1,7 +1,6 @@
 """The events of ``ScoreStream``: what each means, and what happens while media are missing."""
 
 import asyncio
-import hashlib
 import math
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
@@ -144,17 +143,17 @@ class Events:
     async def _store(self, message: types_pb2.Media) -> None:
         try:
             if message.data:
-                await self._put(message.sha256, message.data)
+                self._put(message.sha256, message.data)
         except RewardHubError:
             self._parking.give_up_on(message.sha256)
             raise
         finally:
             await self._release()
 
-    async def _put(self, sha256: str, data: bytes) -> None:
-        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+    def _put(self, sha256: str, data: bytes) -> None:
+        stored = self._media.put(data, self._tenant)
+        if sha256 not in {"", stored.sha256}:
             raise InvalidInput(f"media.sha256 {sha256} is not the hash of its bytes", field="media.sha256")
-        self._media.put(data, self._tenant)
 
     async def _when_there(
         self,

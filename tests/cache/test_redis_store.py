@@ -131,3 +131,85 @@ def test_memory_is_bounded():
     assert memory.get(["0"]) == {}
     assert memory.get(["99"])["99"].value == 99.0
     assert memory.evictions == 90
+
+
+def hubs(url, count):
+    stores = [RedisStore(url, ttl_s=60) for _ in range(count)]
+    return stores, [Cache(MemoryStore(1 << 20), store) for store in stores]
+
+
+async def test_hubs_share_one_computation(redis_server):
+    """T30: ten hubs ask for the same keys at once; each key is computed once in all."""
+    stores, caches = hubs(redis_server.url, 10)
+    computed = []
+
+    async def compute(positions):
+        computed.extend(positions)
+        await asyncio.sleep(0.2)
+        return [Score(float(position)) for position in positions]
+
+    for store in stores:
+        await store.get(["warm"])
+    answers = await asyncio.gather(*(cache.lookup(["k0", "k1"], "use", compute, 5.0) for cache in caches))
+    assert sorted(computed) == [0, 1]
+    assert all([score.value for score in answer] == [0.0, 1.0] for answer in answers)
+    for store in stores:
+        await store.aclose()
+
+
+async def test_a_dead_holder_delays_only_for_a_lease(redis_server):
+    """A hub that claimed a key and died is waited for as long as its lease, then the key is computed."""
+    stores, (cache,) = hubs(redis_server.url, 1)
+    await stores[0].set_absent(["k"], "dead", 300)
+
+    async def compute(positions):
+        return [Score(1.0) for _ in positions]
+
+    started = time.perf_counter()
+    (score,) = await cache.lookup(["k"], "use", compute, 0.5)
+    assert score.value == 1.0
+    assert time.perf_counter() - started < 2.0
+    await stores[0].aclose()
+
+
+async def test_leases_are_fenced(redis_server):
+    """A holder that lost its lease does not end its successor's; a live holder's lease is renewed."""
+    from rewardhub.cache.lease import Leases
+
+    stores, _ = hubs(redis_server.url, 2)
+    first, second = (Leases(store, lease_ms=200) for store in stores)
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
+        async with first.hold(["k"]) as granted:
+            assert granted == {"k"}
+            await asyncio.sleep(0.5)
+            async with second.hold(["k"]) as refused:
+                assert refused == set()
+            assert admin.exists("rewardhub:score:lease:k")
+            admin.set("rewardhub:score:lease:k", "another")
+        assert admin.get("rewardhub:score:lease:k") == b"another"
+    for store in stores:
+        await store.aclose()
+
+
+async def test_failures_are_not_waited_for_again(redis_server):
+    """A holder whose computation fails stores nothing; the waiter computes for itself."""
+    stores, caches = hubs(redis_server.url, 2)
+    calls = []
+
+    async def failing(positions):
+        calls.append("failing")
+        await asyncio.sleep(0.1)
+        return [Score(None, Status.UNAVAILABLE) for _ in positions]
+
+    async def working(positions):
+        calls.append("working")
+        return [Score(1.0) for _ in positions]
+
+    first = asyncio.create_task(caches[0].lookup(["k"], "use", failing, 5.0))
+    await asyncio.sleep(0.03)
+    (second,) = await caches[1].lookup(["k"], "use", working, 0.4)
+    assert (await first)[0].status is Status.UNAVAILABLE
+    assert second.value == 1.0
+    assert calls == ["failing", "working"]
+    for store in stores:
+        await store.aclose()

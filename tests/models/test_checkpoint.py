@@ -130,6 +130,8 @@ def test_the_saved_form_is_a_classifier(classifier):
     config = json.loads((classifier / "config.json").read_text())
     assert config["architectures"] == ["Qwen2_5_VLForSequenceClassification"]
     assert (config["num_labels"], config["problem_type"]) == (1, "regression")
+    processor = json.loads((classifier / "preprocessor_config.json").read_text())
+    assert {"image_mean", "image_std", "do_normalize", "do_rescale", "rescale_factor"} <= set(processor)
     with safe_open(classifier / "model.safetensors", "pt") as opened:
         names = set(opened.keys())
     assert "language_model.score.weight" in names
@@ -168,3 +170,38 @@ def test_the_tiny_checkpoint_is_reproducible(tiny, tmp_path):
         assert (again / name).read_bytes() == (tiny / name).read_bytes()
     assert (other / "model.safetensors").read_bytes() != (tiny / "model.safetensors").read_bytes()
     assert 250_000 < sum(each.numel() for each in load_backbone(tiny, head=False).parameters()) < 400_000
+
+
+def test_repositories_are_fetched_as_data_only(classifier, monkeypatch):
+    """A repository is fetched at its revision, safetensors and text only, and scores as the folder does."""
+    asked = {}
+
+    def fetch(repository: str, **kwargs: object) -> str:
+        asked.update(kwargs, repository=repository)
+        return str(classifier)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    model = load(Card(name="m", kind="scalar", repository="some/model", revision="abc123"))
+    assert model.fingerprint == load(scalar_card(classifier)).fingerprint
+    assert (asked["repository"], asked["revision"]) == ("some/model", "abc123")
+    assert all(pattern.endswith((".safetensors", ".json", ".jinja", ".txt")) for pattern in asked["allow_patterns"])
+
+
+def test_a_repository_that_cannot_be_fetched_is_a_config_error(monkeypatch):
+    """No network, no access or no such revision: the error names the repository."""
+
+    def fail(*args: object, **kwargs: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(ConfigError, match=r"some/model@abc123: OSError"):
+        load(Card(name="m", kind="scalar", repository="some/model", revision="abc123"))
+
+
+def test_a_device_that_is_not_there_is_a_config_error(classifier):
+    """A card that asks for a GPU on a machine without one is told so."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="torch finds none"):
+        load(scalar_card(classifier, device="cuda"))
+    assert load(scalar_card(classifier, device="auto")).loaded.backbone.device.type == "cpu"

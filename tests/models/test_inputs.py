@@ -1,16 +1,21 @@
 """Inputs are what transformers would make of the same conversation."""
 
+import io
+from dataclasses import replace
+
 import jinja2
 import pytest
 import torch
+from PIL import Image
 
-from rewardhub.errors import InvalidInput
+from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.models.backbone import load_backbone
 from rewardhub.models.batching import batches, in_batches
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.inputs import Encoder
+from rewardhub.models.pictures import ImagePatcher
 from rewardhub.models.tiny import CHAT_TEMPLATE
-from rewardhub.types import Response
+from rewardhub.types import Media, Response
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +111,31 @@ def test_batches_keep_to_the_budget():
     for batch in found:
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 64
     assert in_batches(lengths, 64, lambda batch: torch.tensor([lengths[i] for i in batch])).tolist() == lengths
+
+
+def test_images_are_remembered_within_bounds(tiny, groups, monkeypatch):
+    """The same bytes are decoded once while remembered; the oldest are forgotten first."""
+    first, second = groups[2].media
+    patcher = ImagePatcher(tiny)
+    kept = patcher.patches(first)
+    assert patcher.patches(replace(first, sha256="another name")) is kept
+    monkeypatch.setattr("rewardhub.models.pictures.REMEMBERED_BYTES", kept.pixels.nbytes)
+    newer = patcher.patches(second)
+    assert patcher.patches(second) is newer
+    assert patcher.patches(first) is not kept
+
+
+def test_the_card_bounds_the_resized_image(tiny):
+    """max_pixels lowers the checkpoint's own limit, and never raises it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (448, 448)).save(buffer, format="PNG")
+    media = Media.from_bytes(buffer.getvalue())
+    assert ImagePatcher(tiny).patches(media).grid == (1, 32, 32)
+    assert ImagePatcher(tiny, 112 * 112).patches(media).grid == (1, 8, 8)
+    assert ImagePatcher(tiny, 10**9).patches(media).grid == (1, 32, 32)
+
+
+def test_a_folder_without_image_processor_is_a_config_error(tmp_path, groups):
+    """The error names the folder."""
+    with pytest.raises(ConfigError, match="image processor"):
+        ImagePatcher(tmp_path).patches(groups[1].media[0])

@@ -89,9 +89,10 @@ def test_single_calls_share_like_a_group(scalar, groups, monkeypatch):
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_images_are_encoded_once(scalar, groups, share):
-    """The vision encoder sees each image of a batch once, however many responses show it."""
-    model = scalar(share_prefix=share)
+@pytest.mark.parametrize("budget", [50, 10_000])
+def test_images_are_encoded_once(scalar, groups, share, budget):
+    """The vision encoder sees each image of a call once, however many responses show it in however many batches."""
+    model = scalar(share_prefix=share, token_budget=budget)
     seen = []
     visual = model.loaded.backbone.base.visual
     visual.register_forward_hook(lambda _, args, kwargs, out: seen.append(len(kwargs["grid_thw"])), with_kwargs=True)

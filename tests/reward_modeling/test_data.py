@@ -21,7 +21,7 @@ def write(folder: Path, *lines: object) -> Path:
 
 
 def test_pairs_are_read_in_order(tmp_path):
-    """Text, messages, media, margins and ties; blank lines do not count, images are read once."""
+    """Text, messages, media, margins and ties; blank lines do not count."""
     item = next(islice(colour_items(0), 1))
     (tmp_path / "a.png").write_bytes(item.image)
     message = {"role": "assistant", "content": "c"}
@@ -30,8 +30,8 @@ def test_pairs_are_read_in_order(tmp_path):
         GOOD | {"prompt": [{"role": "user", "content": "q"}], "chosen": [message], "tie": True},
     ))  # fmt: skip
     assert (first.prompt, first.chosen.text, first.rejected.text, first.margin, first.tie) == ("p", "a", "b", 2.0, False)
-    assert first.media[0] is first.media[1]
-    assert first.media[0].data == item.image
+    assert [media.data for media in first.media] == [item.image] * 2
+    assert first.place.endswith("pairs.jsonl:1")
     assert second.chosen.messages == (message,)
     assert second.tie
 

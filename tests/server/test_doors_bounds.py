@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from rewardhub.errors import TooLarge, Unavailable
-from rewardhub.server import rpc, session
+from rewardhub.server import http_protocol, rpc, session
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response
@@ -69,6 +69,26 @@ async def test_bytes_in_flight_are_bounded_and_given_back(service):
         for content in (b"{", b" " * 700_000, b" " * 1_100_000):
             assert (await http.post("/v1/score", content=content)).status_code in {400, 413}
         assert (await http.post("/v1/score", json=body("digest", large))).status_code == 200
+
+
+async def test_a_head_that_trickles_is_given_up(service, monkeypatch):
+    """Connections that send no whole head within its time are closed; a second request on one is timed anew."""
+    monkeypatch.setattr(http_protocol, "HEAD_S", 0.3)
+    async with service() as running:
+        port = int(running.url.rsplit(":", 1)[1])
+        silent, trickling, honest = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        honest[1].write(request)
+        assert b"200" in await honest[0].readline()
+        for byte in request[:8]:
+            trickling[1].write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        for reader, _ in (silent, trickling):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        honest[1].write(request)
+        assert b"200" in await asyncio.wait_for(honest[0].read(2_000), 5)
+        for _, writer in (silent, trickling, honest):
+            writer.close()
 
 
 def test_an_upload_counts_its_chunks():

@@ -32,6 +32,7 @@ def test_example(example):
 
 
 EQUAL = [
+    (r"\text{The answer is } 5", "5"), ("Answer: 5", "5"), (r"5{\rm cm}", "5"), ("xyz", "zyx"), (r"\alpha", "α"),
     (r"\sin \pi", "0"), (r"10^{100}+\cos 1-10^{100}", r"\cos 1"),
     (r"\frac{1}{2}", "0.5"), ("7.75", "7 3/4"), ("-7.75", r"-7\frac34"), (r"x=2 \text{ or } x=-2", r"\pm 2"),
     ("1200", "1,200"), ("42", "42.0"), ("1/2", "0.5"), ("3/2", "1.5"), ("1+x", "x+1"), ("18", 18), ("70,000", "70000"),
@@ -56,6 +57,7 @@ def test_equal_answers_are_right(answer, gold):
 
 
 UNEQUAL = [
+    ("act", "cat"), (r"\text{neve}", "even"),
     (r"10^{100}+\sin 1-10^{100}", "0"), (r"\sin(10^{-50})", "0"),
     ("7", "9"), ("10 (or 8)", "10"), ("10 (or 8)", "8"), ("10 or 8", "8"), ("99999999999", "100000000000"),
     ("100000000001", "100000000000"), ("banana", "a red car"), ("3.14", r"\pi"), ("1,234", "(1,2)"), ("1,234", "(1,234)"),
@@ -78,6 +80,8 @@ def test_unequal_answers_are_wrong(answer, gold):
 
 
 POLICIES = [
+    ({"units": "match"}, r"90 \text{ degrees}", r"90^\circ", 1.0), ({"units": "match"}, "15 square inches", r"15\text{ in}^2", 1.0),
+    ({"units": "match"}, "15", r"15\text{ in}^2", 0.0),
     ({"list_order": True}, "2,1", "1,2", 0.0), ({"list_order": False}, "2,1", "1,2", 1.0),
     ({"tuple_as_list": False}, "1,2", "(1,2)", 0.0), ({"tuple_as_list": True}, "1,2", "(1,2)", 1.0),
     ({"vector_as_tuple": True}, "(1,2)", r"\begin{pmatrix}1\\2\end{pmatrix}", 1.0),

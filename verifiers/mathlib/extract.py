@@ -71,11 +71,17 @@ def boxed(text: str, words: bool = False) -> str | None:  # noqa: ARG001
             continue
         if found and text[span[1] : start].strip(" $\n.").replace(" ", "").lower() not in _JOIN:
             break
-        content = text[span[0] : span[1] - 1].strip()
+        content = _unworded(text[span[0] : span[1] - 1].strip())
         if content and content not in found:
             found.append(content)
         start = at
     return ", ".join(reversed(found)) if found else None
+
+
+def _unworded(content: str) -> str:
+    r"""What stands behind "The answer is" inside a box, often in a ``\text`` of its own."""
+    match = _PHRASE.search(content) if "nswer" in content else None
+    return content[match.end() :].lstrip(" }:~") if match else content
 
 
 def _plain_box(text: str) -> str | None:
@@ -85,11 +91,11 @@ def _plain_box(text: str) -> str | None:
     if close < 0 or "}" in text[max(0, at - 20) : at] or text.find("box", close) >= 0:
         return None
     content = text[at + 7 : close]
-    return None if "{" in content or "\\" in content else content.strip()
+    return None if "{" in content or "\\" in content or "nswer" in content else content.strip()
 
 
 def _box_at(text: str, at: int) -> tuple[int, int] | None:
-    """Start of the content and end of the box, closing brace included."""
+    """Start of the content and end of the box, closing brace included; a box past every limit is cut."""
     match = _BOX.match(text, at)
     if match is None or match.end() >= len(text):
         return None
@@ -104,7 +110,7 @@ def _box_at(text: str, at: int) -> tuple[int, int] | None:
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return match.end() + 1, brace.end()
-    return None
+    return (start, start + _TAIL) if len(text) > start + _TAIL else None
 
 
 def tag(text: str, words: bool = False) -> str | None:

@@ -13,13 +13,13 @@ from rewardhub.verifiers.mathlib.algebra import WORK
 from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
-from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DEPTH, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.plain import Plain, plain, plain_equal
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
 from rewardhub.verifiers.mathlib.shapes import unitless
-from rewardhub.verifiers.mathlib.tree import Node, Text, walk
+from rewardhub.verifiers.mathlib.tree import Mul, Node, Text, walk
 
 Tier = Literal["text", "exact", "symbolic"]
 _FIELD = "reference.answer"
@@ -115,6 +115,8 @@ def _key(text: str, policy: Policy) -> str:
 
 def _tree(text: str, policy: Policy) -> Node:
     cleaned = normalise.clean(text)
+    if len(cleaned) > MAX_DEPTH and normalise.nesting(cleaned) > MAX_DEPTH:
+        raise TooLarge(f"more than {MAX_DEPTH} nested groups")
     if policy.number_words:
         cleaned = normalise.numbered(cleaned)
     return parse(cleaned, decimal_comma=policy.decimal_comma)
@@ -154,6 +156,8 @@ def _reference_tree(answer: str, policy: Policy) -> Node | None:
     try:
         tree = _tree(answer, policy)
         screen(tree)
+        if isinstance(tree, Mul) and normalise.is_word(normalise.key(normalise.clean(answer))):
+            return None
     except Unparseable:
         if not normalise.brackets_close(answer) and not normalise.has_words(answer):
             raise ReferenceUnparseable("reference.answer has an unbalanced bracket", field=_FIELD) from None

@@ -30,6 +30,7 @@ _SIZING = re.compile(
     r"(\\\\)|\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?)(?![A-Za-z])\s*\.?|\\[!,;:> ]|~"
     r"|\\(?:q?quad|displaystyle|textstyle|limits|nolimits|middle|hfill|thinspace|space)(?![A-Za-z])"
 )
+_OLD_STYLE = re.compile(r"\{\s*\\(?:rm|bf|it|sf)(?![A-Za-z])\s*([^{}\\]*)\}")
 _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|\\(?=%)")
 _WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
@@ -83,7 +84,7 @@ def clean(text: str) -> str:
         text = _COMMA.sub("", text)
     if "\\" in text or "~" in text:
         text = _SIZING.sub(_blank, _unboxed(text) if "box" in text else text)
-        text = _FRAC.sub(r"\\frac", text)
+        text = _OLD_STYLE.sub(r"\\text{\1}", _FRAC.sub(r"\\frac", text))
     text = unwrap(text)
     if len(text) > 2 * MAX_CHARS:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
@@ -118,7 +119,7 @@ def key(cleaned: str) -> str:
 
 
 def balanced(text: str) -> bool:
-    """Whether every brace of the LaTeX text closes, and no bracket is left open at the end."""
+    """Whether every brace of the LaTeX text closes."""
     depth = 0
     for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
@@ -127,6 +128,16 @@ def balanced(text: str) -> bool:
     return depth == 0
 
 
+def nesting(text: str) -> int:
+    """How deep the brackets nest, closed or not; a cheap bound, taken before anything is tokenised."""
+    depth = deepest = 0
+    for match in _BRACKET.finditer(text):
+        depth += 1 if match[0] in "([{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_BRACKET = re.compile(r"[()\[\]{}]")
 _BRACKET_PAIRS = {"(": 1, "[": 1, ")": -1, "]": -1}
 _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
 
@@ -146,6 +157,12 @@ def has_words(text: str) -> bool:
     return _WORD.search(text) is not None
 
 
+def is_word(key: str) -> bool:
+    """Whether the key is one word, not a product of variables: three letters or more with a vowel."""
+    return len(key) > 2 and key.isalpha() and not _VOWELS.isdisjoint(key.lower())
+
+
+_VOWELS = frozenset("aeiou")
 _SMALL_NUMBERS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty

@@ -11,6 +11,7 @@ from rewardhub.verifiers.mathlib.numeric import agree, symbols, value_of
 from rewardhub.verifiers.mathlib.plain import close
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.tree import (
+    Add,
     Const,
     Div,
     Neg,
@@ -34,6 +35,8 @@ def scalar_equal(reference: Node, answer: Node, policy: Policy, oracle: Oracle) 
     """``answer`` equals ``reference`` under the policy; None where only the symbolic tier can tell."""
     if _is_percent(reference) or _is_percent(answer):
         return _percent_equal(reference, answer, policy, oracle)
+    if reference == answer:
+        return True
     names = _names_equal(reference, answer, policy)
     if names is not None:
         return names
@@ -65,9 +68,9 @@ def _plain_equal(reference: Node, answer: Node, policy: Policy, oracle: Oracle) 
         except Undecided:
             pass
     same = agree(reference, answer)
-    if same is False:
+    if not same:
         return _near(reference, answer, policy)
-    if same and not symbols(reference) and not symbols(answer):
+    if not symbols(reference) and not symbols(answer):
         return True
     return oracle(reference, answer)
 
@@ -117,18 +120,18 @@ def _names_equal(reference: Node, answer: Node, policy: Policy) -> bool | None:
         one, two = getattr(reference, "name", ""), getattr(answer, "name", "")
         return {one, two} == {"E", "e"}
     left, right = _infinity(reference), _infinity(answer)
-    if not (left or right) or (left != right and any(map(_mentions_infinity, (reference, answer)))):
-        return None
-    return left == right
-
-
-def _mentions_infinity(node: Node) -> bool:
-    return not _infinity(node) and any(each == Const("oo") for each in walk(node))
+    return left == right if left or right else None
 
 
 def _infinity(node: Node) -> int:
+    """1, -1 or, for anything but an infinity with finite numbers added, 0."""
     if isinstance(node, Neg):
         return -_infinity(node.value)
+    if isinstance(node, Add):
+        signs = {sign for sign in map(_infinity, node.terms) if sign}
+        rest = [term for term in node.terms if not _infinity(term)]
+        finite = all(value_of(term) is not None for term in rest)
+        return signs.pop() if len(signs) == 1 and finite else 0
     return 1 if isinstance(node, Const) and node.name == "oo" else 0
 
 

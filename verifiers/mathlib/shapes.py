@@ -19,6 +19,7 @@ from rewardhub.verifiers.mathlib.tree import (
     rebuilt,
     walk,
 )
+from rewardhub.verifiers.mathlib.units import canonical_unit
 
 _HEDGES = frozenset({"or", "not", "maybe", "perhaps", "either", "if", "unless", "except", "possibly"})
 _REMARKS = frozenset({"about", "approximately", "approx", "exactly", "roughly", "around", "nearly"})
@@ -75,11 +76,11 @@ def _each(matrix: Matrix, make: Callable[[Node], Node]) -> Matrix:
 
 
 def unit_of(node: Node) -> str:
-    """The unit as compared: lower case, without blanks and plural s; empty where there is none."""
+    """The unit in one spelling; empty where there is none."""
     if isinstance(node, Quantity):
-        return "".join(word.removesuffix("s") if len(word) > 3 else word for word in node.unit.lower().split())
+        return canonical_unit(node.unit)
     if isinstance(node, Mul) and isinstance(node.factors[-1], Text):
-        return node.factors[-1].words.lower().strip().removesuffix("s")
+        return canonical_unit(node.factors[-1].words)
     return ""
 
 

@@ -8,7 +8,7 @@ from rewardhub.verifiers.mathlib.units import UNITS
 
 
 class Token(NamedTuple):
-    """``kind``: number, symbol, const, func, op, open, close, text, unit, command, word."""
+    """``kind``: number, symbol, const, func, op, open, close, text, unit or command; ``spaced``: a blank before."""
 
     kind: str
     text: str
@@ -64,7 +64,7 @@ _COMMANDS_TEXT = """
 """
 _TEXT = frozenset(_COMMANDS_TEXT.split())
 _ROMAN = frozenset({"text", "textrm", "mathrm", "mbox", "rm"})
-_UNIT_LETTERS = frozenset("mgsLhVNJWCKF")
+_UNIT_LETTERS = frozenset({*"mgsLhVNJWCKF", "in"})
 KNOWN_WORDS = frozenset({*FUNCTIONS, *GREEK, *_WORDS, *UNITS})
 _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4}(?![A-Za-z0-9]))?)"
@@ -163,7 +163,7 @@ def _wrapped(command: str, content: str, spaced: bool) -> list[Token]:
 
 
 def _is_unit(words: str) -> bool:
-    parts = words.replace("^", " ").replace("/", " ").replace("per", " ").replace(".", " ").split()
+    parts = words.replace("^", " ").replace("/", " ").replace(" per ", " ").replace(".", " ").split()
     return bool(parts) and all(part in UNITS or part.rstrip("s") in UNITS or part in "23" for part in parts)
 
 
@@ -176,11 +176,8 @@ def _word(found: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [Token(*_WORDS[lower], spaced)]
     if len(found) > 1 and found in GREEK:
         return [Token("symbol", found, spaced)]
-    if (
-        before
-        and before[-1].kind in {"number", "unit", "close"}
-        and (lower in UNITS or lower.removesuffix("s") in UNITS)
-    ):
+    behind = bool(before) and before[-1].kind in {"number", "unit", "close"}
+    if behind and (lower in UNITS or lower.removesuffix("s") in UNITS):
         return [Token("unit", lower, spaced)]
     if len(found) == 1:
         return [Token("const", found, spaced) if found in "ei" else Token("symbol", found, spaced)]
