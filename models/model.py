@@ -98,6 +98,7 @@ def open_checkpoint(card: Card, *, head: bool) -> Loaded:
         )  # fmt: skip
     backbone.requires_grad_(False)
     encoder = Encoder(path, template=ChatTemplate(card.system), max_pixels=card.max_pixels)
+    encoder.patcher.check(backbone.base.config.vision_config)
     rows = backbone.base.get_input_embeddings().num_embeddings
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")

@@ -63,6 +63,13 @@ class ImagePatcher:
         """Patches per side that make one token."""
         return int(self.processor.merge_size)
 
+    def check(self, vision: Any) -> None:
+        """Raises ``ConfigError`` where there is no image processor, or it cuts other patches than ``vision`` reads."""
+        ours = (self.processor.patch_size, self.merge, self.processor.temporal_patch_size)
+        theirs = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+        if ours != theirs:
+            raise ConfigError(f"{self.path}: images are cut as {ours}, the model reads {theirs}", field="path")
+
     def patches(self, media: Media) -> Patches:
         """Raises ``InvalidInput`` where the bytes are missing or are no image that can be decoded.
 

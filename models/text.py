@@ -33,8 +33,8 @@ class TextTokenizer:
         self._check_controls(file)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of plain text, without any token added."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """The ids of plain text, without any token added; half a surrogate pair is read as "?"."""
+        return self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], *, skip_controls: bool = True) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_controls)

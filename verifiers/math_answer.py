@@ -10,7 +10,7 @@ from typing import Literal
 from rewardhub.registry import verifier
 from rewardhub.scorer import Example
 from rewardhub.types import Json, Response, Score, Status
-from rewardhub.verifiers.mathlib.grade import grade
+from rewardhub.verifiers.mathlib.grade import grade, left_open
 from rewardhub.verifiers.mathlib.policy import SOURCES, Policy, Preset, Source, policy_of
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.tree import Node
@@ -68,10 +68,6 @@ EXAMPLES = (
 )
 
 
-def _left_open(one: Node, two: Node) -> None:  # noqa: ARG001  # an oracle that does not answer
-    return None
-
-
 def _symbolic(one: Node, two: Node) -> bool | None:
     from rewardhub.verifiers.mathlib.symbolic import symbolic_equal
 
@@ -90,7 +86,7 @@ def _decide(response: Response, reference: Json, oracle: Oracle, params: dict[st
 
 def math_fast(response: Response, reference: Json, **params: object) -> Score | None:
     """The text and exact tiers: bounded, without SymPy; None where only the symbolic tier can tell."""
-    return _decide(response, reference, _left_open, params)
+    return _decide(response, reference, left_open, params)
 
 
 @verifier(

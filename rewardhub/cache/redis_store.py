@@ -108,20 +108,25 @@ class RedisStore:
     async def _guard(self, call: Any) -> Any:
         if not self.open:
             return None
+        if self._failures >= FAILURES:
+            self._set_aside()  # this call is the probe, the others stay away meanwhile
         try:
             result = await asyncio.wait_for(_awaited(call()), BUDGET_S)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             return None
-        self._failures = 0
+        self._failures, self._closed_until = 0, 0.0
         return result
 
     def _failed(self, error: Exception) -> None:
         self.errors += 1
         self._failures += 1
-        if self._failures >= FAILURES:
-            self._closed_until = time.monotonic() + PROBE_S
-            _log.warning("redis is set aside for %.0f s: %s", PROBE_S, type(error).__name__)
+        if self._failures == FAILURES:
+            _log.warning("redis is set aside: %s", type(error).__name__)
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        self._closed_until = time.monotonic() + PROBE_S
 
 
 async def _awaited(call: Awaitable[T]) -> T:

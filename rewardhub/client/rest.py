@@ -14,7 +14,7 @@ import httpx
 from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refusal
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
-from rewardhub.errors import InternalError, RewardHubError
+from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.types import Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
 
@@ -69,14 +69,14 @@ class RestDoor:
     async def _lines(self, session: Session, body: bytes, timeout_s: float) -> None:
         async with self._answering("POST", "/v1/score/stream", timeout_s, body) as response:
             async for line in _split(response):
-                data = loads(line)
+                data = _decoded(line)
                 if "error" in data and "scores" not in data:
                     raise _line_error(data["error"])
                 session.settle(scores_from_json(data))
 
     async def _json(self, method: str, path: str, timeout_s: float, body: bytes = b"") -> Any:
         async with self._answering(method, path, timeout_s, body) as response:
-            return loads(await response.aread())
+            return _decoded(await response.aread())
 
     @asynccontextmanager
     async def _answering(self, method: str, path: str, timeout_s: float, body: bytes) -> AsyncIterator[httpx.Response]:
@@ -135,6 +135,13 @@ async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
                 yield line
     if rest.strip():
         yield rest
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return loads(data)
+    except InvalidInput as error:  # a fault of whoever answered, not of the caller
+        raise InternalError(f"the answer is {error.message}") from None
 
 
 def _line_error(data: Json) -> RewardHubError:

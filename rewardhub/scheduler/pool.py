@@ -108,7 +108,7 @@ class Pool:
                     pass
             finally:
                 self.pids.discard(worker.pid)
-                worker.channel.close()
+                worker.close()
                 if self._zygote:
                     self._zygote.kill(worker.pid)
 
@@ -168,7 +168,7 @@ class Pool:
         for count, row in enumerate(left):
             try:
                 if count == 0:
-                    await worker.channel.send(task)
+                    await worker.start(task)
                 job.scores[row] = (await worker.answer(wait)).score()
             except TimeoutError:
                 self._strike(job, row, _over_time(job.bound), stopped=process_state(worker.pid).code == "T")
@@ -192,27 +192,36 @@ class _Worker:
 
     pid: int
     channel: Channel
+    cpu_s: float = 0.0
+    _receiving: asyncio.Future[Row] | None = None
+
+    async def start(self, task: PoolTask) -> None:
+        self.cpu_s = process_state(self.pid).cpu_s
+        await self.channel.send(task)
 
     async def answer(self, limit_s: float) -> Row:
         """The next row; raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
 
         On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
-        while it has not had ``limit_s`` of processor time.
+        while the task has not had ``limit_s`` of processor time.
         """
-        receiving = asyncio.ensure_future(self.channel.receive())
-        before = process_state(self.pid).cpu_s
-        try:
-            for _ in range(4):
-                done, _ = await asyncio.wait({receiving}, timeout=limit_s)
-                if done:
-                    row: Row = receiving.result()
-                    return row
-                state = process_state(self.pid)
-                if state.code != "R" or state.cpu_s - before >= 0.8 * limit_s:
-                    break
-            raise TimeoutError
-        finally:
-            receiving.cancel()
+        for _ in range(4):
+            receiving = self._receiving or asyncio.ensure_future(self.channel.receive())
+            self._receiving = receiving
+            if not receiving.done():
+                await asyncio.wait((receiving,), timeout=limit_s)
+            if receiving.done():
+                self._receiving = None
+                return receiving.result()
+            state = process_state(self.pid)
+            if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
+                break
+        raise TimeoutError
+
+    def close(self) -> None:
+        if self._receiving:
+            self._receiving.cancel()
+        self.channel.close()
 
 
 def _over_time(bound: BoundVerifier) -> Score:

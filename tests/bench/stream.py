@@ -101,7 +101,9 @@ async def measure_client(address: str, groups: list[Group]) -> float:
         found = {scores.id: scores async for scores in client.stream(groups, call)}
         seconds = time.perf_counter() - started
     for group in groups:
-        expected = [0.9 * (len(r.text) <= 40) + 0.1 * r.text.endswith(group.reference["answer"]) for r in group.responses]
+        expected = [
+            0.9 * (len(r.text) <= 40) + 0.1 * r.text.endswith(group.reference["answer"]) for r in group.responses
+        ]
         assert found[group.id].values == expected
     return SIZE * len(groups) / seconds
 

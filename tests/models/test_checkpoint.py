@@ -33,7 +33,12 @@ def scalar_card(path: Path, **fields: object) -> Card:
 
 def test_code_in_a_checkpoint_is_refused(copy):
     """auto_map, a hub kernel or a quantiser in any configuration file stops the load, naming the file."""
-    for name, key in [("config.json", "auto_map"), ("tokenizer_config.json", "auto_map"), ("config.json", "quantization_config"), ("config.json", "attn_implementation")]:
+    for name, key in [
+        ("config.json", "auto_map"),
+        ("tokenizer_config.json", "auto_map"),
+        ("config.json", "quantization_config"),
+        ("config.json", "attn_implementation"),
+    ]:
         kept = (copy / name).read_text()
         edit(copy / name, **{key: {"AutoModel": "evil.Model"}})
         (copy / "evil.py").write_text("raise SystemExit('the checkpoint ran')")
@@ -110,6 +115,8 @@ BROKEN = {
     "not JSON": lambda path: (path / "config.json").write_text("{"),
     "architecture": lambda path: edit(path / "config.json", model_type="llama"),
     "no tokenizer": lambda path: (path / "tokenizer.json").unlink(),
+    "no image processor": lambda path: (path / "preprocessor_config.json").unlink(),
+    "other patches": lambda path: edit(path / "preprocessor_config.json", patch_size=16),
     "broken tokenizer": lambda path: (path / "tokenizer.json").write_text("{}"),
     "no weights": lambda path: (path / "model.safetensors").unlink(),
     "damaged weights": lambda path: (path / "model.safetensors").write_bytes(b"\xff" * 100),

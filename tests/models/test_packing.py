@@ -55,7 +55,7 @@ def test_other_images_are_not_shared(encoder, groups):
 def test_an_image_is_never_cut(encoder, groups):
     """Where rows part inside an image's placeholders, sharing ends before it."""
     row = encoder.encode("What?", groups[1].media, Response("red"))
-    (start, stop), = row.spans
+    ((start, stop),) = row.spans
     changed = row.ids.copy()
     changed[start + 2] = 0
     other = type(row)(changed, row.positions, row.images, row.spans, row.next_position)

@@ -16,7 +16,10 @@ ASK = "Q: {prompt} A: {first} B: {second} Better?"
 
 
 def card(path: Path, **fields: object) -> Card:
-    return Card(**{"name": "pair", "kind": "pairwise", "path": path, "system": "", "instruction": ASK, "choices": ("1", "2")} | fields)
+    return Card(
+        **{"name": "pair", "kind": "pairwise", "path": path, "system": "", "instruction": ASK, "choices": ("1", "2")}
+        | fields
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,9 @@ def plain(tiny):
 
     def first(prompt: str, a: str, b: str) -> float:
         text = ASK.format(prompt=prompt, first=a, second=b)
-        ids = tokenizer(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]
+        ids = tokenizer(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")[
+            "input_ids"
+        ]
         with torch.no_grad():
             logits = whole(input_ids=ids).logits[0, -1]
         one, two = (tokenizer.convert_tokens_to_ids(choice) for choice in "12")
@@ -95,6 +100,22 @@ def test_one_bad_response_costs_no_other(model, groups):
     assert column.statuses == [Status.OVER_LIMIT, Status.INVALID_INPUT, Status.OK, Status.OK]
     healthy = model.score([replace(group, responses=group.responses[2:])])[0]
     assert column.values[2:] == pytest.approx(healthy.values, abs=1e-6)
+
+
+def test_conversations_are_told_by_role(model, groups):
+    """A prompt of several turns and a trajectory are shown as text, each turn behind its role."""
+    turns = [
+        {"role": "user", "content": [{"type": "image", "media": 0}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": "A shape."},
+        {"role": "user", "content": "Its colour?"},
+    ]
+    steps = ({"role": "assistant", "content": "Let me look."}, {"role": "assistant", "content": "red"})
+    group = replace(groups[4], prompt=tuple(turns), responses=(Response(messages=steps), Response("blue")))
+    rows = model.encode(group).rows
+    text = model.loaded.encoder.tokenizer.decode(rows[0, 1].ids)
+    assert "user: What?\nassistant: A shape.\nuser: Its colour?\n" in text
+    assert "assistant: Let me look.\nassistant: red\n" in text
+    assert model.score([group])[0].statuses == [Status.OK, Status.OK]
 
 
 def test_bad_media_of_the_prompt_fail_the_group(model, groups):

@@ -112,7 +112,9 @@ def test_control_tokens_in_text_are_plain_text(scalar, groups):
         assert encoder.tokenizer.decode(encoder.tokenizer.encode(text)) == text
     column = model.score([group])[0]
     assert column.statuses == [Status.OK] * 5
-    assert column.values[-1] == pytest.approx(model.score([replace(group, responses=(Response("calm"),))])[0].values[0], abs=1e-5)
+    assert column.values[-1] == pytest.approx(
+        model.score([replace(group, responses=(Response("calm"),))])[0].values[0], abs=1e-5
+    )
 
 
 def test_hostile_prompts_are_plain_text(scalar, groups):
@@ -221,7 +223,9 @@ def test_nan_is_ours(scalar, groups):
     assert set(column.values) == {None}
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
 def test_out_of_memory_is_a_memory_error(scalar, groups, error, monkeypatch):
     """Torch's errors about memory reach the worker as MemoryError; other errors stay what they are."""
     model = scalar()

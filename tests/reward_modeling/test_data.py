@@ -29,7 +29,13 @@ def test_pairs_are_read_in_order(tmp_path):
         tmp_path, GOOD | {"media": [{"path": "a.png"}, {"path": "a.png"}], "margin": 2}, "",
         GOOD | {"prompt": [{"role": "user", "content": "q"}], "chosen": [message], "tie": True},
     ))  # fmt: skip
-    assert (first.prompt, first.chosen.text, first.rejected.text, first.margin, first.tie) == ("p", "a", "b", 2.0, False)
+    assert (first.prompt, first.chosen.text, first.rejected.text, first.margin, first.tie) == (
+        "p",
+        "a",
+        "b",
+        2.0,
+        False,
+    )
     assert [media.data for media in first.media] == [item.image] * 2
     assert first.place.endswith("pairs.jsonl:1")
     assert second.chosen.messages == (message,)

@@ -36,9 +36,9 @@ TOWERS = [
 @pytest.mark.parametrize("answer", TOWERS, ids=lambda each: each[:24])
 def test_towers_are_over_the_limit(answer):
     """Decided by a look at the tree, in milliseconds, and never a number."""
-    start = time.perf_counter()
+    start = time.process_time()
     score = fast(box(answer))
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
     assert (score.value, score.status) == (None, Status.OVER_LIMIT)
 
 
@@ -55,9 +55,9 @@ HEAVY = [
 @pytest.mark.parametrize("gold", ["5", r"x^2+\sin x", r"\{\sin 1, \cos 2, \sqrt{2}+1\}"])
 def test_heavy_answers_stay_bounded(answer, gold):
     """Whatever the fast tier makes of them, it makes it within a fraction of a second."""
-    start = time.perf_counter()
+    start = time.process_time()
     score = fast(box(answer), gold)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert score.status in {Status.OK, Status.OVER_LIMIT, Status.SKIPPED}
     assert score.value in {None, 0.0}
 
@@ -72,9 +72,9 @@ FLOODS = [
 def test_extraction_is_linear(piece):
     """A megabyte of any of these costs each extractor a fraction of a second."""
     text = (piece * (MEGABYTE // len(piece) + 1))[:MEGABYTE]
-    start = time.perf_counter()
+    start = time.process_time()
     extract(text, SOURCES, words=False)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
     assert fast(text).status in {Status.OK, Status.NO_ANSWER, Status.OVER_LIMIT}
     assert fast(r"\boxed{" + text[:-8]).value in {None, 0.0}
 

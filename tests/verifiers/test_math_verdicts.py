@@ -32,6 +32,8 @@ def test_example(example):
 
 
 EQUAL = [
+    ("25", r"\text{Area} = 25"), ("(1,2)", "(x,y)=(1,2)"), ("x=1, y=2", "(x,y)=(1,2)"), (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", "-2"),
+    (r"\begin{bmatrix}1\\2\end{bmatrix}^T", r"\begin{bmatrix}1&2\end{bmatrix}"), ("1:2", "a:b=1:2"),
     (r"\text{The answer is } 5", "5"), ("Answer: 5", "5"), (r"5{\rm cm}", "5"), ("xyz", "zyx"), (r"\alpha", "α"),
     (r"\sin \pi", "0"), (r"10^{100}+\cos 1-10^{100}", r"\cos 1"),
     (r"\frac{1}{2}", "0.5"), ("7.75", "7 3/4"), ("-7.75", r"-7\frac34"), (r"x=2 \text{ or } x=-2", r"\pm 2"),

@@ -16,6 +16,7 @@ from rewardhub.verifiers.mathlib.grammar import parse
 from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DEPTH, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.plain import Plain, plain, plain_equal
 from rewardhub.verifiers.mathlib.policy import Policy, Source
+from rewardhub.verifiers.mathlib.relations import settled
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
 from rewardhub.verifiers.mathlib.shapes import unitless
@@ -80,8 +81,8 @@ def _numbers(equal: bool, answer: str, source: Source) -> Score:
     return _score(equal, "exact", "equal numbers" if equal else "different numbers", answer, source)
 
 
-def _left_open(one: Node, two: Node) -> None:  # noqa: ARG001  # an oracle that does not answer
-    return None
+def left_open(one: Node, two: Node) -> None:  # the shape of an oracle
+    """The oracle that does not answer: the verdict stays open."""
 
 
 class _Counted:
@@ -144,7 +145,7 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)
         tree = _reference_tree(answer, policy)
         if tree is not None:
-            compare(tree, tree, policy, _left_open)
+            compare(tree, tree, policy, left_open)
     except TooLarge as error:
         raise ReferenceUnparseable(f"reference.answer is too large: {error}", field=_FIELD) from None
     folded = key.casefold() if tree is None and policy.ignore_case else key
@@ -154,7 +155,7 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
 def _reference_tree(answer: str, policy: Policy) -> Node | None:
     """The tree; None for plain words. Mathematics with an open bracket is unusable, words are not."""
     try:
-        tree = _tree(answer, policy)
+        tree = settled(_tree(answer, policy))
         screen(tree)
         if isinstance(tree, Mul) and normalise.is_word(normalise.key(normalise.clean(answer))):
             return None

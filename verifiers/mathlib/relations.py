@@ -5,7 +5,7 @@ from rewardhub.verifiers.mathlib.limits import Undecided
 from rewardhub.verifiers.mathlib.numeric import value_of
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.scalars import Oracle, exact, scalar_equal
-from rewardhub.verifiers.mathlib.tree import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Rational, Relation, Sym
+from rewardhub.verifiers.mathlib.tree import Add, Const, Div, Mul, Neg, Node, Num, Pow, Rational, Relation, Sym
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "="}
 _EQUATIONS = frozenset({"=", "~"})
@@ -13,7 +13,7 @@ _EQUATIONS = frozenset({"=", "~"})
 
 def unwrapped(reference: Node, answer: Node, policy: Policy) -> tuple[Node, Node]:
     """Both sides with ``x = 5`` and ``x ∈ S`` read as 5 and S where only one side is a relation."""
-    reference, answer = _settled(reference), _settled(answer)
+    reference, answer = settled(reference), settled(answer)
     if policy.relation == "keep":
         return reference, answer
     if _is_equation(answer) and not isinstance(reference, Relation):
@@ -23,8 +23,10 @@ def unwrapped(reference: Node, answer: Node, policy: Policy) -> tuple[Node, Node
     return reference, answer
 
 
-def _settled(node: Node) -> Node:
-    """``5/3 ≈ 1.67`` is the exact form with a remark; ``x ≈ 1.67`` is an equation."""
+def settled(node: Node) -> Node:
+    """``5/3 ≈ 1.67`` is the exact form with a remark, ``\\text{area} = 5`` is 5; ``x ≈ 1.67`` stays."""
+    if isinstance(node, Relation) and node.ops[0] == "=" and isinstance(node.sides[0], Text):
+        return settled(Relation(node.ops[1:], node.sides[1:])) if len(node.ops) > 1 else node.sides[1]
     if isinstance(node, Relation) and node.ops[-1] == "~" and not isinstance(node.sides[0], Sym):
         kept = node.sides[:-1]
         return kept[0] if len(kept) == 1 else Relation(node.ops[:-1], kept)
@@ -38,10 +40,8 @@ def _is_equation(node: Node) -> bool:
 def _is_assignment(node: Node) -> bool:
     if not isinstance(node, Relation) or not _is_equation(node):
         return False
-    left = node.sides[0]
-    if isinstance(left, Mul):
-        return all(isinstance(factor, Sym) for factor in left.factors)
-    return isinstance(left, Sym) or (isinstance(left, Call) and left.name[0] == "?")
+    parts = list(walk(node.sides[0]))
+    return any(isinstance(part, Sym) for part in parts) and not any(isinstance(part, Num | Const) for part in parts)
 
 
 def _value(node: Node) -> Node:
@@ -52,7 +52,7 @@ def relation_equal(reference: Relation, answer: Relation, policy: Policy, oracle
     """Equations up to a factor, inequalities up to a positive factor and direction, chains side by side."""
     reference, answer = _shortened(reference), _shortened(answer)
     if "in" in reference.ops or "in" in answer.ops:
-        return None if reference.ops == answer.ops else False
+        return reference == answer
     if len(reference.ops) != len(answer.ops):
         return False
     if len(reference.ops) > 1:

@@ -5,15 +5,18 @@ from itertools import chain
 
 from rewardhub.verifiers.mathlib.tree import (
     Add,
+    Call,
     Div,
     Matrix,
     Mul,
     Neg,
     Node,
     PlusMinus,
+    Pow,
     Quantity,
     Relation,
     Seq,
+    Sym,
     Text,
     children,
     rebuilt,
@@ -43,6 +46,17 @@ def expanded(node: Node) -> Node:
     return _matrix(node)
 
 
+def _determinant(rows: tuple[tuple[Node, ...], ...]) -> Node:
+    """By cofactors of the first row; for matrices of at most four rows."""
+    if len(rows) == 1:
+        return rows[0][0]
+    terms: list[Node] = []
+    for column, entry in enumerate(rows[0]):
+        minor = _determinant(tuple(row[:column] + row[column + 1 :] for row in rows[1:]))
+        terms.append(Mul((entry, minor)) if column % 2 == 0 else Neg(Mul((entry, minor))))
+    return Add(tuple(terms))
+
+
 def _listed(node: Node) -> tuple[Node, ...]:
     return node.items if isinstance(node, Seq) and not node.opening and not node.closing else (node,)
 
@@ -63,6 +77,10 @@ def _matrix(node: Node) -> Node:
         return _each(inner, Neg)
     if isinstance(node, Div) and isinstance(inner := _matrix(node.top), Matrix):
         return _each(inner, lambda entry: Div(entry, node.bottom))
+    if isinstance(node, Call) and node.name == "det" and isinstance(inner := node.args[0], Matrix):
+        return _determinant(inner.rows) if len(inner.rows) == len(inner.rows[0]) <= 4 else node
+    if isinstance(node, Pow) and isinstance(node.base, Matrix) and node.exponent == Sym("T"):
+        return Matrix(tuple(zip(*node.base.rows, strict=True)))
     if isinstance(node, Mul):
         matrices = [factor for factor in node.factors if isinstance(factor, Matrix)]
         rest = tuple(factor for factor in node.factors if not isinstance(factor, Matrix))

@@ -1,0 +1,119 @@
+"""A TCP proxy that misbehaves on request: latency, stalls, slices, resets, refusals. Loopback only.
+
+By hand: `.venv/bin/python -P tests/chaos/fault_proxy.py LISTEN_PORT UPSTREAM_PORT FAULT [SECONDS]`.
+"""
+
+import asyncio
+import contextlib
+import random
+import sys
+from dataclasses import dataclass
+
+
+@dataclass
+class Faults:
+    """What happens to bytes on their way. Rates are shares of chunks, from a seeded generator."""
+
+    latency_s: float = 0.0
+    stall: bool = False
+    refuse: bool = False
+    slice_bytes: int = 0
+    reset_rate: float = 0.0
+    half_open: bool = False
+
+
+class FaultProxy:
+    """Forwards 127.0.0.1:port to 127.0.0.1:upstream under the present ``faults``."""
+
+    def __init__(self, upstream: int, *, seed: int = 0) -> None:
+        self._upstream = upstream
+        self._random = random.Random(seed)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.faults = Faults()
+        self.port = 0
+
+    async def __aenter__(self) -> "FaultProxy":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuses new connections and drops the present ones."""
+        if self._server:
+            self._server.close()
+        self.drop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def drop(self) -> None:
+        """Resets every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        upstream = None
+        try:
+            if self.faults.refuse:
+                return
+            source, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
+            self._writers.add(upstream)
+            await asyncio.gather(self._pipe(reader, upstream), self._pipe(source, writer))
+        except (OSError, asyncio.CancelledError):
+            return
+        finally:
+            for each in filter(None, (writer, upstream)):
+                self._writers.discard(each)
+                with contextlib.suppress(OSError):
+                    each.transport.abort()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            faults = self.faults
+            if faults.latency_s:
+                await asyncio.sleep(faults.latency_s)
+            while self.faults.stall:
+                await asyncio.sleep(0.02)
+            if faults.reset_rate and self._random.random() < faults.reset_rate:
+                raise ConnectionResetError
+            size = faults.slice_bytes or len(data)
+            for start in range(0, len(data), size):
+                writer.write(data[start : start + size])
+                await writer.drain()
+        if not self.faults.half_open:
+            writer.write_eof()
+
+
+async def main(port: int, upstream: int, fault: str, seconds: float) -> None:
+    proxy = FaultProxy(upstream)
+    await proxy.start(port)
+    known = {
+        "latency": Faults(latency_s=0.5),
+        "stall": Faults(stall=True),
+        "refuse": Faults(refuse=True),
+        "slice": Faults(slice_bytes=7),
+        "reset": Faults(reset_rate=0.05),
+        "none": Faults(),
+    }
+    proxy.faults = known[fault]
+    print(f"127.0.0.1:{proxy.port} -> 127.0.0.1:{upstream} {fault}", flush=True)
+    await asyncio.sleep(seconds)
+    await proxy.stop()
+
+
+if __name__ == "__main__":
+    arguments = [*sys.argv[1:], "60"][:4]
+    asyncio.run(main(int(arguments[0]), int(arguments[1]), arguments[2], float(arguments[3])))
