@@ -80,10 +80,6 @@ class Core:
 
     async def close(self) -> None:
         await self.door.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     def _judged(self, scores: GroupScores) -> GroupScores:
         return apply_policy(scores, self.settings.on_failure, self.stats)

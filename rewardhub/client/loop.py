@@ -1,6 +1,7 @@
 """An event loop on a thread of its own: connections outlive the caller's loops and serve all threads."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -10,15 +11,16 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for any thread and any other event loop of one process."""
+    """Runs coroutines for any thread and any other event loop of one process, until :meth:`stop`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rewardhub-client", daemon=True)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._main, name="rewardhub-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupt of the calling thread cancels it."""
+        """The result of ``work``; an interrupt of the calling thread cancels it. ``RuntimeError`` once stopped."""
         future = self._submitted(work)
         try:
             return future.result()
@@ -28,19 +30,37 @@ class LoopThread:
         finally:
             del future  # an error must not hold, through this frame, what the caller held
 
+    def run_unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
+        """For cleaning up, which a stopped loop has done already."""
+        with contextlib.suppress(RuntimeError):
+            self.run(work)
+
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``, for a caller on another loop; its cancellation cancels ``work``."""
         return await asyncio.wrap_future(self._submitted(work))
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Cancels what still runs; its callers get ``CancelledError``."""
+        self._stopping = True
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
-        if not self._loop.is_running():
-            self._loop.close()
 
     def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
+            if self._stopping:
+                raise RuntimeError("this client is closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
             raise
+
+    def _main(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.sleep(0))  # what was submitted a moment ago becomes a task
+        pending = asyncio.all_tasks(self._loop)
+        for task in pending:
+            task.cancel()
+        if pending:
+            self._loop.run_until_complete(asyncio.wait(pending))
+        self._loop.close()

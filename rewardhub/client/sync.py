@@ -1,6 +1,5 @@
 """The client for threads; safe to share between them."""
 
-import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -81,7 +80,7 @@ class Client:
             while (scores := thread.run(core.next(session))) is not None:
                 yield scores
         finally:
-            thread.run(session.close())
+            thread.run_unless_stopped(session.close())
 
     def open(self, group: Group, call: Call = _CALL) -> "OpenGroup":
         """Opens a group whose responses come later; over gRPC only."""
@@ -138,7 +137,7 @@ class OpenGroup:
 
     def close(self) -> None:
         """Gives the group up."""
-        self._thread.run(self._opened.close())
+        self._thread.run_unless_stopped(self._opened.close())
 
     def __enter__(self) -> Self:
         return self
@@ -156,8 +155,7 @@ def feed(thread: LoopThread, session: Session, groups: Iterable[Group]) -> None:
             thread.run(session.admit(group))
         thread.run(session.admit(None))
     except BaseException as error:  # whatever the iterable raises belongs to the one who reads the scores
-        with contextlib.suppress(RuntimeError):  # the client was closed meanwhile
-            thread.run(session.abort(error))
+        thread.run_unless_stopped(session.abort(error))
 
 
 def _revived(settings: Settings) -> Client:

@@ -6,9 +6,13 @@ import pickle
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
 
 from rewardhub.client import AsyncClient, Client
+from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput
 from rewardhub.types import Call, Group, Response
 
 CALL = Call(recipe="math")
@@ -67,6 +71,7 @@ def test_one_async_client_serves_loops_at_once(url, fake):
 FORKING = """
 import os, sys
 from rewardhub.client import Client
+from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput
 from rewardhub.types import Call, Group, Response
 
 def ask(name):
@@ -104,6 +109,7 @@ def test_a_forked_child_connects_anew(url, fake):
 FORKING_MIDWAY = """
 import os, sys, threading
 from rewardhub.client import Client
+from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput
 from rewardhub.types import Call, Group, Response
 
 client, call, forked = Client(sys.argv[1], timeout_s=20), Call(recipe="math"), threading.Event()
@@ -143,6 +149,20 @@ def test_a_client_travels_by_pickle(url, fake):
         assert copy._home.settings == client._home.settings
         assert copy.score([group("a")], CALL)[0].values == values(fake, "a")
     assert fake.keys == {"Bearer k"}
+
+
+def test_closing_ends_calls_under_way(url, fake):
+    """A call that waits on another thread ends with an error when the client is closed, and later ones say why."""
+    fake.delays = {"slow": 30.0}
+    client = Client(url)
+    client.score([group("first")], CALL)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.score, [group("slow")], CALL)
+        time.sleep(0.3)
+        client.close()
+        assert isinstance(waiting.exception(10), (CancelledError, HubUnreachable, Cancelled))
+    with pytest.raises(InvalidInput, match="closed"):
+        client.score([group("late")], CALL)
 
 
 def test_a_forgotten_client_leaves_no_thread(url):

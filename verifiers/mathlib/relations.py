@@ -5,7 +5,21 @@ from rewardhub.verifiers.mathlib.limits import Undecided
 from rewardhub.verifiers.mathlib.numeric import value_of
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.scalars import Oracle, exact, scalar_equal
-from rewardhub.verifiers.mathlib.tree import Add, Const, Div, Mul, Neg, Node, Num, Pow, Rational, Relation, Sym
+from rewardhub.verifiers.mathlib.tree import (
+    Add,
+    Const,
+    Div,
+    Mul,
+    Neg,
+    Node,
+    Num,
+    Pow,
+    Rational,
+    Relation,
+    Sym,
+    Text,
+    walk,
+)
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "="}
 _EQUATIONS = frozenset({"=", "~"})
