@@ -43,7 +43,8 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     for judge in judge_scorers(_judges(config.judges), judges):
         registry.add(judge)
     total = config.media_mb * MB
-    limits = MediaLimits(tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
+    item = min(total, MediaLimits().item_bytes)
+    limits = MediaLimits(item_bytes=item, tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
     log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
     book = RecipeBook(registry, config.recipes)
     return Hub(book, scheduler, MediaStore(limits), limits=Limits(config.deadline_ms, config.open_group_s), log=log)

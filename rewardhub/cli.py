@@ -3,10 +3,8 @@
 Exit codes: 0 done, 1 a fault of ours, 2 unusable input, 3 the hub cannot be reached.
 """
 
-import asyncio
 import functools
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,19 +74,22 @@ def serve(
     reward_log: Annotated[str | None, typer.Option(help="JSONL file of what was scored")] = None,
 ) -> None:
     """Starts the hub; SIGTERM drains it and ends with 0."""
+    import uvloop
+
     from rewardhub.assembly import make_hub
+    from rewardhub.server.logs import configure as configure_logs
     from rewardhub.server.serving import serve as serve_hub
 
     flags = {"http": http, "grpc": grpc, "redis": redis, "reward_log": reward_log}
     effective = _config(config, flags, card, plugin, recipe_file, judge_url, judge_model)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logs()
 
     async def main() -> None:
         hub = make_hub(effective)
         settings = _server_settings(effective.server)
         await serve_hub(hub, effective.http, effective.grpc, settings=settings, grace_s=effective.grace_s)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 @app.command()

@@ -192,6 +192,7 @@ class Hub:
     async def _join(self, group: Group, call: Call, tenant: str) -> GroupScores:
         """A part of an open group: its scores when they are final."""
         key = (tenant, group.id)
+        group = self.media.resolve(group, tenant)
         opened = self._open.get(key)
         if opened is None:
             opened = self.open(replace(group, responses=()), call, tenant=tenant)
@@ -199,7 +200,7 @@ class Hub:
             opened.finished.add_done_callback(lambda _: self._open.pop(key, None))
         elif (difference := differing(opened.group, group)) is not None:
             raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
-        rows = opened.place(self.media.resolve(group, tenant).responses)
+        rows = opened.place(group.responses)
         try:
             # A little longer than the group's own deadline, which answers with what there is.
             return await asyncio.wait_for(opened.rows_of(rows), self._seconds(call) + ROUNDING_S)

@@ -48,7 +48,7 @@ class OpenGroup:
         rows = list(range(start, start + len(responses)))
         task = asyncio.create_task(self._advance(self.group, rows))
         self._adding |= dict.fromkeys(rows, task)
-        if len(self.group.responses) == self.group.expected:
+        if self.group.expected and len(self.group.responses) == self.group.expected:
             self.close()
         return rows
 

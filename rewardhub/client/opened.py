@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import grpc
 
+from rewardhub.client.answers import failed, merged
 from rewardhub.client.media import MediaBook
 from rewardhub.client.refusal import ConnectionLost, from_rpc
 from rewardhub.client.rpc import EventStream, RpcDoor
-from rewardhub.client.session import failed, merged
 from rewardhub.errors import RewardHubError
 from rewardhub.types import Call, Group, GroupScores, Response, Status
 from rewardhub.wire.proto import response_to_proto

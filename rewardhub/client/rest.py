@@ -15,7 +15,7 @@ from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refu
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
-from rewardhub.types import Json
+from rewardhub.types import Group, Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
 
 _BODY_BYTES = 3 << 20
@@ -41,17 +41,17 @@ class RestDoor:
         async with asyncio.TaskGroup() as tasks:
             while entries := await session.take():
                 streamed = not session.is_whole(entries)
-                for part, body in _bodies(entries):
+                for part, body in _bodies(session.encoded(entries, _line)):
                     post = tasks.create_task(self._post(session, part, body, streamed=streamed))
                     posts.add(post)
                     post.add_done_callback(posts.discard)
                 # The busier the hub, the longer groups gather: fewer requests, and a lone group never waits.
                 await asyncio.sleep(min(len(posts) / 1000, _LONGEST_GATHERING_S))
 
-    async def _post(self, session: Session, entries: list[Entry], groups: str, *, streamed: bool) -> None:
+    async def _post(self, session: Session, entries: list[Entry], groups: bytes, *, streamed: bool) -> None:
         left_ms = max(map(session.remaining_ms, entries))
         options = dumps(call_to_json(session.call) | {"deadline_ms": left_ms})
-        body = f'{options[:-1]},"groups":[{groups}]}}'.encode()
+        body = b'%s,"groups":[%s]}' % (options[:-1].encode(), groups)
         try:
             if streamed:
                 await self._lines(session, body, left_ms / 1000 + 1)
@@ -108,21 +108,24 @@ class RestDoor:
         await self._http.aclose()
 
 
-def _bodies(entries: Sequence[Entry]) -> Iterator[tuple[list[Entry], str]]:
+def _line(group: Group) -> bytes:
+    return dumps(group_to_json(group)).encode()
+
+
+def _bodies(encoded: Sequence[tuple[Entry, bytes]]) -> Iterator[tuple[list[Entry], bytes]]:
     """Entries with their JSON, in parts that fit a body."""
     part: list[Entry] = []
-    lines: list[str] = []
-    size: float = 0
-    for entry in entries:
-        line = dumps(group_to_json(entry.group))
+    lines: list[bytes] = []
+    size = 0
+    for entry, line in encoded:
         if part and (size + len(line) > _BODY_BYTES or len(part) == GROUPS_OF_A_REQUEST):
-            yield part, ",".join(lines)
+            yield part, b",".join(lines)
             part, lines, size = [], [], 0
         part.append(entry)
         lines.append(line)
         size += len(line)
     if part:
-        yield part, ",".join(lines)
+        yield part, b",".join(lines)
 
 
 async def _split(response: httpx.Response) -> AsyncIterator[bytes]:

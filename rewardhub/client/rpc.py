@@ -14,7 +14,7 @@ from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import Settings
-from rewardhub.errors import TooLarge
+from rewardhub.errors import InvalidInput, TooLarge
 from rewardhub.types import Call, Group, GroupScores, Json
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
@@ -53,9 +53,10 @@ class RpcDoor:
         entries = await session.take()
         if not entries:
             return None
-        groups = [group_to_proto(entry.group) for entry in entries]
+        pairs = session.encoded(entries, group_to_proto)
+        entries, groups = [entry for entry, _ in pairs], [group for _, group in pairs]
         try:
-            if session.is_whole(entries) and _fit(groups):
+            if not entries or (session.is_whole(entries) and _fit(groups)):
                 with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
                     return await self._unary(session, entries, groups)
             await self._streamed(session, entries)
@@ -63,6 +64,8 @@ class RpcDoor:
             raise from_rpc(error, self.url) from None
 
     async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
+        if not entries:
+            return
         left_ms = max(map(session.remaining_ms, entries))
         request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
         try:
@@ -117,8 +120,8 @@ async def _send_all(events: "EventStream", session: Session, entries: list[Entry
         for entry in entries:
             try:
                 events.send(entry.group, session.remaining_ms(entry))
-            except TooLarge as error:
-                session.reject(entry, error)
+            except (TooLarge, TypeError, ValueError, AttributeError) as error:
+                session.reject(entry, InvalidInput(f"the group cannot be sent: {error}"))
         entries = await session.take()
     events.half_close()
 

@@ -5,19 +5,20 @@ A :class:`Session` is the same for both doors and both twins. A door takes entri
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from rewardhub.client.answers import better, failed, merged, told_wait_s
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
 from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput, RewardHubError, TooLarge
-from rewardhub.types import Call, Column, Group, GroupScores, Score, Status
-from rewardhub.wire.lines import column_of
+from rewardhub.types import Call, Group, GroupScores, Status
 
 _LINGER_S = 5.0
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +146,18 @@ class Session:
             entry.sent = True
         return taken
 
+    def encoded(self, entries: Sequence[Entry], encode: Callable[[Group], T]) -> list[tuple[Entry, T]]:
+        """Entries with their encodings. A group that cannot be encoded, because of half a surrogate pair
+        or an object that is no JSON, is answered as ``invalid_input``.
+        """
+        found: list[tuple[Entry, T]] = []
+        for entry in entries:
+            try:
+                found.append((entry, encode(entry.group)))
+            except (TypeError, ValueError, AttributeError) as error:
+                self.reject(entry, InvalidInput(f"the group cannot be sent: {error}"))
+        return found
+
     def is_whole(self, taken: Sequence[Entry]) -> bool:
         """Whether ``taken`` is all that is left to do."""
         return self._ended and len(taken) == len(self._entries)
@@ -259,7 +272,7 @@ class Session:
             return True
         if not any(status.retryable for status in answer.total.statuses):
             return False
-        pause = pause_s(entry.tries + 1, max(retry_after_s, _retry_after_s(answer)))
+        pause = pause_s(entry.tries + 1, max(retry_after_s, told_wait_s(answer)))
         entry.tries += 1
         if not self._may_repeat(entry, pause):
             return False
@@ -295,35 +308,3 @@ class Session:
         for entry in self._entries.values():
             self._timer = self._loop.call_at(entry.deadline, self._expire)
             break
-
-
-def failed(group: Group, status: Status, reason: str) -> GroupScores:
-    """Scores without a value for every response, made by the client."""
-    count = len(group.responses)
-    return GroupScores(group.id, Column.failed(count, status, reason), indices=list(range(count)))
-
-
-def better(answer: GroupScores, earlier: GroupScores | None) -> GroupScores:
-    """The answer with fewer failures, the later one of two equal ones."""
-    if earlier is None:
-        return answer
-    return earlier if earlier.values.count(None) < answer.values.count(None) else answer
-
-
-def merged(first: GroupScores, second: GroupScores) -> GroupScores:
-    """The rows of two answers for one group, ordered by index; the second wins where both have a row."""
-    rows: dict[int, Score] = {}
-    for scores in (first, second):
-        rows.update(zip(scores.indices, scores, strict=True))
-    indices = sorted(rows)
-    ordered = [rows[index] for index in indices]
-    paths = {path: None for row in ordered for path in row.parts}
-    pending = Score(None, Status.INCOMPLETE_GROUP)
-    parts = {path: column_of([row.parts.get(path, pending) for row in ordered]) for path in paths}
-    return replace(second, total=column_of(ordered), parts=parts, indices=indices)
-
-
-def _retry_after_s(scores: GroupScores) -> float:
-    rows = [details for details in scores.total.details or () if details]
-    waits = [details.get("retry_after_s", 0.0) for details in rows]
-    return max((float(wait) for wait in waits if isinstance(wait, int | float)), default=0.0)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from rewardhub.types import Column, Score, Status
-from rewardhub.wire.lines import dumps, loads
+from rewardhub.wire.lines import loads, to_bytes
 
 MAX_FRAME = 512 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
@@ -74,7 +74,7 @@ class Row(msgspec.Struct, tag="row"):
 
     @classmethod
     def of(cls, task: int, row: int, score: Score) -> "Row":
-        details = dumps(dict(score.details)).encode() if score.details else b""
+        details = to_bytes(dict(score.details)) if score.details else b""
         steps = list(score.steps)
         return cls(task, row, score.value, str(score.status), score.confidence, steps, details)
 

@@ -10,8 +10,8 @@ import binascii
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 from rewardhub.errors import InvalidInput
 from rewardhub.types import (
@@ -38,6 +38,8 @@ CALL_FIELDS = (
 )  # fmt: skip
 _RESPONSE_FIELDS = ("text", "messages", "tokens", "signals", "steps", "media")
 _MEDIA_FIELDS = ("sha256", "data", "path", "kind", "width", "height", "space", "frames", "fps")
+T = TypeVar("T")
+MAX_DEPTH = 100
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -56,6 +58,25 @@ def dumps(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def to_bytes(value: Any) -> bytes:
+    """Compact JSON in UTF-8; half of a surrogate pair stays an escape."""
+    return dumps(value).encode("utf-8", "backslashreplace")
+
+
+def bounded(value: T, where: str) -> T:
+    """``value`` if it nests at most ``MAX_DEPTH`` objects and lists, so that nothing later recurses too deep."""
+    layer: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        layer = [item for each in layer if isinstance(each, dict | list) for item in _items(each)]
+        if not layer:
+            return value
+    raise InvalidInput(f"{where} is nested deeper than {MAX_DEPTH}", field=where)
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _finite(value: Any) -> Any:
@@ -79,7 +100,7 @@ def group_from_json(data: Any, where: str = "", read_path: ReadPath | None = Non
         media=media,
         problem_type=take(data, "problem_type", str, "", where),
         recipe=take(data, "recipe", str, "", where),
-        metadata=take(data, "metadata", dict, {}, where),
+        metadata=bounded(take(data, "metadata", dict, {}, where), join(where, "metadata")),
         expected=natural(data, "expected", where),
     )
 
@@ -97,7 +118,7 @@ def _prompt(value: Any, where: str, media: int) -> str | tuple[Message, ...]:
 
 
 def _message(value: Any, where: str, media: int) -> Message:
-    data = expect(value, dict, where)
+    data = bounded(expect(value, dict, where), where)
     take(data, "role", str, "", where)
     content = data.get("content")
     if isinstance(content, list):
@@ -121,7 +142,9 @@ def _check_part(part: Mapping[str, Any], where: str, media: int) -> None:
 def _reference(value: Any, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
-    return {"answer": expect(value, str, where)} if isinstance(value, str) else expect(value, dict, where)
+    return (
+        {"answer": expect(value, str, where)} if isinstance(value, str) else bounded(expect(value, dict, where), where)
+    )
 
 
 def _response(value: Any, where: str, read_path: ReadPath | None) -> Response:
@@ -154,7 +177,7 @@ def _media(value: Any, where: str, read_path: ReadPath | None) -> Media:
     frames = each(data, "frames", hash_of, where)
     sha256 = hash_of(data["sha256"], join(where, "sha256")) if data.get("sha256") else ""
     if content is not None:
-        sha256 = _checked_hash(content, sha256, where)
+        sha256 = checked_hash(content, sha256, where)
     elif not sha256 and not frames:
         raise InvalidInput(f"{where} has none of sha256, data, path and frames", field=where)
     return Media(
@@ -182,7 +205,7 @@ def _media_bytes(data: Mapping[str, Any], where: str, read_path: ReadPath | None
         raise InvalidInput(f"{where}.data is not base64", field=f"{where}.data") from None
 
 
-def _checked_hash(content: bytes, sha256: str, where: str) -> str:
+def checked_hash(content: bytes, sha256: str, where: str) -> str:
     actual = hashlib.sha256(content).hexdigest()
     if sha256 not in {"", actual}:
         raise InvalidInput(f"{where}.sha256 is not the hash of its bytes ({actual})", field=f"{where}.sha256")

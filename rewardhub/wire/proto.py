@@ -24,7 +24,7 @@ from rewardhub.types import (
 )
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.fields import expect
-from rewardhub.wire.lines import dumps, hash_of, loads
+from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, to_bytes
 
 CACHE_MODES: tuple[CacheMode, ...] = ("use", "bypass", "read_only", "refresh")
 PRIORITIES = ("online", "bulk")
@@ -39,9 +39,9 @@ def group_to_proto(group: Group, *, with_responses: bool = True, media_data: boo
     else:
         message.messages.extend(map(_message_to_proto, group.prompt))
     if group.reference:
-        message.reference = dumps(dict(group.reference)).encode()
+        message.reference = to_bytes(dict(group.reference))
     if group.metadata:
-        message.metadata = dumps(dict(group.metadata)).encode()
+        message.metadata = to_bytes(dict(group.metadata))
     message.media.extend(media_to_proto(media, media_data) for media in group.media)
     if with_responses:
         message.responses.extend(response_to_proto(each, media_data) for each in group.responses)
@@ -80,9 +80,10 @@ def response_to_proto(response: Response, media_data: bool = False) -> pb.Respon
 
 
 def _response(message: pb.Response, where: str) -> Response:
+    fields = message.ListFields()
+    if len(fields) == 1 and fields[0][0].number == 1:
+        return Response(message.text)  # the common case: nothing but a text
     tokens = message.tokens if message.HasField("tokens") else None
-    if message.ByteSize() == len(message.text.encode()) + 2 and tokens is None and len(message.text) < 128:
-        return Response(message.text)  # the common case: nothing but a short text
     return Response(
         text=message.text,
         messages=_messages(message.messages, f"{where}.messages", len(message.media)),
@@ -114,10 +115,13 @@ def media_to_proto(media: Media, with_data: bool = False) -> pb.Media:
 
 
 def media_from_proto(message: pb.Media, where: str) -> Media:
-    if not message.frames or message.sha256:
-        hash_of(message.sha256, f"{where}.sha256")
+    sha256 = message.sha256
+    if message.data:
+        sha256 = checked_hash(message.data, sha256, where)
+    elif not message.frames or sha256:
+        hash_of(sha256, f"{where}.sha256")
     return Media(
-        sha256=message.sha256,
+        sha256=sha256,
         kind=cast(Any, _pick(KINDS, message.kind, f"{where}.kind")),
         width=message.width,
         height=message.height,
@@ -150,7 +154,7 @@ def _message_to_proto(message: Message) -> pb.Message:
             else pb.Part(media=cast(int, part["media"]))
             for part in parts
         ],
-        extra=dumps(extra).encode() if extra else b"",
+        extra=to_bytes(extra) if extra else b"",
     )
 
 
@@ -177,7 +181,7 @@ def _object(data: bytes, where: str) -> Mapping[str, Any]:
     if not data:
         return {}
     try:
-        return cast(Mapping[str, Any], expect(loads(data), dict, where))
+        return cast(Mapping[str, Any], bounded(expect(loads(data), dict, where), where))
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error.message}", field=where) from None
 
@@ -260,7 +264,7 @@ def _columns_to_proto(column: Column, table: Fingerprints, details: bool) -> pb.
     if column.steps:
         message.steps.extend(pb.StepScores(values=_with_nan(steps)) for steps in column.steps)
     if details and column.details:
-        message.details.extend(dumps(each).encode() if each else b"" for each in column.details)
+        message.details.extend(to_bytes(each) if each else b"" for each in column.details)
     return message
 
 

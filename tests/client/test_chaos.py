@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardhub.client import Client
+from rewardhub.client.answers import merged
 from rewardhub.client.failure import Stats, apply_policy
-from rewardhub.client.session import merged
 from rewardhub.errors import QuotaExceeded, Unavailable
 from rewardhub.types import Call, Column, Group, GroupScores, Response, Score, Status
 

@@ -115,6 +115,29 @@ def test_text_with_every_line_separator_survives(url, fake):
     assert streamed.values == [fake.value(text, Response(text))]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_group_that_cannot_be_encoded_fails_alone(url, fake, streamed):
+    """Half a surrogate pair, or an object that is no JSON, is invalid_input; the neighbours are scored."""
+    bad = [
+        Group("half", "p", (Response("\ud800"),)),
+        Group("object", "p", (Response("a"),), {"answer": object()}),
+    ]
+    with Client(url, on_failure="none") as client:
+        asked = [*bad, *groups(2)]
+        found = (
+            client.stream(iter(asked), Call(recipe="math")) if streamed else client.score(asked, Call(recipe="math"))
+        )
+        answers = {scores.id: scores for scores in found}
+        assert client.score(bad[:1], Call(recipe="math"))[0][0].status == "invalid_input"
+    assert len(answers) == 4
+    for group in bad:
+        assert (
+            answers[group.id][0].status == "invalid_input"
+            and "cannot be sent" in answers[group.id][0].details["reason"]
+        )
+    check(fake, groups(2), [answers["g0"], answers["g1"]])
+
+
 def test_score_responses_takes_plain_texts(url, fake):
     """The shortest call: a recipe, responses, prompt and reference."""
     with Client(url) as client:

@@ -99,3 +99,31 @@ async def test_cancel(hub, dear):
     opened.cancel()
     last = [scores async for scores in opened][-1]
     assert last.complete
+
+
+async def test_members_share_their_media(hub):
+    """Single calls that carry the image's bytes, and those that only name it, join one group."""
+    import io
+
+    from PIL import Image
+
+    from rewardhub.types import Media
+
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, "PNG")
+    image = Media.from_bytes(data.getvalue())
+    named = Media(sha256=image.sha256)
+    singles = [
+        Group("g", "p", (Response(str(k)),), media=(media,), expected=2) for k, media in enumerate((image, named))
+    ]
+    answers = await asyncio.gather(*(hub.score([single], Call(recipe="oracle")) for single in singles))
+    assert [scores[0].status for (scores,) in answers] == [Status.OK] * 2
+
+
+async def test_adding_nothing_closes_nothing(hub):
+    """An empty add leaves a group open."""
+    opened = hub.open(Group("g", "p"), Call(recipe="oracle"))
+    opened.add([])
+    opened.add([Response("a")])
+    opened.close()
+    assert sorted(index for scores in [s async for s in opened] for index in scores.indices) == [0]

@@ -32,6 +32,7 @@ def test_example(example):
 
 
 EQUAL = [
+    ("18.9", "$18.90"), (r"\$18.90", "$18.90"), ("$5", "5"), ("-$5", "-5"), (r"10\,000", "10000"),
     ("25", r"\text{Area} = 25"), ("(1,2)", "(x,y)=(1,2)"), ("x=1, y=2", "(x,y)=(1,2)"), (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", "-2"),
     (r"\begin{bmatrix}1\\2\end{bmatrix}^T", r"\begin{bmatrix}1&2\end{bmatrix}"), ("1:2", "a:b=1:2"),
     (r"\text{The answer is } 5", "5"), ("Answer: 5", "5"), (r"5{\rm cm}", "5"), ("xyz", "zyx"), (r"\alpha", "α"),
@@ -117,7 +118,7 @@ def test_presets_differ_where_they_say():
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "   ", "$$", r"\frac{1}{2", "(1,2", "{", float("nan"), float("inf"), "9" * 5000, r"9^{9^{9}}"],
+    ["", "   ", "$$", "$x+1", r"\frac{1}{2", "(1,2", "{", float("nan"), float("inf"), "9" * 5000, r"9^{9^{9}}"],
 )
 def test_unusable_reference(answer):
     """An empty, unbalanced, infinite or too large reference is nobody's zero."""

@@ -206,3 +206,31 @@ def test_score_is_a_number_only_with_a_value():
     assert float(Score(0.5)) == 0.5
     with pytest.raises(ValueError, match="timeout"):
         float(Score(None, Status.TIMEOUT))
+
+
+@pytest.mark.parametrize("field", ["reference", "metadata"])
+def test_deep_objects_are_refused(field):
+    """What nests deeper than a hundred levels is refused before anything recurses into it."""
+    deep = {}
+    for _ in range(150):
+        deep = {"a": [deep]}
+    with pytest.raises(InvalidInput, match="nested deeper"):
+        lines.group_from_json({field: deep})
+    with pytest.raises(InvalidInput, match="nested deeper"):
+        proto.group_from_proto(pb.Group(**{field: json.dumps(deep).encode()}))
+
+
+def test_half_surrogates_in_details_are_valid_json():
+    """A scorer that quotes a broken text does not break the reply."""
+    details = {"found": "\ud800"}
+    scores = GroupScores("g", Column([1.0], [Status.OK], "f", details=[details]), indices=[0])
+    message = proto.scores_to_proto(scores, proto.Fingerprints(), details=True)
+    assert json.loads(message.total.details[0]) == details
+
+
+def test_inline_media_needs_no_hash():
+    """The bytes are enough; a hash that is not theirs is refused."""
+    media = proto.media_from_proto(pb.Media(data=b"abc"), "media[0]")
+    assert media == Media.from_bytes(b"abc")
+    with pytest.raises(InvalidInput, match="not the hash"):
+        proto.media_from_proto(pb.Media(data=b"abc", sha256="0" * 64), "media[0]")

@@ -98,6 +98,8 @@ class _Counted:
 
 
 def _score(equal: bool, tier: Tier, reason: str, answer: str, source: Source) -> Score:
+    if not answer.isascii():  # a lone surrogate has no place in JSON
+        answer = answer.encode("utf-8", "replace").decode()
     details = {
         "verdict": "right" if equal else "wrong", "tier": tier, "reason": reason,
         "extracted": answer if len(answer) <= 200 else answer[:200] + "…", "source": source,
@@ -141,7 +143,7 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         key = _key(answer, policy)
         if not key.strip("$ ") or key == "{}":
             raise ReferenceUnparseable("reference.answer is empty", field=_FIELD)
-        if not normalise.balanced(key) or answer.count("$") - answer.count("\\$") == 1 != len(answer):
+        if not normalise.balanced(key) or normalise.open_dollar(answer):
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)
         tree = _reference_tree(answer, policy)
         if tree is not None:

@@ -32,7 +32,7 @@ _SIZING = re.compile(
 )
 _OLD_STYLE = re.compile(r"\{\s*\\(?:rm|bf|it|sf)(?![A-Za-z])\s*([^{}\\]*)\}")
 _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|\\(?=%)")
+_COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|(?<=\d)\\,(?=\d{3}(?!\d))|\\(?=%)")
 _WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
@@ -80,7 +80,7 @@ def clean(text: str) -> str:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
-    if "{,}" in text or "\\!" in text or "\\%" in text:
+    if "{,}" in text or "\\!" in text or "\\," in text or "\\%" in text:
         text = _COMMA.sub("", text)
     if "\\" in text or "~" in text:
         text = _SIZING.sub(_blank, _unboxed(text) if "box" in text else text)
@@ -126,6 +126,14 @@ def balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def open_dollar(text: str) -> bool:
+    """Whether a lone dollar sign opens mathematics that never closes; beside a digit it is money."""
+    return text.count("$") - text.count("\\$") == 1 and not _MONEY.search(text)
+
+
+_MONEY = re.compile(r"\$\s?[-+]?[\d.]|\d\s?\$")
 
 
 def nesting(text: str) -> int:

@@ -1,0 +1,183 @@
+"""Scoring a group on its shared prompt, beside right-padded full rows and beside vLLM, on the same checkpoint.
+
+A 33.6 M vision-language reward model with random weights, fp32, one image in every prompt. (P,R,G) are the
+tokens of the prompt, image included, the tokens of a response, and the responses. The peer is the model's
+own forward in transformers over one padded batch, each row with its image. Inputs are tokenised and cut
+into patches beforehand for both; scores are compared first; the two are timed in turns.
+
+    .venv/bin/python -P tests/bench/prefix.py [TURNS]
+
+REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_process import hardware, report
+from prefix_model import build_classifier
+from prefix_vllm import vllm_figure
+
+from rewardhub.models import Card, load
+from rewardhub.models.head import head_from
+from rewardhub.models.inputs import Encoded
+from rewardhub.models.pictures import Patches, as_tensors
+from rewardhub.models.scalar import ScalarModel
+
+TOLERANCE = 1e-5
+MIXED = (30, 45, 70, 110, 180, 290, 440, 600)
+CASES = {
+    "rows_1200_300_8": (1200, (300,) * 8),
+    "rows_mixed": (1200, MIXED),
+    "rows_300_70_8": (300, (70,) * 8),
+    "rows_256_64_8": (256, (64,) * 8),
+}
+Timed = tuple[float, float]
+"""Seconds by the wall clock and by the processor time of this process."""
+
+
+class Rows:
+    """The peer: the stock model over full rows, padded on the right to the longest."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        from safetensors.torch import load_file
+        from transformers import Qwen2_5_VLModel
+
+        self.model = Qwen2_5_VLModel.from_pretrained(str(checkpoint), dtype=torch.float32).eval()
+        self.head = head_from(load_file(checkpoint / "model.safetensors"), "none")
+
+    def inputs(self, rows: Sequence[Encoded], image_id: int) -> dict[str, Any]:
+        width = max(map(len, rows))
+        ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)], mask[index, : len(row)] = torch.from_numpy(row.ids), 1
+        pixels, grids = as_tensors([image for row in rows for image in row.images])
+        types = (ids == image_id).long()
+        return {
+            "input_ids": ids, "attention_mask": mask, "mm_token_type_ids": types,
+            "pixel_values": pixels, "image_grid_thw": grids,
+        }  # fmt: skip
+
+    @torch.inference_mode()
+    def score(self, inputs: dict[str, Any]) -> list[float]:
+        states = self.model(**inputs, use_cache=False).last_hidden_state
+        last = inputs["attention_mask"].sum(-1) - 1
+        return [float(value) for value in self.head(states[torch.arange(len(last)), last])]
+
+
+def image_patches(model: ScalarModel, seed: int) -> Patches:
+    """A 336 x 448 picture, 192 tokens."""
+    from rewardhub.types import Media
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (336, 448, 3), np.uint8)
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        Image.fromarray(pixels).save(file, format="PNG")
+        return model.loaded.encoder.patches(Media.from_bytes(Path(file.name).read_bytes()))
+
+
+def group_rows(model: ScalarModel, prompt: int, lengths: Sequence[int], seed: int) -> list[Encoded]:
+    """The rows of one group: ``prompt`` tokens with an image among them, then each response's tokens."""
+    from rewardhub.models.chat import Picture
+
+    encoder, rng = model.loaded.encoder, np.random.default_rng(seed)
+
+    def text(length: int) -> Encoded:
+        ids = rng.integers(0, 256, length)
+        return Encoded(ids, np.tile(np.arange(length), (3, 1)), (), (), length)
+
+    start = text(24) + encoder.pieces([Picture(0)], [image_patches(model, seed)])
+    start = start + text(prompt - len(start))
+    return [start + text(length) for length in lengths]
+
+
+def timed(run: Callable[[], object]) -> Timed:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def in_turns(first: Callable[[], object], second: Callable[[], object], turns: int) -> tuple[list[Timed], list[Timed]]:
+    """Both runs timed alternately, after one run of each that does not count."""
+    first(), second()
+    pairs = [(timed(first), timed(second)) for _ in range(turns)]
+    return [one for one, _ in pairs], [two for _, two in pairs]
+
+
+def ratio(slow: list[Timed], fast: list[Timed], clock: int) -> float:
+    """The median over turns of how many times longer ``slow`` took."""
+    return statistics.median(one[clock] / two[clock] for one, two in zip(slow, fast, strict=True))
+
+
+def agree(name: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The largest difference between scores; ends the run where it is over the tolerance."""
+    apart = max(abs(one - two) for one, two in zip(ours, theirs, strict=True))
+    if apart > TOLERANCE:
+        sys.exit(f"{name}: scores differ by {apart:.2g}")
+    return apart
+
+
+def against_rows(model: ScalarModel, rows: Rows, name: str, turns: int) -> None:
+    prompt, lengths = CASES[name]
+    group = group_rows(model, prompt, lengths, seed=1)
+    inputs, kin = rows.inputs(group, model.loaded.encoder.image_id), [range(len(group))]
+
+    def ours() -> list[float]:
+        return model.values(group, kin)
+
+    def theirs() -> list[float]:
+        return rows.score(inputs)
+
+    apart = agree(name, ours(), theirs())
+    slow, fast = in_turns(theirs, ours, turns)
+    rate = len(group) / statistics.median(wall for wall, _ in fast)
+    print(
+        f"{name}: {rate:.1f} responses/s, {ratio(slow, fast, 0):.2f}x by the wall clock, "
+        f"{ratio(slow, fast, 1):.2f}x by processor time, scores within {apart:.1g}"
+    )
+    report(f"prefix.{name}", ratio(slow, fast, 0), "full rows")
+
+
+def eight_at_once(model: ScalarModel, turns: int) -> None:
+    """Eight groups in one call, beside one call each; and the peak of memory as groups are added."""
+    prompt, lengths = CASES["rows_1200_300_8"]
+    groups = [group_rows(model, prompt, lengths, seed) for seed in range(8)]
+    together = [row for group in groups for row in group]
+    kin = [range(8 * index, 8 * index + 8) for index in range(8)]
+
+    def at_once() -> list[float]:
+        return model.values(together, kin)
+
+    def one_by_one() -> list[float]:
+        return [value for group in groups for value in model.values(group, [range(8)])]
+
+    agree("eight groups", at_once(), one_by_one())
+    slow, fast = in_turns(one_by_one, at_once, max(1, turns // 3))
+    report("prefix.eight_at_once", ratio(slow, fast, 0), "one at a time")
+
+
+def main(turns: int) -> None:
+    torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
+    print(f"{hardware()}; {torch.get_num_threads()} threads, median of {turns} turns")
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = build_classifier(Path(folder))
+        model = load(Card(name="bench", kind="scalar", path=checkpoint, system=""))
+        assert isinstance(model, ScalarModel) and model.runner.attention == "packed"
+        rows = Rows(checkpoint)
+        for name in CASES:
+            against_rows(model, rows, name, turns)
+        eight_at_once(model, turns)
+        vllm_figure(model, checkpoint, turns)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 7)

@@ -1,0 +1,1 @@
+"""What the geometry verifiers share: reading, coordinate spaces, overlaps, masks, precision."""
