@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -100,16 +101,16 @@ def _ready_line(process: "subprocess.Popen[str]") -> str:
 
 def scores_table(client: Client) -> Table:
     """A table of examples with their values and statuses."""
-    table = Table(title="one call, every reward")
+    table = Table(title="one call, every reward", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("recipe", "response", "value", "status", "why"):
-        table.add_column(name, no_wrap=name != "why")
+        table.add_column(name, no_wrap=True, min_width={"why": 16, "response": 12}.get(name))
     groups = examples()
     for group, scores in zip(groups, client.score(groups, Call()), strict=True):
         for response, score in zip(group.responses, scores, strict=True):
             value = "-" if score.value is None else f"{score.value:.3f}"
             why = str(score.details.get("reason", score.details.get("verdict", "")))
             shown = " ".join(response.text.split())
-            table.add_row(group.recipe, shown if len(shown) <= 22 else shown[:21] + "…", value, str(score.status), why)
+            table.add_row(group.recipe, shown, value, str(score.status), why)
     return table
 
 

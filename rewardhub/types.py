@@ -226,15 +226,16 @@ class Column:
     @classmethod
     def of(cls, scores: Sequence[Score], fingerprint: str = "") -> "Column":
         """The column with these rows; parts of the rows are not kept."""
-        return cls(
-            values=[score.value for score in scores],
-            statuses=[score.status for score in scores],
-            fingerprint=fingerprint,
-            details=[score.details or None for score in scores] if any(s.details for s in scores) else None,
-            confidence=_unless_empty([score.confidence for score in scores]),
-            steps=[score.steps for score in scores] if any(s.steps for s in scores) else None,
-            cached=[score.cached for score in scores] if any(s.cached for s in scores) else None,
-        )
+        column = cls([score.value for score in scores], [score.status for score in scores], fingerprint)
+        if any(score.details for score in scores):
+            column.details = [score.details or None for score in scores]
+        if any(score.confidence is not None for score in scores):
+            column.confidence = [score.confidence for score in scores]
+        if any(score.steps for score in scores):
+            column.steps = [score.steps for score in scores]
+        if any(score.cached for score in scores):
+            column.cached = [score.cached for score in scores]
+        return column
 
     @classmethod
     def failed(cls, count: int, status: Status, reason: str, **details: Any) -> "Column":
@@ -292,10 +293,6 @@ class Column:
 
 
 _EMPTY: dict[str, Any] = {"details": None, "confidence": None, "steps": (), "cached": False}
-
-
-def _unless_empty(values: list[float | None]) -> list[float | None] | None:
-    return values if any(value is not None for value in values) else None
 
 
 @dataclass(frozen=True, slots=True)

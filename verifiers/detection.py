@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from rewardhub.errors import ReferenceUnparseable
 from rewardhub.registry import Example, verifier
@@ -73,7 +75,7 @@ class _Image:
 def detection(
     response: Response, reference: Json, group: Group, *,
     measure: Measure = "f1",
-    iou: float | tuple[float, ...] = 0.5,
+    iou: float | Annotated[tuple[float, ...], Field(min_length=1)] = 0.5,
     weight: float = 0.5,
     matching: Matching | None = None,
     interpolation: Interpolation = "every_point",
@@ -123,8 +125,9 @@ _NOTHING: tuple[Floats, list[str]] = (np.zeros((0, 4)), [])
 def _wanted(reference: Json) -> dict[str, Mapping[str, Any]]:
     """The reference's images, each with its boxes and sizes; the only image has no name."""
     images = reference.get("images", {"": reference})
-    if not isinstance(images, Mapping) or not images:
-        raise ReferenceUnparseable("reference.images must be an object of image name to boxes", field="reference.images")
+    if not isinstance(images, Mapping) or not 0 < len(images) <= MAX_ITEMS:
+        reason = f"reference.images must be an object of 1 to {MAX_ITEMS} image names to boxes"
+        raise ReferenceUnparseable(reason, field="reference.images")
     entries = {}
     for name, each in images.items():
         entry = each if isinstance(each, Mapping) else {**reference, "boxes": each}
@@ -145,9 +148,9 @@ def _said(response: Response, reference: Json) -> dict[str, list[Item]]:
     images = found.get("images", found) if isinstance(found, Mapping) else None
     if not isinstance(images, Mapping):
         raise Wrong("the answer is not a JSON object of image name to boxes")
-    said = {name: items_of(each) for name, each in images.items()}
-    if sum(map(len, said.values())) > MAX_ITEMS:
-        raise Wrong(f"more than {MAX_ITEMS} boxes")
+    said = {name: items_of(each) for name, each in islice(images.items(), MAX_ITEMS + 1)}
+    if max(len(said), sum(map(len, said.values()))) > MAX_ITEMS:
+        raise Wrong(f"more than {MAX_ITEMS} boxes or images")
     return said
 
 
@@ -174,21 +177,25 @@ def _rates(images: list[_Image], threshold: float, matching: Matching, weight: f
 
 
 def _mean_ap(images: list[_Image], threshold: float, matching: Matching, interpolation: Interpolation) -> float:
-    labels = sorted({label for image in images for label in image.labels})
-    if len(labels) < 2 and not any(labels):
-        return _ap(images, None, threshold, matching, interpolation)
-    return math.fsum(_ap(images, label, threshold, matching, interpolation) for label in labels) / len(labels)
-
-
-def _ap(
-    images: list[_Image], label: str | None, threshold: float, matching: Matching, interpolation: Interpolation
-) -> float:
-    """The average precision of one label, or of everything."""
-    scores, hits, truths = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
+    """The mean over the reference's labels of average precision; of everything where there are no labels."""
+    labelled = any(label for image in images for label in image.labels)
+    ranks: dict[str, list[tuple[Floats, Flags, int]]] = {} if labelled else {"": []}
     for image in images:
-        rows: Flags = np.array([label in (None, each) for each in image.said], dtype=bool)
-        columns: Flags = np.array([label in (None, each) for each in image.labels], dtype=bool)
-        scores.append(image.scores[rows])
-        hits.append(hits_of(image.ious[np.ix_(rows, columns)], threshold, matching))
-        truths += int(columns.sum())
-    return average_precision(np.concatenate(scores), np.concatenate(hits), truths, interpolation)
+        said = image.said if labelled else [""] * len(image.said)
+        for label in dict.fromkeys((*image.labels, *said)):
+            rows = np.flatnonzero([label == each for each in said])
+            columns = np.flatnonzero([label == each for each in image.labels])
+            hits = hits_of(image.ious[np.ix_(rows, columns)], threshold, matching)
+            ranks.setdefault(label, []).append((image.scores[rows], hits, len(columns)))
+    values = [_ap(ranks[label], interpolation) for label in sorted(ranks) if not labelled or _truths(ranks[label])]
+    return math.fsum(values) / len(values)
+
+
+def _truths(ranks: list[tuple[Floats, Flags, int]]) -> int:
+    return sum(truths for _, _, truths in ranks)
+
+
+def _ap(ranks: list[tuple[Floats, Flags, int]], interpolation: Interpolation) -> float:
+    scores = np.concatenate([np.zeros(0), *(scores for scores, _, _ in ranks)])
+    hits = np.concatenate([np.zeros(0, dtype=bool), *(hits for _, hits, _ in ranks)])
+    return average_precision(scores, hits, _truths(ranks), interpolation)

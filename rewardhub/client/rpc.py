@@ -50,22 +50,20 @@ class RpcDoor:
         self._stub: Any = RewardServiceStub(self._channel)
 
     async def exchange(self, session: Session) -> None:
-        entries = await session.take()
-        if not entries:
-            return None
-        pairs = session.encoded(entries, group_to_proto)
+        pairs = session.encoded(await session.take(), group_to_proto)
+        if not pairs:
+            return
         entries, groups = [entry for entry, _ in pairs], [group for _, group in pairs]
         try:
-            if not entries or (session.is_whole(entries) and _fit(groups)):
+            if session.is_whole(entries) and _fit(groups):
                 with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
-                    return await self._unary(session, entries, groups)
+                    await self._unary(session, entries, groups)
+                    return
             await self._streamed(session, entries)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
 
     async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
-        if not entries:
-            return
         left_ms = max(map(session.remaining_ms, entries))
         request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
         try:

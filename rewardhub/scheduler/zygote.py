@@ -14,8 +14,14 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from ctypes import CDLL
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rewardhub.registry import Registry
 
 FORK, REAP = b"F", b"R"
 _PID = struct.Struct("!q")
@@ -73,6 +79,7 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
     libc = CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     registry = default_registry(plugins)
+    _preload(registry)
     sock = socket.socket(fileno=fd)
     gc.collect()
     gc.freeze()
@@ -97,6 +104,14 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
             sock.sendall(_PID.pack(pid))
         except BrokenPipeError:
             return  # the hub is gone; the child dies with this process
+
+
+def _preload(registry: "Registry") -> None:
+    """Imports what verifiers import on first use, so that a forked worker has it already."""
+    names = {name for scorer in registry for name in getattr(scorer, "libraries", ())}
+    for name in names:
+        with suppress(ImportError):
+            import_module(name)
 
 
 if __name__ == "__main__":

@@ -108,10 +108,10 @@ def _nested(found: Any) -> bool:
     return isinstance(found, list) and any(isinstance(each, Mapping) for each in found)
 
 
-def items_of(found: Any) -> list[Item]:
+def items_of(found: Any, most: int = MAX_ITEMS) -> list[Item]:
     """The boxes in a JSON value: one box, a list of them, or an object that holds such a list.
 
-    What is no box becomes an item without coordinates, which matches nothing but is counted.
+    At most ``most`` + 1 are read. What is no box becomes an item without coordinates, which matches nothing but is counted.
     """
     if isinstance(found, Mapping) and not any(key in found for key in (*_BOX_KEYS, *_CORNERS)):
         inner = next((found[key] for key in _LIST_KEYS if key in found), None)
@@ -121,7 +121,7 @@ def items_of(found: Any) -> list[Item]:
         return [_item(found)]
     if not isinstance(found, Sequence) or isinstance(found, str):
         return [Item(None)]
-    return [_item(each) for each in islice(found, MAX_ITEMS + 1)]
+    return [_item(each) for each in islice(found, most + 1)]
 
 
 def _labelled(items: list[Item], found: Mapping[str, Any]) -> list[Item]:

@@ -78,11 +78,11 @@ class Frame:
         valid = _inside(raw, self.space)
         return np.where(valid[:, None], raw * np.array(self.scale), 0.0), valid
 
-    def reference_boxes(self, value: Any, field: str) -> tuple[Floats, list[str]]:
+    def reference_boxes(self, value: Any, field: str, most: int = MAX_ITEMS) -> tuple[Floats, list[str]]:
         """The reference's boxes (n, 4) and labels; raises ``ReferenceUnparseable`` where one is none."""
-        items = items_of(value) if isinstance(value, Mapping | list | tuple) else [Item(None)]
-        if len(items) > MAX_ITEMS:
-            raise ReferenceUnparseable(f"more than {MAX_ITEMS} boxes", field=field)
+        items = items_of(value, most) if isinstance(value, Mapping | list | tuple) else [Item(None)]
+        if len(items) > most:
+            raise ReferenceUnparseable(f"more than {most} boxes", field=field)
         rows = np.asarray([item.box or (math.nan,) * 4 for item in items], dtype=np.float64).reshape(-1, 4)
         valid = self._boxes_in(rows, self.target)
         if not valid.all():

@@ -8,7 +8,7 @@ from typing import Any
 
 from rewardhub.errors import ReferenceUnparseable, nearest
 from rewardhub.types import Json
-from rewardhub.verifiers.ifeval_rules.language import CODES, canonical
+from rewardhub.verifiers.ifeval_rules.language import canonical, known_codes
 from rewardhub.verifiers.ifeval_rules.locales import RELATIONS
 
 Reader = Callable[[Any], Any]
@@ -53,8 +53,8 @@ def relation(raw: Any) -> str:
 
 
 def language(raw: Any) -> str:
-    if not isinstance(raw, str) or canonical(raw) not in CODES:
-        raise ValueError(f"must be the ISO 639 code of a known language{nearest(str(raw)[:40], CODES)}")
+    if not isinstance(raw, str) or canonical(raw) not in known_codes():
+        raise ValueError(f"must be the ISO 639 code of a known language{nearest(str(raw)[:40], known_codes())}")
     return canonical(raw)
 
 

@@ -2,12 +2,12 @@
 
 from functools import cache
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
 _ALIASES = {"zh-cn": "zh", "zh-tw": "zh", "iw": "he", "nb": "no", "in": "id"}
 _USUAL = frozenset(
-    "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl"
-    " pt ro ru sk sl so sq sv sw ta te th tl tr uk ur vi zh".split()
+    """af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl
+    pt ro ru sk sl so sq sv sw ta te th tl tr uk ur vi zh""".split()  # noqa: SIM905  # shorter to read
 )
 """The languages that the public script's detector knows: close relatives of a few speakers, which short
 texts are mistaken for, are left out unless asked for."""
@@ -20,7 +20,9 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-CODES = frozenset(_identifier().labels)
+def known_codes() -> frozenset[str]:
+    """The codes that can be asked for."""
+    return frozenset(_identifier().labels)
 
 
 def canonical(code: str) -> str:

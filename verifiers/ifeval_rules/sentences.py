@@ -19,13 +19,44 @@ _BACK = 40
 _QUOTES = "\"'”’»"
 
 _NEVER = frozenset(
-    "mr mrs ms dr prof st mt rev gen col capt lt sgt gov sen rep hon vs e.g i.e cf fig no vol al approx"
-    " sr sra srta dra ud uds d ej p.ej pág núm art"
-    " m mm mme mlle mgr p.ex cap env".split()
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "mt",
+        "rev",
+        "gen",
+        "capt",
+        "lt",
+        "sgt",
+        "gov",
+        "vs",
+        "e.g",
+        "i.e",
+        "cf",
+        "approx",
+        "sr",
+        "sra",
+        "srta",
+        "dra",
+        "ud",
+        "uds",
+        "p.ej",
+        "ee.uu",
+        "mme",
+        "mlle",
+        "mgr",
+        "p.ex",
+    ]
 )
 """Abbreviations with a word to follow: none ends a sentence."""
-_SOMETIMES = frozenset("etc inc ltd co corp jr a.m p.m ph.d b.c a.d j.-c av apr aug dec feb jan oct sept".split())
+_SOMETIMES = frozenset({*"etc inc ltd co corp jr a.m p.m ph.d j.-c apr aug dec feb jan oct sept".split()})  # noqa: SIM905
 """Abbreviations that end a sentence where a capital letter follows; so do initials such as U.S."""
+_NUMBERED = frozenset({*"no nº fig vol art núm pág p ch cap sec".split()})  # noqa: SIM905
+"""Abbreviations in front of a number."""
 
 
 def sentence_count(text: str, language: str) -> int:
@@ -50,19 +81,32 @@ def _breaks(text: str, match: "re.Match[str]") -> bool:
     if "?" in marks or "!" in marks:
         return not (marks[-1] in _QUOTES and following.islower())
     if len(marks.rstrip(_QUOTES + ")]}*_`")) > 1 or "…" in marks:
-        return not following.islower()
+        return following in _QUOTES or (following.isalpha() and not following.islower())
     return _period_breaks(text, match.start(), following)
 
 
 def _period_breaks(text: str, period: int, following: str) -> bool:
     window = text[max(0, period - _BACK) : period]
-    word = window.split()[-1].lstrip("(\"'“«[*_").lower() if window and not window[-1].isspace() else ""
-    if _ENUMERATOR.fullmatch(window[window.rfind("\n") + 1 :]) and (len(window) < _BACK or "\n" in window):
+    line = window[window.rfind("\n") + 1 :]
+    if len(line) < _BACK and _ENUMERATOR.fullmatch(line):
         return False
-    if word in _NEVER or (len(word) == 1 and word.isalpha() and word != "i"):
+    before, raw = _last_words(window)
+    word = raw.lower()
+    if word in _NEVER or (word in _NUMBERED and following.isdigit()):
         return False
+    if len(raw) == 1 and raw.isupper() and raw != "I":
+        # "J. Smith" and "John F. Kennedy", not "the answer is A. Then".
+        return not (before[:1].isupper() or not before) or not following.isupper()
     initials = len(word) > 2 and all(len(part) == 1 for part in word.split("."))
     return following.isupper() if word in _SOMETIMES or initials else True
+
+
+def _last_words(window: str) -> tuple[str, str]:
+    """The word that a period follows and the one before it on its line; empty where there is none."""
+    if not window or window[-1].isspace():
+        return "", ""
+    words = window[window.rfind("\n") + 1 :].split()
+    return (words[-2] if len(words) > 1 else ""), words[-1].lstrip("(\"'“«[*_")
 
 
 def _japanese(text: str) -> int:
