@@ -25,7 +25,7 @@ from rewardhub.grpo.loop import train as train_policy
 from rewardhub.models.colours import answer, colour_items
 from rewardhub.reward_modeling import run as train_reward_model
 from rewardhub.reward_modeling.toy import write_toy
-from rewardhub.types import Call, Group, Response
+from rewardhub.types import Call, Group, Response, Rewards
 
 CONFIG = """\
 http = "127.0.0.1:0"
@@ -55,7 +55,7 @@ def run(out: Path) -> None:
     (out / "hub.toml").write_text(CONFIG.format(log=(out / "rewards.jsonl").resolve()))
     with served(out / "hub.toml", console) as address, Client(f"grpc://{address}", on_failure="none") as client:
         console.rule("2. score with rules, the reward model and a judge that is down")
-        console.print(scores_table(client))
+        console.print(scores_table(client, console.width))
 
         console.rule("3. train a policy on rewards streamed from the hub")
         policy = train_policy(GrpoConfig(seed=0, run="demo"), client, out / "grpo")
@@ -99,11 +99,11 @@ def _ready_line(process: "subprocess.Popen[str]") -> str:
     raise InternalError(f"the hub did not start: exit code {process.wait()}")
 
 
-def scores_table(client: Client) -> Table:
-    """A table of examples with their values and statuses."""
+def scores_table(client: Rewards, width: int) -> Table:
+    """A table of examples with their values and statuses, at most ``width`` characters wide."""
     table = Table(title="one call, every reward", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("recipe", "response", "value", "status", "why"):
-        table.add_column(name, no_wrap=True, min_width={"why": 16, "response": 12}.get(name))
+    for name, width in (("recipe", 9), ("response", 18), ("value", 6), ("status", 21), ("why", max(12, width - 74))):
+        table.add_column(name, no_wrap=True, min_width=width, max_width=width)
     groups = examples()
     for group, scores in zip(groups, client.score(groups, Call()), strict=True):
         for response, score in zip(group.responses, scores, strict=True):

@@ -26,7 +26,7 @@ from rewardhub.verifiers.geometry.reading import (
     missing,
     stated_items,
 )
-from rewardhub.verifiers.geometry.space import Flags, Floats, frame_of
+from rewardhub.verifiers.geometry.space import Flags, Floats, Share, frame_of
 
 Measure = Literal["f1", "precision", "recall", "weighted", "ap"]
 
@@ -76,7 +76,7 @@ def detection(
     response: Response, reference: Json, group: Group, *,
     measure: Measure = "f1",
     iou: float | Annotated[tuple[float, ...], Field(min_length=1)] = 0.5,
-    weight: float = 0.5,
+    weight: Share = 0.5,
     matching: Matching | None = None,
     interpolation: Interpolation = "every_point",
     space: Space = Space.PIXEL,

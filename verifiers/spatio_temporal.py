@@ -6,7 +6,7 @@ from rewardhub.registry import Example, verifier
 from rewardhub.types import Group, Json, Response, Score, Space
 from rewardhub.verifiers.boxes import Convention
 from rewardhub.verifiers.geometry.reading import Wrong, json_object, numbers
-from rewardhub.verifiers.geometry.space import frame_of
+from rewardhub.verifiers.geometry.space import Share, frame_of
 from rewardhub.verifiers.geometry.spans import ordered, reference_span, span_iou
 from rewardhub.verifiers.geometry.tracks import reference_track, stated_track, track_ious
 
@@ -32,7 +32,7 @@ _TWO = {"time": [0, 2], "boxes": {"0": [0, 0, 10, 10], "1": [0, 0, 10, 10]}}
 )  # fmt: skip
 def spatio_temporal(
     response: Response, reference: Json, group: Group, *,
-    time_weight: float = 0.5,
+    time_weight: Share = 0.5,
     frames: Literal["common", "reference"] = "common",
     space: Space = Space.PIXEL,
     reference_space: Space | None = None,

@@ -80,7 +80,9 @@ def keyframe_hit(response: Response, reference: Json, *, tolerance_s: float = 0.
     listed = need(reference, "times", (list, tuple))
     times = numbers(listed, len(listed))
     if not times or len(times) > MAX_ITEMS or not all(0.0 <= time < float("inf") for time in times):
-        raise ReferenceUnparseable(f"reference.times must be 1 to {MAX_ITEMS} times in seconds", field="reference.times")
+        raise ReferenceUnparseable(
+            f"reference.times must be 1 to {MAX_ITEMS} times in seconds", field="reference.times"
+        )
     try:
         start, end = _stated_span(response)
     except Wrong as wrong:

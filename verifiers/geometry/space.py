@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from rewardhub.types import Group, Json, Space
 from rewardhub.verifiers.boxes import MAX_COORDINATE, MIN_SIDE, Convention
 from rewardhub.verifiers.geometry.reading import MAX_ITEMS, Item, items_of, numbers
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -75,7 +76,7 @@ class Frame:
         """The stated points (n, 2) in the reference's space, and which of them are points at all."""
         rows = [(math.nan, math.nan) if point is None else point for point in points]
         raw = np.asarray(rows, dtype=np.float64).reshape(-1, 2)
-        valid = _inside(raw, self.space)
+        valid = inside(raw, self.space)
         return np.where(valid[:, None], raw * np.array(self.scale), 0.0), valid
 
     def reference_boxes(self, value: Any, field: str, most: int = MAX_ITEMS) -> tuple[Floats, list[str]]:
@@ -97,7 +98,7 @@ class Frame:
             raise ReferenceUnparseable(f"{field} must be 1 to {MAX_ITEMS} points [x, y]", field=field)
         pairs = [numbers(each, 2) or (math.nan, math.nan) for each in listed]
         raw = np.asarray(pairs, dtype=np.float64)
-        if not _inside(raw, self.target).all():
+        if not inside(raw, self.target).all():
             raise ReferenceUnparseable(f"{field} holds no point [x, y] in {self.target.value}", field=field)
         return raw
 
@@ -105,15 +106,15 @@ class Frame:
         least = 0.0 if self.convention == "inclusive" else MIN_SIDE
         with np.errstate(invalid="ignore"):
             sides = raw[:, 2:] - raw[:, :2]
-            return _inside(raw, space) & (sides >= least).all(axis=1)
+            return inside(raw, space) & (sides >= least).all(axis=1)
 
 
-def _inside(raw: Floats, space: Space) -> Flags:
+def inside(raw: Floats, space: Space) -> Flags:
     """Which rows are finite, of sane size, and within the space's limits."""
     low, high = (0.0, _LIMITS[space]) if space in _LIMITS else (-MAX_COORDINATE, MAX_COORDINATE)
     with np.errstate(invalid="ignore"):
-        inside: Flags = ((raw >= low) & (raw <= high)).all(axis=1)
-    return inside
+        rows: Flags = ((raw >= low) & (raw <= high)).all(axis=1)
+    return rows
 
 
 def frame_of(

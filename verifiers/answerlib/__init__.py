@@ -1,0 +1,1 @@
+"""What the answer verifiers share: where an answer stands, numbers, labels, gold texts."""

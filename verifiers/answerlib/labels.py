@@ -1,0 +1,89 @@
+"""Labels: how two of them are compared, and lists of them."""
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rewardhub.errors import ReferenceUnparseable
+from rewardhub.types import Json
+from rewardhub.verifiers.answerlib.scope import LONGEST, without_text_commands
+
+Normal = Literal["none", "edges", "vqa"]
+
+MAX_LABELS = 10_000
+EDGES = " \t\r\n()[]{}<>.,:;!?\"'*_`$（）。，：；、“”‘’"
+_LATEX = re.compile(r"\\[A-Za-z]")
+_DIGITS = dict(zip("zero one two three four five six seven eight nine ten".split(), map(str, range(11)), strict=True))
+_ARTICLES = frozenset({"a", "an", "the"})
+_DROPPED = str.maketrans(dict.fromkeys(string.punctuation.replace("-", "").replace("/", ""), None))
+_SPLIT = str.maketrans("-/", "  ")
+
+
+def normal(text: str, how: Normal, ignore_case: bool) -> str:
+    """A label as it is compared.
+
+    ``none``: the characters as they are. ``edges``: runs of blanks, width of characters and outer
+    punctuation do not count. ``vqa``: as the VQA evaluation (Antol et al. 2015), without articles and
+    punctuation, apostrophes included, and with zero to ten as digits.
+    """
+    if how != "none":
+        text = " ".join(unicodedata.normalize("NFKC", text).split()).strip(EDGES)
+    if ignore_case:
+        text = text.casefold()
+    if how == "vqa":
+        words = text.translate(_SPLIT).translate(_DROPPED).split()
+        text = " ".join(_DIGITS.get(word, word) for word in words if word.casefold() not in _ARTICLES)
+    return text
+
+
+def is_latex(text: str) -> bool:
+    """Whether a text holds a LaTeX command: mathematics is no label."""
+    return bool(_LATEX.search(text))
+
+
+def said_label(text: str, how: Normal, ignore_case: bool) -> str | None:
+    r"""The label that an answer is, ``\text{}`` taken off; None where it is LaTeX or over the limit."""
+    bare = text if how == "none" else without_text_commands(text)
+    if len(bare) > LONGEST or is_latex(bare):
+        return None
+    return normal(bare, how, ignore_case)
+
+
+def reference_texts(reference: Json, key: str = "answer", *, empty: bool = False) -> list[str]:
+    """``reference[key]``, a text or a list of texts, as a list; raises ``ReferenceUnparseable``.
+
+    ``empty`` allows empty texts.
+    """
+    return texts_of(reference.get(key), f"reference.{key}", empty=empty)
+
+
+def texts_of(value: Any, field: str, *, empty: bool = False) -> list[str]:
+    """A text, a whole number, or a list of them, as texts."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    texts = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+    if not texts or len(texts) > MAX_LABELS or not all(isinstance(text, str) for text in texts):
+        raise ReferenceUnparseable(f"{field} must be a text or a list of texts", field=field)
+    if not empty and not all(text.strip() for text in texts):
+        raise ReferenceUnparseable(f"{field} holds an empty text", field=field)
+    return texts
+
+
+def gold_labels(values: Sequence[str], field: str, how: Normal, ignore_case: bool) -> list[str]:
+    """Labels of a reference as they are compared; raises ``ReferenceUnparseable`` for one that is none."""
+    for value in values:
+        if is_latex(value):
+            raise ReferenceUnparseable(f"{field}: {value[:40]!r} is LaTeX, not a label", field=field)
+    labels = [normal(value, how, ignore_case) for value in values]
+    if not all(labels):
+        raise ReferenceUnparseable(f"{field} holds a label of nothing but punctuation", field=field)
+    return labels
+
+
+def split_labels(text: str, separators: str, how: Normal, ignore_case: bool) -> list[str]:
+    """The labels of a list in text, each once, in order."""
+    if text and separators:
+        text = text.translate(str.maketrans(dict.fromkeys(separators, "\n")))
+    labels = (normal(part, how, ignore_case) for part in text.split("\n"))
+    return list(dict.fromkeys(label for label in labels if label))

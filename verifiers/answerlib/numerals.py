@@ -1,0 +1,148 @@
+"""Numbers as people write them: 1,200 and 12.5 % and 3e5, read exactly and with bounds."""
+
+import math
+import re
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+from rewardhub.errors import NoAnswer, ReferenceUnparseable
+from rewardhub.types import Json
+from rewardhub.verifiers.answerlib.scope import LONGEST, Extract, Scope, scope_of
+
+Percent = Literal["value", "ignore", "match"]
+Several = Literal["wrong", "first", "last"]
+
+MAX_DIGITS, MAX_EXPONENT = 400, 308
+
+# A run begins where no word or number stands before, so the matches never overlap: linear time.
+_RUN = re.compile(r"(?<![\w.])([-+]?)[$€£¥]?(\.?[0-9][0-9.,]*)([eE][-+]?[0-9]+)?(\s?%)?")
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}")
+_PLAIN = re.compile(r"[0-9]*\.?[0-9]*")
+_HEDGE = re.compile(r"\s*[(\[]?\s*(?:or|and|to|[-–—~,;/&])?\s*(?:or|maybe|perhaps|approximately)?\s*")
+_MINUS = str.maketrans("−–﹣－．，％", "---" "-.,%")
+_WIDE = str.maketrans("０１２３４５６７８９", "0123456789")
+
+
+class Number(NamedTuple):
+    """An exact value and how it was written."""
+
+    value: Fraction
+    point: bool = False
+    comma: bool = False
+    percent: bool = False
+
+
+class Found(NamedTuple):
+    """A number of a response, or why its answer is none."""
+
+    number: Number | None
+    reason: str = ""
+
+
+def read_number(text: str, *, decimal_comma: bool = False) -> Number | None:
+    """The number that a whole text is; None where it is anything else. A percent sign and money may stand."""
+    clean = _clean(text.strip())
+    match = _RUN.fullmatch(clean) if len(clean) <= 2 * MAX_DIGITS else None
+    return _number(match, decimal_comma) if match else None
+
+
+def stated_number(
+    text: str, *, extract: Extract = "stated", several: Several = "wrong", decimal_comma: bool = False
+) -> Found:
+    """The number that a response gives as its answer.
+
+    In a tag or box there must be one value ("10 (or 8)" is wrong) unless ``several`` says which counts;
+    behind "answer is" it is the first number, unless another follows at once; in free text the last.
+    Raises ``NoAnswer`` for free text without any number.
+    """
+    scope = scope_of(text, extract)
+    if scope.stated and len(scope.text) > LONGEST:
+        return Found(None, f"an answer of over {LONGEST} characters")
+    matches = _matches(scope)
+    if not matches and not scope.stated:
+        raise NoAnswer("no number in the response")
+    if not matches:
+        return Found(None, "no number in the answer")
+    numbers = [_number(match, decimal_comma) for match in matches]
+    at = _choice(scope, matches, numbers, several)
+    if at is None:
+        return Found(None, "several numbers in the answer")
+    number = numbers[at]
+    return Found(number, "" if number else f"{matches[at][0].strip()[:40]!r} is not a number of this form")
+
+
+def reference_number(reference: Json, key: str = "answer", *, decimal_comma: bool = False) -> Number:
+    """The number in ``reference[key]``, a JSON number or text; raises ``ReferenceUnparseable``."""
+    return number_of(reference.get(key), f"reference.{key}", decimal_comma=decimal_comma)
+
+
+def number_of(value: Any, field: str, *, decimal_comma: bool = False) -> Number:
+    """The number that a caller wrote; raises ``ReferenceUnparseable`` that names ``field``."""
+    number = None
+    if isinstance(value, str):
+        number = read_number(value, decimal_comma=decimal_comma)
+    elif isinstance(value, float) and math.isfinite(value):
+        number = Number(Fraction(repr(value)), point=True)
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 4 * MAX_DIGITS:
+        number = Number(Fraction(value))
+    if number is None:
+        raise ReferenceUnparseable(f"{field} must be a finite number", field=field)
+    return number
+
+
+def as_value(number: Number, percent: Percent) -> Fraction:
+    """The value of a number: "12%" is 0.12 (``value``) or 12 (``ignore``, ``match``)."""
+    return number.value / 100 if number.percent and percent == "value" else number.value
+
+
+def same_percent(one: Number, other: Number, percent: Percent) -> bool:
+    """Whether the rule ``match`` (both or neither are percentages) holds."""
+    return percent != "match" or one.percent == other.percent
+
+
+def relative_error(value: Fraction, gold: Fraction, floor: float = 0.0) -> Fraction | None:
+    """|value - gold| / max(|gold|, floor); None where that is zero and the two differ."""
+    gap, scale = abs(value - gold), max(abs(gold), Fraction(floor))
+    if not scale:
+        return None if gap else Fraction(0)
+    return gap / scale
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else text.translate(_MINUS).translate(_WIDE)
+
+
+def _matches(scope: Scope) -> list[re.Match[str]]:
+    return list(_RUN.finditer(_clean(scope.text if scope.stated else scope.text[-LONGEST:])))
+
+
+def _choice(
+    scope: Scope, matches: list[re.Match[str]], numbers: list[Number | None], several: Several
+) -> int | None:
+    """The index of the number that counts; None where several are one too many."""
+    if scope.phrase:
+        hedged = len(matches) > 1 and _HEDGE.fullmatch(matches[0].string[matches[0].end() : matches[1].start()][:60])
+        return None if hedged and several == "wrong" else (-1 if hedged and several == "last" else 0)
+    if not scope.stated:
+        return -1
+    if several == "wrong" and len({number and number.value for number in numbers}) > 1:
+        return None
+    return -1 if several == "last" else 0
+
+
+def _number(match: re.Match[str], decimal_comma: bool) -> Number | None:
+    sign, digits, exponent, percent = match.groups()
+    digits = digits.rstrip(".,") if not match.group(3) else digits
+    if len(digits) > MAX_DIGITS or (exponent and (len(exponent) > 5 or abs(int(exponent[1:])) > MAX_EXPONENT)):
+        return None
+    if decimal_comma:
+        digits = digits.translate(str.maketrans(".,", ",."))
+    whole, point, places = digits.partition(".")
+    comma = "," in whole
+    if comma and not _GROUPED.fullmatch(whole):
+        return None
+    plain = whole.replace(",", "") + point + places
+    if not _PLAIN.fullmatch(plain) or not any(map(str.isdigit, plain)):
+        return None
+    value = Fraction(f"{sign}{plain.rstrip('.') or '0'}{exponent or ''}")
+    return Number(value, point=bool(point), comma=comma, percent=bool(percent))
