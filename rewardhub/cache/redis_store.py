@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from rewardhub.cache.coalesce import Coalescer
 from rewardhub.types import Score, Status
 
 T = TypeVar("T")
@@ -49,50 +50,44 @@ class RedisStore:
         self._failures = 0
         self._closed_until = 0.0
         self.errors = 0
+        self._gets = Coalescer(self._mget)
+        self._writes = Coalescer(self._pipelined)
 
     async def get(self, keys: Sequence[str]) -> dict[str, Score]:
-        """The known ones of ``keys``, by one MGET."""
-        if not keys:
-            return {}
-        values = await self._guard(lambda: self._redis.mget([self._prefix + key for key in keys]))
+        """The known ones of ``keys``; the calls of one turn of the loop share one MGET."""
+        values = await self._gets(keys) if keys else []
         pairs = zip(keys, values or [], strict=False)
         return {key: score for key, value in pairs if value and (score := decode(value)) is not None}
 
     async def put(self, scores: Mapping[str, Score]) -> None:
-        """Stores every score, in one pipeline."""
-
-        async def store() -> None:
-            pipeline = self._redis.pipeline(transaction=False)
-            for key, score in scores.items():
-                pipeline.set(self._prefix + key, encode(score), ex=self._ttl_s)
-            await pipeline.execute()
-
-        if scores:
-            await self._guard(store)
+        """Stores every score."""
+        commands = [("SET", self._prefix + key, encode(score), "EX", self._ttl_s) for key, score in scores.items()]
+        await self._writes(commands)
 
     async def set_absent(self, keys: Sequence[str], token: str, ttl_ms: int) -> list[bool] | None:
         """Marks each key that nobody has marked; which ones, or None when Redis does not answer."""
-
-        async def mark() -> list[bool]:
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.set(self._lease(key), token, px=ttl_ms, nx=True)
-            return [bool(each) for each in await pipeline.execute()]
-
-        marked: list[bool] | None = await self._guard(mark) if keys else []
-        return marked
+        commands = [("SET", self._lease(key), token, "PX", ttl_ms, "NX") for key in keys]
+        marked = await self._writes(commands)
+        return None if marked is None else [bool(each) for each in marked]
 
     async def scripted(self, script: str, keys: Sequence[str], *arguments: str) -> None:
-        """Runs a script on the mark of each key, in one pipeline."""
+        """Runs a script on the mark of each key."""
+        await self._writes([("EVAL", script, 1, self._lease(key), *arguments) for key in keys])
 
-        async def run() -> None:
+    async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
+        found: list[Any] | None = await self._guard(lambda: self._redis.mget([self._prefix + key for key in keys]))
+        return found
+
+    async def _pipelined(self, commands: Sequence[Any]) -> list[Any] | None:
+        async def run() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.eval(script, 1, self._lease(key), *arguments)
-            await pipeline.execute()
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute()
+            return replies
 
-        if keys:
-            await self._guard(run)
+        answered: list[Any] | None = await self._guard(run)
+        return answered
 
     async def aclose(self) -> None:
         await self._redis.aclose()

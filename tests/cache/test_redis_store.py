@@ -213,3 +213,17 @@ async def test_failures_are_not_waited_for_again(redis_server):
     assert calls == ["failing", "working"]
     for store in stores:
         await store.aclose()
+
+
+async def test_requests_of_one_turn_share_one_command(redis_server):
+    """A thousand look-ups at once are one MGET, each gets its own answers, and a thousand writes one pipeline."""
+    store = RedisStore(redis_server.url, ttl_s=60)
+    await asyncio.gather(*(store.put({f"k{n}": Score(float(n))}) for n in range(1000)))
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
+        before = (
+            admin.info("commandstats")["cmdstat_mget"]["calls"] if "cmdstat_mget" in admin.info("commandstats") else 0
+        )
+        answers = await asyncio.gather(*(store.get([f"k{n}", f"none{n}"]) for n in range(1000)))
+        assert admin.info("commandstats")["cmdstat_mget"]["calls"] - before == 1
+    assert [found[f"k{n}"].value for n, found in enumerate(answers)] == [float(n) for n in range(1000)]
+    await store.aclose()

@@ -12,10 +12,16 @@ from rewardhub.verifiers.answerlib.scope import LONGEST, without_text_commands
 
 Normal = Literal["none", "edges", "vqa"]
 
-MAX_LABELS = 10_000
+MAX_LABELS, MAX_CHARS = 10_000, 100_000
+"""Texts of one field of a reference, and characters of all of them."""
+
+_LONGEST_LABEL = 1_000
+"""Unicode normalisation takes quadratic time on runs of combining marks; no label is longer."""
+
 EDGES = " \t\r\n()[]{}<>.,:;!?\"'*_`$（）。，：；、“”‘’"
 _LATEX = re.compile(r"\\[A-Za-z]")
-_DIGITS = dict(zip("zero one two three four five six seven eight nine ten".split(), map(str, range(11)), strict=True))
+_SMALL = "zero one two three four five six seven eight nine ten"
+_DIGITS = {word: str(value) for value, word in enumerate(_SMALL.split())}
 _ARTICLES = frozenset({"a", "an", "the"})
 _DROPPED = str.maketrans(dict.fromkeys(string.punctuation.replace("-", "").replace("/", ""), None))
 _SPLIT = str.maketrans("-/", "  ")
@@ -29,7 +35,8 @@ def normal(text: str, how: Normal, ignore_case: bool) -> str:
     punctuation, apostrophes included, and with zero to ten as digits.
     """
     if how != "none":
-        text = " ".join(unicodedata.normalize("NFKC", text).split()).strip(EDGES)
+        width = text if len(text) > _LONGEST_LABEL else unicodedata.normalize("NFKC", text)
+        text = " ".join(width.split()).strip(EDGES)
     if ignore_case:
         text = text.casefold()
     if how == "vqa":
@@ -41,6 +48,11 @@ def normal(text: str, how: Normal, ignore_case: bool) -> str:
 def is_latex(text: str) -> bool:
     """Whether a text holds a LaTeX command: mathematics is no label."""
     return bool(_LATEX.search(text))
+
+
+def printable(text: str) -> str:
+    """The first 200 characters of a text from outside, safe to write as JSON."""
+    return text[:200].encode("utf-8", "replace").decode()
 
 
 def said_label(text: str, how: Normal, ignore_case: bool) -> str | None:
@@ -65,6 +77,8 @@ def texts_of(value: Any, field: str, *, empty: bool = False) -> list[str]:
     texts = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
     if not texts or len(texts) > MAX_LABELS or not all(isinstance(text, str) for text in texts):
         raise ReferenceUnparseable(f"{field} must be a text or a list of texts", field=field)
+    if sum(map(len, texts)) > MAX_CHARS:
+        raise ReferenceUnparseable(f"{field} is over {MAX_CHARS} characters", field=field)
     if not empty and not all(text.strip() for text in texts):
         raise ReferenceUnparseable(f"{field} holds an empty text", field=field)
     return texts

@@ -18,8 +18,8 @@ MAX_DIGITS, MAX_EXPONENT = 400, 308
 _RUN = re.compile(r"(?<![\w.])([-+]?)[$€£¥]?(\.?[0-9][0-9.,]*)([eE][-+]?[0-9]+)?(\s?%)?")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}")
 _PLAIN = re.compile(r"[0-9]*\.?[0-9]*")
-_HEDGE = re.compile(r"\s*[(\[]?\s*(?:or|and|to|[-–—~,;/&])?\s*(?:or|maybe|perhaps|approximately)?\s*")
-_MINUS = str.maketrans("−–﹣－．，％", "---" "-.,%")
+_HEDGE = re.compile(r"[(\[]? ?(?:or|and|to|[-~,;/&])? ?(?:or|maybe|perhaps|approximately)?")
+_MINUS = str.maketrans("−–﹣－．，％", "----.,%")
 _WIDE = str.maketrans("０１２３４５６７８９", "0123456789")
 
 
@@ -116,18 +116,20 @@ def _matches(scope: Scope) -> list[re.Match[str]]:
     return list(_RUN.finditer(_clean(scope.text if scope.stated else scope.text[-LONGEST:])))
 
 
-def _choice(
-    scope: Scope, matches: list[re.Match[str]], numbers: list[Number | None], several: Several
-) -> int | None:
+def _choice(scope: Scope, matches: list[re.Match[str]], numbers: list[Number | None], several: Several) -> int | None:
     """The index of the number that counts; None where several are one too many."""
     if scope.phrase:
-        hedged = len(matches) > 1 and _HEDGE.fullmatch(matches[0].string[matches[0].end() : matches[1].start()][:60])
+        hedged = len(matches) > 1 and _HEDGE.fullmatch(_between(matches[0], matches[1]))
         return None if hedged and several == "wrong" else (-1 if hedged and several == "last" else 0)
     if not scope.stated:
         return -1
     if several == "wrong" and len({number and number.value for number in numbers}) > 1:
         return None
     return -1 if several == "last" else 0
+
+
+def _between(one: re.Match[str], other: re.Match[str]) -> str:
+    return " ".join(one.string[one.end() : min(other.start(), one.end() + 60)].split())
 
 
 def _number(match: re.Match[str], decimal_comma: bool) -> Number | None:

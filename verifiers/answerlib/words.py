@@ -1,12 +1,12 @@
 """Number words up to the millions."""
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    " seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_VALUES = {word: value for value, word in enumerate(_UNITS)}
-_VALUES |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
+_UNITS = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen
+"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_VALUES = {word: value for value, word in enumerate(_UNITS.split())}
+_VALUES |= {word: 10 * value for value, word in enumerate(_TENS.split(), start=2)}
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _LONGEST = 20
 
@@ -24,9 +24,10 @@ def worded_number(text: str) -> int | None:
         if word == "and" and previous in _SCALES:
             continue
         if word in _SCALES:
-            if not current or (word == "hundred" and current > 9):
+            scale = _SCALES[word]
+            if not current or (scale == 100 and current > 9) or (scale > 100 and total % (1_000 * scale)):
                 return None
-            total, current = _scaled(total, current, _SCALES[word])
+            total, current = _scaled(total, current, scale)
         elif word in _VALUES and (not current % 100 or _follows(current, word)) and previous != "zero":
             current += _VALUES[word]
         else:
