@@ -1,9 +1,6 @@
 """Cutting rows into batches by tokens."""
 
-from collections.abc import Callable, Iterator, Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Iterator, Sequence
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -21,16 +18,3 @@ def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def in_batches(lengths: Sequence[int], token_budget: int, run: Callable[[list[int]], Tensor]) -> Tensor:
-    """The rows that ``run`` gives per batch of indices [b, …], put back in the order of ``lengths``."""
-    order: list[int] = []
-    results: list[Tensor] = []
-    for batch in batches(lengths, token_budget):
-        order += batch
-        results.append(run(batch))
-    joined = torch.cat(results)
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(len(order))
-    return joined[back.to(joined.device)]

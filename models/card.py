@@ -36,7 +36,8 @@ class Card(BaseModel):
 
     Either ``path`` (a folder, relative to the card) or ``repository`` with ``revision`` names the
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
-    padded tokens of a batch, ``max_pixels`` an image after resizing. ``instruction`` and ``choices``
+    padded tokens of a batch, ``max_pixels`` an image after resizing, ``prefix_cache_mb`` what is remembered of
+    prompts for later calls (0: nothing). ``instruction`` and ``choices``
     belong to the pairwise kind: the text that holds {prompt}, {first} and {second}, and the replies
     that name the first and the second answer. ``system`` is the system message, "" is none.
     """
@@ -59,6 +60,7 @@ class Card(BaseModel):
     token_budget: int = Field(default=16_384, ge=1)
     max_pixels: int | None = Field(default=None, ge=784)
     share_prefix: bool = True
+    prefix_cache_mb: int = Field(default=256, ge=0)
     summary: str = ""
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """From prompts, media and responses to token ids, positions and image patches, and to padded batches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,8 @@ class Encoded:
     """One sequence: ids [L], rope positions [3, L] and the images its placeholders stand for, in order.
 
     ``spans`` are the first and the past-the-last token of each image's placeholders; ``next_position``
-    is the position of the token that would follow.
+    is the position of the token that would follow. The first ``prompt`` tokens are worth remembering:
+    other sequences are likely to begin with them.
     """
 
     ids: Ints
@@ -40,6 +41,7 @@ class Encoded:
     images: tuple[Patches, ...]
     spans: tuple[tuple[int, int], ...]
     next_position: int
+    prompt: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,6 +54,7 @@ class Encoded:
             self.images + other.images,
             self.spans + tuple((start + len(self), stop + len(self)) for start, stop in other.spans),
             self.next_position + other.next_position,
+            self.prompt,
         )
 
 
@@ -126,7 +129,8 @@ class Encoder:
 
     def prefix(self, prompt: str | Sequence[Message], media: Sequence[Media] = ()) -> Encoded:
         """What all responses to a prompt share."""
-        return self.pieces(self.template.prompt(prompt, len(media)), [self.patches(each) for each in media])
+        shared = self.pieces(self.template.prompt(prompt, len(media)), [self.patches(each) for each in media])
+        return replace(shared, prompt=len(shared))
 
     def answer(self, response: Response, media_offset: int = 0) -> Encoded:
         """What follows the prefix for this response, with positions counted from 0."""

@@ -54,7 +54,11 @@ class Loaded:
 
     def runner(self) -> Runner:
         """Runs rows through the backbone as the card says."""
-        return Runner(self.backbone, self.encoder, self.card.token_budget, share_prefix=self.card.share_prefix)
+        card = self.card
+        return Runner(
+            self.backbone, self.encoder, card.token_budget,
+            share_prefix=card.share_prefix, prefix_bytes=card.prefix_cache_mb * 1024 * 1024,
+        )  # fmt: skip
 
     def check_prompt(self, prompt: Encoded) -> Encoded:
         """Raises ``InvalidInput`` for a prompt that leaves no room for any response."""
@@ -83,7 +87,7 @@ class Loaded:
 
 SOURCES = (
     "attention.py", "backbone.py", "chat.py", "head.py", "inputs.py", "packing.py", "pairwise.py", "pictures.py",
-    "runner.py", "scalar.py", "text.py",
+    "prefixes.py", "runner.py", "scalar.py", "text.py",
 )  # fmt: skip
 
 

@@ -25,10 +25,14 @@ REMEMBERED_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """One image as flat patches [N, D] in [-3, 3] with its grid (time, height, width) in patches."""
+    """One image as flat patches [N, D] in [-3, 3] with its grid (time, height, width) in patches.
+
+    ``digest`` is the SHA-256 of the bytes that the image was decoded from.
+    """
 
     pixels: npt.NDArray[np.float32]
     grid: tuple[int, int, int]
+    digest: bytes
 
 
 def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
@@ -83,9 +87,9 @@ class ImagePatcher:
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
-        return self._remember(key, self._cut(media.data))
+        return self._remember(key, self._cut(media.data, key))
 
-    def _cut(self, data: bytes) -> Patches:
+    def _cut(self, data: bytes, digest: bytes) -> Patches:
         try:
             image = decode(data)
         except TooLarge as error:
@@ -94,7 +98,7 @@ class ImagePatcher:
             raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
         out = self.processor(images=[image], return_tensors="np")
         time, height, width = (int(side) for side in out["image_grid_thw"][0])
-        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width))
+        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width), digest)
 
     def _remember(self, key: bytes, patches: Patches) -> Patches:
         self._recent[key] = patches

@@ -1,19 +1,21 @@
 """Running many rows through a backbone: packed, with shared beginnings computed once, or padded."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rewardhub.models.attention import packed
+from rewardhub.models.attention import Plan, packed
 from rewardhub.models.backbone import Backbone
-from rewardhub.models.batching import in_batches
+from rewardhub.models.batching import batches
 from rewardhub.models.inputs import Encoded, Encoder
-from rewardhub.models.packing import Pack, packs
+from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
+from rewardhub.models.prefixes import Prefix, PrefixMemory, prompt_key
 
 CPU_JOIN = 2048
 """Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
@@ -23,60 +25,121 @@ _log = logging.getLogger(__name__)
 
 
 class Runner:
-    """Gives the hidden state of each row's last token.
+    """Gives the hidden states of rows, after the final norm.
 
     ``attention`` is the path taken: "packed" where the self-check at construction found it equal to
-    padded full rows, else "rows".
+    padded full rows, else "rows". ``memory`` holds the prompts of the packed path; ``tokens`` counts
+    the tokens that went through the layers.
     """
 
-    def __init__(self, backbone: Backbone, encoder: Encoder, token_budget: int, *, share_prefix: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        encoder: Encoder,
+        token_budget: int,
+        *,
+        share_prefix: bool = True,
+        prefix_bytes: int = 0,
+    ) -> None:
         self.backbone = backbone
         self.encoder = encoder
         self.token_budget = token_budget
+        self.memory = PrefixMemory(0)
+        self.tokens = 0
         self.attention: Literal["packed", "rows"] = "rows"
         if share_prefix and self._packing_is_exact():
             self.attention = "packed"
+        self.memory = PrefixMemory(prefix_bytes)
+
+    def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
+        """The states [N, H] of the last tokens of N rows, in their order."""
+        return torch.cat(self.states(rows, kin, [(len(row) - 1,) for row in rows]))
 
     @torch.inference_mode()
-    def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
-        """The states [N, H] of N rows, in their order; ``kin`` lists rows that may begin alike."""
-        if self.attention == "packed":
-            return self.packed(rows, kin)
-        return self.padded(rows)
+    def states(
+        self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """For each row the states [K, H] of its tokens ``places``; ``kin`` lists rows that may begin alike."""
+        return self.packed(rows, kin, places) if self.attention == "packed" else self.padded(rows, places)
 
-    def padded(self, rows: Sequence[Encoded]) -> Tensor:
+    def padded(self, rows: Sequence[Encoded], places: Sequence[Sequence[int]]) -> list[Tensor]:
         """Full rows, padded to the longest of their batch."""
         known: dict[Patches, Tensor] = {}
-
-        def run(batch: list[int]) -> Tensor:
+        found: dict[int, Tensor] = {}
+        for batch in batches([len(row) for row in rows], self.token_budget):
             inputs = self.encoder.collate([rows[index] for index in batch])
-            return self.backbone.last_hidden(inputs.to(self.backbone.device), known)
+            states = self.backbone.hidden(inputs.to(self.backbone.device), known)
+            self.tokens += states.shape[0] * states.shape[1]
+            found |= {index: state[list(places[index])] for index, state in zip(batch, states, strict=True)}
+        return [found[index] for index in range(len(rows))]
 
-        return in_batches([len(row) for row in rows], self.token_budget, run)
-
-    def packed(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
+    def packed(
+        self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
         """Rows behind one another, without padding and without any attention mask."""
         on_cpu = self.backbone.device.type == "cpu"
         join = min(self.token_budget, CPU_JOIN) if on_cpu else self.token_budget
         known: dict[Patches, Tensor] = {}
-        states = torch.empty(len(rows), self.backbone.hidden_size, dtype=self.backbone.dtype)
-        states = states.to(self.backbone.device)
-        for pack in packs(rows, kin, self.token_budget, join):
-            states[list(pack.rows)] = self._run(pack, known)
-        return states
+        past: dict[int, Prefix] = {}
 
-    def _run(self, pack: Pack, known: dict[Patches, Tensor]) -> Tensor:
+        def remembered(members: Sequence[int]) -> int:
+            prompt = rows[members[0]].prompt
+            keys = {prompt_key(rows[index]) for index in members} if self.memory.budget and prompt else set()
+            prefix = self.memory.get(keys.pop()) if len(keys) == 1 else None
+            if prefix is None or min(min(places[index]) for index in members) < prompt:
+                return 0
+            past.update(dict.fromkeys(members, prefix))
+            return prompt
+
+        found: dict[int, Tensor] = {}
+        for pack in packs(rows, kin, self.token_budget, join, remembered):
+            found |= self._run(pack, rows, places, past, known)
+        return [found[index] for index in range(len(rows))]
+
+    def _run(
+        self,
+        pack: Pack,
+        rows: Sequence[Encoded],
+        places: Sequence[Sequence[int]],
+        past: Mapping[int, Prefix],
+        known: dict[Patches, Tensor],
+    ) -> dict[int, Tensor]:
         inputs = self.encoder.collate([pack.sequence]).to(self.backbone.device)
         language_model = self.backbone.base.language_model
-        with packed(language_model):
+        wanted = pack.places(places)
+        read = [place for row in wanted for place in row]
+        fresh = self._fresh(pack, rows)
+        ends_only = read == list(pack.ends)
+        plan = Plan(
+            pack.families,
+            [past.get(first) for first in pack.firsts],
+            [(span, prefix) for _, span, prefix in fresh],
+            len(language_model.layers) - 1 if ends_only else len(language_model.layers),
+        )
+        with packed(language_model, read):
             output = language_model(
                 inputs_embeds=self.backbone.embed(inputs, known),
                 position_ids=inputs.position_ids,
                 attention_mask={"full_attention": None},
                 use_cache=False,
-                families=pack.families,
+                plan=plan,
             )
-        return output.last_hidden_state[0, list(pack.ends)]
+        self.tokens += len(pack.sequence)
+        for key, _, prefix in fresh:
+            self.memory.put(key, prefix)
+        states = output.last_hidden_state[0]
+        return {index: states[row] for index, row in zip(pack.rows, wanted, strict=True)}
+
+    def _fresh(self, pack: Pack, rows: Sequence[Encoded]) -> list[tuple[bytes, slice, Prefix]]:
+        """The prompts in the pack that are to be remembered, by their keys, and where they stand."""
+        if not self.memory.budget:
+            return []
+        firsts = zip(pack.firsts, pack.families, pack.starts, strict=True)
+        return [
+            (prompt_key(rows[first]), slice(start, start + rows[first].prompt), Prefix())
+            for first, family, start in firsts
+            if rows[first].prompt >= MIN_SHARED and not family.past
+        ]
 
     @torch.inference_mode()
     def _packing_is_exact(self) -> bool:
@@ -85,16 +148,20 @@ class Runner:
         if set(layers) != {"full_attention"}:
             return False
         rows, kin = self._samples()
-        try:
-            wanted, found = self.padded(rows).float(), self.packed(rows, kin).float()
-        except (RuntimeError, TypeError, NotImplementedError) as error:
-            _log.warning("shared prefixes are off: %s: %s", type(error).__name__, error)
+        apart = 0.0
+        for places in ([(len(row) - 1,) for row in rows], [(len(row) // 2, len(row) - 1) for row in rows]):
+            wanted = torch.cat(self.padded(rows, places)).float()
+            try:
+                found = torch.cat(self.packed(rows, kin, places)).float()
+            except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+                _log.warning("shared prefixes are off: %s: %s", type(error).__name__, error)
+                return False
+            worst = float((found - wanted).abs().max() / wanted.abs().max())
+            apart = max(apart, worst if math.isfinite(worst) else math.inf)
+        if apart > TOLERANCE[self.backbone.dtype]:
+            _log.warning("shared prefixes are off: packed states differ by %.2g of the largest", apart)
             return False
-        limit = TOLERANCE[self.backbone.dtype] * float(wanted.abs().max())
-        exact = bool(torch.isfinite(wanted).all()) and float((found - wanted).abs().max()) <= limit
-        if not exact:
-            _log.warning("shared prefixes are off: packed states differ by %.2g", float((found - wanted).abs().max()))
-        return exact
+        return True
 
     def _samples(self) -> tuple[list[Encoded], list[list[int]]]:
         """Two families and a loner, of ids drawn evenly and unlike lengths."""

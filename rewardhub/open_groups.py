@@ -5,6 +5,7 @@ Response-wide terms are scored as responses arrive; group-wide terms and values 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,8 @@ from dataclasses import replace
 from rewardhub.errors import Cancelled, InvalidInput
 from rewardhub.recipes.execution import Execution
 from rewardhub.types import Column, Group, GroupScores, Response, Status
+
+_log = logging.getLogger("rewardhub.hub")
 
 
 class OpenGroup:
@@ -91,9 +94,18 @@ class OpenGroup:
             self._out.put_nowait(scores)
 
     async def _finish(self) -> None:
-        await asyncio.gather(*set(self._adding.values()), return_exceptions=True)
-        missing = max(0, self.group.expected - len(self.group.responses))
-        self._done(self._timed(await self._execution.finish(self.group, missing)))
+        adding = await asyncio.gather(*set(self._adding.values()), return_exceptions=True)
+        size = len(self.group.responses)
+        missing = max(0, self.group.expected - size)
+        try:
+            failed = [each for each in adding if isinstance(each, Exception)]
+            if failed:
+                raise failed[0]
+            scores = self._timed(await self._execution.finish(self.group, missing))
+        except Exception as error:
+            _log.exception("an open group could not be scored")
+            scores = self._failed(size, Status.INTERNAL_ERROR, f"{type(error).__name__} in the hub")
+        self._done(scores)
 
     def _done(self, scores: GroupScores) -> None:
         if self.finished.done():

@@ -4,13 +4,12 @@ from typing import Any, Literal
 
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.ifeval_rules import SOURCES
 from rewardhub.verifiers.ifeval_rules.locales import Language
-from rewardhub.verifiers.ifeval_rules.table import instructions_of, loose_readings
+from rewardhub.verifiers.ifeval_rules.table import by_language, instructions_of, loose_readings
 
 _FAST = 10_000
 """Characters up to which a response is scored in process."""
-
-_RULES = "rewardhub.verifiers.ifeval_rules"
 
 
 def _of(*pairs: tuple[str, Json]) -> Json:
@@ -47,10 +46,7 @@ def _fast(response: Response, reference: Json, **parameters: Any) -> Score | Non
     lane="pool",
     fast=_fast,
     libraries=("py3langid",),
-    sources=tuple(
-        f"{_RULES}.{name}"
-        for name in ("arguments", "language", "layout", "locales", "reading", "sentences", "table", "wording")
-    ),
+    sources=SOURCES,
     examples=_EXAMPLES,
 )
 def ifeval(
@@ -86,7 +82,7 @@ def _score(
     response: Response, reference: Json, *, aggregate: Literal["all", "share"] = "all",
     mode: Literal["strict", "loose"] = "strict", language: Language = "en",
 ) -> Score:  # fmt: skip
-    instructions = instructions_of(reference, language)
+    instructions = instructions_of(reference, by_language(language))
     readings = loose_readings(response.text)
     strict = [bool(readings) and each.followed_by(readings[0]) for each in instructions]
     loose = [

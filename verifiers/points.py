@@ -110,7 +110,7 @@ def _stated_points(response: Response, frame: Frame, read: str) -> tuple[Floats,
         listed = find_points(text)
         if not listed:
             raise missing("point", stated)
-        found, valid = frame.points(bounded(listed))
+        found, valid = frame.points([*bounded(listed)])
     if not len(found):
         raise Wrong("no point in the answer")
     return found, valid
@@ -118,9 +118,9 @@ def _stated_points(response: Response, frame: Frame, read: str) -> tuple[Floats,
 
 def _in_any(spots: Floats, boxes: Floats) -> Flags:
     """Which points (n, 2) lie in a box, edges included."""
-    after = (spots[:, None] >= boxes[None, :, :2]).all(axis=2)
-    before = (spots[:, None] <= boxes[None, :, 2:]).all(axis=2)
-    found: Flags = (after & before).any(axis=1)
+    after = np.all(spots[:, None] >= boxes[None, :, :2], axis=2)
+    before = np.all(spots[:, None] <= boxes[None, :, 2:], axis=2)
+    found: Flags = np.any(after & before, axis=1)
     return found
 
 

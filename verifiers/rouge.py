@@ -29,7 +29,9 @@ _LCS = {"variants": ["rougeL"]}
     time_limit_s=10.0,
     max_chars=MAX_CHARS,
     libraries=("nltk", "rapidfuzz"),
-    sources=tuple(f"rewardhub.verifiers.{name}" for name in ("tags", "answerlib.labels", "answerlib.wording")),
+    sources=tuple(
+        f"rewardhub.verifiers.{name}" for name in ("tags", "answerlib.labels", "answerlib.scope", "answerlib.wording")
+    ),
     examples=(
         Example("a cat sits", _MAT, (2 / 3 + 4 / 7 + 2 / 3) / 3),
         Example("a cat sits", _MAT, 2 / 3, _LCS),
@@ -62,8 +64,8 @@ def rouge(
     if not text.strip():
         raise NoAnswer("the response is empty")
     said = rouge_tokens(text, tokens, stemming)
-    scores = {variant: max(rouge_f1(gold, said, variant) for gold in golds) for variant in variants}
-    return Score(sum(scores.values()) / len(scores), details=dict(scores))
+    scores: dict[str, float] = {variant: max(rouge_f1(gold, said, variant) for gold in golds) for variant in variants}
+    return Score(sum(scores.values()) / len(scores), details=scores)
 
 
 def rouge_f1(gold: Sequence[str], said: Sequence[str], variant: Variant) -> float:

@@ -19,7 +19,9 @@ Smoothing = Literal["method1", "none"]
 Order = Annotated[int, Field(ge=1, le=8)]
 
 _EPSILON = {"method1": 0.1, "none": 1e-300}
-_SOURCES = tuple(f"rewardhub.verifiers.{name}" for name in ("tags", "answerlib.labels", "answerlib.wording"))
+_SOURCES = tuple(
+    f"rewardhub.verifiers.{name}" for name in ("tags", "answerlib.labels", "answerlib.scope", "answerlib.wording")
+)
 
 _CAT = {"answer": "the cat sat down"}
 _TWO = {"answers": ["the cat sat down", "a dog ran off quickly"]}
@@ -131,7 +133,7 @@ def meteor(
     so that four identical words earn 0.9922. The stages are exact words and Porter stems; the synonym stage
     needs a dictionary and is not run (``details.stages``). Case does not count.
     """
-    from nltk.translate.meteor_score import single_meteor_score  # type: ignore[import-untyped]
+    from nltk.translate.meteor_score import single_meteor_score
 
     golds = [_gold(gold, tokens, True) for gold in reference_texts(reference)]
     said = _said(response, tokens, True)
@@ -171,7 +173,7 @@ def _corpus(reference: Json, count: int) -> list[list[str]]:
 
 
 def _bleu(golds: Sequence[Sequence[list[str]]], said: Sequence[list[str]], order: int, smoothing: Smoothing) -> float:
-    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu  # type: ignore[import-untyped]
+    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
     smooth = SmoothingFunction(epsilon=_EPSILON[smoothing]).method1
     value = float(corpus_bleu(golds, said, weights=(1 / order,) * order, smoothing_function=smooth))

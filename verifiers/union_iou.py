@@ -12,6 +12,7 @@ MAX_BOXES = 500
 
 _TWO = {"boxes": [[0, 0, 10, 10], [10, 0, 20, 10]]}
 _RESIZE = {"factor": 28, "min_pixels": 200_704, "max_pixels": 401_408}
+_RESIZED = {"space": "model_input", "reference_space": "pixel", "resize": _RESIZE}
 _BIG = {"boxes": [[0, 0, 1000, 500]], "size": [1000, 1000]}
 
 
@@ -28,7 +29,7 @@ _BIG = {"boxes": [[0, 0, 1000, 500]], "size": [1000, 1000]}
         Example("[[0, 0, 20, 10]]", _TWO, 1.0),
         Example('[{"bbox_2d": [0, 0, 10, 10]}, {"bbox_2d": [10, 0, 20, 10]}]', _TWO, 1.0),
         Example("<bbox>[[0, 0, 20, 10]]</bbox>", _TWO, 1.0),
-        Example("[[0, 0, 616, 308]]", _BIG, 1.0, {"space": "model_input", "reference_space": "pixel", "resize": _RESIZE}),
+        Example("[[0, 0, 616, 308]]", _BIG, 1.0, _RESIZED),
         Example("[[0, 0, 616, 308]]", _BIG, 0.379456),
         Example("[[20, 10, 0, 0]]", _TWO, 0.0),
         Example("[[0, 0, 20, 10], [nan, 0, 1, 1]]", _TWO, 0.0),

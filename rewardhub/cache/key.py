@@ -13,6 +13,7 @@ from rewardhub.scorer import Bound, digest_of
 from rewardhub.types import Group, Media, Response
 
 SCHEMA = "1"
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[str]:
@@ -20,13 +21,13 @@ def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> li
     shared = hashlib.sha256(_shared(bound, group, tenant).encode())
     if bound.info.scope != "response":
         for row in rows:
-            shared.update(_response(group.responses[row]).encode())
+            shared.update(_response(group.responses[row]))
         whole = shared.hexdigest()
         return [digest_of(whole, str(position)) for position in range(len(rows))]
     keys = []
     for row in rows:
         digest = shared.copy()
-        digest.update(_response(group.responses[row]).encode())
+        digest.update(_response(group.responses[row]))
         keys.append(digest.hexdigest())
     return keys
 
@@ -38,11 +39,15 @@ def _shared(bound: Bound, group: Group, tenant: str) -> str:
     )
 
 
-def _response(response: Response) -> str:
-    return _canonical([
-        response.text, response.messages, response.tokens, response.signals, response.steps,
-        [_media(media) for media in response.media],
-    ])  # fmt: skip
+def _response(response: Response) -> bytes:
+    """A plain text under its length, anything else as canonical JSON; the first byte tells them apart."""
+    text = response.text
+    if not (response.messages or response.signals or response.steps or response.media) and response.tokens is None:
+        data = text.encode("utf-8", "surrogatepass")
+        return b"t%d:%b" % (len(data), data)
+    media = [_media(each) for each in response.media]
+    fields = [text, response.messages, response.tokens, response.signals, response.steps, media]
+    return b"j" + _canonical(fields).encode()
 
 
 def _media(media: Media) -> list[Any]:
@@ -50,4 +55,4 @@ def _media(media: Media) -> list[Any]:
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
+    return _encoder.encode(value)

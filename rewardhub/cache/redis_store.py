@@ -136,12 +136,13 @@ def encode(score: Score) -> bytes:
 
 
 def decode(value: bytes) -> Score | None:
-    """The score, or None for anything that is not intact or of another schema."""
+    """The score, marked as cached, or None for anything that is not intact or of another schema."""
     mark, checksum, body = value[:3], value[3:11], value[11:]
     if mark != MARK or hashlib.blake2b(body, digest_size=8).digest() != checksum:
         return None
     try:
         row = msgspec.json.decode(body, type=_Row)
-        return Score(row.value, Status(row.status), row.confidence, steps=tuple(row.steps), details=row.details)
+        steps = tuple(row.steps)
+        return Score(row.value, Status(row.status), row.confidence, steps=steps, details=row.details, cached=True)
     except (msgspec.MsgspecError, ValueError):
         return None

@@ -54,7 +54,7 @@ class Cache:
             shared = await self.redis.get(lacking)
             self.memory.put(shared)
             found |= shared
-        return {key: replace(score, cached=True) for key, score in found.items()}
+        return found
 
     async def _once(
         self, keys: Sequence[str], todo: list[int], compute: Compute, mode: CacheMode, patience_s: float
@@ -82,7 +82,7 @@ class Cache:
             results = await self._computed(keys, ours, compute, mode) if ours else {}
         held = [position for position in mine if position not in results]
         known = await self._leases.wait([keys[position] for position in held], patience_s) if held else {}
-        results |= {p: replace(known[keys[p]], cached=True) for p in held if keys[p] in known}
+        results |= {p: known[keys[p]] for p in held if keys[p] in known}
         late = [position for position in held if position not in results]
         return results | (await self._computed(keys, late, compute, mode) if late else {})
 
@@ -119,7 +119,7 @@ class Cache:
         return results
 
     async def _keep(self, scores: dict[str, Score]) -> None:
-        verdicts = {key: score for key, score in scores.items() if score.status.is_verdict}
+        verdicts = {key: replace(score, cached=True) for key, score in scores.items() if score.status.is_verdict}
         self.memory.put(verdicts)
         if self.redis:
             await self.redis.put(verdicts)

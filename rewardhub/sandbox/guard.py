@@ -1,7 +1,7 @@
 """Runs one Python program to its end and says so with a nonce that the program cannot reach.
 
-A script of its own, started by the launcher as ``python guard.py JOB CONTROL``; it imports nothing of
-this package. The program shares its interpreter, so the nonce must be out of reach:
+A script of its own, started by the launcher as ``python guard.py JOB CONTROL``, or run by a child of the
+warm process; it imports nothing of this package. The program shares its interpreter, so the nonce must be out of reach:
 
 * it lives in the closure of an audit hook, which Python offers no way to list;
 * the hook sends it only when the one frame that runs the units asks, from the one instruction behind
@@ -205,7 +205,8 @@ def objection(event: str, arguments: tuple[Any, ...], caller: Frame, look: Look,
     if event in NEVER or event[:7] == "ctypes.":
         return event
     if event == "import":
-        return f"import of {arguments[0]}" if arguments[0] in RAW_MODULES else ""
+        # The initialiser of an extension is named by the last part alone.
+        return f"import of {arguments[0]}" if str(arguments[0]).rpartition(".")[2] in RAW_MODULES else ""
     if event == "open":
         path = arguments[0]
         return "opening /proc" if isinstance(path, str | bytes) and path[:5] in ("/proc", b"/proc") else ""
@@ -297,9 +298,26 @@ def prepare() -> dict[str, Any]:
     return vars(module)
 
 
-def main() -> None:
-    control = int(sys.argv[2])
-    nonce, program, suffix = read_job(int(sys.argv[1]))
+def run_warm(job: int, control: int) -> None:
+    """Runs the job and ends this process as the interpreter ends, without taking it to pieces."""
+    leave, flush = os._exit, (sys.stdout.flush, sys.stderr.flush)
+    join, last_calls = sys.modules["threading"]._shutdown, __import__("atexit")._run_exitfuncs  # type: ignore[attr-defined]
+    code = main(job, control)
+    try:
+        join()
+        last_calls()
+        for each in flush:
+            each()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except BaseException:
+        code = 1
+    leave(code)
+
+
+def main(job: int, control: int) -> int:
+    """Runs the job to its end; returns the exit code."""
+    nonce, program, suffix = read_job(job)
     os.write(control, b"ready\n")
     try:
         units = compile_units(program, suffix)
@@ -318,8 +336,9 @@ def main() -> None:
     ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])))
     if ended_by is not None:
         report(ended_by, control)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -14,13 +14,15 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 @dataclass(frozen=True, slots=True)
 class Language:
     """How a language runs: ``command`` is followed by the job and control descriptors; ``shown`` are
-    the host's paths that its runtime needs, read-only; ``runtime_mb`` is its own share of memory.
+    the host's paths that its runtime needs, read-only; ``runtime_mb`` is its own share of memory;
+    ``warm`` is the Python interpreter of its warm processes.
     """
 
     name: str
     command: tuple[str, ...]
     shown: tuple[str, ...]
     runtime_mb: int
+    warm: str = ""
 
 
 def _python() -> Language:
@@ -29,7 +31,7 @@ def _python() -> Language:
     library = str(Path(sysconfig.get_path("stdlib")).parent)
     shown = [path for path in _LIBRARIES if Path(path).exists()]
     shown += [path for path in (library, interpreter, _GUARD) if not path.startswith(("/lib/", "/usr/lib/"))]
-    return Language("python", (interpreter, "-S", "-s", "-P", "-B", _GUARD), tuple(dict.fromkeys(shown)), runtime_mb=64)
+    return Language("python", (interpreter, "-S", "-s", "-P", "-B", _GUARD), tuple(dict.fromkeys(shown)), 64, interpreter)
 
 
 @cache

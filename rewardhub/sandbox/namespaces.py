@@ -9,10 +9,15 @@ from collections.abc import Sequence
 _NEW_USER, _NEW_PID, _NEW_NET, _NEW_MOUNT, _NEW_IPC, _NEW_UTS = (
     0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000, 0x04000000,
 )  # fmt: skip
+_SHARED = _NEW_PID | _NEW_NET | _NEW_MOUNT | _NEW_IPC | _NEW_UTS
 _ALL = _NEW_USER | _NEW_PID | _NEW_NET | _NEW_MOUNT | _NEW_IPC | _NEW_UTS
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_MS_NOSYMFOLLOW = 256
 _MNT_DETACH = 2
+_PR_SET_DUMPABLE = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_NOBODY = 65534
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _MOUNT_SETATTR = 442
@@ -102,10 +107,10 @@ def _bind(libc: ctypes.CDLL, path: str, target: str) -> None:
     _check(libc.mount(path.encode(), target.encode(), None, _MS_BIND | _MS_REC, None), f"bind {path}")
 
 
-def _freeze(libc: ctypes.CDLL, target: str) -> None:
+def _freeze(libc: ctypes.CDLL, target: str, reach: int = _AT_RECURSIVE) -> None:
     attributes = (ctypes.c_uint64 * 4)(_ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)
     result = libc.syscall(
-        _MOUNT_SETATTR, _AT_FDCWD, target.encode(), _AT_RECURSIVE, ctypes.byref(attributes), 32
+        _MOUNT_SETATTR, _AT_FDCWD, target.encode(), reach, ctypes.byref(attributes), 32
     )  # fmt: skip
     _check(result, f"read-only {target}")
 
@@ -113,3 +118,61 @@ def _freeze(libc: ctypes.CDLL, target: str) -> None:
 def die_with_parent(libc: ctypes.CDLL) -> None:
     """Has the kernel kill this process when its parent dies."""
     _check(libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(SIGKILL), 0, 0, 0), "pdeathsig")
+
+
+
+def enter_shared(libc: ctypes.CDLL, shown: Sequence[str], size_mb: int) -> int:
+    """Moves a warm process for good into a read-only root, an empty network and a user without rights;
+    returns a descriptor of the host's ``/proc``. Its next child is the first of a pid namespace.
+
+    As root the host's user becomes ``nobody`` too, for whom the kernel keeps the limit on processes.
+    """
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if os.geteuid() == 0 and libc.unshare(_NEW_MOUNT) == 0:
+        build_root(libc, os.uname().machine, shown, size_mb)
+        _freeze(libc, "/", 0)
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        _check(libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "dumpable")
+        _new_user(libc, _SHARED, proc, (_NOBODY, _NOBODY))
+    else:
+        who = os.geteuid(), os.getegid()
+        _new_user(libc, _SHARED, proc, who)
+        build_root(libc, os.uname().machine, shown, size_mb)
+        _freeze(libc, "/", 0)
+    return proc
+
+
+def open_pids(libc: ctypes.CDLL) -> None:
+    """Has the next child be the first of a new pid namespace."""
+    _check(libc.unshare(_NEW_PID), "pid namespace")
+
+
+def close_pids(libc: ctypes.CDLL, pids: int) -> None:
+    """Has further children be in the pid namespace of this process again."""
+    _check(libc.setns(pids, _NEW_PID), "own pid namespace")
+
+
+def enter_run(libc: ctypes.CDLL, proc: int, scratch_mb: int) -> None:
+    """Moves one run, forked from a warm process, into namespaces and scratch space of its own, and
+    gives up every capability.
+    """
+    _new_user(libc, _NEW_MOUNT | _NEW_IPC | _NEW_UTS, proc, (USER, USER))
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOSYMFOLLOW
+    options = f"size={scratch_mb}m,nr_inodes=8192,mode=700".encode()
+    _check(libc.mount(b"tmpfs", WORK_DIR.encode(), b"tmpfs", flags, options), "scratch space")
+    os.chdir(WORK_DIR)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capabilities")
+
+
+def _new_user(libc: ctypes.CDLL, flags: int, proc: int, outside: tuple[int, int]) -> None:
+    _check(libc.unshare(_NEW_USER | flags), "unshare")
+    lines = (("setgroups", "deny"), ("uid_map", f"{USER} {outside[0]} 1"), ("gid_map", f"{USER} {outside[1]} 1"))
+    for name, line in lines:
+        file = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
+        try:
+            os.write(file, line.encode())
+        finally:
+            os.close(file)

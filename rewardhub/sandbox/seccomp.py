@@ -34,6 +34,7 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _CLONE_THREAD = 0x10000
+_NAMESPACES = 0x7E020000
 _X32_BIT = 0x40000000
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
@@ -42,10 +43,13 @@ def _op(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("HBBI", code, if_true, if_false, operand)
 
 
-def assemble(machine: str) -> bytes:
-    """The filter as classic BPF for ``x86_64`` or ``aarch64``; raises ``KeyError`` for another machine."""
+def assemble(machine: str, allowed: frozenset[str] = frozenset()) -> bytes:
+    """The filter as classic BPF for ``x86_64`` or ``aarch64``; raises ``KeyError`` for another machine.
+
+    ``allowed`` calls are not denied; with ``clone`` among them processes may be made.
+    """
     architecture, numbers = _MACHINES[machine]
-    denied = [number for name, number in numbers.items() if name not in ("clone", "clone3")]
+    denied = [number for name, number in numbers.items() if name not in {"clone", "clone3", *allowed}]
     program = [
         _op(_LOAD, _ARCHITECTURE_AT), _op(_EQUAL, architecture, 1), _op(_RETURN, _KILL),
         _op(_LOAD, _NUMBER_AT), _op(_AT_LEAST, _X32_BIT, 0, 1), _op(_RETURN, _KILL),
@@ -53,9 +57,11 @@ def assemble(machine: str) -> bytes:
     ]  # fmt: skip
     for number in denied:
         program += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
+    # Without the flag of a thread it makes a process; with that of a namespace it would make room to escape.
+    threads_only = [_op(_ANY_BIT, _CLONE_THREAD, 1), _op(_RETURN, _ERRNO | _EAGAIN)] if "clone" not in allowed else []
     program += [
-        _op(_EQUAL, numbers["clone"], 0, 3), _op(_LOAD, _FIRST_ARGUMENT_AT),
-        _op(_ANY_BIT, _CLONE_THREAD, 1), _op(_RETURN, _ERRNO | _EAGAIN), _op(_RETURN, _ALLOW),
+        _op(_EQUAL, numbers["clone"], 0, 3 + len(threads_only)), _op(_LOAD, _FIRST_ARGUMENT_AT),
+        _op(_ANY_BIT, _NAMESPACES, 0, 1), _op(_RETURN, _ERRNO | _EPERM), *threads_only, _op(_RETURN, _ALLOW),
     ]  # fmt: skip
     return b"".join(program)
 
@@ -64,9 +70,9 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def install(libc: ctypes.CDLL) -> None:
+def install(libc: ctypes.CDLL, code: bytes = b"") -> None:
     """Filters this process and what it executes, for good; raises ``OSError`` where that fails."""
-    code = assemble(os.uname().machine)
+    code = code or assemble(os.uname().machine)
     program = _Program(len(code) // 8, code)
     zero = ctypes.c_ulong(0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero):

@@ -26,7 +26,9 @@ from rewardhub.types import Column, Group, Score, Status
 from rewardhub.wire.lines import dumps
 from rewardhub.wire.proto import group_to_proto
 
-CHUNK = 16
+CHUNK_S = 0.002
+"""How long one task should hold a worker: nobody else is served before it ends."""
+MAX_CHUNK = 64
 TRIES = 2
 GRACE_S = 0.05
 
@@ -63,6 +65,7 @@ class Pool:
         self._queue: FairQueue[_Job] = FairQueue()
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
+        self._row_s: dict[str, float] = {}
         self.queued = 0
         self.pids: set[int] = set()
 
@@ -81,7 +84,7 @@ class Pool:
         """Scores ``rows``; raises ``Unavailable`` when the queue is full."""
         if self.queued + len(rows) > self._limit:
             raise Unavailable("the verifier pool is full", retry_after_s=1.0)
-        size = len(rows) if bound.info.scope != "response" else CHUNK
+        size = len(rows) if bound.info.scope != "response" else self._chunk(bound)
         loop = asyncio.get_running_loop()
         jobs = [
             _Job(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
@@ -98,6 +101,14 @@ class Pool:
             for job in jobs:
                 job.done.cancel()
         return Column.of([job.scores[row] for job in jobs for row in job.rows], bound.fingerprint)
+
+    def _chunk(self, bound: BoundVerifier) -> int:
+        """As many rows as take about ``CHUNK_S``, by the mean of what this scorer took lately."""
+        return max(1, min(MAX_CHUNK, int(CHUNK_S / self._row_s.get(bound.fingerprint, CHUNK_S))))
+
+    def _learn(self, bound: BoundVerifier, seconds: float) -> None:
+        known = self._row_s.get(bound.fingerprint, seconds)
+        self._row_s[bound.fingerprint] = 0.8 * known + 0.2 * seconds
 
     async def _serve(self) -> None:
         """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
@@ -165,6 +176,7 @@ class Pool:
         task = PoolTask(next(self._ids), job.bound.info.name, params, message)
         limit = job.bound.info.time_limit_s + GRACE_S
         wait = limit if job.bound.info.scope == "response" else limit * len(left)
+        started = time.monotonic()
         for count, row in enumerate(left):
             try:
                 if count == 0:
@@ -177,6 +189,7 @@ class Pool:
                 lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
                 self._strike(job, row, lost, stopped=False)
                 return False
+        self._learn(job.bound, (time.monotonic() - started) / len(left))
         return True
 
     def _strike(self, job: _Job, row: int, score: Score, *, stopped: bool) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "chaos"))
+sys.path.append(str(Path(__file__).parent.parent / "chaos"))
 from chaos_verifiers import oracle
 
 from rewardhub.client import AsyncClient

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent))
 from hub_process import hardware, report
 from prefix_model import build_classifier
 from prefix_vllm import vllm_figure

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent))
 from hub_process import cores, hardware, hub, report
 
 from rewardhub.client import AsyncClient

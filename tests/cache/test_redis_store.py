@@ -11,7 +11,7 @@ from rewardhub.cache.redis_store import FAILURES, RedisStore, decode, encode
 from rewardhub.cache.store import Cache
 from rewardhub.types import Score, Status
 
-SCORE = Score(0.25, confidence=0.5, steps=(0.1, None), details={"reason": "ok", "n": 2**60})
+SCORE = Score(0.25, confidence=0.5, steps=(0.1, None), details={"reason": "ok", "n": 2**60}, cached=True)
 
 
 @pytest.fixture

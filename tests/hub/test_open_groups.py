@@ -127,3 +127,18 @@ async def test_adding_nothing_closes_nothing(hub):
     opened.add([Response("a")])
     opened.close()
     assert sorted(index for scores in [s async for s in opened] for index in scores.indices) == [0]
+
+
+async def test_a_fault_of_ours_ends_the_group(hub, monkeypatch):
+    """An unexpected error while scoring answers every row as an internal error; nobody waits for ever."""
+    from rewardhub.recipes.execution import Execution
+
+    async def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Execution, "advance", broken)
+    opened = hub.open(Group("g", "p", (Response("a"),)), Call(recipe_text=RELATIVE))
+    opened.close()
+    (scores,) = [scores async for scores in opened]
+    assert [score.status for score in scores] == [Status.INTERNAL_ERROR]
+    assert scores.values == [None]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.models.backbone import load_backbone
-from rewardhub.models.batching import batches, in_batches
+from rewardhub.models.batching import batches
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.inputs import Encoder
 from rewardhub.models.pictures import ImagePatcher
@@ -110,7 +110,6 @@ def test_batches_keep_to_the_budget():
     assert sorted(sum(found, [])) == list(range(len(lengths)))
     for batch in found:
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 64
-    assert in_batches(lengths, 64, lambda batch: torch.tensor([lengths[i] for i in batch])).tolist() == lengths
 
 
 def test_images_are_remembered_within_bounds(tiny, groups, monkeypatch):

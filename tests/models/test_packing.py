@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rewardhub.models import attention
-from rewardhub.models.attention import attend, attend_grouped, merge, packed_attention
+from rewardhub.models.attention import Plan, attend, attend_grouped, merge, packed_attention
 from rewardhub.models.backbone import load_backbone
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.inputs import Encoder
@@ -29,6 +29,11 @@ def rows(encoder, groups):
         kin.append(list(range(len(found), len(found) + len(group.responses))))
         found += [encoder.encode(group.prompt, group.media, response) for response in group.responses]
     return found, kin
+
+
+def ends(rows):
+    """The place of each row's last token."""
+    return [(len(row) - 1,) for row in rows]
 
 
 def test_rows_share_their_prompt(encoder, groups):
@@ -100,7 +105,7 @@ def test_states_equal_those_of_full_rows(tiny, encoder, rows, budget):
     rows, kin = rows
     runner = Runner(load_backbone(tiny, head=False), encoder, budget)
     assert runner.attention == "packed"
-    wanted = runner.padded(rows)
+    wanted = torch.cat(runner.padded(rows, ends(rows)))
     assert torch.allclose(runner.last_hidden(rows, kin), wanted, atol=1e-5)
     order = list(range(len(rows)))
     random.Random(0).shuffle(order)
@@ -135,7 +140,7 @@ def test_no_mask_is_built(tiny, encoder, rows, monkeypatch):
     runner.last_hidden(*rows)
     assert max(calls) > 100
     with pytest.raises(ValueError, match="no attention mask"):
-        packed_attention(None, None, None, None, torch.ones(1), scaling=1.0, families=[Family(0, (1,))])
+        packed_attention(None, None, None, None, torch.ones(1), scaling=1.0, plan=Plan([Family(0, (1,))], [None]))
 
 
 @pytest.mark.parametrize("fault", ["wrong", "missing"])
@@ -151,7 +156,7 @@ def test_a_kernel_that_is_not_exact_is_not_used(tiny, encoder, rows, monkeypatch
     runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
     assert runner.attention == "rows"
     assert "shared prefixes are off" in caplog.text
-    assert torch.equal(runner.last_hidden(*rows), runner.padded(rows[0]))
+    assert torch.equal(runner.last_hidden(*rows), torch.cat(runner.padded(rows[0], ends(rows[0]))))
 
 
 def test_sliding_window_layers_take_full_rows(tiny, encoder):
@@ -165,5 +170,5 @@ def test_bfloat16_is_shared_too(tiny, encoder, rows):
     """The self-check passes in bfloat16, and packed states stay near padded ones."""
     runner = Runner(load_backbone(tiny, head=False, dtype="bfloat16"), encoder, 10_000)
     assert runner.attention == "packed"
-    found, wanted = runner.last_hidden(*rows).float(), runner.padded(rows[0]).float()
+    found, wanted = runner.last_hidden(*rows).float(), torch.cat(runner.padded(rows[0], ends(rows[0]))).float()
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()

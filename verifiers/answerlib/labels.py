@@ -98,6 +98,6 @@ def gold_labels(values: Sequence[str], field: str, how: Normal, ignore_case: boo
 def split_labels(text: str, separators: str, how: Normal, ignore_case: bool) -> list[str]:
     """The labels of a list in text, each once, in order."""
     if text and separators:
-        text = text.translate(str.maketrans(dict.fromkeys(separators, "\n")))
+        text = text.translate({ord(separator): "\n" for separator in separators})
     labels = (normal(part, how, ignore_case) for part in text.split("\n"))
     return list(dict.fromkeys(label for label in labels if label))

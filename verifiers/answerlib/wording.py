@@ -47,7 +47,7 @@ def tokens_or_refuse(tokens: list[str]) -> list[str]:
 @lru_cache(maxsize=1)
 def stemmer() -> Any:
     """NLTK's Porter stemmer, which rouge-score uses too; words of over 40 letters stay as they are."""
-    from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+    from nltk.stem.porter import PorterStemmer
 
     class _Bounded(PorterStemmer):  # type: ignore[misc]
         def stem(self, word: str, to_lowercase: bool = True) -> str:
@@ -63,6 +63,6 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=1)
 def _treebank() -> Any:
-    from nltk.tokenize.destructive import NLTKWordTokenizer  # type: ignore[import-untyped]
+    from nltk.tokenize.destructive import NLTKWordTokenizer
 
     return NLTKWordTokenizer()

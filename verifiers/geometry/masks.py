@@ -36,7 +36,7 @@ class Mask:
     def holds(self, points: Floats) -> Flags:
         """Whether each point (n, 2), x to the right and y down in pixels, lies in a pixel of the mask."""
         with np.errstate(invalid="ignore"):
-            inside: Flags = ((points >= 0) & (points < (self.width, self.height))).all(axis=1)
+            inside: Flags = np.all((points >= 0) & (points < (self.width, self.height)), axis=1)
         column, row = np.where(inside[:, None], np.floor(points), 0).astype(np.int64).T
         return inside & self.at(column * self.height + row)
 
@@ -75,7 +75,8 @@ def _from_rows(rows: Sequence[Any]) -> Mask | str:
         return f"the sides are not within 1 to {MAX_SIDE}"
     flat = grid.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat, prepend=np.int8(0)))
-    return Mask(*grid.shape, np.append(changes, flat.size).astype(np.int64))
+    height, width = grid.shape
+    return Mask(height, width, np.append(changes, flat.size).astype(np.int64))
 
 
 def _digits(row: str) -> list[int]:

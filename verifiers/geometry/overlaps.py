@@ -17,17 +17,12 @@ def pairwise_iou(ones: Floats, others: Floats, pixel: float = 0.0) -> Floats:
 
 def aligned_iou(ones: Floats, others: Floats, pixel: float = 0.0) -> Floats:
     """Intersection over union of boxes pair by pair, over any leading shape (broadcast); in [0, 1]."""
-    width = np.minimum(ones[..., 2], others[..., 2])
-    width -= np.maximum(ones[..., 0], others[..., 0])
-    height = np.minimum(ones[..., 3], others[..., 3])
-    height -= np.maximum(ones[..., 1], others[..., 1])
-    if pixel:
-        width += pixel
-        height += pixel
-    shared = np.maximum(width, 0.0, out=width) * np.maximum(height, 0.0, out=height)
+    width = np.minimum(ones[..., 2], others[..., 2]) - np.maximum(ones[..., 0], others[..., 0]) + pixel
+    height = np.minimum(ones[..., 3], others[..., 3]) - np.maximum(ones[..., 1], others[..., 1]) + pixel
+    shared = np.maximum(width, 0.0) * np.maximum(height, 0.0)
     union = areas(ones, pixel) + areas(others, pixel) - shared
     overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0.0)
-    return np.minimum(overlaps, 1.0, out=overlaps)
+    return np.minimum(overlaps, 1.0)
 
 
 def areas(boxes: Floats, pixel: float = 0.0) -> Floats:
@@ -64,4 +59,5 @@ def _covered(boxes: Floats, across: Floats, down: Floats) -> NDArray[np.bool_]:
 
 def assign(gains: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the one-to-one assignment with the greatest sum of ``gains`` (n, m)."""
-    return linear_sum_assignment(gains, maximize=True)
+    rows, columns = linear_sum_assignment(gains, maximize=True)
+    return rows, columns

@@ -111,7 +111,8 @@ def _nested(found: Any) -> bool:
 def items_of(found: Any, most: int = MAX_ITEMS) -> list[Item]:
     """The boxes in a JSON value: one box, a list of them, or an object that holds such a list.
 
-    At most ``most`` + 1 are read. What is no box becomes an item without coordinates, which matches nothing but is counted.
+    At most ``most`` + 1 are read. What is no box becomes an item without coordinates, which matches
+    nothing but is counted.
     """
     if isinstance(found, Mapping) and not any(key in found for key in (*_BOX_KEYS, *_CORNERS)):
         inner = next((found[key] for key in _LIST_KEYS if key in found), None)

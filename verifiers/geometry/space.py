@@ -113,7 +113,7 @@ def inside(raw: Floats, space: Space) -> Flags:
     """Which rows are finite, of sane size, and within the space's limits."""
     low, high = (0.0, _LIMITS[space]) if space in _LIMITS else (-MAX_COORDINATE, MAX_COORDINATE)
     with np.errstate(invalid="ignore"):
-        rows: Flags = ((raw >= low) & (raw <= high)).all(axis=1)
+        rows: Flags = np.all((raw >= low) & (raw <= high), axis=1)
     return rows
 
 

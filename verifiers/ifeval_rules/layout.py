@@ -85,7 +85,7 @@ def begins_with(paragraph: str, wanted: str, locale: Locale) -> bool:
 def has_title(reading: Reading, locale: Locale) -> bool:
     """Whether a line holds a title in its marks that is not blank."""
     opening, closing = locale.title
-    return any(_titled(line, opening, closing) for line in reading.lines)
+    return opening in reading.text and any(_titled(line, opening, closing) for line in reading.lines)
 
 
 def _titled(line: str, opening: str, closing: str) -> bool:

@@ -18,44 +18,19 @@ _OPENING, _CLOSING = "「『（([", "」』）)]"
 _BACK = 40
 _QUOTES = "\"'”’»"
 
-_NEVER = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "mt",
-        "rev",
-        "gen",
-        "capt",
-        "lt",
-        "sgt",
-        "gov",
-        "vs",
-        "e.g",
-        "i.e",
-        "cf",
-        "approx",
-        "sr",
-        "sra",
-        "srta",
-        "dra",
-        "ud",
-        "uds",
-        "p.ej",
-        "ee.uu",
-        "mme",
-        "mlle",
-        "mgr",
-        "p.ex",
-    ]
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_NEVER = _set(
+    "mr mrs ms dr prof st mt rev gen capt lt sgt gov vs e.g i.e cf approx"
+    " sr sra srta dra ud uds p.ej ee.uu mme mlle mgr p.ex"
 )
 """Abbreviations with a word to follow: none ends a sentence."""
-_SOMETIMES = frozenset({*"etc inc ltd co corp jr a.m p.m ph.d j.-c apr aug dec feb jan oct sept".split()})  # noqa: SIM905
+_SOMETIMES = _set("etc inc ltd co corp jr a.m p.m ph.d j.-c apr aug dec feb jan oct sept")
 """Abbreviations that end a sentence where a capital letter follows; so do initials such as U.S."""
-_NUMBERED = frozenset({*"no nº fig vol art núm pág p ch cap sec".split()})  # noqa: SIM905
+_NUMBERED = _set("no nº fig vol art núm pág p ch cap sec")
 """Abbreviations in front of a number."""
 
 
@@ -67,8 +42,8 @@ def sentence_count(text: str, language: str) -> int:
 def _western(text: str) -> int:
     count, begin = 0, 0
     for match in _END.finditer(text):
-        if _breaks(text, match) and _WORD.search(text, begin, match.start()):
-            count += 1
+        if _breaks(text, match):
+            count += bool(_WORD.search(text, begin, match.start()))
             begin = match.end()
     return count + bool(_WORD.search(text, begin))
 

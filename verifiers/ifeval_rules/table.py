@@ -176,13 +176,27 @@ def known_ids(locale: Locale, prefix: str) -> dict[str, Rule]:
     }
 
 
-_IDS: Mapping[str, Mapping[str, Rule]] = {
-    prefix: known_ids(LOCALES[code], prefix) for code in LOCALES for prefix in (f"{code}:",)
-} | {f"{code}": known_ids(LOCALES[code], "") for code in LOCALES}
+Lookup = Callable[[str], tuple[Mapping[str, Rule], Locale]]
+"""The rules among which an id is looked up, and its language."""
+
+_PREFIXED = {code: known_ids(locale, f"{code}:") for code, locale in LOCALES.items()}
+_PLAIN = {code: known_ids(locale, "") for code, locale in LOCALES.items()}
 
 
-def instructions_of(reference: Json, language: Language) -> tuple[Instruction, ...]:
-    """The instructions of a reference; ``language`` is that of ids without a prefix.
+def by_language(language: Language) -> Lookup:
+    """Ids behind ``en:``, ``es:``, ``fr:`` or ``ja:``, or without prefix in ``language``."""
+
+    def lookup(name: str) -> tuple[Mapping[str, Rule], Locale]:
+        code, colon, _ = name.partition(":")
+        if colon and code in LOCALES:
+            return _PREFIXED[code], LOCALES[code]
+        return _PLAIN[language], LOCALES[language]
+
+    return lookup
+
+
+def instructions_of(reference: Json, lookup: Lookup) -> tuple[Instruction, ...]:
+    """The instructions of a reference.
 
     Raises ``ReferenceUnparseable``: an unknown id with the nearest known one, an argument that is missing,
     unknown or unusable, lists of unequal length, none or more than 32 instructions.
@@ -193,22 +207,20 @@ def instructions_of(reference: Json, language: Language) -> tuple[Instruction, .
         raise ReferenceUnparseable(message, field="reference.instruction_id_list")
     if "prompt" in reference:
         need(reference, "prompt", str)
-    return tuple(_instruction(name, raw, language) for name, raw in zip(ids, given, strict=True))
+    return tuple(_instruction(name, raw, lookup) for name, raw in zip(ids, given, strict=True))
 
 
-def _instruction(name: Any, raw: Any, language: Language) -> Instruction:
+def _instruction(name: Any, raw: Any, lookup: Lookup) -> Instruction:
     if not isinstance(name, str) or not isinstance(raw, Mapping | None):
         raise ReferenceUnparseable("an instruction is an id and an object of arguments", field="reference.kwargs")
-    code, colon, _ = name.partition(":")
-    prefixed = bool(colon) and code in LOCALES
-    known = _IDS[f"{code}:" if prefixed else language]
+    known, locale = lookup(name)
     if name not in known:
         message = f"unknown instruction {name[:100]!r}{nearest(name[:100], known)}"
         raise ReferenceUnparseable(message, field="reference.instruction_id_list")
     rule = known[name]
     given = read_arguments(raw or {}, rule.needed, rule.optional, name)
     _check_order(name, given)
-    return Instruction(name, rule, given, LOCALES[code if prefixed else language])
+    return Instruction(name, rule, given, locale)
 
 
 def _check_order(name: str, given: Arguments) -> None:

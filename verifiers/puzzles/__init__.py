@@ -1,0 +1,1 @@
+"""Twenty grid puzzles: reading boards and side data, and the rules of each puzzle."""
