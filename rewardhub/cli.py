@@ -164,6 +164,40 @@ def recipes_show(name: str, config: Config = None, plugin: Plugins = None, recip
     sys.stdout.write(json.dumps(shown | {"fingerprint": plan.fingerprint}, indent=2) + "\n")
 
 
+@recipes_app.command("check")
+@reported
+def recipes_check(
+    names: Annotated[list[str] | None, typer.Argument(help="recipes; all of the catalogue by default")] = None,
+    plugin: Plugins = None,
+    recipe_file: RecipeFiles = None,
+) -> None:
+    """Runs the worked examples that recipes carry; 0 when none fails."""
+    from rewardhub.recipe_check import check_recipes
+
+    report = check_recipes(_config(None, {}, None, plugin, recipe_file), names or [])
+    sys.stdout.write(report.text() + "\n")
+    if report.failures:
+        raise typer.Exit(1)
+
+
+@recipes_app.command("explain")
+@reported
+def recipes_explain(
+    file: Annotated[Path, typer.Argument(help="group file")],
+    recipe: Annotated[str, typer.Option(help="recipe; a group's own recipe wins")] = "",
+    config: Config = None,
+    card: Cards = None,
+    plugin: Plugins = None,
+    recipe_file: RecipeFiles = None,
+) -> None:
+    """Prints each wave, term, let and value for every group of a file."""
+    from rewardhub.recipe_check import explain
+
+    groups = list(read_group_file(file))
+    for text in explain(_config(config, {}, card, plugin, recipe_file), groups, Call(recipe=recipe)):
+        sys.stdout.write(text + "\n")
+
+
 @config_app.command("show")
 @reported
 def config_show(config: Config = None) -> None:

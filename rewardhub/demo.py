@@ -102,8 +102,9 @@ def _ready_line(process: "subprocess.Popen[str]") -> str:
 def scores_table(client: Rewards, width: int) -> Table:
     """A table of examples with their values and statuses, at most ``width`` characters wide."""
     table = Table(title="one call, every reward", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name, width in (("recipe", 9), ("response", 18), ("value", 6), ("status", 21), ("why", max(12, width - 74))):
-        table.add_column(name, no_wrap=True, min_width=width, max_width=width)
+    widths = {"recipe": 9, "response": 18, "value": 6, "status": 21, "why": max(12, width - 74)}
+    for name, wide in widths.items():
+        table.add_column(name, no_wrap=True, min_width=wide, max_width=wide)
     groups = examples()
     for group, scores in zip(groups, client.score(groups, Call()), strict=True):
         for response, score in zip(group.responses, scores, strict=True):

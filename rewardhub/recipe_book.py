@@ -41,6 +41,14 @@ class RecipeBook:
     def names(self) -> list[str]:
         return sorted({*self._recipes, *self.registry.names()})
 
+    def chosen(self, names: Iterable[str]) -> list[Recipe]:
+        """The recipes of these names, or all; raises ``UnknownName``."""
+        wanted = list(names) or sorted(self._recipes)
+        for name in wanted:
+            if name not in self._recipes:
+                raise UnknownName("recipe", name, self._recipes, field="recipe")
+        return [self._recipes[name][0] for name in wanted]
+
     def plan(self, name: str) -> Plan:
         """The plan of a recipe or scorer; raises ``UnknownName`` with the nearest name."""
         if name not in self._plans:

@@ -88,8 +88,8 @@ def detection(
     A detection hits a box where their IoU is at least ``iou``, one to one; of several thresholds the
     mean is taken. ``matching`` is ``optimal`` by default and ``voc`` for ``ap`` (see ``hits_of``); ``ap``
     is the mean over the reference's labels, with ``interpolation`` (see ``average_precision``). The
-    reference is ``boxes`` of one image, or ``images``: an object of image name to boxes, or to an object
-    of ``boxes`` and ``size``; the response is alike, and hits of all images are counted together. Boxes
+    reference is ``boxes`` (and ``labels``) of one image, or ``images``: an object of image name to boxes, or
+    to an object of ``boxes``, ``labels`` and ``size``; the response is alike, and hits of all images are counted together. Boxes
     are lists of four numbers or objects with ``box`` (``bbox``, ``bbox_2d``), ``label`` and ``score`` (1.0
     where missing); labels are compared where the reference has any. A malformed box is a false
     detection; more than 1,000 boxes in all are wrong. With no box and no detection the value is 1.0.
@@ -97,10 +97,7 @@ def detection(
     thresholds = iou if isinstance(iou, tuple) else (iou,)
     frame_options = (space, reference_space, convention)
     wanted = _wanted(reference)
-    truths = {
-        name: frame_of(entry, group, *frame_options).reference_boxes(entry["boxes"], "reference.boxes")
-        for name, entry in wanted.items()
-    }
+    truths = {name: frame_of(entry, group, *frame_options).labelled_boxes(entry) for name, entry in wanted.items()}
     if sum(len(boxes) for boxes, _ in truths.values()) > MAX_ITEMS:
         raise ReferenceUnparseable(f"more than {MAX_ITEMS} boxes", field="reference")
     try:
@@ -128,13 +125,10 @@ def _wanted(reference: Json) -> dict[str, Mapping[str, Any]]:
     if not isinstance(images, Mapping) or not 0 < len(images) <= MAX_ITEMS:
         reason = f"reference.images must be an object of 1 to {MAX_ITEMS} image names to boxes"
         raise ReferenceUnparseable(reason, field="reference.images")
-    entries = {}
-    for name, each in images.items():
-        entry = each if isinstance(each, Mapping) else {**reference, "boxes": each}
-        if not isinstance(entry.get("boxes"), list | tuple):
-            raise ReferenceUnparseable("reference.boxes must be a list of boxes", field="reference.boxes")
-        entries[str(name)] = entry
-    return entries
+    return {
+        str(name): each if isinstance(each, Mapping) else {**reference, "boxes": each, "labels": None}
+        for name, each in images.items()
+    }
 
 
 def _said(response: Response, reference: Json) -> dict[str, list[Item]]:

@@ -1,6 +1,7 @@
 """``jigsaw``: the order of the pieces of a cut picture."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import re2
@@ -14,7 +15,7 @@ from rewardhub.verifiers.geometry.reading import answer_text
 Measure = Literal["patches", "connections", "exact"]
 Grid = tuple[tuple[int, ...], ...]
 
-_MOST = 400
+_MOST, _LONGEST = 400, 20_000
 _TOKEN = re2.compile(r"[\pL\pN_.+-]+")
 
 _FOUR = {"grid": [[1, 2], [3, 4]]}
@@ -50,6 +51,8 @@ def jigsaw(response: Response, reference: Json, *, measure: Measure = "patches")
     """
     grid = _grid(reference)
     text, stated = answer_text(response)
+    if len(text) > _LONGEST:
+        return Score(0.0, details={"reason": f"over {_LONGEST} characters"})
     tokens = _TOKEN.findall(text)
     if not stated and not any(token.isdecimal() for token in tokens):
         raise NoAnswer("no piece numbers in the response")
@@ -82,8 +85,8 @@ def _grid(reference: Json) -> Grid:
 def _connections(grid: Sequence[Sequence[int]]) -> Iterator[tuple[str, int, int]]:
     """Every ordered pair of neighbours, with its direction."""
     for row in grid:
-        for left, right in zip(row, row[1:], strict=False):
+        for left, right in pairwise(row):
             yield "right", left, right
-    for upper, lower in zip(grid, grid[1:], strict=False):
+    for upper, lower in pairwise(grid):
         for above, below in zip(upper, lower, strict=True):
             yield "down", above, below

@@ -136,7 +136,7 @@ def regression(
         near = float(1 - min(Fraction(1), error))
     else:
         near = sum(error < 1 - threshold for threshold in _THRESHOLDS) / len(_THRESHOLDS)
-    return Score(near, details=details | {"error": _shown(error)})
+    return Score(near, details=details | {"error": _shown(error)} | ({} if near else {"reason": "too far off"}))
 
 
 @verifier(

@@ -20,7 +20,8 @@ _WORD = re2.compile(r"[\pL\pN_]+")
 _EDGES = " \t\r\n\"'“”‘’"
 
 _CAPITALS = "THE ANSWER IS FOUND BY ADDING TWO AND TWO TOGETHER."
-_UPPER, _COMMA, _WORDS = "change_case:english_capital", "punctuation:no_comma", "length_constraint_checkers:number_words"
+_UPPER, _COMMA = "change_case:english_capital", "punctuation:no_comma"
+_WORDS = "length_constraint_checkers:number_words"
 _LANGUAGE, _END, _JSON = "language:reasoning_language", "startend:end_checker", "detectable_format:json_format"
 
 

@@ -144,6 +144,7 @@ def _name(part: Any) -> str:
     if isinstance(part, bool):
         return str(part).lower()
     if isinstance(part, int | float):
-        whole = part == part and abs(part) < 1e15 and part == int(part)
-        return str(int(part)) if whole else str(part) if abs(part) < 1e15 else ""
+        if not abs(part) < 1e15:  # also where it is NaN
+            return ""
+        return str(int(part)) if part == int(part) else str(part)
     return part.strip(" \t\r\n\"'").casefold() if isinstance(part, str) else ""

@@ -33,6 +33,11 @@ class Execution:
         self._columns: dict[str, Column] = {}
         self._done: dict[str, set[int]] = {term.name: set() for term in plan.terms}
 
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """What each term gave so far."""
+        return self._columns
+
     async def advance(self, group: Group, indices: Sequence[int]) -> None:
         """Scores ``indices`` as far as it goes while the group is open."""
         for wave in self.plan.waves:

@@ -58,7 +58,7 @@ class Plan:
         bounds = tuple(bound.fingerprint for bound in self.bounds)
         if bounds not in self._digests:
             self._digests.clear()
-            self._digests[bounds] = digest_of("recipe", self.recipe.model_dump_json(by_alias=True), *bounds)
+            self._digests[bounds] = digest_of("recipe", self.recipe.canonical(), *bounds)
         return self._digests[bounds]
 
     @cached_property

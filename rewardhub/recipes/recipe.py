@@ -48,9 +48,44 @@ class Term(BaseModel):
     of: Literal["response", "reference"] = "response"
 
 
+class About(BaseModel):
+    """Where a published system stands: its rows in the catalogue, its source, what is covered and what is not.
+
+    ``state`` is ok, or partial with the reason in ``note``; ``strategy`` names what the trainer has to do
+    itself; ``assumed`` lists parameters that the source does not confirm.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: tuple[str, ...] = Field(min_length=1)
+    year: int = Field(ge=2015, le=2100)
+    source: str
+    state: Literal["ok", "partial"] = "ok"
+    note: str = ""
+    strategy: str = ""
+    assumed: tuple[str, ...] = ()
+
+
+class RecipeTest(BaseModel):
+    """A worked example: a group line, and the value (null: none) of each response.
+
+    ``given`` states the values of terms that need a model or a judge; ``parts`` the expected ones of others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group: dict[str, Any]
+    values: tuple[float | None, ...]
+    given: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    inputs: dict[str, float] = Field(default_factory=dict)
+    tolerance: float = Field(default=5e-5, ge=0)
+
+
 class Recipe(BaseModel):
     """A named, versioned composition: terms, let, value.
 
+    ``kind: none`` is a published system without a reward, whose value is how its answers are checked.
     ``no_answer`` and ``over_limit`` are the values of terms whose response has nothing to score or is
     over a limit; group operators give no value when fewer than ``min_valid`` members have one, or with
     ``group_strict`` when any lacks one.
@@ -60,7 +95,9 @@ class Recipe(BaseModel):
 
     name: str = Field(pattern=NAME)
     version: str = "1"
+    kind: Literal["reward", "none"] = "reward"
     summary: str = ""
+    about: About | None = None
     terms: dict[str, Term] = Field(min_length=1)
     let: dict[str, str] = Field(default_factory=dict)
     value: str
@@ -68,6 +105,11 @@ class Recipe(BaseModel):
     over_limit: float | None = None
     min_valid: int = Field(default=2, ge=1)
     group_strict: bool = False
+    tests: tuple[RecipeTest, ...] = ()
+
+    def canonical(self) -> str:
+        """What decides a score, as JSON; not what is said about it."""
+        return self.model_dump_json(by_alias=True, exclude={"about", "tests", "summary", "kind"})
 
     @field_validator("version", mode="before")
     @classmethod

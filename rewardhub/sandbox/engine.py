@@ -73,6 +73,10 @@ class Engine:
                 return ours, warm
         raise InternalError("no warm process takes a run")
 
+    def warm_up(self) -> None:
+        """Starts a warm process where there is none; raises as :meth:`submit` does."""
+        self.done(self._choose())
+
     def done(self, warm: "_Warm") -> None:
         """To be called once for each run that :meth:`submit` started."""
         with self._lock:

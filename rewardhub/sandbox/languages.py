@@ -31,7 +31,9 @@ def _python() -> Language:
     library = str(Path(sysconfig.get_path("stdlib")).parent)
     shown = [path for path in _LIBRARIES if Path(path).exists()]
     shown += [path for path in (library, interpreter, _GUARD) if not path.startswith(("/lib/", "/usr/lib/"))]
-    return Language("python", (interpreter, "-S", "-s", "-P", "-B", _GUARD), tuple(dict.fromkeys(shown)), 64, interpreter)
+    return Language(
+        "python", (interpreter, "-S", "-s", "-P", "-B", _GUARD), tuple(dict.fromkeys(shown)), 64, interpreter
+    )
 
 
 @cache

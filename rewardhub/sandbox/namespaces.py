@@ -120,7 +120,6 @@ def die_with_parent(libc: ctypes.CDLL) -> None:
     _check(libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(SIGKILL), 0, 0, 0), "pdeathsig")
 
 
-
 def enter_shared(libc: ctypes.CDLL, shown: Sequence[str], size_mb: int) -> int:
     """Moves a warm process for good into a read-only root, an empty network and a user without rights;
     returns a descriptor of the host's ``/proc``. Its next child is the first of a pid namespace.

@@ -5,35 +5,35 @@ the end of the program is believed only with the run's nonce, limits are kept he
 exit codes decide nothing.
 """
 
-import fcntl
 import logging
 import math
 import os
 import secrets
-import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from rewardhub.errors import InternalError, Unavailable
+from rewardhub.sandbox.engine import Engine
 from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
+from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, memory_file, pipe
 
 _LOG = logging.getLogger(__name__)
 
-START_S = 10.0
-"""Seconds that isolating a program and starting its runtime may take."""
 SCRATCH_MB = 64
+TASKS = 256
+_KILL_S = 2.0
 _TRIES = 2
-_CONTROL_BYTES = 4096
 _BLOCK = 1 << 16
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = f"import sys; sys.path.insert(0, {_ROOT!r}); from rewardhub.sandbox.launch import main; main()"
@@ -83,44 +83,6 @@ def isolation() -> str:
     return LIMITED
 
 
-@dataclass(slots=True)
-class _Pipe:
-    """The read end of a pipe and what came out of it, at most ``cap`` bytes and one."""
-
-    read: int
-    write: int
-    cap: int
-    data: bytearray = field(default_factory=bytearray)
-
-    def drain(self) -> bool:
-        """Reads once; False at the end of the stream."""
-        block = os.read(self.read, _BLOCK)
-        self.data += block[: self.cap + 1 - len(self.data)]
-        return bool(block)
-
-    @property
-    def over(self) -> bool:
-        return len(self.data) > self.cap
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A run in flight."""
-
-    process: subprocess.Popen[bytes]
-    out: _Pipe
-    err: _Pipe
-    control: _Pipe
-    report: _Pipe
-    limits: Limits
-    begun: float = 0.0
-    ended: float = 0.0
-    stopped: Verdict | None = None
-
-    def lines(self) -> list[bytes]:
-        return bytes(self.control.data).split(b"\n")
-
-
 def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
     language = languages()[program.language]
     nonce = secrets.token_hex(16).encode()
@@ -128,20 +90,23 @@ def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
     job = b"%s\n%d\n%s%s" % (nonce, len(text), text, program.suffix.encode("utf-8", "surrogatepass"))
     try:
         with ExitStack() as stack:
-            watch = _start(stack, job, stdin.encode("utf-8", "surrogatepass"), limits, language, level)
-            _follow(watch)
+            start = _start_warm if level == FULL and _warm_works() else _start
+            watch = start(stack, job, stdin.encode("utf-8", "surrogatepass"), limits, language, level)
+            follow(watch)
+            if watch.stopped and start is _start_warm:
+                _end_warm(watch)
     except OSError as error:
         raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
     may_leave = program.exit_is_end and not program.suffix
     return _judge(watch, (b"end " + nonce, b"left") if may_leave else (b"end " + nonce,))
 
 
-def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> _Watch:
-    caps = (limits.output_kb * 1024, limits.output_kb * 1024, _CONTROL_BYTES, _CONTROL_BYTES)
-    out, err, control, report = (stack.enter_context(_pipe(cap)) for cap in caps)
+def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:
+    caps = (limits.output_kb * 1024, limits.output_kb * 1024, CONTROL_BYTES, CONTROL_BYTES)
+    out, err, control, report = (stack.enter_context(pipe(cap)) for cap in caps)
     folder = stack.enter_context(_folder(level))
     # The job holds the nonce, so this process lets go of it as soon as the launcher has it.
-    with _memory(job) as job_file, _memory(stdin) as stdin_file:
+    with memory_file(job) as job_file, memory_file(stdin) as stdin_file:
         command = [
             sys.executable, "-S", "-s", "-P", "-c", _BOOT, level,
             str(job_file), str(control.write), str(report.write),
@@ -153,37 +118,57 @@ def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language:
             start_new_session=True, pass_fds=(job_file, control.write, report.write),
         )  # fmt: skip
     stack.callback(_stop, process)
-    for pipe in (out, err, control, report):
-        os.close(pipe.write)
-        pipe.write = -1
-    return _Watch(process, out, err, control, report, limits, begun=time.monotonic())
+    for each in (out, err, control, report):
+        os.close(each.write)
+        each.write = -1
+    return Watch(out, err, control, report, limits, begun=time.monotonic())
 
 
-def _follow(watch: _Watch) -> None:
-    """Reads everything until all ends are closed, a limit is passed or the time is up."""
-    poll = select.poll()
-    pipes = {pipe.read: pipe for pipe in (watch.out, watch.err, watch.control, watch.report)}
-    for descriptor in pipes:
-        poll.register(descriptor, select.POLLIN)
-    deadline = watch.begun + START_S + watch.limits.time_s
-    started = False
-    while pipes and watch.stopped is None:
-        left = deadline - time.monotonic()
-        for descriptor, _ in poll.poll(math.ceil(max(left, 0.0) * 1000)):
-            if not pipes[descriptor].drain():
-                poll.unregister(descriptor)
-                del pipes[descriptor]
-        if not started and b"started" in watch.lines():
-            started, watch.begun = True, time.monotonic()
-            deadline = watch.begun + watch.limits.time_s
-        if watch.out.over or watch.err.over:
-            watch.stopped = Verdict.OUTPUT_LIMIT
-        elif pipes and time.monotonic() >= deadline:
-            watch.stopped = Verdict.TIME_LIMIT
-    watch.ended = time.monotonic()
+@cache
+def _engine(language: str) -> Engine:
+    return Engine(languages()[language], _ENVIRONMENT)
 
 
-def _judge(watch: _Watch, ends: tuple[bytes, ...]) -> Run:
+@cache
+def _warm_works() -> bool:
+    """Whether programs run in forks of a warm process here; each starts a process of its own otherwise."""
+    try:
+        _engine("python").warm_up()
+    except InternalError as error:
+        _LOG.warning("programs start slowly here: %s", error)
+        return False
+    return True
+
+
+def _start_warm(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:
+    cap = limits.output_kb * 1024
+    out, err, control = (stack.enter_context(pipe(size)) for size in (cap, cap, CONTROL_BYTES))
+    order = {
+        "cpu_s": math.ceil(limits.time_s) + 1, "memory_mb": limits.memory_mb + language.runtime_mb,
+        "scratch_mb": SCRATCH_MB, "tasks": TASKS, "profile": "python",
+    }  # fmt: skip
+    engine = _engine(language.name)
+    with memory_file(job) as job_file, memory_file(stdin) as stdin_file:
+        report, warm = engine.submit(order, (job_file, stdin_file, out.write, err.write, control.write))
+    stack.callback(engine.done, warm)
+    for each in (out, err, control):
+        os.close(each.write)
+        each.write = -1
+    tell = stack.enter_context(adopted(report))
+    return Watch(out, err, control, tell, limits, begun=time.monotonic())
+
+
+def _end_warm(watch: Watch) -> None:
+    """Has the run killed and reads what it used."""
+    with socket.socket(fileno=os.dup(watch.report.read)) as report:
+        report.settimeout(_KILL_S)
+        with suppress(OSError):
+            report.shutdown(socket.SHUT_WR)
+            while block := report.recv(_BLOCK):
+                watch.report.data += block
+
+
+def _judge(watch: Watch, ends: tuple[bytes, ...]) -> Run:
     outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
     cpu_s = peak_mb = 0.0
     code = 0
@@ -199,7 +184,7 @@ def _judge(watch: _Watch, ends: tuple[bytes, ...]) -> Run:
     return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1))
 
 
-def _verdict(watch: _Watch, ends: tuple[bytes, ...], code: int, cpu_s: float) -> tuple[Verdict, str]:
+def _verdict(watch: Watch, ends: tuple[bytes, ...], code: int, cpu_s: float) -> tuple[Verdict, str]:
     lines = watch.lines()
     errors = [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
     if watch.stopped is Verdict.OUTPUT_LIMIT:
@@ -240,34 +225,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.wait()
-
-
-@contextmanager
-def _memory(data: bytes) -> Iterator[int]:
-    """A descriptor of an anonymous file with this content, at its start."""
-    descriptor = os.memfd_create("run", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _pipe(cap: int) -> Iterator[_Pipe]:
-    read, write = os.pipe()
-    pipe = _Pipe(read, write, cap)
-    try:
-        yield pipe
-    finally:
-        for descriptor in (pipe.read, pipe.write):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ into patches beforehand for both; scores are compared first; the two are timed i
 REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
 """
 
+import io
 import os
 import statistics
 import sys
@@ -22,6 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from transformers import Qwen2_5_VLModel
+from transformers.utils import logging
 
 sys.path.append(str(Path(__file__).parent))
 from hub_process import hardware, report
@@ -29,10 +33,12 @@ from prefix_model import build_classifier
 from prefix_vllm import vllm_figure
 
 from rewardhub.models import Card, load
+from rewardhub.models.chat import Picture
 from rewardhub.models.head import head_from
 from rewardhub.models.inputs import Encoded
-from rewardhub.models.pictures import Patches, as_tensors
+from rewardhub.models.pictures import as_tensors
 from rewardhub.models.scalar import ScalarModel
+from rewardhub.types import Media
 
 TOLERANCE = 1e-5
 MIXED = (30, 45, 70, 110, 180, 290, 440, 600)
@@ -50,9 +56,8 @@ class Rows:
     """The peer: the stock model over full rows, padded on the right to the longest."""
 
     def __init__(self, checkpoint: Path) -> None:
-        from safetensors.torch import load_file
-        from transformers import Qwen2_5_VLModel
-
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
         self.model = Qwen2_5_VLModel.from_pretrained(str(checkpoint), dtype=torch.float32).eval()
         self.head = head_from(load_file(checkpoint / "model.safetensors"), "none")
 
@@ -75,27 +80,23 @@ class Rows:
         return [float(value) for value in self.head(states[torch.arange(len(last)), last])]
 
 
-def image_patches(model: ScalarModel, seed: int) -> Patches:
-    """A 336 x 448 picture, 192 tokens."""
-    from rewardhub.types import Media
-
-    pixels = np.random.default_rng(seed).integers(0, 256, (336, 448, 3), np.uint8)
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        Image.fromarray(pixels).save(file, format="PNG")
-        return model.loaded.encoder.patches(Media.from_bytes(Path(file.name).read_bytes()))
+def picture(seed: int) -> bytes:
+    """A PNG of 336 x 448 pixels, 192 tokens."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (448, 336, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def group_rows(model: ScalarModel, prompt: int, lengths: Sequence[int], seed: int) -> list[Encoded]:
     """The rows of one group: ``prompt`` tokens with an image among them, then each response's tokens."""
-    from rewardhub.models.chat import Picture
-
     encoder, rng = model.loaded.encoder, np.random.default_rng(seed)
 
     def text(length: int) -> Encoded:
-        ids = rng.integers(0, 256, length)
-        return Encoded(ids, np.tile(np.arange(length), (3, 1)), (), (), length)
+        return Encoded(rng.integers(0, 256, length), np.tile(np.arange(length), (3, 1)), (), (), length)
 
-    start = text(24) + encoder.pieces([Picture(0)], [image_patches(model, seed)])
+    image = encoder.patches(Media.from_bytes(picture(seed)))
+    start = text(24) + encoder.pieces([Picture(0)], [image])
     start = start + text(prompt - len(start))
     return [start + text(length) for length in lengths]
 
@@ -148,9 +149,8 @@ def against_rows(model: ScalarModel, rows: Rows, name: str, turns: int) -> None:
 
 
 def eight_at_once(model: ScalarModel, turns: int) -> None:
-    """Eight groups in one call, beside one call each; and the peak of memory as groups are added."""
-    prompt, lengths = CASES["rows_1200_300_8"]
-    groups = [group_rows(model, prompt, lengths, seed) for seed in range(8)]
+    """Eight groups in one call, beside one call each."""
+    groups = [group_rows(model, *CASES["rows_1200_300_8"], seed) for seed in range(8)]
     together = [row for group in groups for row in group]
     kin = [range(8 * index, 8 * index + 8) for index in range(8)]
 
@@ -160,9 +160,42 @@ def eight_at_once(model: ScalarModel, turns: int) -> None:
     def one_by_one() -> list[float]:
         return [value for group in groups for value in model.values(group, [range(8)])]
 
-    agree("eight groups", at_once(), one_by_one())
-    slow, fast = in_turns(one_by_one, at_once, max(1, turns // 3))
+    agree("eight_at_once", at_once(), one_by_one())
+    slow, fast = in_turns(one_by_one, at_once, max(2, turns // 3))
     report("prefix.eight_at_once", ratio(slow, fast, 0), "one at a time")
+    one, eight = peak(lambda: model.values(groups[0], [range(8)])), peak(at_once)
+    double = group_rows(model, 1200, (300,) * 20, seed=9)
+    two = peak(lambda: model.values(double, [range(20)]))
+    print(
+        f"peak memory: {one:.0f} MB for 3,600 tokens, {two:.0f} MB for 7,200 in one group, {eight:.0f} MB for 8 groups"
+    )
+    report("prefix.memory_of_twice_the_tokens", two / one, "the memory of one group")
+
+
+def peak(run: Callable[[], object]) -> float:
+    """The most memory, in MB, that the process held during the run above what it held before."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    run()
+    return (_resident("VmHWM") - before) / 1024
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def against_vllm(model: ScalarModel, checkpoint: Path, turns: int) -> None:
+    groups = [group_rows(model, *CASES["rows_300_70_8"], seed) for seed in range(20, 21 + turns)]
+    image_id = model.loaded.encoder.image_id
+
+    def one_placeholder(row: Encoded) -> list[int]:
+        ((start, stop),) = row.spans
+        return [*row.ids[:start].tolist(), image_id, *row.ids[stop:].tolist()]
+
+    asked = [[one_placeholder(row) for row in group] for group in groups]
+    images = [picture(seed) for seed in range(20, 21 + turns)]
+    vllm_figure(checkpoint, asked, images, lambda turn: model.values(groups[turn], [range(8)]), turns)
 
 
 def main(turns: int) -> None:
@@ -170,13 +203,14 @@ def main(turns: int) -> None:
     print(f"{hardware()}; {torch.get_num_threads()} threads, median of {turns} turns")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = build_classifier(Path(folder))
-        model = load(Card(name="bench", kind="scalar", path=checkpoint, system=""))
-        assert isinstance(model, ScalarModel) and model.runner.attention == "packed"
+        model = load(Card(name="bench", kind="scalar", path=checkpoint, system="", prefix_cache_mb=0))
+        assert isinstance(model, ScalarModel)
+        assert model.runner.attention == "packed"
         rows = Rows(checkpoint)
         for name in CASES:
             against_rows(model, rows, name, turns)
         eight_at_once(model, turns)
-        vllm_figure(model, checkpoint, turns)
+        against_vllm(model, checkpoint, turns)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from rewardhub.errors import InternalError, Unavailable
 from rewardhub.sandbox import runner
+from rewardhub.sandbox.engine import Engine
 from rewardhub.sandbox.languages import languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.runner import Program, run
@@ -115,9 +116,9 @@ while True: time.sleep(1)
 """
 
 
-@pytest.mark.parametrize("level", [FULL, FILTERED, LIMITED])
+@pytest.mark.parametrize("level", [FILTERED, LIMITED])
 def test_nothing_stays_alive(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that detaches itself twice is gone with its run, at every level of isolation."""
+    """T50: a program that detaches itself twice is gone with its run, where isolation is weak too."""
     mark = f"MARK={uuid.uuid4()}"
     monkeypatch.setitem(runner._ENVIRONMENT, *mark.split("="))
     with ThreadPoolExecutor(1) as pool:
@@ -128,6 +129,62 @@ def test_nothing_stays_alive(level: str, monkeypatch: pytest.MonkeyPatch) -> Non
         assert most >= (3 if level == LIMITED else 2)
         assert running.result().verdict is Verdict.TIME_LIMIT
     assert alive_after_a_second(mark) == []
+
+
+@pytest.fixture
+def marked_engine(monkeypatch: pytest.MonkeyPatch):
+    """A warm engine of its own, whose processes carry a mark in their environment."""
+    if not runner._warm_works():
+        pytest.skip("no warm processes here")
+    mark = f"MARK={uuid.uuid4()}"
+    engine = Engine(languages()["python"], runner._ENVIRONMENT | dict([mark.split("=")]), size=1)
+    monkeypatch.setattr(runner, "_engine", lambda _language: engine)
+    engine.warm_up()
+    yield engine, mark
+    engine.close()
+    assert alive_after_a_second(mark) == []
+
+
+def test_nothing_of_a_run_stays_in_its_warm_process(marked_engine: tuple[Engine, str]) -> None:
+    """T50: of daemons only the warm process is left, and it goes on serving."""
+    _, mark = marked_engine
+    warm = processes_with(mark)
+    for text in (DAEMON, "import os\nos.abort()", "while True: pass"):
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run, Program(text), "", SHORT)
+            most = 0
+            while not running.done():
+                most = max(most, len(processes_with(mark)))
+            assert most > len(warm) or text.endswith("abort()")
+            assert running.result().verdict is not Verdict.OK
+        deadline = time.monotonic() + 1.0
+        while processes_with(mark) != warm and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert processes_with(mark) == warm
+    assert run(Program("pass")).verdict is Verdict.OK
+
+
+def test_killed_warm_process_is_replaced(marked_engine: tuple[Engine, str]) -> None:
+    """After a kill -9 of every process of the engine the next run starts a new one and passes."""
+    _, mark = marked_engine
+    for pid in processes_with(mark):
+        os.kill(pid, 9)
+    assert run(Program("print(1)")).stdout == b"1\n"
+
+
+def test_warm_process_dies_under_its_run(marked_engine: tuple[Engine, str]) -> None:
+    """A run whose warm process is killed is a fault of ours, never a verdict."""
+    _, mark = marked_engine
+    warm = processes_with(mark)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, Program("while True: pass"), "", Limits(time_s=8.0))
+        while len(processes_with(mark)) == len(warm):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        for pid in warm:
+            os.kill(pid, 9)
+        with pytest.raises((InternalError, Unavailable)):
+            running.result()
 
 
 def test_nothing_survives_a_killed_parent() -> None:
@@ -230,10 +287,12 @@ def test_isolation_is_found_and_stated() -> None:
 
 def test_fault_of_the_sandbox_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """A launcher that dies, a runtime that is missing and a machine out of processes are no verdicts."""
+    boot = runner._BOOT
+    monkeypatch.setattr(runner, "_warm_works", lambda: False)
     monkeypatch.setattr(runner, "_BOOT", "raise SystemExit(1)")
     with pytest.raises(InternalError):
         run(Program("pass"))
-    monkeypatch.undo()
+    monkeypatch.setattr(runner, "_BOOT", boot)
 
     def refuse(*args: object, **options: object) -> None:
         raise BlockingIOError(11, "no more processes")
@@ -275,6 +334,7 @@ def descriptors_and_children() -> tuple[int, str]:
 
 def test_runtime_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that is installed in a temporary folder is shown like any other."""
+    monkeypatch.setattr(runner, "_warm_works", lambda: False)
     card = languages()["python"]
     guard = tmp_path / "guard.py"
     guard.write_text(Path(card.command[-1]).read_text())

@@ -37,7 +37,7 @@ def test_yes_no(text: str, answer: object, value: float) -> None:
 
 
 def test_yes_no_needs_whole_words() -> None:
-    """"yesterday" and "know" say neither."""
+    """ "yesterday" and "know" say neither."""
     for text in ("yesterday", "I know nothing", "notrue", "truey"):
         assert score(yes_no, text, "yes").status is Status.NO_ANSWER
 
@@ -176,9 +176,9 @@ def test_no_answer(verifier: Verifier) -> None:
 def test_linear_time(verifier: Verifier, part: str) -> None:
     """A megabyte is read in linear time, lone surrogates and combining marks included."""
     text = (part * 1_000_000)[: verifier.info.max_chars]
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert score(verifier, text, "yes").status in (Status.OK, Status.NO_ANSWER)
-    assert time.perf_counter() - begun < 1.5
+    assert time.process_time() - begun < 1.5
 
 
 WORDS = st.text(alphabet=st.characters(categories=["L", "N"]), min_size=1, max_size=20)

@@ -151,22 +151,22 @@ def test_public_wrong_verdicts(verifier: Verifier) -> None:
 @pytest.mark.parametrize("text", ["9" * 401, "1e309", "1e99999999999", "9" * 20_001, "1" + ",000" * 300])
 def test_absurd_numbers_are_wrong(verifier: Verifier, text: str) -> None:
     """A number past the stated digits is wrong with a reason, at once."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     result = score(verifier, f"<answer>{text}</answer>", 5)
     assert (result.value, result.status) == (0.0, Status.OK)
     assert result.details["reason"]
     json.dumps(dict(result.details), allow_nan=False)
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
 
 
 @pytest.mark.parametrize("part", ["9,", "1.", "1 ", "-", "$", "9e", "answer is ", "#", "9%", "５", "answer is 5 or "])
 def test_linear_time(part: str) -> None:
     """A megabyte of number pieces is read in linear time."""
     text = (part * 1_000_000)[:1_000_000]
-    begun = time.perf_counter()
+    begun = time.process_time()
     for verifier in ALL:
         assert score(verifier, text, 5).status in (Status.OK, Status.NO_ANSWER)
-    assert time.perf_counter() - begun < 3.0
+    assert time.process_time() - begun < 3.0
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300))

@@ -125,19 +125,42 @@ def test_union_overlap_is_shapelys(ones: np.ndarray, others: np.ndarray, shift: 
     assert union_overlap(ones + shift, others + shift) == pytest.approx(iou, abs=1e-9)
 
 
+def inside_widths(ring: np.ndarray, y: float) -> list[float]:
+    """Where a horizontal line meets the ring, in order: it is inside between the first two, and so on."""
+    edges = zip(ring, np.roll(ring, -1, axis=0), strict=True)
+    return sorted(a[0] + (y - a[1]) * (b[0] - a[0]) / (b[1] - a[1]) for a, b in edges if (a[1] > y) != (b[1] > y))
+
+
+def slab_areas(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Shared, first and second even-odd area, by slabs of the plane in which no two edges cross."""
+    lines = shapely.linestrings(
+        [pair for ring in (one, other) for pair in zip(ring, np.roll(ring, -1, 0), strict=True)]
+    )
+    meetings = [shapely.intersection(a, b) for index, a in enumerate(lines) for b in lines[:index]]
+    heights = np.unique(np.concatenate([one[:, 1], other[:, 1], shapely.get_coordinates(meetings)[:, 1]]))
+    total = np.zeros(3)
+    for low, high in zip(heights, heights[1:], strict=False):
+        cuts = [inside_widths(ring, (low + high) / 2) for ring in (one, other)]
+        places = sorted([*cuts[0], *cuts[1]])
+        for left, right in zip(places, places[1:], strict=False):
+            in_one, in_other = (sum(cut <= left for cut in each) % 2 for each in cuts)
+            total += np.array([in_one * in_other, in_one, in_other]) * (right - left) * (high - low)
+    return tuple(total)
+
+
 @settings(deadline=None)
 @given(rings, rings, coordinate)
 def test_polygon_overlap_properties(one: np.ndarray, other: np.ndarray, shift: float) -> None:
-    """Even-odd areas agree with shapely's repaired polygons; symmetric, in [0, 1], blind to a shift."""
+    """Even-odd areas agree with integration by slabs; symmetric, in [0, 1], blind to a shift."""
     iou = area_overlap([one], [other])
     assert 0.0 <= iou <= 1.0
     assert area_overlap([other], [one]) == pytest.approx(iou, abs=1e-9)
     assert area_overlap([one + shift], [other + shift]) == pytest.approx(iou, abs=1e-6)
-    first, second = (shapely.make_valid(shapely.Polygon(ring)) for ring in (one, other))
-    assert area_of([one]) == pytest.approx(first.area, abs=1e-3)
-    if first.area > 1.0 and second.area > 1.0:
-        assert iou == pytest.approx(first.intersection(second).area / first.union(second).area, abs=1e-6)
-        assert area_overlap([one], [one]) == pytest.approx(1.0)
+    shared, first, second = slab_areas(one, other)
+    assert area_of([one]) == pytest.approx(first, abs=1e-3)
+    if first > 1.0 and second > 1.0:
+        assert iou == pytest.approx(shared / (first + second - shared), abs=1e-6)
+        assert area_overlap([one], [one]) == 1.0
 
 
 @given(rings)
@@ -167,7 +190,8 @@ def test_malformed_polygons_are_wrong(answer: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, [], [[0, 0], [1, 1], [2, 2]], [[0, 0], [1, 0]], "x", [[0, 0], [1, 0], [math.inf, 1]], [[0] * 6] * 600]
+    "value",
+    [None, [], [[0, 0], [1, 1], [2, 2]], [[0, 0], [1, 0]], "x", [[0, 0], [1, 0], [math.inf, 1]], [[0] * 6] * 600],
 )
 def test_unusable_reference_polygon(value: object) -> None:
     """A status, never a number, even for a malformed answer."""
@@ -180,7 +204,7 @@ def test_hostile_polygons_end_in_time() -> None:
     random = np.random.default_rng(0)
     zigzag = [[(index % 2) * 100, index / 5] for index in range(MAX_VERTICES)]
     noise = [(random.random((count, 2)) * 100).tolist() for count in (140, MAX_VERTICES)]
-    for answer in (zigzag, *noise, [[index, index % 7] for index in range(90_000)], "[0, 1, " * 140_000):
+    for answer in (zigzag, *noise, [[index, index % 7] for index in range(60_000)], "[0, 1, " * 140_000):
         begun = time.perf_counter()
         assert score(polygon_iou, answer, {"polygon": noise[0]}).status is Status.OK
         assert time.perf_counter() - begun < 1.0
@@ -237,7 +261,9 @@ def test_known_compressed_mask() -> None:
     runs = [5, 4000, 70_000, 3, 12, 999_999, 1, 3_000_000]
     mask = read_mask({"size": [sum(runs), 1], "counts": compressed(runs)})
     assert mask == "size is not [height, width] within 1 to 65536"
-    mask = read_mask({"size": [sum(runs) // 1000, 1000], "counts": compressed([*runs[:-1], runs[-1] - sum(runs) % 1000])})
+    mask = read_mask(
+        {"size": [sum(runs) // 1000, 1000], "counts": compressed([*runs[:-1], runs[-1] - sum(runs) % 1000])}
+    )
     assert np.diff(mask.ends, prepend=0).tolist()[:-1] == runs[:-1]
 
 
@@ -268,7 +294,9 @@ def test_huge_masks_are_compared_unexpanded() -> None:
     """4.3 billion claimed pixels cost no more than their runs."""
     reference = {"mask": {"size": [65_536, 65_536], "counts": [0, 65_536**2]}}
     begun = time.perf_counter()
-    assert score(mask_iou, {"size": [65_536, 65_536], "counts": [65_536**2 // 2, 65_536**2 // 2]}, reference).value == 0.5
+    assert (
+        score(mask_iou, {"size": [65_536, 65_536], "counts": [65_536**2 // 2, 65_536**2 // 2]}, reference).value == 0.5
+    )
     assert time.perf_counter() - begun < 0.1
 
 

@@ -84,9 +84,9 @@ def test_bad_references(verifier: Verifier, answer: object) -> None:
 def test_long_texts(verifier: Verifier) -> None:
     """The largest pair is decided within the time limit, a larger one is over the limit."""
     gold = ("abcdefghij " * 10_000)[:100_000]
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert score(verifier, gold[::-1], gold).status is Status.OK
-    assert time.perf_counter() - begun < verifier.info.time_limit_s
+    assert time.process_time() - begun < verifier.info.time_limit_s
     assert score(verifier, "x" * 1_000_000, gold).status is Status.OVER_LIMIT
     group = Group("g", responses=(Response(gold),), reference={"answer": "x"})
     assert verifier.bind({}).try_fast(group, [0]).statuses == [Status.SKIPPED]
@@ -124,7 +124,9 @@ def test_edit_properties(one: str, other: str) -> None:
 )  # fmt: skip
 def test_chart_relaxed(text: str, answer: object, params: dict, value: float) -> None:
     """Rows A39, A67, B35; GLM's code gives 0 for 102 against 100, because its numeric tier never runs."""
-    result = score(chart_relaxed, text if "blue" != text or answer != 100 else "<answer>blue</answer>", answer, **params)
+    result = score(
+        chart_relaxed, text if "blue" != text or answer != 100 else "<answer>blue</answer>", answer, **params
+    )
     assert (result.value, result.status) == (value, Status.OK)
 
 

@@ -151,14 +151,16 @@ def test_statuses(verifier: Verifier) -> None:
 
 
 @pytest.mark.parametrize("verifier", ALL, ids=lambda verifier: verifier.info.name)
-@pytest.mark.parametrize("part", ["y", "a ", ".)", "' ", "\"", "can't ", "a.", ". ", "%s ", "--", "ab", "y y", ",1", "...", "”"])
+@pytest.mark.parametrize(
+    "part", ["y", "a ", ".)", "' ", '"', "can't ", "a.", ". ", "%s ", "--", "ab", "y y", ",1", "...", "”"]
+)
 def test_long_texts_are_cheap(verifier: Verifier, part: str) -> None:
     """The longest text allowed, of pieces that the tokenizer's patterns and the stemmer look at, is cheap."""
     text = (part * 100_000)[: verifier.info.max_chars]
     score(verifier, "warm up", "warm up")
-    begun = time.perf_counter()
+    begun = time.process_time()
     score(verifier, text, ["a y b", "a text of some words. And y y y."])
-    assert time.perf_counter() - begun < 1.5
+    assert time.process_time() - begun < 1.5
 
 
 SENTENCES = st.lists(st.sampled_from("the a cat dog runs running ran over red mat".split()), min_size=1, max_size=12)

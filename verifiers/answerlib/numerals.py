@@ -12,7 +12,9 @@ from rewardhub.verifiers.answerlib.scope import LONGEST, Extract, Scope, scope_o
 Percent = Literal["value", "ignore", "match"]
 Several = Literal["wrong", "first", "last"]
 
-MAX_DIGITS, MAX_EXPONENT = 400, 308
+MAX_DIGITS, MAX_EXPONENT = 400, 330
+_NEAR = 2_000
+"""Characters that an answer of one number may take; in free text, characters before the end looked at first."""
 
 # A run begins where no word or number stands before, so the matches never overlap: linear time.
 _RUN = re.compile(r"(?<![\w.])([-+]?)[$€£¥]?(\.?[0-9][0-9.,]*)([eE][-+]?[0-9]+)?(\s?%)?")
@@ -56,19 +58,18 @@ def stated_number(
     Raises ``NoAnswer`` for free text without any number.
     """
     scope = scope_of(text, extract)
-    if scope.stated and len(scope.text) > LONGEST:
-        return Found(None, f"an answer of over {LONGEST} characters")
+    if scope.stated and len(scope.text) > _NEAR:
+        return Found(None, f"an answer of over {_NEAR} characters")
     matches = _matches(scope)
     if not matches and not scope.stated:
         raise NoAnswer("no number in the response")
     if not matches:
         return Found(None, "no number in the answer")
-    numbers = [_number(match, decimal_comma) for match in matches]
-    at = _choice(scope, matches, numbers, several)
-    if at is None:
+    chosen = _choice(scope, matches, several, decimal_comma)
+    if chosen is None:
         return Found(None, "several numbers in the answer")
-    number = numbers[at]
-    return Found(number, "" if number else f"{matches[at][0].strip()[:40]!r} is not a number of this form")
+    number = _number(chosen, decimal_comma)
+    return Found(number, "" if number else f"{chosen[0].strip()[:40]!r} is not a number of this form")
 
 
 def reference_number(reference: Json, key: str = "answer", *, decimal_comma: bool = False) -> Number:
@@ -113,19 +114,24 @@ def _clean(text: str) -> str:
 
 
 def _matches(scope: Scope) -> list[re.Match[str]]:
-    return list(_RUN.finditer(_clean(scope.text if scope.stated else scope.text[-LONGEST:])))
+    """The numbers of an answer; of free text those near its end, else those of its last part."""
+    if scope.stated or scope.phrase:
+        return list(_RUN.finditer(_clean(scope.text[:_NEAR])))
+    found = [match for match in _RUN.finditer(_clean(scope.text[-_NEAR:])) if match.start() or len(scope.text) <= _NEAR]
+    return found or list(_RUN.finditer(_clean(scope.text[-LONGEST:])))
 
 
-def _choice(scope: Scope, matches: list[re.Match[str]], numbers: list[Number | None], several: Several) -> int | None:
-    """The index of the number that counts; None where several are one too many."""
+def _choice(scope: Scope, matches: list[re.Match[str]], several: Several, decimal_comma: bool) -> re.Match[str] | None:
+    """The number that counts; None where several are one too many."""
     if scope.phrase:
         hedged = len(matches) > 1 and _HEDGE.fullmatch(_between(matches[0], matches[1]))
-        return None if hedged and several == "wrong" else (-1 if hedged and several == "last" else 0)
+        return None if hedged and several == "wrong" else matches[-1 if hedged and several == "last" else 0]
     if not scope.stated:
-        return -1
-    if several == "wrong" and len({number and number.value for number in numbers}) > 1:
-        return None
-    return -1 if several == "last" else 0
+        return matches[-1]
+    if several == "wrong" and len(matches) > 1:
+        values = {number and number.value for number in (_number(match, decimal_comma) for match in matches)}
+        return matches[0] if len(values) == 1 else None
+    return matches[-1 if several == "last" else 0]
 
 
 def _between(one: re.Match[str], other: re.Match[str]) -> str:

@@ -14,7 +14,6 @@ _LONGEST_STEM = 40
 
 _ASCII = re.compile(r"[a-z0-9]+")
 _UNICODE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s")
 
 
 def rouge_tokens(text: str, tokens: RougeTokens, stemming: bool) -> list[str]:
@@ -26,14 +25,17 @@ def rouge_tokens(text: str, tokens: RougeTokens, stemming: bool) -> list[str]:
 
 
 def word_tokens(text: str, tokens: WordTokens, ignore_case: bool) -> list[str]:
-    """Words and punctuation. ``treebank``: NLTK's word tokenizer, sentence by sentence; a sentence ends at
-    ".", "?" or "!" before a blank, also behind an abbreviation, because no sentence model is loaded.
+    """Words and punctuation. ``treebank``: NLTK's word tokenizer; a full stop behind a word is a token of its
+    own at every place, also behind an abbreviation, because no sentence model is loaded.
     """
     text = text.lower() if ignore_case else text
     if tokens == "blanks":
         return text.split()
-    tokenizer = _treebank()
-    return [word for sentence in _SENTENCE_END.split(" ".join(text.split())) for word in tokenizer.tokenize(sentence)]
+    found: list[str] = []
+    for word in _treebank().tokenize(" ".join(text.split())):
+        stopped = len(word) > 1 and word[-1] == "." != word[-2]
+        found += [word[:-1], "."] if stopped else [word]
+    return found
 
 
 def tokens_or_refuse(tokens: list[str]) -> list[str]:

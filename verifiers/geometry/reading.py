@@ -146,7 +146,11 @@ def _item(found: Any) -> Item:
 
 
 def _label(value: Any) -> str:
-    return value.strip().casefold() if isinstance(value, str) else ""
+    """The label for comparison: text without case, or a class number."""
+    if isinstance(value, str):
+        return value.strip().casefold()
+    number = _real(value)
+    return "" if number is None else f"{number:g}"
 
 
 def _real(value: Any) -> float | None:

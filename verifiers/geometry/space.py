@@ -91,6 +91,17 @@ class Frame:
             raise ReferenceUnparseable(reason, field=field)
         return rows, [item.label for item in items]
 
+    def labelled_boxes(self, entry: Json, field: str = "reference") -> tuple[Floats, list[str]]:
+        """The boxes (n, 4) of ``entry["boxes"]``, with the labels they carry or those of ``entry["labels"]``."""
+        listed, labels = entry.get("boxes"), entry.get("labels")
+        if not isinstance(listed, list | tuple):
+            raise ReferenceUnparseable(f"{field}.boxes must be a list of boxes", field=f"{field}.boxes")
+        if labels is None:
+            return self.reference_boxes(listed, f"{field}.boxes")
+        if not isinstance(labels, list | tuple) or len(labels) != len(listed):
+            raise ReferenceUnparseable(f"{field}.labels must be one label per box", field=f"{field}.labels")
+        return self.reference_boxes({"boxes": listed, "labels": labels}, f"{field}.boxes")
+
     def reference_points(self, value: Any, field: str) -> Floats:
         """The reference's points (n, 2), from one point or a list; raises ``ReferenceUnparseable``."""
         listed = [value] if numbers(value, 2) else value

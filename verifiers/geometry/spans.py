@@ -10,10 +10,10 @@ from rewardhub.verifiers.geometry.reading import Wrong, numbers
 
 MAX_SECONDS = 1e9
 
-_UNIT = r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\b"
+_UNIT = r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)"
 _AMOUNT = r"[0-9]{1,12}(?:\.[0-9]{1,9})?\s*" + _UNIT
 _CLOCK = r"[0-9]{1,12}(?::[0-9]{1,2}){0,2}(?:\.[0-9]{1,9})?"
-_TIME = rf"([-+]?)((?:{_AMOUNT}(?:\s*{_AMOUNT}){{0,2}})|{_CLOCK})"
+_TIME = rf"([-+]?)((?:{_AMOUNT}\s*){{0,2}}{_AMOUNT}\b|{_CLOCK})"
 _GAP = r"\s*(?:,?\s*end(?:_time)?\s*[:=]|-|–|—|~|,|to\b|and\b|till\b|until\b|through\b)\s*"
 # One pass of a linear-time engine over the text, case ignored.
 _SPAN = re2.compile(rf"(?i)(?:^|[^\w.]){_TIME}{_GAP}{_TIME}(?:[^\w:]|$)")

@@ -11,11 +11,13 @@ import re
 # Possessive quantifiers and the lookbehind keep this linear: each run of marks is tried once.
 _END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]}*_`]*+(?=\s+(\S)|\s*\Z)")
 _WORD = re.compile(r"\w")
-_ENUMERATOR = re.compile(r"[\s*_#>-]*(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})")
+_LIST_NUMBER = re.compile(r"(?m)^[ \t*_#>-]*+(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\.(?=[ \t]+\S)")
 _JAPANESE = re.compile(r"[「『（(\[」』）)\]。！？!?]")
 _FOREIGN = str.maketrans({"。": "! ", "！": "! ", "？": "? ", "।": "! ", "॥": "! ", "۔": "! ", "؟": "? "})
 _OPENING, _CLOSING = "「『（([", "」』）)]"
 _BACK = 40
+_LONGEST = 8
+"""Characters read back from a period; of the longest abbreviation or initials."""
 _QUOTES = "\"'”’»"
 
 
@@ -36,7 +38,7 @@ _NUMBERED = _set("no nº fig vol art núm pág p ch cap sec")
 
 def sentence_count(text: str, language: str) -> int:
     """The number of sentences of ``text``; linear in its length."""
-    return _japanese(text) if language == "ja" else _western(text.translate(_FOREIGN))
+    return _japanese(text) if language == "ja" else _western(_LIST_NUMBER.sub("", text).translate(_FOREIGN))
 
 
 def _western(text: str) -> int:
@@ -50,9 +52,11 @@ def _western(text: str) -> int:
 
 def _breaks(text: str, match: "re.Match[str]") -> bool:
     """Whether this run of marks ends its sentence."""
-    marks, following = match.group(), match.group(1) or ""
+    marks, following = match.group(), match.group(1)
     if not following:
         return True
+    if marks == ".":
+        return _period_breaks(text, match.start(), following)
     if "?" in marks or "!" in marks:
         return not (marks[-1] in _QUOTES and following.islower())
     if len(marks.rstrip(_QUOTES + ")]}*_`")) > 1 or "…" in marks:
@@ -62,26 +66,18 @@ def _breaks(text: str, match: "re.Match[str]") -> bool:
 
 def _period_breaks(text: str, period: int, following: str) -> bool:
     window = text[max(0, period - _BACK) : period]
-    line = window[window.rfind("\n") + 1 :]
-    if len(line) < _BACK and _ENUMERATOR.fullmatch(line):
-        return False
-    before, raw = _last_words(window)
+    words = window[window.rfind("\n") + 1 :].split()
+    raw = words[-1].lstrip("(\"'“«[*_") if words and not window[-1].isspace() else ""
+    if not raw or len(raw) > _LONGEST or raw.isdigit():
+        return True
     word = raw.lower()
     if word in _NEVER or (word in _NUMBERED and following.isdigit()):
         return False
     if len(raw) == 1 and raw.isupper() and raw != "I":
         # "J. Smith" and "John F. Kennedy", not "the answer is A. Then".
-        return not (before[:1].isupper() or not before) or not following.isupper()
+        return not (len(words) == 1 or words[-2][0].isupper()) or not following.isupper()
     initials = len(word) > 2 and all(len(part) == 1 for part in word.split("."))
     return following.isupper() if word in _SOMETIMES or initials else True
-
-
-def _last_words(window: str) -> tuple[str, str]:
-    """The word that a period follows and the one before it on its line; empty where there is none."""
-    if not window or window[-1].isspace():
-        return "", ""
-    words = window[window.rfind("\n") + 1 :].split()
-    return (words[-2] if len(words) > 1 else ""), words[-1].lstrip("(\"'“«[*_")
 
 
 def _japanese(text: str) -> int:

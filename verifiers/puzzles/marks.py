@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rewardhub.verifiers.puzzles.board import Board, Cell, Check, Puzzle, at, cells, columns, runs, touching
 from rewardhub.verifiers.puzzles.side import Side
@@ -73,8 +74,11 @@ def aquarium(side: Side) -> Puzzle:
         return all(all(len(set(at(board, row))) == 1 for row in region) for region in regions)
 
     def settled(board: Board) -> bool:
-        return all("s" not in at(board, upper) or "e" not in at(board, lower)
-                   for region in regions for index, upper in enumerate(region) for lower in region[index + 1 :])  # fmt: skip
+        return all(
+            "s" not in at(board, upper) or "e" not in at(board, lower)
+            for region in regions
+            for upper, lower in pairwise(region)
+        )
 
     return _marked(side, counted(side) | {"level": level, "settled": settled})
 

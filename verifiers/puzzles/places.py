@@ -146,11 +146,14 @@ def _matched(near: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]") -> bool:
 
 
 def field_explore(side: Side) -> Puzzle:
-    """``givens`` show the numbers of mines around, 0 too, ``*`` elsewhere; the answer marks mines (``s``) in the other cells."""
+    """``givens`` show the numbers of mines around, 0 too; the answer marks the mines (``s``) in the other cells."""
     givens = side.grid("givens")
     digits = frozenset("012345678")
     numbers = {
-        (row, column): int(name) for row, line in enumerate(givens) for column, name in enumerate(line) if name in digits
+        (row, column): int(name)
+        for row, line in enumerate(givens)
+        for column, name in enumerate(line)
+        if name in digits
     }
     rows, wide = side.rows, side.columns
 

@@ -1,0 +1,184 @@
+"""Recipes under the lamp: their worked examples run, and one group explained term by term."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.errors import InvalidInput, RewardHubError
+from rewardhub.hub import Hub
+from rewardhub.recipes.compose import scope_of
+from rewardhub.recipes.execution import Execution
+from rewardhub.recipes.plan import Plan, compile_plan
+from rewardhub.recipes.recipe import Recipe, RecipeTest
+from rewardhub.registry import Registry
+from rewardhub.scorer import Bound, Context, Scorer, ScorerInfo
+from rewardhub.types import Call, Column, Group, GroupScores, Json, Status
+from rewardhub.wire.lines import group_from_json
+
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """Stands for a scorer that is not at hand; its values are given by the example."""
+
+    name: str
+    params: Json = field(default_factory=dict)
+    fingerprint: str = "given"
+
+    @property
+    def info(self) -> ScorerInfo:
+        return ScorerInfo(self.name, "judge", "judge", cost="dear", range=(-math.inf, math.inf))
+
+    def bind(self, params: Json) -> "Given":
+        return Given(self.name, params)
+
+
+class Lenient(Registry):
+    """A registry that has a stand-in for every name it does not know."""
+
+    def __init__(self, known: Registry) -> None:
+        super().__init__()
+        self._known = known
+
+    def get(self, name: str) -> Scorer:
+        return self._known.get(name) if name in self._known else Given(name)
+
+
+@dataclass
+class CheckReport:
+    """What the examples came to. ``rows`` are those of the catalogue, by state."""
+
+    checked: int = 0
+    failures: list[str] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def text(self) -> str:
+        lines = [f"FAILED {each}" for each in self.failures] + [f"partial {each}" for each in self.partial]
+        covered = self.rows["ok"] + self.rows["none"]
+        states = f"ok {self.rows['ok']}, partial {self.rows['partial']}, none {self.rows['none']}"
+        lines.append(f"{self.checked} examples, {len(self.failures)} failed")
+        return "\n".join([*lines, f"{covered} of 148 rows covered ({states})"])
+
+
+def check_recipes(config: HubConfig, names: Sequence[str]) -> CheckReport:
+    """Runs the examples of the named recipes, or of all. Raises ``UnknownName`` for a name nobody has."""
+    return asyncio.run(_check(make_hub(config), names))
+
+
+async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
+    report = CheckReport()
+    await hub.start()
+    try:
+        for recipe in hub.book.chosen(names):
+            failures = [each async for each in _failures(hub, recipe)]
+            report.checked += len(recipe.tests)
+            report.failures += [f"{recipe.name}: {each}" for each in failures]
+            if recipe.about:
+                state = "none" if recipe.kind == "none" else recipe.about.state
+                report.rows[state] += len(recipe.about.rows)
+                if state == "partial":
+                    report.partial.append(f"{recipe.name}: {recipe.about.note}")
+    finally:
+        await hub.aclose()
+    return report
+
+
+async def _failures(hub: Hub, recipe: Recipe) -> "Any":
+    try:
+        plan = compile_plan(recipe, Lenient(hub.book.registry), recipe.name)
+    except InvalidInput as error:
+        yield error.message
+        return
+    for number, test in enumerate(recipe.tests, 1):
+        try:
+            wrong = await _wrong(hub, plan, test)
+        except RewardHubError as error:
+            wrong = error.message
+        if wrong:
+            yield f"example {number}: {wrong}"
+
+
+async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
+    """What differs from the example; nothing where it holds."""
+    group = group_from_json(test.group, default_id="example")
+    scores = await _run(hub, plan, group, Call(inputs=test.inputs), test)
+    for name, expected in {"value": test.values, **test.parts}.items():
+        if name != "value" and name not in scores.parts:
+            return f"there is no part {name}"
+        found = scores.values if name == "value" else scores.parts[name].values
+        if len(found) != len(expected) or not all(map(_same, found, expected, [test.tolerance] * len(found))):
+            reasons = [score.details.get("reason", "") for score in scores if score.value is None]
+            return f"{name} is {found}, expected {list(expected)} {reasons or ''}".strip()
+    return ""
+
+
+def _same(found: float | None, expected: float | None, tolerance: float) -> bool:
+    if found is None or expected is None:
+        return found is expected
+    return abs(found - expected) <= tolerance
+
+
+async def _run(hub: Hub, plan: Plan, group: Group, call: Call, test: RecipeTest | None = None) -> GroupScores:
+    return await _execution(hub, plan, call, test).finish(group)
+
+
+def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Execution:
+    names = {id(bound): term.name for term in plan.terms for bound in term.bounds}
+    given = test.given if test else {}
+
+    async def run(bound: Bound, group: Group, indices: Sequence[int]) -> Column:
+        name = names.get(id(bound), "")
+        if name in given:
+            values = [given[name][index] for index in indices]
+            return Column(values, [Status.OK if value is not None else Status.UNAVAILABLE for value in values], "given")
+        if isinstance(bound, Given):
+            return Column.failed(len(indices), Status.UNAVAILABLE, f"the scorer {bound.name} is not at hand")
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        return await hub.scheduler.run(bound, group, indices, Context(deadline))
+
+    return Execution(plan, call, run)
+
+
+def explain(config: HubConfig, groups: Sequence[Group], call: Call) -> Iterator[str]:
+    """Each group's waves, terms, lets and values, as text."""
+    yield from asyncio.run(_explain(make_hub(config), groups, call))
+
+
+async def _explain(hub: Hub, groups: Sequence[Group], call: Call) -> list[str]:
+    await hub.start()
+    try:
+        return [await _explained(hub, group, call) for group in groups]
+    finally:
+        await hub.aclose()
+
+
+async def _explained(hub: Hub, group: Group, call: Call) -> str:
+    plan = hub.book.resolve(group, call, "")
+    group = hub.media.resolve(group, "")
+    execution = _execution(hub, plan, call, None)
+    scores = await execution.finish(group)
+    lines = [f"group {group.id}: recipe {plan.recipe.name} {plan.fingerprint[:12]}"]
+    columns = execution.columns
+    for number, wave in enumerate(plan.waves, 1):
+        for term in wave:
+            bound = term.pick(group)
+            scorer = bound.info.name if bound else "no scorer"
+            lines.append(f"  wave {number}  {term.name} = {scorer}: {_shown(columns[term.name])}")
+    scope = scope_of(plan, group, call, columns)
+    for name, expression in plan.lets.items():
+        scope.values[name] = expression(scope)
+        shown = ", ".join("none" if math.isnan(each) else f"{each:g}" for each in scope.values[name])
+        lines.append(f"  let     {name} = {expression.text}: {shown}")
+    return "\n".join([*lines, f"  value   {plan.value.text}: {_shown(scores.total)}"])
+
+
+def _shown(column: Column) -> str:
+    pairs = zip(column.values, column.statuses, strict=True)
+    return ", ".join(f"{status}" if value is None else f"{value:g}" for value, status in pairs)

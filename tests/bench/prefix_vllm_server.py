@@ -1,0 +1,34 @@
+"""Run by the interpreter of a vLLM environment: CHECKPOINT. Scores the groups that come as lines of JSON."""
+
+import io
+import json
+import sys
+import time
+
+
+def answer(value: object) -> None:
+    print("ANSWER " + json.dumps(value), flush=True)
+
+
+def main(checkpoint: str) -> None:
+    from PIL import Image
+    from vllm import LLM, PoolingParams
+
+    llm = LLM(
+        model=checkpoint, runner="pooling", dtype="float32", enforce_eager=True, max_model_len=1024, seed=0,
+        limit_mm_per_prompt={"image": 1, "video": 0}, enable_prefix_caching=True,
+    )  # fmt: skip
+    params = PoolingParams(use_activation=False)
+    answer("ready")
+    for line in sys.stdin:
+        group = json.loads(line)
+        image = Image.open(io.BytesIO(bytes.fromhex(group["image"]))).convert("RGB")
+        prompts = [{"prompt_token_ids": ids, "multi_modal_data": {"image": image}} for ids in group["rows"]]
+        started = time.perf_counter()
+        outputs = llm.classify(prompts, pooling_params=params, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        answer({"scores": [output.outputs.probs[0] for output in outputs], "seconds": seconds})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
