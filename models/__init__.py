@@ -17,7 +17,6 @@ def load(card: Card) -> "RewardModel":
 
     Raises ``ConfigError`` where the checkpoint may not or cannot be loaded. Imports torch.
     """
-    from rewardhub.models.pairwise import PairwiseModel
-    from rewardhub.models.scalar import ScalarModel
+    from rewardhub.models.kinds import KINDS
 
-    return PairwiseModel(card) if card.kind == "pairwise" else ScalarModel(card)
+    return KINDS[card.kind](card)

@@ -31,30 +31,108 @@ class HeadSpec(BaseModel):
     prefix: str = ""
 
 
+class Calibration(BaseModel):
+    """What is done to a raw score: (score - mean) / deviation, then ``squash``.
+
+    Stored mean and deviation normalise scores as in training (OpenRLHF's ``mean`` and ``std``); with
+    "sigmoid" they are the ``logit_mean`` and ``logit_sigma`` of vLLM's poolers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float = 0.0
+    deviation: float = Field(default=1.0, gt=0)
+    squash: Literal["none", "sigmoid", "tanh"] = "none"
+
+    def __call__(self, value: float) -> float:
+        """The calibrated value; NaN stays NaN."""
+        scaled = (value - self.mean) / self.deviation
+        if self.squash == "sigmoid":
+            return 0.5 * (1.0 + math.tanh(scaled / 2.0))
+        return math.tanh(scaled) if self.squash == "tanh" else scaled
+
+
+class StepSpec(BaseModel):
+    """The steps of a response for a process model: its own spans, else the text between separators.
+
+    ``token`` is a control token put behind each step and read there; "" reads a step's last token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    separator: str = Field(default="\n\n", min_length=1)
+    token: str = ""
+    aggregate: Literal["min", "mean", "product", "last"] = "min"
+
+
+class ImplicitSpec(BaseModel):
+    """The implicit reward of a DPO model: ``reference`` is the folder of the model it was trained from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reference: Path
+    beta: float = Field(default=0.1, gt=0)
+    per_token: bool = False
+
+
+class EnsembleSpec(BaseModel):
+    """Cards whose scores are combined: the mean, the lowest, or the mean less ``weight`` times the variance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    members: tuple[Path, ...] = Field(min_length=1)
+    combine: Literal["mean", "min", "cautious"] = "mean"
+    weight: float = Field(default=0.5, ge=0)
+
+
+Kind = Literal[
+    "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
+    "ensemble",
+]  # fmt: skip
+CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
+"""Kinds whose value is a probability."""
+
+SCOPES: dict[str, Scope] = {"pairwise": "pair", "listwise": "group"}
+
+
 class Card(BaseModel):
     """What a reward model is: where its weights are, how it is run, how its score is read.
 
     Either ``path`` (a folder, relative to the card) or ``repository`` with ``revision`` names the
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
-    padded tokens of a batch, ``max_pixels`` an image after resizing, ``prefix_cache_mb`` what is remembered of
-    prompts for later calls (0: nothing). ``instruction`` and ``choices``
-    belong to the pairwise kind: the text that holds {prompt}, {first} and {second}, and the replies
-    that name the first and the second answer. ``system`` is the system message, "" is none.
+    padded tokens of a batch, ``max_pixels`` an image after resizing, ``prefix_cache_mb`` what is
+    remembered of prompts for later calls (0: nothing). ``system`` is the system message, "" is none;
+    ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
+    reference answer, what is known of the user.
+
+    ``choices`` are two replies of one token each, whose logits are compared. ``instruction`` belongs to
+    the pairwise kind: the text that holds {prompt}, {first} and {second}; ``question`` to the yes_no
+    kind. ``classes`` name the outputs of a head with several: outcomes, safety levels, objectives;
+    ``positive`` is the class whose probability is the value. ``positive_is`` says what a high cost means.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     name: str = Field(min_length=1)
-    kind: Literal["scalar", "pairwise"]
+    kind: Kind
     path: Path | None = None
     repository: str = ""
     revision: str = ""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     head: HeadSpec = HeadSpec()
+    calibration: Calibration = Calibration()
     system: str = SYSTEM
+    context: str = ""
     instruction: str = COMPARE
-    choices: tuple[str, str] = ("1", "2")
+    question: str = "Is this answer correct? Reply with Yes or No only."
+    choices: tuple[str, str] | None = None
+    classes: tuple[str, ...] = ()
+    positive: str = ""
+    positive_is: Literal["", "unsafe", "safe"] = ""
+    steps: StepSpec = StepSpec()
+    implicit: ImplicitSpec | None = None
+    ensemble: EnsembleSpec | None = None
     range: tuple[float, float] | None = None
     max_tokens: int = Field(default=0, ge=0)
     token_budget: int = Field(default=16_384, ge=1)
@@ -65,30 +143,55 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Card":
-        if (self.path is None) == (not self.repository):
+        named = (self.path is not None) + bool(self.repository)
+        if named != (self.kind != "ensemble"):
             raise ValueError("name the checkpoint by either path or repository")
         if self.repository and not self.revision:
             raise ValueError("a repository needs a revision")
         for marker in MARKERS:
             if self.instruction.count(marker) != 1:
                 raise ValueError(f"instruction must hold {marker} once")
+        if (self.kind == "implicit") != (self.implicit is not None):
+            raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
+        if (self.kind == "ensemble") != (self.ensemble is not None):
+            raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
+        if (self.kind == "cost") != bool(self.positive_is):
+            raise ValueError("positive_is belongs to the cost kind, which needs it")
+        return self._check_classes()
+
+    def _check_classes(self) -> "Card":
+        if (self.kind in {"outcome", "safety", "objectives"}) != bool(self.classes):
+            raise ValueError("classes belong to the outcome, safety and objectives kinds, which need them")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have one name")
+        if (self.kind == "outcome") != bool(self.positive) or self.positive not in ("", *self.classes):
+            raise ValueError("positive names a class of the outcome kind, which needs it")
         return self
 
     @property
     def scope(self) -> Scope:
         """Whether a response's score depends on the others of its group."""
-        return "pair" if self.kind == "pairwise" else "response"
+        return SCOPES.get(self.kind, "response")
+
+    @property
+    def replies(self) -> tuple[str, str]:
+        """The two replies whose logits are compared, the favourable one first."""
+        return self.choices or (("1", "2") if self.kind == "pairwise" else ("Yes", "No"))
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The range of the score; infinite where the card states none."""
         if self.range is not None:
             return self.range
-        return (0.0, 1.0) if self.kind == "pairwise" else (-math.inf, math.inf)
+        if self.kind == "safety":
+            return (0.0, len(self.classes) - 1.0)
+        if self.kind in CHANCES or self.calibration.squash == "sigmoid":
+            return (0.0, 1.0)
+        return (-math.inf, math.inf)
 
 
 def load_card(path: Path) -> Card:
-    """The card of a TOML file.
+    """The card of a TOML file, its paths made absolute.
 
     Raises ``ConfigError`` that names the file and the field, with the nearest known name.
     """
@@ -100,9 +203,19 @@ def load_card(path: Path) -> Card:
         card = Card.model_validate(values)
     except ValidationError as error:
         raise _error(path, error) from None
-    if card.path is None:
-        return card
-    return card.model_copy(update={"path": (path.parent / card.path).resolve()})
+
+    def absolute(each: Path) -> Path:
+        return (path.parent / each).resolve()
+
+    found: dict[str, Any] = {}
+    if card.path is not None:
+        found["path"] = absolute(card.path)
+    if card.implicit is not None:
+        found["implicit"] = card.implicit.model_copy(update={"reference": absolute(card.implicit.reference)})
+    if card.ensemble is not None:
+        members = tuple(map(absolute, card.ensemble.members))
+        found["ensemble"] = card.ensemble.model_copy(update={"members": members})
+    return card.model_copy(update=found)
 
 
 def _error(path: Path, error: ValidationError) -> ConfigError:

@@ -49,27 +49,28 @@ class ChatTemplate:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         pieces: list[Piece] = []
         if self.system and (not messages or messages[0].get("role") != "system"):
-            pieces += self._turn("system", [self.system])
+            pieces += self.turn("system", [self.system])
         for role, content in _turns(messages, media_count, 0, "prompt"):
-            pieces += self._turn(role, content)
+            pieces += self.turn(role, content)
         return pieces
 
     def answer(self, response: Response, media_offset: int) -> list[Piece]:
         """The response's turns; pictures count from ``media_offset``."""
         messages: Sequence[Message] = response.messages or [{"role": "assistant", "content": response.text}]
         turns = _turns(messages, len(response.media), media_offset, "response")
-        return [piece for role, content in turns for piece in self._turn(role, content)]
+        return [piece for role, content in turns for piece in self.turn(role, content)]
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
-        system = self._turn("system", [self.system]) if self.system else []
-        return [*system, *self._turn("user", content)]
+        system = self.turn("system", [self.system]) if self.system else []
+        return [*system, *self.turn("user", content)]
 
     def opening(self) -> list[Piece]:
         """The start of the answer's turn, for a model that writes the answer itself."""
         return [Control(START), "assistant\n"]
 
-    def _turn(self, role: str, content: Sequence[Piece]) -> list[Piece]:
+    def turn(self, role: str, content: Sequence[Piece]) -> list[Piece]:
+        """One turn of these pieces."""
         return [Control(START), f"{role}\n", *content, Control(END), "\n"]
 
 

@@ -12,12 +12,21 @@ Activation = Literal["none", "silu", "tanh"]
 SAVED_PREFIX = "language_model.score"
 """Where vLLM looks for the head of a Qwen2.5-VL classifier."""
 
-PREFIXES = ("score", SAVED_PREFIX, "model.score", "v_head.summary", "value_head.summary", "v_head", "rm_head")
-"""Names of heads in published layouts: transformers, vLLM, TRL and LLaMA-Factory value heads, MM-RLHF."""
+PREFIXES = (
+    "score",
+    SAVED_PREFIX,
+    "model.score",
+    "v_head.summary",
+    "value_head.summary",
+    "v_head",
+    "rm_head",
+    "regression_layer",
+)
+"""Names of heads in published layouts: transformers, vLLM, TRL and LLaMA-Factory value heads, MM-RLHF, ArmoRM."""
 
 
 class RewardHead(nn.Module):
-    """Maps a pooled hidden state [B, H] to a score [B], both computed in fp32.
+    """Maps hidden states [B, H] to scores [B], or [B, K] where it has K > 1 outputs, computed in fp32.
 
     Two-layer heads: SiLU as in BaseReward (arXiv 2509.16127), tanh as in MM-RLHF (arXiv 2502.10391).
     """
@@ -32,6 +41,17 @@ class RewardHead(nn.Module):
     @property
     def inputs(self) -> int:
         return int(self.layers[0].in_features)  # type: ignore[arg-type]
+
+    @property
+    def outputs(self) -> int:
+        return int(self.layers[-1].out_features)  # type: ignore[arg-type]
+
+    def check_outputs(self, *counts: int) -> None:
+        """Raises ``ConfigError`` where the head has another number of outputs."""
+        if self.outputs not in counts:
+            raise ConfigError(
+                f"the head has {self.outputs} outputs, expected {' or '.join(map(str, counts))}", field="head"
+            )
 
     def forward(self, pooled: Tensor) -> Tensor:
         state = pooled.float()
@@ -62,7 +82,7 @@ def new_head(hidden: int, activation: Activation, seed: int) -> RewardHead:
 def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str = "") -> RewardHead:
     """The head stored among ``tensors`` under ``prefix``, or under the first published name found.
 
-    Raises ``ConfigError`` where there is none, or where its shape is not that of a scalar head.
+    Raises ``ConfigError`` where there is none, or where a tensor is not that of a linear layer.
     """
     for stem in (prefix,) if prefix else PREFIXES:
         names = _layers_under(tensors, stem)
@@ -70,6 +90,11 @@ def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str
             return RewardHead([_linear(tensors, name) for name in names], activation)
     looked = prefix or ", ".join(PREFIXES)
     raise ConfigError(f"the checkpoint holds no reward head under: {looked}", field="head")
+
+
+def linear_layers(tensors: Mapping[str, Tensor], stem: str) -> list[nn.Linear]:
+    """The linear layers stored as ``stem.N``, in the order of N; none where there are none."""
+    return [_linear(tensors, name) for name in _layers_under(tensors, stem)]
 
 
 def _layers_under(tensors: Mapping[str, Tensor], stem: str) -> list[str]:

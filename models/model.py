@@ -74,21 +74,31 @@ class Loaded:
             raise OverLimit(f"{len(encoded)} tokens, over the model's limit of {self.max_tokens}")
         return encoded
 
+    def replies(self) -> list[int]:
+        """The token ids of the card's two replies; raises ``ConfigError`` where one is not a single token."""
+        return [self._reply(text) for text in self.card.replies]
+
+    def _reply(self, text: str) -> int:
+        ids = self.encoder.tokenizer.encode(text)
+        if len(ids) != 1:
+            raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
+        return ids[0]
+
     def fingerprint(self, attention: str) -> str:
         """Digest of all that can change a score: weights, files, card, device kind, attention, libraries."""
-        read = self.card.model_dump_json(
-            include={"kind", "dtype", "head", "system", "instruction", "choices", "max_pixels"}
-        )
+        read = self.card.model_dump_json(exclude=NOT_READ)
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         sources = [(Path(__file__).parent / name).read_bytes() for name in SOURCES]
         device = self.backbone.device.type
         return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
 
 
-SOURCES = (
-    "attention.py", "backbone.py", "chat.py", "head.py", "inputs.py", "packing.py", "pairwise.py", "pictures.py",
-    "prefixes.py", "runner.py", "scalar.py", "text.py",
-)  # fmt: skip
+NOT_READ = {"name", "path", "repository", "revision", "device", "range", "token_budget", "prefix_cache_mb", "summary"}
+"""Fields of a card that change no score, and those that the digest of the weights stands for."""
+
+SOURCES = tuple(
+    sorted(path.name for path in Path(__file__).parent.glob("*.py") if path.stem not in {"tiny", "colours"})
+)
 
 
 def open_checkpoint(card: Card, *, head: bool) -> Loaded:

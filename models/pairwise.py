@@ -8,7 +8,7 @@ from itertools import permutations
 
 import torch
 
-from rewardhub.errors import ConfigError, OverLimit, ScoringError
+from rewardhub.errors import OverLimit, ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded
@@ -60,7 +60,7 @@ class PairwiseModel:
         self.card = card
         self.loaded = open_checkpoint(card, head=False)
         self.runner = self.loaded.runner()
-        self.choices = [self._choice(text) for text in card.choices]
+        self.choices = self.loaded.replies()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -138,12 +138,6 @@ class PairwiseModel:
             images |= {len(images) + index: image for index, image in shown.images.items()}
         asked = encoder.template.asking([*pieces, text])
         return encoder.pieces([*asked, *encoder.template.opening()], images)
-
-    def _choice(self, text: str) -> int:
-        ids = self.loaded.encoder.tokenizer.encode(text)
-        if len(ids) != 1:
-            raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
-        return ids[0]
 
 
 def _merit(index: int, count: int, wins: dict[Pair, Score]) -> Score:

@@ -36,6 +36,11 @@ class TextTokenizer:
         """The ids of plain text, without any token added; half a surrogate pair is read as "?"."""
         return self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """For each token that ``encode`` gives, the characters it stands for."""
+        encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+        return [(int(start), int(stop)) for start, stop in encoding.offsets]
+
     def decode(self, ids: Iterable[int], *, skip_controls: bool = True) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_controls)
 

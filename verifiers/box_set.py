@@ -71,8 +71,9 @@ def box_set(
     A pair counts where its IoU is greater than ``gate``, with its IoU, or 1 with ``hits``. ``over``
     divides by the larger of both counts, or by either. ``surplus_penalty`` is taken off per predicted
     box beyond the reference's number, divided likewise. The reference is ``boxes``: lists of four
-    numbers, or objects with ``box`` and ``label``, or ``labels`` beside them; labels are compared where the reference has any. A
-    malformed predicted box matches nothing but is counted; more than 1,000 are wrong.
+    numbers, or objects with ``box`` and ``label``, or with ``labels`` beside them; labels are compared
+    where the reference has any. A malformed predicted box matches nothing but is counted; more than
+    1,000 are wrong.
     """
     frame = frame_of(reference, group, space, reference_space, convention)
     wanted, labels = frame.labelled_boxes(reference)

@@ -44,7 +44,12 @@ def _fast(response: Response, reference: Json, **parameters: Any) -> Score | Non
     time_limit_s=5.0,
     examples=_EXAMPLES,
     libraries=math.libraries,
-    sources=(*math.sources, "rewardhub.verifiers.math_answer", "rewardhub.verifiers.mcq", "rewardhub.verifiers.options"),
+    sources=(
+        *math.sources,
+        "rewardhub.verifiers.math_answer",
+        "rewardhub.verifiers.mcq",
+        "rewardhub.verifiers.options",
+    ),
 )
 def checklist(response: Response, reference: Json, *, aggregate: Aggregate = "mean") -> Score | None:
     """The share of the asked sub-questions whose answer ``<a1>…</a1>``, ``<a2>…</a2>`` … is right.

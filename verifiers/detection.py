@@ -88,11 +88,12 @@ def detection(
     A detection hits a box where their IoU is at least ``iou``, one to one; of several thresholds the
     mean is taken. ``matching`` is ``optimal`` by default and ``voc`` for ``ap`` (see ``hits_of``); ``ap``
     is the mean over the reference's labels, with ``interpolation`` (see ``average_precision``). The
-    reference is ``boxes`` (and ``labels``) of one image, or ``images``: an object of image name to boxes, or
-    to an object of ``boxes``, ``labels`` and ``size``; the response is alike, and hits of all images are counted together. Boxes
-    are lists of four numbers or objects with ``box`` (``bbox``, ``bbox_2d``), ``label`` and ``score`` (1.0
-    where missing); labels are compared where the reference has any. A malformed box is a false
-    detection; more than 1,000 boxes in all are wrong. With no box and no detection the value is 1.0.
+    reference is ``boxes`` (and ``labels``) of one image, or ``images``: an object of image name to boxes,
+    or to an object of ``boxes``, ``labels`` and ``size``; the response is alike, and hits of all images
+    are counted together. Boxes are lists of four numbers or objects with ``box`` (``bbox``, ``bbox_2d``),
+    ``label`` and ``score`` (1.0 where missing); labels are compared where the reference has any. A
+    malformed box is a false detection; more than 1,000 boxes in all are wrong. With no box and no
+    detection the value is 1.0.
     """
     thresholds = iou if isinstance(iou, tuple) else (iou,)
     frame_options = (space, reference_space, convention)

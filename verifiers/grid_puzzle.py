@@ -85,7 +85,7 @@ def grid_puzzle(response: Response, reference: Json) -> Score:
     The answer is the last two-dimensional array, behind a heading "Answer" or "Solution" where there are
     headings; one behind "Perception" or "Initial State" is compared with the givens. Symbols: numbers,
     ``s`` chosen (star, bulb, ship, mine, water, shaded), ``e`` empty, ``w`` and ``b`` colours, ``w`` wall, ``t``
-    tree, ``r`` tent, ``#`` black (kakuro). Cells that are blank or hold another symbol break "domain", before any rule runs.
+    tree, ``r`` tent, ``#`` black (kakuro). A blank cell or another symbol breaks "domain", before any rule runs.
     Details: ``broken``, the broken rules; ``perception_ok``, None without a perceived board.
     """
     name = need(reference, "puzzle")

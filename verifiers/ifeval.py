@@ -73,7 +73,9 @@ def ifeval(
     the instruction it gives, the instruction wins: keywords are literal, not patterns; any character can be
     the counted letter; exactly one option answers a constrained response; horizontal rules are no bullets;
     blank paragraphs are not numbered; a postscript marker is not part of a word; NaN is no JSON; sentence
-    counts ignore list numbers. A text without a letter counts as being in any language, as published.
+    counts ignore list numbers, and all commas are commas. Words are runs of letters and digits in every
+    language; a text without a letter is in any language, as published. The title, the quotes, the options
+    and the bullets of each language are those its prompts ask for (``ifeval_rules.locales``).
     """
     return _score(response, reference, aggregate=aggregate, mode=mode, language=language)
 

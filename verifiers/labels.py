@@ -181,10 +181,10 @@ def exact_in_list(
     return Score(float(said in golds), details={} if said in golds else {"reason": "not in the list"})
 
 
-def _optional(reference: Json, key: str, normalise: Normal, ignore_case: bool) -> list[str]:
+def _optional(reference: Json, key: str, normalise: Normal, ignore_case: bool) -> tuple[str, ...]:
     field = f"reference.{key}"
     if reference.get(key) is None:
-        return []
+        return ()
     return gold_labels(texts_of(reference[key], field), field, normalise, ignore_case)
 
 

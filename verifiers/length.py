@@ -122,9 +122,7 @@ def _overlong(
     return min(0.0, max(-1.0, (limit - buffer - size) / buffer))
 
 
-def _gaussian(
-    size: int, _start: float, _end: float, low: int, _high: int, limit: int, *_rest: float | None
-) -> float:
+def _gaussian(size: int, _start: float, _end: float, low: int, _high: int, limit: int, *_rest: float | None) -> float:
     if limit <= low:
         raise ConfigError("limit must be above low", field="limit")
     return bell(size, low, limit)
@@ -132,7 +130,7 @@ def _gaussian(
 
 def bell(size: float, target: float, limit: float) -> float:
     """``exp(-(|size - target| / (limit - target))²)``, in [0, 1]."""
-    return math.exp(-min(1e3, abs(size - target) / (limit - target)) ** 2)
+    return math.exp(-(min(1e3, abs(size - target) / (limit - target)) ** 2))
 
 
 _SHAPES: dict[Shape, Callable[..., float]] = {

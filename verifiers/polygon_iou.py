@@ -23,6 +23,7 @@ _BOW = "[[0, 0], [10, 10], [10, 0], [0, 10]]"
 
 @verifier(
     "polygon_iou",
+    lane="pool",
     libraries=("numpy", "shapely"),
     sources=(
         "rewardhub.verifiers.geometry.areas", "rewardhub.verifiers.geometry.reading",

@@ -52,7 +52,12 @@ def _fast(response: Response, reference: Json, **parameters: Any) -> Score | Non
     time_limit_s=4.0,
     examples=_EXAMPLES,
     libraries=math.libraries,
-    sources=(*math.sources, "rewardhub.verifiers.math_answer", "rewardhub.verifiers.mcq", "rewardhub.verifiers.options"),
+    sources=(
+        *math.sources,
+        "rewardhub.verifiers.math_answer",
+        "rewardhub.verifiers.mcq",
+        "rewardhub.verifiers.options",
+    ),
 )
 def reflection(
     response: Response,
@@ -77,7 +82,7 @@ def reflection(
 
 def _score(response: Response, reference: Json, grade: Grade | None, **table: float) -> Score | None:
     answers = _answers(response.text)
-    graded = [_graded(answer, reference, grade) for answer in answers[:2]] or [_graded("", reference, grade)]
+    graded = [_graded(answer, reference, grade) for answer in (answers or [""])[:2]]
     if not answers:
         raise NoAnswer("no answer tag in the response")
     if len(answers) != 2:
@@ -103,7 +108,9 @@ def _graded(answer: str, reference: Json, grade: Grade | None) -> bool | None:
     """Whether the answer is right; None where this tier cannot tell."""
     stated = Response(f"<answer>{answer[:_LONGEST]}</answer>")
     try:
-        score = mcq(stated, reference) if "options" in reference else grade(stated, reference, **_MATH) if grade else None
+        score = (
+            mcq(stated, reference) if "options" in reference else grade(stated, reference, **_MATH) if grade else None
+        )
     except ReferenceUnparseable:
         raise
     except ScoringError:

@@ -73,8 +73,9 @@ def route_plan(response: Response, reference: Json, *, measure: Measure = "corre
     """Whether a planned route is possible, and RewardMap's points for its details.
 
     Reference: ``lines`` {name: stops in order}, ``from``, ``to``, and ``sections``, how many the plan may have
-    (only ``correct`` does without it). The plan's sections stand between lines of ``--``, each with ``Route Name:``, ``Departure
-    Stop:`` and ``Arrival Stop:``. Names are compared without case, blanks, brackets and the word for station.
+    (only ``correct`` does without it). The plan's sections stand between lines of ``--``, each with
+    ``Route Name:``, ``Departure Stop:`` and ``Arrival Stop:``. Names are compared without case, blanks,
+    brackets and the word for station.
 
     ``correct``: 1.0 where the ends match, every line is known and serves both stops of its section, and
     each section begins where the last ended. ``detail``: right ends +2; per known line +3, or +4 where a
@@ -130,9 +131,7 @@ def _sections(response: Response) -> list[_Section]:
         raise Wrong(f"more than {_MOST_SECTIONS} sections")
     if any(len(fields) < 3 or not all(fields.values()) for fields in sections):
         raise Wrong("a section lacks its route name, departure stop or arrival stop")
-    return [
-        _Section(fields["route name"], fields["departure stop"], fields["arrival stop"]) for fields in sections
-    ]
+    return [_Section(fields["route name"], fields["departure stop"], fields["arrival stop"]) for fields in sections]
 
 
 def _pairs(part: str) -> list[tuple[str, str]]:

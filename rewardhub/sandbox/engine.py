@@ -113,7 +113,7 @@ class Engine:
         with theirs:
             process = subprocess.Popen(
                 [self._language.warm, "-S", "-s", "-P", "-B", "-c", _BOOT, order, _ROOT],
-                stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment, cwd="/",
+                stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
         warm = _Warm(process, ours)

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
     Look = Callable[..., Any]
     Frame = FrameType | None
-    Hear = Callable[[str, Frame], None]
+    Hear = Callable[[str, Frame, bytes], None]
 
 PROGRAM, SUFFIX, GUARD = "<program>", "<suffix>", __file__
 BEGIN, END = "rewardhub.begin", "rewardhub.end"
+DEEPEST, MOST_PARTS = 100, 200_000
 FUTURES = 0x1FE0000
 """The compiler flags of ``__future__`` imports, which hold for the suffix too."""
 
@@ -60,15 +61,18 @@ TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.
 KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
 
 
-def read_job(descriptor: int) -> tuple[bytes, str, str]:
-    """The nonce, the program (prefix and code) and the suffix."""
+def read_job(descriptor: int) -> tuple[bytes, str, str, list[str]]:
+    """The nonce, the program (prefix and code), the suffix, and the expressions to tell the values of."""
     data = b""
     while block := os.read(descriptor, 1 << 20):
         data += block
     os.close(descriptor)
-    nonce, length, rest = data.split(b"\n", 2)
-    cut = int(length)
-    return nonce, rest[:cut].decode("utf-8", "surrogatepass"), rest[cut:].decode("utf-8", "surrogatepass")
+    nonce, lengths, rest = data.split(b"\n", 2)
+    text = []
+    for length in map(int, lengths.split()):
+        text.append(rest[:length].decode("utf-8", "surrogatepass"))
+        rest = rest[length:]
+    return nonce, text[0], text[1], text[2].split("\0") if text[2] else []
 
 
 def compile_units(program: str, suffix: str) -> tuple[CodeType, CodeType]:
@@ -92,18 +96,93 @@ def execute(
     units: tuple[CodeType, CodeType],
     names: dict[str, Any],
     run: Callable[..., None],
-    say: Callable[[str], None],
+    say: Callable[..., None],
     restored: Callable[[], dict[str, Any]],
+    values: Callable[[dict[str, Any]], bytes],
 ) -> BaseException | None:
     """Runs both units; what it calls are fast locals, out of reach of patched builtins."""
     try:
         say(BEGIN)
         run(units[0], names)
-        run(units[1], restored())
-        say(END)
+        space = restored()
+        run(units[1], space)
+        say(END, values(space))
     except BaseException as error:
         return error
     return None
+
+
+def make_values(expressions: list[str], evaluate: Callable[..., Any]) -> Callable[[dict[str, Any]], bytes]:
+    """Tells the values of the expressions, each as the hexadecimal digits of its :func:`encode`.
+
+    Raises ``SyntaxError`` for what is no expression.
+    """
+    units = [compile(text, SUFFIX, "eval", dont_inherit=True) for text in expressions]
+
+    def values(space: dict[str, Any]) -> bytes:
+        told = []
+        for unit in units:
+            try:
+                text = encode(evaluate(unit, space))
+            except BaseException as error:
+                text = f"!{type(error).__name__}"
+            told.append(text.encode("utf-8", "surrogatepass").hex().encode())
+        return b" ".join(told)
+
+    return values
+
+
+def encode(value: Any, *, as_json: bool = False) -> str:
+    """Plain data as text such that equal texts mean equal values, as ``==`` of Python's own types has it.
+
+    Only the stored data of a value counts: whatever a subclass redefines is not asked. With
+    ``as_json`` a tuple is a list and every key a string. What is no plain data, not a number, too deep
+    or too large raises ``ValueError``.
+    """
+    left = [MOST_PARTS]
+
+    def go(thing: Any, depth: int) -> str:
+        left[0] -= 1
+        if depth > DEEPEST or left[0] < 0:
+            raise ValueError("too deep or too large")
+        kind = type(thing)
+        if thing is None:
+            return "N"
+        if issubclass(kind, int):
+            return f"i{int.__index__(thing):x}"
+        if issubclass(kind, float):
+            return number(float.__pos__(thing))
+        if issubclass(kind, str):
+            return quoted("s", str.__str__(thing))
+        if issubclass(kind, (bytes, bytearray)):
+            return quoted("b", bytes.hex(thing) if issubclass(kind, bytes) else bytearray.hex(thing))
+        if issubclass(kind, list):
+            return f"l[{','.join([go(each, depth + 1) for each in list.__iter__(thing)])}]"
+        if issubclass(kind, tuple):
+            inner = ",".join([go(each, depth + 1) for each in tuple.__iter__(thing)])
+            return f"{'l' if as_json else 't'}[{inner}]"
+        if issubclass(kind, dict):
+            pairs = [(go(key, depth + 1), go(each, depth + 1)) for key, each in dict.items(thing)]
+            return f"d[{','.join(sorted(f'{key}={each}' for key, each in pairs))}]"
+        if issubclass(kind, (set, frozenset)):
+            walk = set.__iter__ if issubclass(kind, set) else frozenset.__iter__
+            return f"e[{','.join(sorted([go(each, depth + 1) for each in walk(thing)]))}]"
+        if issubclass(kind, complex):
+            real, imaginary = complex.__getattribute__(thing, "real"), complex.__getattribute__(thing, "imag")
+            return f"c{number(real)},{number(imaginary)}" if imaginary else number(real)
+        raise ValueError(f"not plain: {kind.__name__}")
+
+    return go(value, 0)
+
+
+def number(value: float) -> str:
+    if value != value:  # noqa: PLR0124  # not a number, equal to nothing
+        raise ValueError("not a number")
+    return f"i{int(value):x}" if value.is_integer() else f"f{value.hex()}"
+
+
+def quoted(mark: str, text: str) -> str:
+    return f"{mark}{len(text)}:{text}"
 
 
 def names_in(code: CodeType) -> set[str]:
@@ -139,7 +218,7 @@ def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
     frames: list[Frame] = []
     place: list[int] = []
 
-    def hear(event: str, frame: Frame) -> None:
+    def hear(event: str, frame: Frame, values: bytes) -> None:
         if frame is None:
             forbid("a forged end")
         elif event == BEGIN and len(frames) < 2:
@@ -147,7 +226,9 @@ def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
         elif event == END and len(frames) == 1 and frame is frames[0]:
             place.append(frame.f_lasti)
         elif event == END and frame is frames[1] and frame.f_lasti == place[0] and get_pid() == owner:
-            write(control, b"end " + nonce + b"\n")
+            line = b"end " + nonce + (b" " + values if values else b"") + b"\n"
+            while line:
+                line = line[write(control, line) :]
         else:
             forbid("a forged end")
 
@@ -191,7 +272,7 @@ def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[
         except ValueError:  # raised by C code alone, at exit for instance
             caller = None
         if event in (BEGIN, END):
-            hear(event, caller)
+            hear(event, caller, arguments[0] if event == END and arguments else b"")
         elif event in PROCESSES:
             write(control, b"process\n")
         elif why := objection(event, arguments, caller, look, library):
@@ -301,7 +382,7 @@ def prepare() -> dict[str, Any]:
 def run_warm(job: int, control: int) -> None:
     """Runs the job and ends this process as the interpreter ends, without taking it to pieces."""
     leave, flush = os._exit, (sys.stdout.flush, sys.stderr.flush)
-    join, last_calls = sys.modules["threading"]._shutdown, __import__("atexit")._run_exitfuncs  # type: ignore[attr-defined]
+    join, last_calls = sys.modules["threading"]._shutdown, __import__("atexit")._run_exitfuncs
     code = main(job, control)
     try:
         join()
@@ -317,23 +398,24 @@ def run_warm(job: int, control: int) -> None:
 
 def main(job: int, control: int) -> int:
     """Runs the job to its end; returns the exit code."""
-    nonce, program, suffix = read_job(job)
+    nonce, program, suffix, expressions = read_job(job)
     os.write(control, b"ready\n")
     try:
         units = compile_units(program, suffix)
+        values = make_values(expressions, eval)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         os.write(control, b"uncompiled\n")
         report(error.with_traceback(None), control)
         os._exit(1)
-    del program, suffix
+    del program, suffix, expressions
     nothing = compile_units("", "")
     names = prepare()
     library = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib costs milliseconds
     sys.addaudithook(make_hook(nonce, control, library))
     del nonce
-    execute(nothing, {}, exec, sys.audit, make_restored({}, set()))
+    execute(nothing, {}, exec, sys.audit, make_restored({}, set()), make_values([], eval))
     os.write(control, b"started\n")
-    ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])))
+    ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])), values)
     if ended_by is not None:
         report(ended_by, control)
         return 1

@@ -48,13 +48,15 @@ class Program:
     """A program in ``language``: ``text`` and then ``suffix``, whose end is the end of the program.
 
     ``exit_is_end``: without a suffix, leaving with exit code 0 by the language's own means counts as
-    the end; what the program printed is then all that speaks for it.
+    the end; what the program printed is then all that speaks for it. ``expressions`` (Python's) are
+    evaluated behind the end; the run tells their values.
     """
 
     text: str
     suffix: str = ""
     language: str = "python"
     exit_is_end: bool = False
+    expressions: tuple[str, ...] = ()
 
 
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
@@ -65,7 +67,21 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     """
     if not sys.platform.startswith("linux"):
         raise InternalError("programs run on Linux only")
-    return _run(program, stdin, limits or Limits(), isolation())
+    level = isolation()
+    if level != FULL and not settings.allow_weak:
+        reason = f"untrusted programs are refused: the isolation of this machine is {level}"
+        raise Unavailable(f"{reason}; --allow-weak-sandbox accepts that", retry_after_s=300.0)
+    return _run(program, stdin, limits or Limits(), level)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the operator allows: ``allow_weak`` runs programs below full isolation."""
+
+    allow_weak: bool = False
+
+
+settings = Settings()
 
 
 @cache
@@ -83,11 +99,21 @@ def isolation() -> str:
     return LIMITED
 
 
+class _Lost(InternalError):
+    """The process that ran it died under a run: nothing is known of the program."""
+
+
 def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
+    try:
+        return _run_once(program, stdin, limits, level)
+    except _Lost:
+        return _run_once(program, stdin, limits, level)
+
+
+def _run_once(program: Program, stdin: str, limits: Limits, level: str) -> Run:
     language = languages()[program.language]
-    nonce = secrets.token_hex(16).encode()
-    text = program.text.encode("utf-8", "surrogatepass")
-    job = b"%s\n%d\n%s%s" % (nonce, len(text), text, program.suffix.encode("utf-8", "surrogatepass"))
+    end = b"end " + secrets.token_hex(16).encode()
+    job = _job(end[4:], program)
     try:
         with ExitStack() as stack:
             start = _start_warm if level == FULL and _warm_works() else _start
@@ -97,8 +123,14 @@ def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
                 _end_warm(watch)
     except OSError as error:
         raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
-    may_leave = program.exit_is_end and not program.suffix
-    return _judge(watch, (b"end " + nonce, b"left") if may_leave else (b"end " + nonce,))
+    may_leave = program.exit_is_end and not program.suffix and not program.expressions
+    return _judge(watch, end, may_leave=may_leave)
+
+
+def _job(nonce: bytes, program: Program) -> bytes:
+    texts = (program.text, program.suffix, "\0".join(program.expressions))
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return b"%s\n%s\n%s" % (nonce, b" ".join(b"%d" % len(part) for part in parts), b"".join(parts))
 
 
 def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:
@@ -140,7 +172,7 @@ def _warm_works() -> bool:
     return True
 
 
-def _start_warm(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:
+def _start_warm(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, _level: str) -> Watch:
     cap = limits.output_kb * 1024
     out, err, control = (stack.enter_context(pipe(size)) for size in (cap, cap, CONTROL_BYTES))
     order = {
@@ -168,25 +200,40 @@ def _end_warm(watch: Watch) -> None:
                 watch.report.data += block
 
 
-def _judge(watch: Watch, ends: tuple[bytes, ...]) -> Run:
+def _judge(watch: Watch, end: bytes, *, may_leave: bool) -> Run:
     outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
     cpu_s = peak_mb = 0.0
     code = 0
     if outcome[:1] == ["done"]:
         said, cpu, peak = outcome[1].split()
         code, cpu_s, peak_mb = int(said), float(cpu), int(peak) / 1024
+    elif outcome:
+        raise InternalError(f"the sandbox failed: {outcome[-1]}")
     elif watch.stopped is None or b"ready" not in watch.lines():
-        raise InternalError(f"the sandbox failed: {' '.join(outcome) or 'its launcher died'}")
-    verdict, reason = _verdict(watch, ends, code, cpu_s)
+        raise _Lost("the sandbox failed: its launcher died")
+    lines, values = _told(watch.lines(), end)
+    verdict, reason = _verdict(watch, lines, cpu_s, code) or _ending(
+        lines, (end, b"left") if may_leave else (end,), code
+    )
     cap = watch.limits.output_kb * 1024
     wall_s = round(watch.ended - watch.begun, 4)
     out, err = bytes(watch.out.data[:cap]), bytes(watch.err.data[:cap])
-    return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1))
+    return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1), values if verdict is Verdict.OK else ())
 
 
-def _verdict(watch: Watch, ends: tuple[bytes, ...], code: int, cpu_s: float) -> tuple[Verdict, str]:
-    lines = watch.lines()
-    errors = [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
+def _told(lines: list[bytes], end: bytes) -> tuple[list[bytes], tuple[str, ...]]:
+    """The lines of the control channel with the end bare, and the values that came with it."""
+    values: tuple[str, ...] = ()
+    for index, line in enumerate(lines):
+        if line.startswith(end + b" "):
+            digits = line[len(end) + 1 :].decode("ascii").split(" ")
+            values = tuple(bytes.fromhex(each).decode("utf-8", "surrogatepass") for each in digits)
+            lines[index] = end
+    return lines, values
+
+
+def _verdict(watch: Watch, lines: list[bytes], cpu_s: float, code: int) -> tuple[Verdict, str] | None:
+    """The verdict on what did not come to an end by itself, or did not start."""
     if watch.stopped is Verdict.OUTPUT_LIMIT:
         return Verdict.OUTPUT_LIMIT, f"more than {watch.limits.output_kb} KB of output"
     if watch.stopped is Verdict.TIME_LIMIT or cpu_s >= watch.limits.time_s + 1:
@@ -194,13 +241,15 @@ def _verdict(watch: Watch, ends: tuple[bytes, ...], code: int, cpu_s: float) -> 
     if b"ready" not in lines:
         raise InternalError(f"the runtime of the sandbox did not start (exit {code})")
     if b"uncompiled" in lines:
-        return Verdict.COMPILE_ERROR, errors[0] if errors else "does not compile"
-    if b"started" not in lines:
-        return Verdict.COMPILE_ERROR, "the compiler died"
-    return _ending(lines, errors, ends, code)
+        return Verdict.COMPILE_ERROR, next(iter(_errors(lines)), "does not compile")
+    return None if b"started" in lines else (Verdict.COMPILE_ERROR, "the compiler died")
 
 
-def _ending(lines: list[bytes], errors: list[str], ends: tuple[bytes, ...], code: int) -> tuple[Verdict, str]:
+def _errors(lines: list[bytes]) -> list[str]:
+    return [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
+
+
+def _ending(lines: list[bytes], ends: tuple[bytes, ...], code: int) -> tuple[Verdict, str]:
     for line in lines:
         if line.startswith(b"forbidden "):
             return Verdict.PROTOCOL_ERROR, line[10:].decode("ascii", "replace")
@@ -209,6 +258,7 @@ def _ending(lines: list[bytes], errors: list[str], ends: tuple[bytes, ...], code
         return Verdict.PROTOCOL_ERROR, "wrote to the control channel"
     if any(end in lines for end in ends):
         return Verdict.OK, ""
+    errors = _errors(lines)
     if "MemoryError" in errors:
         return Verdict.MEMORY_LIMIT, "MemoryError"
     if b"process" in lines:

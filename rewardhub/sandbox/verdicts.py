@@ -35,7 +35,9 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One finished run. ``ok`` means that control reached the end of the program; whether the output
-    is the expected one is for the caller to compare. Times in seconds, memory in MB.
+    is the expected one is for the caller to compare. Times in seconds, memory in MB. ``values`` are
+    those of the program's expressions as :func:`rewardhub.sandbox.guard.encode` writes them, or ``!``
+    and the name of the exception that came instead.
     """
 
     verdict: Verdict
@@ -45,6 +47,7 @@ class Run:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mb: float = 0.0
+    values: tuple[str, ...] = ()
 
     def details(self) -> dict[str, Any]:
         """What a score's details say of this run; at most the last 500 bytes of stderr."""

@@ -7,7 +7,7 @@ CODE CPU RSS`` at the end, and when its other side is shut down the run is kille
 this process, and this process with the one that started it.
 """
 
-# ruff: noqa: PTH123
+# ruff: noqa: PTH123, S606, E402
 
 import gc
 import importlib.util
@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +26,7 @@ from rewardhub.sandbox import scrub
 
 scrub.load_ctypes()
 
-from rewardhub.sandbox import namespaces, seccomp  # noqa: E402
+from rewardhub.sandbox import namespaces, seccomp
 
 PROFILES = {
     "python": frozenset[str](),
@@ -108,15 +109,11 @@ class Zygote:
             return
         _, status, usage = os.wait4(pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        try:
+        with suppress(OSError):  # where nobody waits for this run any more
             os.write(report, f"done {code} {usage.ru_utime + usage.ru_stime:.3f} {usage.ru_maxrss}\n".encode())
-        except OSError:
-            pass  # nobody waits for this run any more
         self.poll.unregister(handle)
-        try:
+        with suppress(KeyError):
             self.poll.unregister(report)
-        except KeyError:
-            pass
         for each in (handle, report):
             del self.runs[each]
             os.close(each)

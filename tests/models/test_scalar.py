@@ -81,8 +81,8 @@ def test_single_calls_share_like_a_group(scalar, groups, monkeypatch):
     singles = [replace(whole, id=str(k), responses=(response,)) for k, response in enumerate(whole.responses)]
     wanted = model.score([whole])[0].values
     seen = []
-    real = model.runner.last_hidden
-    monkeypatch.setattr(model.runner, "last_hidden", lambda rows, kin: seen.extend(kin) or real(rows, kin))
+    real = model.runner.states
+    monkeypatch.setattr(model.runner, "states", lambda rows, kin, at: seen.extend(kin) or real(rows, kin, at))
     values = [column.values[0] for column in model.score([groups[0], *singles])[1:]]
     assert values == pytest.approx(wanted, abs=1e-5)
     assert sorted(map(len, seen)) == sorted([len(groups[0].responses), len(singles)])

@@ -10,6 +10,7 @@ from rewardhub.scorer import Verifier
 from rewardhub.types import Group, Json, Response, Score, Status
 from rewardhub.verifiers.label_sets import jaccard, multi_label_f1
 from rewardhub.verifiers.labels import exact_in_list, label, label_contains, yes_no
+from rewardhub.verifiers.temporal_iou import temporal_iou
 
 ALL = (yes_no, label, label_contains, exact_in_list, multi_label_f1, jaccard)
 BARE = {"extract": "whole", "normalise": "none", "ignore_case": False}
@@ -68,6 +69,11 @@ def test_yes_no_reference(answer: object) -> None:
         ("ＮＹＣ", {"answer": "New York City", "aliases": ["NYC"]}, {}, 1.0),
         ("\\boxed{\\text{Sea  Horse}}", "sea horse", {}, 1.0),
         ("The answer is: **sea horse**.", "sea horse", {}, 1.0),
+        ("The answer to the second question is sea horse.\nIt swims.", "sea horse", {}, 1.0),
+        ("The answer is sea horse. Answer:", "sea horse", {}, 1.0),
+        ("#### Reasoning\nIt swims.\n#### Answer: sea horse", "sea horse", {}, 1.0),
+        ("**Answer:** sea horse", "sea horse", {}, 1.0),
+        ("The answer is horse. No, the answer is sea horse.", "sea horse", {}, 1.0),
         ("it's", "its", {"normalise": "vqa"}, 1.0),
         ("two dogs", "2 dogs", {"normalise": "vqa"}, 1.0),
         ("x-ray", "x ray", {"normalise": "vqa"}, 1.0),
@@ -123,6 +129,13 @@ def test_label_contains() -> None:
     assert score(label_contains, "highjump", "high jump").value == 0.0
     assert score(label_contains, "x" * 50_000 + " high jump", "high jump").value == 1.0
     assert score(label_contains, "anything", "...").status is Status.REFERENCE_UNPARSEABLE
+
+
+def test_video_labels_that_are_spans() -> None:
+    """Row B18: of the two labels, the span is kept at an IoU of 0.946, "high jump" is dropped: 1 of 2."""
+    span = score(temporal_iou, "It happens from 5.4 to 9.1 s.", {"time": "5.5 s–9.0 s"}, threshold=0.5)
+    assert (span.value, span.details["iou"]) == (1.0, pytest.approx(3.5 / 3.7))
+    assert [span.value, score(label_contains, "a long jump", "high jump").value] == [1.0, 0.0]
 
 
 def test_exact_in_list() -> None:

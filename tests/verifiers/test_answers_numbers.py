@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -214,3 +215,16 @@ def test_mixed_types_in_one_call() -> None:
     assert numeric.bind({}).score(group, [0, 1]).values == [0.0, 1.0]
     assert regression.bind({}).score(group, [0, 1]).values == [pytest.approx(0.8), 1.0]
     assert math.isclose(score(regression, "12", 10).value, 0.8)
+
+
+@pytest.mark.parametrize("verifier", [numeric, count], ids=["numeric", "count"])
+def test_gold_solutions_of_gsm8k(verifier: Verifier, data_dir: Path) -> None:
+    """All 1,319 gold solutions are right, and none is with its final number raised by one."""
+    lines = (data_dir / "gsm8k/test.jsonl").read_text(encoding="utf-8").splitlines()
+    solutions = [json.loads(line)["answer"] for line in lines]
+    values = []
+    for solution in solutions:
+        work, _, final = solution.rpartition("#### ")
+        raised = f"{work}#### {int(final.replace(',', '')) + 1:,}"
+        values.append((score(verifier, solution, final).value, score(verifier, raised, final).value))
+    assert values == [(1.0, 0.0)] * 1_319

@@ -333,6 +333,26 @@ def test_floods_end_in_time() -> None:
         assert time.perf_counter() - begun < 1.0, (verifier.info.name, str(answer)[:40])
 
 
+@pytest.mark.parametrize("depth", [10, 200, 450, 900, 990, 1100, 50_000])
+def test_deep_nesting_is_a_verdict(depth: int) -> None:
+    """Neither the JSON reader nor what walks its result runs out of stack."""
+    half = depth // 2
+    texts = [
+        '{"boxes":' * depth + "1" + "}" * depth,
+        "[" * depth + "1" + "]" * depth,
+        '{"boxes":[' * half + "]}" * half,
+    ]
+    for verifier, reference in (
+        (detection, THREE),
+        (box_set, THREE),
+        (box_point_set, ONE),
+        (points, {"box": [0, 0, 9, 9]}),
+    ):
+        for text in texts:
+            assert score(verifier, text, reference).value in (0.0, None)
+            assert score(verifier, text, reference).status in (Status.OK, Status.NO_ANSWER)
+
+
 @given(st.text(alphabet='[]{}():,"0123456789.-eE boxespointime\\NaNInfinity', max_size=80))
 def test_no_text_is_an_error_of_ours(text: str) -> None:
     """Noise that resembles answers is a verdict, never ``internal_error``."""

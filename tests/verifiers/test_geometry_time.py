@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewardhub.errors import ConfigError
 from rewardhub.types import Group, Json, Response, Score, Status
 from rewardhub.verifiers.geometry.reading import Wrong
 from rewardhub.verifiers.geometry.spans import find_span, span_iou
 from rewardhub.verifiers.spatio_temporal import spatio_temporal
+from rewardhub.verifiers.structure_bonus import structure_bonus
 from rewardhub.verifiers.temporal_iou import keyframe_hit, temporal_iou
 from rewardhub.verifiers.tracking import tracking
 
@@ -170,6 +172,26 @@ def test_floods_end_in_time() -> None:
         begun = time.perf_counter()
         assert score(verifier, answer, reference).status in (Status.OK, Status.NO_ANSWER)
         assert time.perf_counter() - begun < 1.0, (verifier.info.name, str(answer)[:20])
+
+
+def test_structure_bonus_row() -> None:
+    """Row structure_bonus: tracking with 3 of 4 frames is 0.25 + 0.1875; at most 0.5 for any task."""
+    three = {"boxes": {"0": BOX, "1": BOX, "2": BOX}}
+    assert score(structure_bonus, three, FOUR, task="tracking").value == 0.25 + 0.1875
+    assert score(structure_bonus, FOUR, FOUR, task="tracking").value == 0.5
+    assert (
+        score(structure_bonus, {"boxes": {str(index): BOX for index in range(99)}}, FOUR, task="tracking").value == 0.5
+    )
+    assert score(structure_bonus, {"boxes": [1, 2, 3]}, FOUR, task="tracking").value == 0.0
+    assert score(structure_bonus, three, {}, task="tracking").status is Status.REFERENCE_UNPARSEABLE
+
+
+def test_no_structure_is_free() -> None:
+    """Fault F17 (OneThinker): tasks without structure have no bonus of 0.5 to collect."""
+    assert score(structure_bonus, "any answer", {}, task="temporal").value == 0.0
+    with pytest.raises(ConfigError):
+        structure_bonus.bind({"task": "open-ended"})
+    assert structure_bonus.info.range == (0.0, 0.5)
 
 
 @given(st.text(alphabet='0123456789:.,-–+ "[]{}ehmsto', max_size=60))

@@ -1,13 +1,17 @@
 """Single rules of ``ifeval``: where it departs from the public script, other languages, loose variants."""
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
 
 from rewardhub.types import Response
 from rewardhub.verifiers.ifeval import ifeval
+from rewardhub.verifiers.ifeval_points import ifeval_points
 from rewardhub.verifiers.ifeval_rules.sentences import sentence_count
 from rewardhub.verifiers.ifeval_rules.table import loose_readings
+from rewardhub.verifiers.reasonif import reasonif
 
 
 def follows(name: str, text: str, /, **given: Any) -> bool:
@@ -46,6 +50,18 @@ ENGLISH_SENTENCES = {
 def test_sentences(text: str) -> None:
     """Abbreviations, initials, quotes, list numbers and ellipses do not end a sentence."""
     assert sentence_count(text, "en") == ENGLISH_SENTENCES[text]
+
+
+def test_list_numbers_need_an_item() -> None:
+    """A number on a line of its own is an answer, not the mark of a list item."""
+    assert sentence_count("The answer is\n5.\nIt is a prime.", "en") == 2
+    assert sentence_count("The answer is\n5. It is a prime.", "en") == 1
+
+
+def test_counting_stops() -> None:
+    """No further than asked for, so that a huge response costs no more than its threshold."""
+    assert sentence_count("A b. " * 100, "en", 7) == 7
+    assert sentence_count("あ。" * 100, "ja", 7) == 7
 
 
 @pytest.mark.parametrize(
@@ -212,3 +228,12 @@ def test_prompt_and_instruction_level() -> None:
     texts = ['"quoted"', "bare"]
     assert [ifeval(Response(text), reference).value for text in texts] == [1.0, 0.0]
     assert [ifeval(Response(text), reference, aggregate="share").value for text in texts] == [1.0, 0.5]
+
+
+def test_fingerprint_covers_every_rule_file() -> None:
+    """A change in any file of the rules changes the fingerprint."""
+    package = importlib.import_module("rewardhub.verifiers.ifeval_rules")
+    files = {f"{package.__name__}.{entry.name}" for entry in pkgutil.iter_modules(package.__path__)}
+    assert set(ifeval.sources) == files - {f"{package.__name__}.points"}
+    assert set(reasonif.sources) == set(ifeval.sources)
+    assert set(ifeval_points.sources) == files

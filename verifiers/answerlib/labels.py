@@ -4,6 +4,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from rewardhub.errors import ReferenceUnparseable
@@ -84,12 +85,17 @@ def texts_of(value: Any, field: str, *, empty: bool = False) -> list[str]:
     return texts
 
 
-def gold_labels(values: Sequence[str], field: str, how: Normal, ignore_case: bool) -> list[str]:
+def gold_labels(values: Sequence[str], field: str, how: Normal, ignore_case: bool) -> tuple[str, ...]:
     """Labels of a reference as they are compared; raises ``ReferenceUnparseable`` for one that is none."""
+    return _gold_labels(tuple(values), field, how, ignore_case)
+
+
+@lru_cache(maxsize=128)
+def _gold_labels(values: tuple[str, ...], field: str, how: Normal, ignore_case: bool) -> tuple[str, ...]:
     for value in values:
         if is_latex(value):
             raise ReferenceUnparseable(f"{field}: {value[:40]!r} is LaTeX, not a label", field=field)
-    labels = [normal(value, how, ignore_case) for value in values]
+    labels = tuple(normal(value, how, ignore_case) for value in values)
     if not all(labels):
         raise ReferenceUnparseable(f"{field} holds a label of nothing but punctuation", field=field)
     return labels

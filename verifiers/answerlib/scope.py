@@ -13,8 +13,9 @@ LONGEST = 20_000
 
 # Runs on at most LONGEST characters; every repetition is bounded or of one class.
 _PHRASE = re.compile(
-    r"\banswers?\b\s{0,3}(?:\*\*)?\s{0,3}(?:(?:is|are|would be|should be)\b\s{0,3}[:：]?|[:：=])"
-    r"|#{4}|答案(?:是|为)?\s{0,3}[:：]?",
+    r"\banswers?\b(?:\s{1,3}(?:to|of|for)\b[^.\n:=]{0,40}?)?\s{0,3}(?:\*\*)?\s{0,3}"
+    r"(?:\b(?:is|are|would be|should be)\b\s{0,3}[:：]?|[:：=])"
+    r"|#{4}(?=\s{0,3}[-+$]?[0-9.])|答案(?:是|为)?\s{0,3}[:：]?",
     re.IGNORECASE,
 )
 _STOP = re.compile(r"\n|\.(?=\s|$)")
@@ -30,7 +31,7 @@ class Scope(NamedTuple):
 
 
 def scope_of(text: str, extract: Extract = "stated") -> Scope:
-    """The answer tag or box, else what stands behind the last "answer is", else the whole text.
+    """The answer tag or box, else what stands behind the last "answer is" (or GSM8K's ####), else the whole text.
 
     ``whole`` is the response as it is. Raises ``NoAnswer`` where nothing but blanks is left.
     """
@@ -50,15 +51,14 @@ def _stated(text: str) -> Scope:
     stated = stated_answer(text)
     if stated is not None:
         return Scope(stated.strip(), stated=True)
-    last = None
     tail = text[-LONGEST:]
-    for last in _PHRASE.finditer(tail):  # noqa: B007  # the last one counts
-        pass
-    if last is None:
-        return Scope(text.strip(), stated=False)
-    rest = tail[last.end() :].strip()
-    stop = _STOP.search(rest)
-    return Scope((rest[: stop.start()] if stop else rest).strip(" *"), stated=False, phrase=True)
+    for phrase in reversed(list(_PHRASE.finditer(tail))):
+        rest = tail[phrase.end() :].strip()
+        stop = _STOP.search(rest)
+        said = (rest[: stop.start()] if stop else rest).strip(" *")
+        if said:
+            return Scope(said, stated=False, phrase=True)
+    return Scope(text.strip(), stated=False)
 
 
 def without_text_commands(text: str) -> str:

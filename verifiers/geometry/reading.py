@@ -116,8 +116,11 @@ def items_of(found: Any, most: int = MAX_ITEMS) -> list[Item]:
     """
     if isinstance(found, Mapping) and not any(key in found for key in (*_BOX_KEYS, *_CORNERS)):
         inner = next((found[key] for key in _LIST_KEYS if key in found), None)
-        items = items_of(inner)
-        return _labelled(items, found)
+        return _labelled(_listed(inner, most), found)
+    return _listed(found, most)
+
+
+def _listed(found: Any, most: int) -> list[Item]:
     if isinstance(found, Mapping) or four_numbers(found):
         return [_item(found)]
     if not isinstance(found, Sequence) or isinstance(found, str):

@@ -19,7 +19,7 @@ def reference_track(value: Any, frame: Frame) -> dict[str, Floats]:
     if not isinstance(value, Mapping) or not 0 < len(value) <= MAX_FRAMES:
         raise ReferenceUnparseable(f"{field} must be an object of 1 to {MAX_FRAMES} frames to boxes", field=field)
     boxes, _ = frame.reference_boxes(list(value.values()), field, MAX_FRAMES)
-    return {_key(name): row for name, row in zip(value, boxes, strict=True)}
+    return {frame_name(name): row for name, row in zip(value, boxes, strict=True)}
 
 
 def stated_track(value: Any) -> dict[str, Item]:
@@ -28,10 +28,10 @@ def stated_track(value: Any) -> dict[str, Item]:
         raise Wrong("boxes is not an object of frames to boxes")
     if len(value) > MAX_FRAMES:
         raise Wrong(f"more than {MAX_FRAMES} frames")
-    return {_key(name): Item(four_numbers(box)) for name, box in value.items()}
+    return {frame_name(name): Item(four_numbers(box)) for name, box in value.items()}
 
 
-def _key(name: Any) -> str:
+def frame_name(name: Any) -> str:
     """The frame's name; "007" and 7 are one frame."""
     text = str(name).strip()
     return str(int(text)) if len(text) <= 18 and text.isascii() and text.isdigit() else text

@@ -14,16 +14,16 @@ from rewardhub.verifiers.ifeval_rules.locales import RELATIONS
 Reader = Callable[[Any], Any]
 """Makes an argument of a raw value; raises ``ValueError`` that says what it must be."""
 
-_LARGEST = 10_000_000
+_LARGEST = 100_000
 _LONGEST, _MOST = 20_000, 100
 """Characters of one text, texts of one list."""
 
 
 def count(raw: Any) -> int:
-    """A whole number from 0; data sets store some as floats."""
+    """A whole number from 0 to 100,000; data sets store some as floats."""
     whole = isinstance(raw, int) or (isinstance(raw, float) and raw.is_integer())
     if isinstance(raw, bool) or not whole or not 0 <= raw <= _LARGEST:
-        raise ValueError("must be a whole number from 0")
+        raise ValueError(f"must be a whole number from 0 to {_LARGEST}")
     return int(raw)
 
 

@@ -16,7 +16,7 @@ class Reading:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._sentences: dict[str, int] = {}
+        self._sentences: dict[tuple[str, int], int] = {}
 
     @cached_property
     def lower(self) -> str:
@@ -36,10 +36,12 @@ class Reading:
         """The number of words without a small letter; "DON'T", "CO-OP" and "U.S." are one each."""
         return sum(word.isupper() for word in _JOINED.findall(self.text))
 
-    def sentences(self, language: str) -> int:
-        if language not in self._sentences:
-            self._sentences[language] = sentence_count(self.text, language)
-        return self._sentences[language]
+    def sentences(self, language: str, most: int) -> int:
+        """The number of sentences by the conventions of a language, counted no further than ``most``."""
+        key = (language, most)
+        if key not in self._sentences:
+            self._sentences[key] = sentence_count(self.text, language, most)
+        return self._sentences[key]
 
     @cached_property
     def _ranking(self) -> tuple[str, ...]:

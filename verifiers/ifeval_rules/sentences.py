@@ -7,6 +7,9 @@ quoted question inside a sentence does not end it.
 """
 
 import re
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice
 
 # Possessive quantifiers and the lookbehind keep this linear: each run of marks is tried once.
 _END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]}*_`]*+(?=\s+(\S)|\s*\Z)")
@@ -36,18 +39,22 @@ _NUMBERED = _set("no nº fig vol art núm pág p ch cap sec")
 """Abbreviations in front of a number."""
 
 
-def sentence_count(text: str, language: str) -> int:
-    """The number of sentences of ``text``; linear in its length."""
-    return _japanese(text) if language == "ja" else _western(_LIST_NUMBER.sub("", text).translate(_FOREIGN))
+def sentence_count(text: str, language: str, most: int = sys.maxsize) -> int:
+    """The number of sentences of ``text``, counted no further than ``most``; linear in its length."""
+    ends = _japanese(text) if language == "ja" else _western(_LIST_NUMBER.sub("", text).translate(_FOREIGN))
+    return sum(1 for _ in islice(ends, most))
 
 
-def _western(text: str) -> int:
-    count, begin = 0, 0
+def _western(text: str) -> Iterator[int]:
+    """Where each sentence ends."""
+    begin = 0
     for match in _END.finditer(text):
         if _breaks(text, match):
-            count += bool(_WORD.search(text, begin, match.start()))
+            if _WORD.search(text, begin, match.start()):
+                yield match.end()
             begin = match.end()
-    return count + bool(_WORD.search(text, begin))
+    if _WORD.search(text, begin):
+        yield len(text)
 
 
 def _breaks(text: str, match: "re.Match[str]") -> bool:
@@ -80,13 +87,13 @@ def _period_breaks(text: str, period: int, following: str) -> bool:
     return following.isupper() if word in _SOMETIMES or initials else True
 
 
-def _japanese(text: str) -> int:
+def _japanese(text: str) -> Iterator[int]:
     """Sentences end at 。！？ outside brackets, and at line ends."""
-    return sum(_japanese_line(line) for line in text.split("\n"))
+    return chain.from_iterable(map(_japanese_line, text.split("\n")))
 
 
-def _japanese_line(line: str) -> int:
-    count, begin, depth = 0, 0, 0
+def _japanese_line(line: str) -> Iterator[int]:
+    begin, depth = 0, 0
     for match in _JAPANESE.finditer(line):
         mark = match.group()
         if mark in _OPENING:
@@ -94,6 +101,8 @@ def _japanese_line(line: str) -> int:
         elif mark in _CLOSING:
             depth = max(0, depth - 1)
         elif depth == 0:
-            count += bool(_WORD.search(line, begin, match.start()))
+            if _WORD.search(line, begin, match.start()):
+                yield match.end()
             begin = match.end()
-    return count + bool(_WORD.search(line, begin))
+    if _WORD.search(line, begin):
+        yield len(line)

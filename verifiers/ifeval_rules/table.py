@@ -55,6 +55,10 @@ def _divided_into(reading: Reading, given: Arguments, _: Locale) -> bool:
     return pieces is not None and len(pieces) == given["num_paragraphs"]
 
 
+def _sentences(reading: Reading, given: Arguments, locale: Locale) -> int:
+    return reading.sentences(locale.code, given["num_sentences"] + 1)
+
+
 def _two_responses(reading: Reading, _: Arguments, __: Locale) -> bool:
     pieces = layout.divided(reading.text, "******")
     return pieces is not None and len(pieces) == 2 and pieces[0] != pieces[1]
@@ -146,7 +150,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "length_constraints:number_paragraphs": Rule(_divided_into, {"num_paragraphs": _COUNT}),
     "length_constraints:number_sentences": Rule(
-        _counted(lambda reading, _, locale: reading.sentences(locale.code), "num_sentences"),
+        _counted(_sentences, "num_sentences"),
         {"num_sentences": _COUNT, "relation": _RELATION},
     ),
     "length_constraints:number_words": Rule(

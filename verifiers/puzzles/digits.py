@@ -42,9 +42,7 @@ def _blocks(side: Side) -> list[list[Cell]]:
     if high * wide != size or size == 1:
         raise side.error("block", f"must be rows and columns of a block with {size} cells")
     corners = [(row, column) for row in range(0, size, high) for column in range(0, size, wide)]
-    return [
-        [(top + row, left + column) for row in range(high) for column in range(wide)] for top, left in corners
-    ]
+    return [[(top + row, left + column) for row in range(high) for column in range(wide)] for top, left in corners]
 
 
 def sudoku(side: Side) -> Puzzle:

@@ -58,7 +58,7 @@ _ARITY = {
 def _holds(statement: Any, island: tuple[bool, ...]) -> bool:
     operator, *operands = statement
     if operator in (KNIGHT, KNAVE):
-        return island[operands[0]] == (operator == KNIGHT)
+        return bool(island[operands[0]] == (operator == KNIGHT))
     values = [_holds(operand, island) for operand in operands]
     if operator == "and":
         return all(values)

@@ -1,0 +1,43 @@
+"""Classifiers: the probability of one outcome, or a level of safety, from a head with several outputs."""
+
+import torch
+from torch import Tensor
+
+from rewardhub.models.card import Card
+from rewardhub.models.model import finite
+from rewardhub.models.rows import Row, RowModel
+from rewardhub.types import Score, Status
+
+
+class ClassModel(RowModel):
+    """Reads the probabilities of the card's classes at the last token."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__(card)
+        self.head.check_outputs(len(card.classes))
+
+    def chances(self, states: Tensor) -> list[float]:
+        """The softmax over classes, in fp32."""
+        return [float(chance) for chance in torch.softmax(self.head(states)[0], -1)]
+
+
+class OutcomeModel(ClassModel):
+    """The value is the probability of the ``positive`` class."""
+
+    def read(self, row: Row, states: Tensor) -> Score:
+        return finite(self.chances(states)[self.card.classes.index(self.card.positive)])
+
+
+class SafetyModel(ClassModel):
+    """The value is the most probable level, counted from 0; the probability of it is the confidence."""
+
+    def read(self, row: Row, states: Tensor) -> Score:
+        chances = self.chances(states)
+        best = max(range(len(chances)), key=chances.__getitem__)
+        checked = finite(sum(chances))
+        if checked.status is not Status.OK:
+            return checked
+        levels = dict(zip(self.card.classes, chances, strict=True))
+        return Score(
+            float(best), confidence=chances[best], details={"level": self.card.classes[best], "chances": levels}
+        )

@@ -1,0 +1,58 @@
+"""Ensembles: several reward models, combined so that one model's mistake is not the policy's prize."""
+
+import statistics
+from collections.abc import Sequence
+from functools import cached_property
+
+from rewardhub.errors import ConfigError
+from rewardhub.models import load
+from rewardhub.models.card import Card, EnsembleSpec, load_card
+from rewardhub.models.model import RewardModel, finite
+from rewardhub.scorer import digest_of
+from rewardhub.types import Column, Group, Score
+
+
+class EnsembleModel:
+    """Mean, minimum (worst case), or mean less lambda times the population variance (arXiv 2310.02743).
+
+    A response that one member cannot score has no value, with the status of the first such member.
+    """
+
+    def __init__(self, card: Card) -> None:
+        assert card.ensemble is not None
+        self.card = card
+        self.spec: EnsembleSpec = card.ensemble
+        cards = [load_card(path) for path in self.spec.members]
+        if any(each.scope != "response" or each.kind == "ensemble" for each in cards):
+            raise ConfigError(f"{card.name}: members must score each response by itself", field="ensemble.members")
+        self.members: list[RewardModel] = [load(each) for each in cards]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest_of("ensemble", self.spec.combine, repr(self.spec.weight), self.card.calibration.model_dump_json(),
+                         *(member.fingerprint for member in self.members))  # fmt: skip
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group; see :class:`~rewardhub.models.model.RewardModel`."""
+        columns = [member.score(groups) for member in self.members]
+        return [
+            Column.of([self._combined([column.row(row) for column in group]) for row in range(len(group[0]))],
+                      self.fingerprint)
+            for group in zip(*columns, strict=True)
+        ]  # fmt: skip
+
+    def _combined(self, scores: Sequence[Score]) -> Score:
+        failed = next((score for score in scores if score.value is None), None)
+        if failed is not None:
+            return Score(None, failed.status, details=failed.details)
+        values = [float(score) for score in scores]
+        combined = finite(self.card.calibration(combine(values, self.spec)))
+        return Score(combined.value, combined.status, details={"members": values})
+
+
+def combine(values: Sequence[float], spec: EnsembleSpec) -> float:
+    """One number of the members' values."""
+    if spec.combine == "min":
+        return min(values)
+    mean = statistics.fmean(values)
+    return mean if spec.combine == "mean" else mean - spec.weight * statistics.pvariance(values)

@@ -1,0 +1,58 @@
+"""Implicit rewards of DPO models: beta * (log pi(y|x) - log pi_ref(y|x)), arXiv 2305.18290."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rewardhub.models.card import Card
+from rewardhub.models.chat import START, Control
+from rewardhub.models.inputs import Encoded
+from rewardhub.models.model import open_checkpoint
+from rewardhub.models.rows import Row, RowModel
+from rewardhub.scorer import digest_of
+from rewardhub.types import Group, Response, Score
+
+
+class ImplicitModel(RowModel):
+    """The sum over the tokens of the answer's turn behind its role, or with ``per_token`` their mean."""
+
+    has_head = False
+
+    def __init__(self, card: Card) -> None:
+        super().__init__(card)
+        assert card.implicit is not None
+        self.spec = card.implicit
+        self.reference = open_checkpoint(card.model_copy(update={"path": self.spec.reference}), head=False)
+        self.reference_runner = self.reference.runner()
+        self.header = len(self.loaded.encoder.pieces([Control(START), "assistant\n"], ()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        reference = self.reference.fingerprint(self.reference_runner.attention)
+        return digest_of(self.loaded.fingerprint(self.runner.attention), reference)
+
+    def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
+        encoded = super().row(prefix, group, response).encoded
+        return Row(encoded, tuple(range(len(prefix) + self.header - 1, len(encoded) - 1)))
+
+    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]]) -> list[Score]:
+        if not rows:
+            return []
+        sides = []
+        for loaded, runner in ((self.loaded, self.runner), (self.reference, self.reference_runner)):
+            states = runner.states([row.encoded for row in rows], kin, [row.places for row in rows])
+            logits = loaded.backbone.logits
+            sides.append([_log_likelihood(row, logits(state)) for row, state in zip(rows, states, strict=True)])
+        return [self._score(row, ours, base) for row, ours, base in zip(rows, *sides, strict=True)]
+
+    def _score(self, row: Row, ours: float, base: float) -> Score:
+        count = len(row.places) if self.spec.per_token else 1
+        return self.calibrated(self.spec.beta * (ours - base) / count)
+
+
+def _log_likelihood(row: Row, logits: Tensor) -> float:
+    """The sum of log-probabilities of the tokens behind the row's places, from their logits [K, V]."""
+    following = torch.from_numpy(row.encoded.ids[[place + 1 for place in row.places]]).to(logits.device)
+    return float(torch.log_softmax(logits, -1).gather(-1, following[:, None]).sum())

@@ -1,0 +1,29 @@
+"""Which class scores which kind of card."""
+
+from collections.abc import Callable, Mapping
+
+from rewardhub.models.card import Card, Kind
+from rewardhub.models.classes import OutcomeModel, SafetyModel
+from rewardhub.models.ensemble import EnsembleModel
+from rewardhub.models.implicit import ImplicitModel
+from rewardhub.models.listwise import ListwiseModel
+from rewardhub.models.model import RewardModel
+from rewardhub.models.objectives import ObjectivesModel
+from rewardhub.models.pairwise import PairwiseModel
+from rewardhub.models.process import ProcessModel
+from rewardhub.models.scalar import CostModel, ScalarModel
+from rewardhub.models.yes_no import YesNoModel
+
+KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
+    "scalar": ScalarModel,
+    "cost": CostModel,
+    "outcome": OutcomeModel,
+    "safety": SafetyModel,
+    "objectives": ObjectivesModel,
+    "process": ProcessModel,
+    "yes_no": YesNoModel,
+    "listwise": ListwiseModel,
+    "pairwise": PairwiseModel,
+    "implicit": ImplicitModel,
+    "ensemble": EnsembleModel,
+}

@@ -1,0 +1,95 @@
+"""Process reward models: the chance of each step to be right, and one number for all of them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rewardhub.errors import InvalidInput, NoAnswer
+from rewardhub.models.card import Card
+from rewardhub.models.chat import Control, Piece
+from rewardhub.models.inputs import Encoded
+from rewardhub.models.model import finite
+from rewardhub.models.rows import Row, RowModel
+from rewardhub.types import Group, Response, Score
+
+Span = tuple[int, int]
+HEADER = "assistant\n"
+
+AGGREGATES = {"min": min, "mean": lambda chances: sum(chances) / len(chances), "product": math.prod,
+              "last": lambda chances: chances[-1]}  # fmt: skip
+
+
+class ProcessModel(RowModel):
+    """The value is the aggregate of the steps' chances, which are the score's ``steps``.
+
+    A chance is the sigmoid of a head with one output, the last class of a head with two (Qwen2.5-Math-PRM,
+    arXiv 2501.07301), or, where the card names choices, the first reply against the second by the
+    language head at the step's end (Math-Shepherd, arXiv 2312.08935).
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.has_head = card.choices is None
+        super().__init__(card)
+        if self.has_head:
+            self.head.check_outputs(1, 2)
+        self.choices = [] if self.has_head else self.loaded.replies()
+        self.step_token = self.loaded.encoder.tokenizer.control(card.steps.token) if card.steps.token else None
+
+    def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
+        spans = steps_of(response, self.card.steps.separator)
+        if self.step_token is None:
+            encoded = prefix + self.loaded.encoder.answer(response, len(group.media))
+            return Row(encoded, self._ends(len(prefix), response.text, spans))
+        pieces: list[Piece] = []
+        at = 0
+        for _, stop in spans:
+            pieces += [response.text[at:stop], Control(self.card.steps.token)]
+            at = stop
+        turn = self.loaded.encoder.template.turn("assistant", [*pieces, response.text[at:]])
+        encoded = prefix + self.loaded.encoder.pieces(turn, ())
+        found = (encoded.ids[len(prefix) :] == self.step_token).nonzero()[0] + len(prefix)
+        return Row(encoded, tuple(found.tolist()))
+
+    def read(self, row: Row, states: Tensor) -> Score:
+        chances = [float(chance) for chance in self._chances(states)]
+        score = finite(AGGREGATES[self.card.steps.aggregate](chances) if all(map(math.isfinite, chances)) else math.nan)
+        return score if score.value is None else Score(score.value, steps=tuple(chances))
+
+    def _chances(self, states: Tensor) -> Tensor:
+        if self.choices:
+            logits = self.loaded.backbone.logits(states)
+            return torch.sigmoid(logits[:, self.choices[0]] - logits[:, self.choices[1]])
+        logits = self.head(states)
+        return torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, -1)[:, 1]
+
+    def _ends(self, start: int, text: str, spans: Sequence[Span]) -> tuple[int, ...]:
+        """The last token of each span; the answer's turn opens with one control token and its role."""
+        begins = [begin for begin, _ in self.loaded.encoder.tokenizer.offsets(HEADER + text)]
+        ends = [len(HEADER) + stop for _, stop in spans]
+        return tuple(start + sum(begin < end for begin in begins) for end in ends)
+
+
+def steps_of(response: Response, separator: str) -> list[Span]:
+    """The response's own spans, else the pieces of text between separators, blank ones left out.
+
+    Raises ``NoAnswer`` where there is no step and ``InvalidInput`` for a trajectory or spans out of order.
+    """
+    if response.messages:
+        raise InvalidInput("a process model reads text, not a trajectory", field="response.messages")
+    text = response.text
+    if response.steps:
+        edges = [edge for span in response.steps for edge in span]
+        if edges != sorted(edges) or edges[0] < 0 or edges[-1] > len(text) or any(a == b for a, b in response.steps):
+            raise InvalidInput("steps are not spans of the text in order", field="response.steps")
+        return list(response.steps)
+    spans: list[Span] = []
+    at = 0
+    for piece in text.split(separator):
+        if piece.strip():
+            spans.append((at, at + len(piece)))
+        at += len(piece) + len(separator)
+    if not spans:
+        raise NoAnswer("the response holds no step")
+    return spans

@@ -1,0 +1,151 @@
+"""What the kinds share that read each response by itself: rows, their batches, the columns of scores."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardhub.errors import ReferenceUnparseable, ScoringError
+from rewardhub.models.card import Card
+from rewardhub.models.head import RewardHead
+from rewardhub.models.inputs import Encoded
+from rewardhub.models.model import Loaded, finite, memory_errors, open_checkpoint
+from rewardhub.scorer import digest_of, failure
+from rewardhub.types import Column, Group, Message, Response, Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A sequence and the places of the tokens whose states are read."""
+
+    encoded: Encoded
+    places: tuple[int, ...]
+
+
+class RowModel:
+    """Scores each response by itself; the order and company of responses change nothing.
+
+    A kind overrides :meth:`row`, which lays a response out, and :meth:`read`, which reads the states.
+    """
+
+    has_head = True
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.loaded: Loaded = open_checkpoint(card, head=self.has_head)
+        self.runner = self.loaded.runner()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.loaded.fingerprint(self.runner.attention)
+
+    @property
+    def head(self) -> RewardHead:
+        head = self.loaded.backbone.head
+        assert head is not None
+        return head
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group; see :class:`~rewardhub.models.model.RewardModel`."""
+        laid_out = [self.rows(group) for group in groups]
+        ready: list[Row] = []
+        kin: dict[str, list[int]] = defaultdict(list)
+        for group, rows in zip(groups, laid_out, strict=True):
+            for row in rows:
+                if isinstance(row, Row):
+                    kin[_prompt_key(self.prompt(group), group)].append(len(ready))
+                    ready.append(row)
+        with memory_errors(), torch.inference_mode():
+            found = iter(self.readings(ready, list(kin.values())))
+        return [
+            Column.of([next(found) if isinstance(row, Row) else row for row in rows], self.fingerprint)
+            for rows in laid_out
+        ]
+
+    def rows(self, group: Group) -> list[Row | Score]:
+        """One row per response, or the score that says why there is none."""
+        try:
+            prefix = self.loaded.encoder.prefix(self.prompt(group), group.media)
+            self.loaded.check_prompt(prefix)
+        except ScoringError as error:
+            return [failure(error)] * len(group.responses)
+        return [self._attempt(prefix, group, response) for response in group.responses]
+
+    def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
+        """The response behind its prompt, read at its last token; raises ``ScoringError``."""
+        encoded = prefix + self.loaded.encoder.answer(response, len(group.media))
+        return Row(encoded, (len(encoded) - 1,))
+
+    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]]) -> list[Score]:
+        """The scores of rows, of which those of like prompt are named together in ``kin``."""
+        if not rows:
+            return []
+        states = self.runner.states([row.encoded for row in rows], kin, [row.places for row in rows])
+        return [self.read(row, state) for row, state in zip(rows, states, strict=True)]
+
+    def read(self, row: Row, states: Tensor) -> Score:
+        """The score, from the states [K, H] of the row's places."""
+        raise NotImplementedError
+
+    def calibrated(self, value: float) -> Score:
+        """The score of a raw value by the card's calibration; never a NaN."""
+        return finite(self.card.calibration(value))
+
+    def prompt(self, group: Group) -> str | Sequence[Message]:
+        """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
+        return with_context(group.prompt, self.card.context, group.reference) if self.card.context else group.prompt
+
+    def _attempt(self, prefix: Encoded, group: Group, response: Response) -> Row | Score:
+        try:
+            row = self.row(prefix, group, response)
+            self.loaded.check_length(row.encoded)
+        except ScoringError as error:
+            return failure(error)
+        return row
+
+
+def with_context(prompt: str | Sequence[Message], context: str, reference: Mapping[str, Any]) -> Any:
+    """The prompt with ``context`` behind the text of its last user message, its {markers} filled."""
+    filled = _filled(context, reference)
+    if isinstance(prompt, str):
+        return prompt + filled
+    messages = list(prompt)
+    last = max((index for index, each in enumerate(messages) if each.get("role") == "user"), default=None)
+    if last is None:
+        return [*messages, {"role": "user", "content": filled}]
+    content = messages[last].get("content") or ""
+    more = content + filled if isinstance(content, str) else [*content, {"type": "text", "text": filled}]
+    messages[last] = {**messages[last], "content": more}
+    return messages
+
+
+def _filled(context: str, reference: Mapping[str, Any]) -> str:
+    """Single pass: text that comes from the reference is not looked at for markers."""
+    pieces = context.split("{")
+    text = pieces[0]
+    for piece in pieces[1:]:
+        name, closed, rest = piece.partition("}")
+        if not closed or not name.isidentifier():
+            text += "{" + piece
+            continue
+        text += _field(name, reference) + rest
+    return text
+
+
+def _field(name: str, reference: Mapping[str, Any]) -> str:
+    value = reference.get(name)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return "\n".join(value)
+    found = "is missing" if name not in reference else f"is {type(value).__name__}"
+    raise ReferenceUnparseable(f"reference.{name} {found}, expected text", field=f"reference.{name}")
+
+
+def _prompt_key(prompt: object, group: Group) -> str:
+    """Groups with this key in common have prompt and media in common, single calls of one prompt among them."""
+    return digest_of(repr(prompt), *(media.data or b"" for media in group.media))
