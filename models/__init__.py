@@ -17,6 +17,6 @@ def load(card: Card) -> "RewardModel":
 
     Raises ``ConfigError`` where the checkpoint may not or cannot be loaded. Imports torch.
     """
-    from rewardhub.models.kinds import KINDS
+    from rewardhub.models.kinds import build
 
-    return KINDS[card.kind](card)
+    return build(card)

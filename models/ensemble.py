@@ -1,11 +1,10 @@
 """Ensembles: several reward models, combined so that one model's mistake is not the policy's prize."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from rewardhub.errors import ConfigError
-from rewardhub.models import load
 from rewardhub.models.card import Card, EnsembleSpec, load_card
 from rewardhub.models.model import RewardModel, finite
 from rewardhub.scorer import digest_of
@@ -18,7 +17,7 @@ class EnsembleModel:
     A response that one member cannot score has no value, with the status of the first such member.
     """
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, load: Callable[[Card], RewardModel]) -> None:
         assert card.ensemble is not None
         self.card = card
         self.spec: EnsembleSpec = card.ensemble

@@ -25,5 +25,10 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
     "listwise": ListwiseModel,
     "pairwise": PairwiseModel,
     "implicit": ImplicitModel,
-    "ensemble": EnsembleModel,
+    "ensemble": lambda card: EnsembleModel(card, build),
 }
+
+
+def build(card: Card) -> RewardModel:
+    """The model of a card, loaded."""
+    return KINDS[card.kind](card)

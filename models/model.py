@@ -96,9 +96,7 @@ class Loaded:
 NOT_READ = {"name", "path", "repository", "revision", "device", "range", "token_budget", "prefix_cache_mb", "summary"}
 """Fields of a card that change no score, and those that the digest of the weights stands for."""
 
-SOURCES = tuple(
-    sorted(path.name for path in Path(__file__).parent.glob("*.py") if path.stem not in {"tiny", "colours"})
-)
+SOURCES = tuple(sorted(path.name for path in Path(__file__).parent.glob("*.py")))
 
 
 def open_checkpoint(card: Card, *, head: bool) -> Loaded:

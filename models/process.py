@@ -1,7 +1,7 @@
 """Process reward models: the chance of each step to be right, and one number for all of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,8 +17,12 @@ from rewardhub.types import Group, Response, Score
 Span = tuple[int, int]
 HEADER = "assistant\n"
 
-AGGREGATES = {"min": min, "mean": lambda chances: sum(chances) / len(chances), "product": math.prod,
-              "last": lambda chances: chances[-1]}  # fmt: skip
+AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
+    "min": min,
+    "mean": lambda chances: sum(chances) / len(chances),
+    "product": math.prod,
+    "last": lambda chances: chances[-1],
+}
 
 
 class ProcessModel(RowModel):

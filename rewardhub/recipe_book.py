@@ -3,6 +3,7 @@
 Also keeps the pins: a run's first use of a recipe fixes its fingerprint.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -94,7 +95,10 @@ class RecipeBook:
             return compile_plan(recipe, self.registry, where)
         if name not in self.registry:
             raise UnknownName("recipe", name, self.names(), field="recipe")
-        recipe = Recipe(name=name, terms={"score": Term(scorer=name)}, value="score")
+        lowest = self.registry.get(name).info.range[0]
+        # Saying nothing must not pay: where scores can be negative it gets the lowest one.
+        nothing = min(0.0, lowest) if math.isfinite(lowest) else 0.0
+        recipe = Recipe(name=name, terms={"score": Term(scorer=name)}, value="score", no_answer=nothing)
         return compile_plan(recipe, self.registry, name, implicit=True)
 
     def _inline_plan(self, text: str) -> Plan:

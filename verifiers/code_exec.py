@@ -1,34 +1,47 @@
 """``code``: runs a program with the response's code in it."""
 
+import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, lru_cache
 
-from rewardhub.errors import NoAnswer, ReferenceUnparseable, RewardHubError, nearest
+from rewardhub.errors import ReferenceUnparseable, RewardHubError
 from rewardhub.registry import Example, verifier
-from rewardhub.sandbox.languages import languages
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
-from rewardhub.scorer import need
 from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.codelib.fences import extract_code
+from rewardhub.verifiers.codelib.reference import Task, parse
 
-MAX_CASES = 1000
-MAX_TEXT = 4_000_000
-"""Characters of prefix, suffix, and each case's stdin and stdout."""
-MAX_LIMITS = {"time_s": 300, "memory_mb": 32_768, "output_kb": 65_536}
+__all__ = ["code", "extract_code"]
 
-_FENCES = ("```", "~~~")
-_SOURCES = ("runner", "launch", "guard", "namespaces", "seccomp", "languages", "verdicts")
+_SOURCES = (
+    "runner", "launch", "guard", "namespaces", "seccomp", "languages", "verdicts", "engine", "zygote", "scrub", "watch",
+)  # fmt: skip
 
 _ADD = {"language": "python", "prefix": "def add(a, b):\n", "suffix": "\nassert add(2, 3) == 5\n"}
 _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdin": "2\n", "stdout": "2\n"}]}
+
+_ASSERTS = {"language": "python", "mode": "asserts", "asserts": ["assert f(2) == (2, 1)", "f(0) == (0, 1)"]}
+_SOLUTION = {"language": "python", "mode": "solution", "expected": 3.14, "tolerance": 0.01}
+_CALL = {
+    "language": "python", "mode": "call", "function": "f",
+    "calls": [{"args": [1, "x"], "expected": [1, "x"]}],
+}  # fmt: skip
+_ODD = "import json, sys\nprint(int(int(json.load(sys.stdin)['stdout']) % 2 == 1))\n"
+_JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"stdin": ""}]}
 
 
 @verifier(
     "code",
     lane="sandbox",
     time_limit_s=3600.0,
-    sources=tuple(f"rewardhub.sandbox.{name}" for name in _SOURCES),
+    sources=(
+        *(f"rewardhub.sandbox.{name}" for name in _SOURCES),
+        "rewardhub.verifiers.codelib.fences", "rewardhub.verifiers.codelib.reference",
+    ),
     examples=(
         Example("    return a + b", _ADD, 1.0),
         Example("    return a - b", _ADD, 0.0),
@@ -39,6 +52,13 @@ _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdi
         Example("print(input())\nexit()", _ECHO, 0.0),
         Example("print(input())\nexit()", _ECHO, 1.0, params={"exit_is_end": True}),
         Example("print('x'", _ECHO, 0.0),
+        Example("def f(x): return x, 1", _ASSERTS, 1.0),
+        Example("class Same:\n    def __eq__(self, other): return True\ndef f(x): return Same()", _ASSERTS, 0.0),
+        Example("def f(x): return x, 0 if x else 1", _ASSERTS, 0.5, params={"fraction": True}),
+        Example("def solution():\n    return 22 / 7", _SOLUTION, 1.0),
+        Example("def f(a, b): return [a, b]", _CALL, 1.0),
+        Example("print(9)", _JUDGE, 1.0),
+        Example("print(8)", _JUDGE, 0.0),
         Example("", _ECHO, None, status=Status.NO_ANSWER),
         Example("print(1)", {"language": "pyhton"}, None, status=Status.REFERENCE_UNPARSEABLE),
         Example(
@@ -48,57 +68,103 @@ _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdi
     ),
 )  # fmt: skip
 def code(response: Response, reference: Json, *, fraction: bool = False, exit_is_end: bool = False) -> Score:
-    """Whether the program ``prefix + code + suffix`` runs to the end of its suffix on every case and
-    prints what the case expects, trailing blanks ignored: 1.0 or 0.0.
+    """Whether the program ``prefix + code + suffix`` does what the reference's ``mode`` asks: 1.0 or 0.0.
 
-    The code is the last fenced block of the response, else the whole response unchanged. Reference:
-    ``{"language", "prefix", "suffix", "cases": [{"stdin", "stdout"}], "limits": {"time_s",
-    "memory_mb", "output_kb"}}``; without cases it runs once with an empty stdin, and a case
-    without ``stdout`` expects none in particular. With ``fraction`` the value is the share of passed
-    cases, else the first failure ends the run. With ``exit_is_end`` a program without a suffix may end
-    by ``sys.exit()`` too, as programs for contests do. Details: ``verdict``, ``isolation``, ``passed``,
-    ``cases``, and of the run that failed (else the last) the reason, the end of stderr, CPU and wall
-    seconds and peak MB. A fault of the sandbox is ``unavailable`` or ``internal_error``.
+    The code is the last fenced block of the response, else the whole response unchanged. With
+    ``fraction`` the value is the share of passed cases, else the first failure ends the run. With
+    ``exit_is_end`` a program without a suffix may end by ``sys.exit()`` too, as programs for contests do.
+
+    ============  ===================================================================================
+    field         meaning
+    ============  ===================================================================================
+    ``language``  ``python``, or another installed one, for the modes ``program`` and ``judge``
+    ``prefix``    text before the code
+    ``suffix``    text behind it; control must reach its end
+    ``limits``    ``{"time_s": 10, "memory_mb": 1024, "output_kb": 1024}`` of each run
+    ``mode``      ``program`` (the default): ``cases``, a list of ``{"stdin", "stdout"}``, each printed
+                  as expected, trailing blanks ignored; without ``stdout`` none in particular; without
+                  cases one run with an empty stdin
+    ..            ``asserts``: ``asserts``, a list of ``expression == expected``; the values of both sides
+                  are compared as plain data outside, so that no ``__eq__`` of the program is asked
+    ..            ``solution``: ``expected``, the JSON value of ``solution()``, within ``tolerance``
+    ..            ``call``: ``function``, a name or ``Class.method``, and ``calls``, a list of ``{"args",
+                  "kwargs", "expected"}`` in JSON (a tuple is a list), within ``tolerance``
+    ..            ``judge``: ``checker``, a program (in ``checker_language``, Python by default) that reads
+                  ``{"stdin", "stdout", "expected"}`` as JSON and prints 1 or 0; and ``cases``
+    ============  ===================================================================================
+
+    ``tolerance`` is relative and absolute, for numbers, 0 by default. Languages other than Python have
+    no end that can be proved, so that their cases must state a stdout. Details: ``verdict``,
+    ``isolation``, ``passed``, ``cases``, and of the run that failed (else the last) the reason, the end
+    of stderr, CPU and wall seconds and peak MB. A fault of the sandbox is ``unavailable`` or
+    ``internal_error``.
     """
-    program, cases, limits = _parse(response, reference, exit_is_end)
-    runs: list[Run] = []
-    verdicts: list[Verdict] = []
+    task = parse(response, reference, exit_is_end=exit_is_end)
     try:
-        for stdin, expected in cases:
-            runs.append(run(program, stdin, limits))
-            verdicts.append(_compare(runs[-1], expected))
-            if verdicts[-1] is not Verdict.OK and not fraction:
-                break
+        runs = _values(task) if task.expected else _all_cases(task, stop=not fraction)
+    except ReferenceUnparseable:
+        raise
     except RewardHubError as error:
         return Score(None, error.status, details={"reason": error.message})
-    passed = sum(verdict is Verdict.OK for verdict in verdicts)
-    share = passed / len(cases)
-    shown = next((i for i, verdict in enumerate(verdicts) if verdict is not Verdict.OK), -1)
-    details = runs[shown].details() | {
-        "verdict": verdicts[shown].value, "isolation": isolation(), "passed": passed, "cases": len(cases),
+    count = len(task.expected) or len(task.cases)
+    passed = sum(verdict is Verdict.OK for _, verdict in runs)
+    shown, verdict = next((each for each in runs if each[1] is not Verdict.OK), runs[-1])
+    details = shown.details() | {
+        "verdict": verdict.value, "isolation": isolation(), "passed": passed, "cases": count,
     }  # fmt: skip
-    return Score(share if fraction else float(passed == len(cases)), details=details)
+    return Score(passed / count if fraction else float(passed == count), details=details)
 
 
-def extract_code(text: str) -> str:
-    """The content of the last fenced block (as in CommonMark, an open one ends with the text), else the
-    whole text unchanged. Linear in the length of the text.
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="cases")
+
+
+def _all_cases(task: Task, *, stop: bool) -> list[tuple[Run, Verdict]]:
+    """The runs in the order of their cases, up to the first failure if ``stop``.
+
+    The first case runs alone, since most wrong programs fail it; the others run side by side.
     """
-    fence = ""
-    lines: list[str] = []
-    found: str | None = None
-    for line in text.splitlines(keepends=True):
-        mark = line.strip()
-        if fence:
-            if mark.startswith(fence) and not mark.strip(fence[0]):
-                fence, found = "", "".join(lines)
-            else:
-                lines.append(line)
-        elif mark.startswith(_FENCES) and mark[0] not in mark.lstrip(mark[0]):
-            fence, lines = mark[: len(mark) - len(mark.lstrip(mark[0]))], []
-    if fence:
-        return "".join(lines)
-    return text if found is None else found
+    done = [_one_case(task, *task.cases[0])]
+    if stop and done[0][1] is not Verdict.OK:
+        return done
+    for result in _side_by_side(task):
+        done.append(result)
+        if stop and result[1] is not Verdict.OK:
+            break
+    return done
+
+
+def _side_by_side(task: Task) -> Iterator[tuple[Run, Verdict]]:
+    ahead = 2 * len(os.sched_getaffinity(0))
+    waiting: list[Future[tuple[Run, Verdict]]] = []
+    try:
+        for case in task.cases[1:]:
+            waiting.append(_threads().submit(_one_case, task, *case))
+            if len(waiting) >= ahead:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+def _one_case(task: Task, stdin: str, expected: str | None) -> tuple[Run, Verdict]:
+    result = run(task.program, stdin, task.limits)
+    if result.verdict is Verdict.OK and task.checker:
+        return result, _checked(task.checker, stdin, result, expected, task.limits)
+    return result, _compare(result, expected)
+
+
+def _checked(checker: Program, stdin: str, result: Run, expected: str | None, limits: Limits) -> Verdict:
+    asked = json.dumps({"stdin": stdin, "stdout": result.stdout.decode("utf-8", "replace"), "expected": expected})
+    judged = run(checker, asked, limits)
+    said = judged.stdout.strip()
+    if judged.verdict is not Verdict.OK or said not in {b"0", b"1"}:
+        reason = judged.reason or f"it printed {said[:50]!r}, expected 0 or 1"
+        raise ReferenceUnparseable(f"reference.checker: {reason}", field="reference.checker")
+    return Verdict.OK if said == b"1" else Verdict.WRONG_ANSWER
 
 
 def _compare(result: Run, expected: str | None) -> Verdict:
@@ -113,64 +179,46 @@ def _trimmed(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def _parse(
-    response: Response, reference: Json, exit_is_end: bool
-) -> tuple[Program, list[tuple[str, str | None]], Limits]:
-    language = need(reference, "language")
-    if language not in languages():
-        known = nearest(language, languages())
-        raise ReferenceUnparseable(f"unknown language {language!r}{known}", field="reference.language")
-    prefix, suffix = _text(reference, "prefix", "reference"), _text(reference, "suffix", "reference")
-    cases, limits = _cases(reference), _limits(reference)
-    if not response.text.strip():
-        raise NoAnswer("the response is empty")
-    text = (prefix or "") + extract_code(response.text)
-    return Program(text, suffix or "", language, exit_is_end), cases, limits
+def _values(task: Task) -> list[tuple[Run, Verdict]]:
+    """One run for all expressions, with a verdict on each of their values."""
+    expected = _expected(task)
+    result = run(task.program, "", task.limits)
+    if result.verdict is not Verdict.OK or len(result.values) != len(expected):
+        return [(result, result.verdict)]
+    return [(result, _same(told, wanted, task.tolerance)) for told, wanted in zip(result.values, expected, strict=True)]
 
 
-def _text(holder: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = holder.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ReferenceUnparseable(f"{where}.{key} is {type(value).__name__}, expected str", field=f"{where}.{key}")
-    if value is not None and len(value) > MAX_TEXT:
-        raise ReferenceUnparseable(f"{where}.{key} is over {MAX_TEXT} characters", field=f"{where}.{key}")
-    return value
+def _same(told: str, wanted: str, tolerance: float) -> Verdict:
+    if told == wanted:
+        return Verdict.OK
+    if told.startswith("!"):
+        return Verdict.WRONG_ANSWER if told == "!ValueError" else Verdict.RUNTIME_ERROR
+    if tolerance and told[0] in "if" and wanted[0] in "if":
+        close = math.isclose(_number(told), _number(wanted), rel_tol=tolerance, abs_tol=tolerance)
+        return Verdict.OK if close else Verdict.WRONG_ANSWER
+    return Verdict.WRONG_ANSWER
 
 
-def _cases(reference: Json) -> list[tuple[str, str | None]]:
-    cases = reference.get("cases")
-    if cases is None or (cases == [] and reference.get("suffix")):
-        return [("", None)]
-    if not isinstance(cases, list) or not 0 < len(cases) <= MAX_CASES:
-        reason = f"reference.cases must be a list of 1 to {MAX_CASES} cases"
-        raise ReferenceUnparseable(reason, field="reference.cases")
-    return [_case(case, f"reference.cases[{index}]") for index, case in enumerate(cases)]
+def _number(text: str) -> float:
+    if text[0] == "f":
+        return float.fromhex(text[1:])
+    value = int(text[1:], 16)
+    return float(value) if value.bit_length() < 1024 else math.inf
 
 
-def _case(case: Any, where: str) -> tuple[str, str | None]:
-    if not isinstance(case, Mapping):
-        raise ReferenceUnparseable(f"{where} must be an object with stdin and stdout", field=where)
-    if unknown := sorted(set(case) - {"stdin", "stdout"}):
-        raise ReferenceUnparseable(f"{where} has no field {unknown[0]!r}", field=f"{where}.{unknown[0]}")
-    return _text(case, "stdin", where) or "", _text(case, "stdout", where)
+def _expected(task: Task) -> list[str]:
+    """The encoded expected values; what is no literal is evaluated in a run without the response."""
+    sources = tuple(each.source for each in task.expected if each.source)
+    found = iter(_evaluated(task.prefix, sources, task.limits) if sources else ())
+    return [next(found) if each.source else each.value for each in task.expected]
 
 
-def _limits(reference: Json) -> Limits:
-    limits = reference.get("limits")
-    if limits is None:
-        return Limits()
-    if not isinstance(limits, Mapping):
-        raise ReferenceUnparseable("reference.limits must be an object", field="reference.limits")
-    values = {key: _limit(key, value) for key, value in limits.items()}
-    whole = {key: math.ceil(value) for key, value in values.items() if key != "time_s"}
-    return Limits(time_s=values.get("time_s", Limits().time_s), **whole)
-
-
-def _limit(key: str, value: Any) -> float:
-    field = f"reference.limits.{key}"
-    if key not in MAX_LIMITS:
-        raise ReferenceUnparseable(f"{field} is unknown{nearest(key, MAX_LIMITS)}", field=field)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= MAX_LIMITS[key]:
-        raise ReferenceUnparseable(f"{field} must be a number in (0, {MAX_LIMITS[key]}]", field=field)
-    return float(value)
+@lru_cache(256)
+def _evaluated(prefix: str, sources: tuple[str, ...], limits: Limits) -> tuple[str, ...]:
+    result = run(Program(prefix, expressions=sources), "", limits)
+    values = result.values or ("!",) * len(sources)
+    for source, value in zip(sources, values, strict=True):
+        if value.startswith("!"):
+            reason = f"{source[:100]} has no plain value: {value[1:] or result.reason}"
+            raise ReferenceUnparseable(reason, field="reference.asserts")
+    return values

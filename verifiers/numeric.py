@@ -79,7 +79,7 @@ def numeric(
         return Score(0.0, details={"reason": reason})
     value, wanted = as_value(number, percent), as_value(gold, percent)
     gap = abs(value - wanted)
-    same = gap <= Fraction(abs_tol) or gap <= Fraction(rel_tol) * abs(wanted)
+    same = gap <= Fraction(str(abs_tol)) or gap <= Fraction(str(rel_tol)) * abs(wanted)
     same = same or (decimals is not None and round(value, decimals) == round(wanted, decimals))
     reason = "" if same else "another number"
     reason = reason or _form(number, gold, decimal_parity, comma_parity, percent)

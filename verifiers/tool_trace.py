@@ -73,7 +73,8 @@ def tool_trace(response: Response, reference: Json, *, measure: Measure = "valid
     ``repeats``, is not one made before (DeepSport counts a repeated interval as a format error; Chain-of-Focus
     an unclosed tag). ``used``: 1.0 with at least one valid call that did not fail (VITAL). ``calls``: their
     number, at most 1,000 (Pixel Reasoner's count). ``last_ok``: 1.0 unless the last call failed (Pixel
-    Reasoner gives a correct answer 0 then). A response without calls is valid, not used. Details: ``calls``, ``failed``, ``distinct``.
+    Reasoner gives a correct answer 0 then). A response without calls is valid, not used.
+    Details: ``calls``, ``failed``, ``distinct``.
     """
     tools = _tools(reference)
     calls = list(_from_messages(response)) if response.messages else list(_from_text(response.text))

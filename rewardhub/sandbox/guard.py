@@ -61,18 +61,21 @@ TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.
 KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
 
 
-def read_job(descriptor: int) -> tuple[bytes, str, str, list[str]]:
-    """The nonce, the program (prefix and code), the suffix, and the expressions to tell the values of."""
+def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool]:
+    """The nonce, the program (prefix and code), the suffix, the expressions to tell the values of, and
+    whether as JSON.
+    """
     data = b""
     while block := os.read(descriptor, 1 << 20):
         data += block
     os.close(descriptor)
     nonce, lengths, rest = data.split(b"\n", 2)
     text = []
-    for length in map(int, lengths.split()):
+    *sizes, as_json = map(int, lengths.split())
+    for length in sizes:
         text.append(rest[:length].decode("utf-8", "surrogatepass"))
         rest = rest[length:]
-    return nonce, text[0], text[1], text[2].split("\0") if text[2] else []
+    return nonce, text[0], text[1], text[2].split("\0") if text[2] else [], bool(as_json)
 
 
 def compile_units(program: str, suffix: str) -> tuple[CodeType, CodeType]:
@@ -112,7 +115,9 @@ def execute(
     return None
 
 
-def make_values(expressions: list[str], evaluate: Callable[..., Any]) -> Callable[[dict[str, Any]], bytes]:
+def make_values(
+    expressions: list[str], evaluate: Callable[..., Any], as_json: bool
+) -> Callable[[dict[str, Any]], bytes]:
     """Tells the values of the expressions, each as the hexadecimal digits of its :func:`encode`.
 
     Raises ``SyntaxError`` for what is no expression.
@@ -123,7 +128,7 @@ def make_values(expressions: list[str], evaluate: Callable[..., Any]) -> Callabl
         told = []
         for unit in units:
             try:
-                text = encode(evaluate(unit, space))
+                text = encode(evaluate(unit, space), as_json=as_json)
             except BaseException as error:
                 text = f"!{type(error).__name__}"
             told.append(text.encode("utf-8", "surrogatepass").hex().encode())
@@ -162,7 +167,7 @@ def encode(value: Any, *, as_json: bool = False) -> str:
             inner = ",".join([go(each, depth + 1) for each in tuple.__iter__(thing)])
             return f"{'l' if as_json else 't'}[{inner}]"
         if issubclass(kind, dict):
-            pairs = [(go(key, depth + 1), go(each, depth + 1)) for key, each in dict.items(thing)]
+            pairs = [(go_key(key, depth + 1), go(each, depth + 1)) for key, each in dict.items(thing)]
             return f"d[{','.join(sorted(f'{key}={each}' for key, each in pairs))}]"
         if issubclass(kind, (set, frozenset)):
             walk = set.__iter__ if issubclass(kind, set) else frozenset.__iter__
@@ -171,6 +176,14 @@ def encode(value: Any, *, as_json: bool = False) -> str:
             real, imaginary = complex.__getattribute__(thing, "real"), complex.__getattribute__(thing, "imag")
             return f"c{number(real)},{number(imaginary)}" if imaginary else number(real)
         raise ValueError(f"not plain: {kind.__name__}")
+
+    def go_key(key: Any, depth: int) -> str:
+        plain_number = as_json and issubclass(type(key), (int, float))
+        return (
+            quoted("s", repr(int.__index__(key)) if issubclass(type(key), int) else float.__repr__(key))
+            if plain_number
+            else go(key, depth)
+        )
 
     return go(value, 0)
 
@@ -398,11 +411,11 @@ def run_warm(job: int, control: int) -> None:
 
 def main(job: int, control: int) -> int:
     """Runs the job to its end; returns the exit code."""
-    nonce, program, suffix, expressions = read_job(job)
+    nonce, program, suffix, expressions, as_json = read_job(job)
     os.write(control, b"ready\n")
     try:
         units = compile_units(program, suffix)
-        values = make_values(expressions, eval)
+        values = make_values(expressions, eval, as_json)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         os.write(control, b"uncompiled\n")
         report(error.with_traceback(None), control)
@@ -413,7 +426,7 @@ def main(job: int, control: int) -> int:
     library = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib costs milliseconds
     sys.addaudithook(make_hook(nonce, control, library))
     del nonce
-    execute(nothing, {}, exec, sys.audit, make_restored({}, set()), make_values([], eval))
+    execute(nothing, {}, exec, sys.audit, make_restored({}, set()), make_values([], eval, False))
     os.write(control, b"started\n")
     ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])), values)
     if ended_by is not None:

@@ -17,9 +17,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from rewardhub.errors import InternalError, Unavailable
 from rewardhub.sandbox.engine import Engine
@@ -31,7 +32,8 @@ from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, memor
 _LOG = logging.getLogger(__name__)
 
 SCRATCH_MB = 64
-TASKS = 256
+BUILD = Limits(time_s=30.0, memory_mb=2048, output_kb=64)
+"""What a compiler may use."""
 _KILL_S = 2.0
 _TRIES = 2
 _BLOCK = 1 << 16
@@ -49,7 +51,7 @@ class Program:
 
     ``exit_is_end``: without a suffix, leaving with exit code 0 by the language's own means counts as
     the end; what the program printed is then all that speaks for it. ``expressions`` (Python's) are
-    evaluated behind the end; the run tells their values.
+    evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Program:
     language: str = "python"
     exit_is_end: bool = False
     expressions: tuple[str, ...] = ()
+    as_json: bool = False
 
 
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
@@ -104,10 +107,17 @@ class _Lost(InternalError):
 
 
 def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
+    def attempt() -> Run:
+        if program.language != "python":
+            if level != FULL or not _warm_works():
+                raise Unavailable(f"{program.language} programs run in full isolation only", retry_after_s=300.0)
+            return _run_other(program, stdin, limits)
+        return _run_once(program, stdin, limits, level)
+
     try:
-        return _run_once(program, stdin, limits, level)
+        return attempt()
     except _Lost:
-        return _run_once(program, stdin, limits, level)
+        return attempt()
 
 
 def _run_once(program: Program, stdin: str, limits: Limits, level: str) -> Run:
@@ -130,7 +140,8 @@ def _run_once(program: Program, stdin: str, limits: Limits, level: str) -> Run:
 def _job(nonce: bytes, program: Program) -> bytes:
     texts = (program.text, program.suffix, "\0".join(program.expressions))
     parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return b"%s\n%s\n%s" % (nonce, b" ".join(b"%d" % len(part) for part in parts), b"".join(parts))
+    lengths = b" ".join(b"%d" % len(part) for part in parts)
+    return b"%s\n%s %d\n%s" % (nonce, lengths, program.as_json, b"".join(parts))
 
 
 def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:
@@ -173,14 +184,21 @@ def _warm_works() -> bool:
 
 
 def _start_warm(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, _level: str) -> Watch:
+    with memory_file(job) as job_file:
+        return _submit(stack, job_file, stdin, limits, language, {"profile": language.profile})
+
+
+def _submit(
+    stack: ExitStack, job_file: int, stdin: bytes, limits: Limits, language: Language, special: dict[str, Any]
+) -> Watch:
     cap = limits.output_kb * 1024
     out, err, control = (stack.enter_context(pipe(size)) for size in (cap, cap, CONTROL_BYTES))
     order = {
         "cpu_s": math.ceil(limits.time_s) + 1, "memory_mb": limits.memory_mb + language.runtime_mb,
-        "scratch_mb": SCRATCH_MB, "tasks": TASKS, "profile": "python",
-    }  # fmt: skip
+        "scratch_mb": SCRATCH_MB, "tasks": language.tasks,
+    } | special  # fmt: skip
     engine = _engine(language.name)
-    with memory_file(job) as job_file, memory_file(stdin) as stdin_file:
+    with memory_file(stdin) as stdin_file:
         report, warm = engine.submit(order, (job_file, stdin_file, out.write, err.write, control.write))
     stack.callback(engine.done, warm)
     for each in (out, err, control):
@@ -188,6 +206,58 @@ def _start_warm(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, lang
         each.write = -1
     tell = stack.enter_context(adopted(report))
     return Watch(out, err, control, tell, limits, begun=time.monotonic())
+
+
+def _run_other(program: Program, stdin: str, limits: Limits) -> Run:
+    """Runs a program that is not Python: its exit code and output are all that it tells."""
+    language = languages()[program.language]
+    source = (program.text + program.suffix).encode("utf-8", "surrogatepass")
+    if language.build:
+        built, failed = _built(program.language, source)
+        return failed or _execute(language, built, stdin, limits, {"command": ["job"], "profile": "native"})
+    special = {"command": language.command, "profile": language.profile, "source": language.source}
+    return _execute(language, source, stdin, limits, special)
+
+
+def _execute(language: Language, job: bytes, stdin: str, limits: Limits, special: dict[str, Any]) -> Run:
+    try:
+        with ExitStack() as stack, memory_file(job) as job_file:
+            data = stdin.encode("utf-8", "surrogatepass")
+            watch = _submit(stack, job_file, data, limits, language, special)
+            watch.control.data += b"started\n"
+            follow(watch)
+            if watch.stopped:
+                _end_warm(watch)
+    except OSError as error:
+        raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
+    watch.control.data += b"ready\n"
+    result = _judge(watch, b"", may_leave=False, by_code=True)
+    spent = b"bad_alloc" in result.stderr or b"heap out of memory" in result.stderr
+    if result.verdict is Verdict.RUNTIME_ERROR and (spent or result.peak_mb > 0.9 * limits.memory_mb):
+        return replace(result, verdict=Verdict.MEMORY_LIMIT, reason="out of memory")
+    return result
+
+
+@lru_cache(64)
+def _built(name: str, source: bytes) -> tuple[bytes, Run | None]:
+    """The executable, or the run of the compiler that failed; both are remembered."""
+    language = languages()[name]
+    output = os.memfd_create("built", os.MFD_CLOEXEC)
+    try:
+        with ExitStack() as stack:
+            special = {"command": language.build, "profile": "shell"}
+            watch = _submit(stack, output, source, BUILD, language, special)
+            watch.control.data += b"started\n"
+            follow(watch)
+            if watch.stopped:
+                _end_warm(watch)
+        watch.control.data += b"ready\n"
+        result = _judge(watch, b"", may_leave=False, by_code=True)
+        if result.verdict is not Verdict.OK:
+            return b"", replace(result, verdict=Verdict.COMPILE_ERROR, reason=result.reason)
+        return os.pread(output, SCRATCH_MB << 20, 0), None
+    finally:
+        os.close(output)
 
 
 def _end_warm(watch: Watch) -> None:
@@ -200,7 +270,7 @@ def _end_warm(watch: Watch) -> None:
                 watch.report.data += block
 
 
-def _judge(watch: Watch, end: bytes, *, may_leave: bool) -> Run:
+def _judge(watch: Watch, end: bytes, *, may_leave: bool, by_code: bool = False) -> Run:
     outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
     cpu_s = peak_mb = 0.0
     code = 0
@@ -212,9 +282,10 @@ def _judge(watch: Watch, end: bytes, *, may_leave: bool) -> Run:
     elif watch.stopped is None or b"ready" not in watch.lines():
         raise _Lost("the sandbox failed: its launcher died")
     lines, values = _told(watch.lines(), end)
-    verdict, reason = _verdict(watch, lines, cpu_s, code) or _ending(
-        lines, (end, b"left") if may_leave else (end,), code
+    ending = (
+        (Verdict.OK, "") if by_code and code == 0 else _ending(lines, (end, b"left") if may_leave else (end,), code)
     )
+    verdict, reason = _verdict(watch, lines, cpu_s, code) or ending
     cap = watch.limits.output_kb * 1024
     wall_s = round(watch.ended - watch.begun, 4)
     out, err = bytes(watch.out.data[:cap]), bytes(watch.err.data[:cap])

@@ -126,9 +126,8 @@ class Zygote:
             namespaces.die_with_parent(self.libc)
             namespaces.enter_run(self.libc, self.proc, order["scratch_mb"])
             report = place(descriptors)
-            for name, data in order.get("files", {}).items():
-                with open(name, "w", encoding="utf-8", errors="surrogatepass") as file:
-                    file.write(data)
+            if order.get("source"):
+                save(_JOB, order["source"])
             limit(order)
             seccomp.install(self.libc, self.filters[order["profile"]])
         except (OSError, KeyError, ValueError) as error:
@@ -153,6 +152,12 @@ def place(descriptors: list[int]) -> int:
     return _REPORT
 
 
+def save(descriptor: int, name: str) -> None:
+    with open(name, "wb") as file:
+        while block := os.read(descriptor, 1 << 20):
+            file.write(block)
+
+
 def limit(order: dict[str, Any]) -> None:
     megabyte = 1 << 20
     bounds = {
@@ -171,8 +176,10 @@ def execute(order: dict[str, Any]) -> None:
     """Becomes another program: a compiled one in the job, or a command of the runtime."""
     try:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        if order["command"] == ["job"]:
+        os.close(_CONTROL)
+        if order["command"] == ["job"] or order.get("source"):
             os.set_inheritable(_JOB, False)
+        if order["command"] == ["job"]:
             os.execve(_JOB, ["program"], dict(os.environ))
         os.execv(order["command"][0], order["command"])
     except OSError as error:

@@ -221,3 +221,21 @@ async def test_a_scorer_is_a_recipe_whatever_its_name(hub, dear):
     hub.book.registry.add(Named())
     (scores,) = await hub.score(groups_of(1, 1), Call(recipe="org.model-7b"))
     assert scores[0].status is Status.OK
+
+
+async def test_saying_nothing_never_pays(hub):
+    """By its own name, a scorer with negative scores gives the lowest one to a response without an answer."""
+    from rewardhub.errors import NoAnswer
+    from rewardhub.registry import verifier
+
+    @verifier("penalty", range=(-5.0, 0.0))
+    def penalty(response, reference) -> float:
+        """Nothing below -1 but silence."""
+        if not response.text:
+            raise NoAnswer("nothing")
+        return -1.0
+
+    hub.book.registry.add(penalty)
+    (scores,) = await hub.score([Group("g", "", (Response("x"), Response("")))], Call(recipe="penalty"))
+    assert scores.values == [-1.0, -5.0]
+    assert scores[1].status is Status.NO_ANSWER

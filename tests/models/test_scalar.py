@@ -233,7 +233,7 @@ def test_out_of_memory_is_a_memory_error(scalar, groups, error, monkeypatch):
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(model.runner, "last_hidden", fail)
+    monkeypatch.setattr(model.runner, "states", fail)
     with pytest.raises(MemoryError):
         model.score(groups)
 
@@ -245,7 +245,7 @@ def test_other_errors_stay_what_they_are(scalar, groups, monkeypatch):
     def fail(*args: object) -> None:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(model.runner, "last_hidden", fail)
+    monkeypatch.setattr(model.runner, "states", fail)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         model.score(groups)
 

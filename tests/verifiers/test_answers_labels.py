@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from rewardhub.scorer import Verifier
 from rewardhub.types import Group, Json, Response, Score, Status
-from rewardhub.verifiers.label_sets import jaccard, multi_label_f1
+from rewardhub.verifiers.label_sets import jaccard, list_credit, multi_label_f1
 from rewardhub.verifiers.labels import exact_in_list, label, label_contains, yes_no
 from rewardhub.verifiers.temporal_iou import temporal_iou
 
-ALL = (yes_no, label, label_contains, exact_in_list, multi_label_f1, jaccard)
+ALL = (yes_no, label, label_contains, exact_in_list, multi_label_f1, jaccard, list_credit)
 BARE = {"extract": "whole", "normalise": "none", "ignore_case": False}
 
 
@@ -104,7 +104,7 @@ def test_numeric_looking_labels_stay_labels() -> None:
 def test_latex_is_no_label() -> None:
     """LaTeX in the response is wrong, in the reference unusable."""
     assert score(label, "\\boxed{\\frac{1}{2}}", "1/2").value == 0.0
-    for verifier in (label, multi_label_f1, jaccard):
+    for verifier in (label, multi_label_f1, jaccard, list_credit):
         assert score(verifier, "x", "\\frac{1}{2}").status is Status.REFERENCE_UNPARSEABLE
 
 
@@ -160,6 +160,14 @@ def test_sets_have_no_order_and_no_doubles() -> None:
     for verifier in (multi_label_f1, jaccard):
         assert score(verifier, "C, A", "A, C").value == 1.0
         assert score(verifier, "C, A, A, C", "A, C").value == 1.0
+
+
+def test_list_credit() -> None:
+    """Row B45: stops (B, C) earn +1.0, stops (B, B, X) -0.5; a flood of guesses never pays."""
+    assert score(list_credit, "(B, C)", ["B", "C"]).value == 1.0
+    assert score(list_credit, "(B, B, X)", ["B", "C"]).value == -0.5
+    assert score(list_credit, ",".join(map(str, range(1_001))), ["1", "2"]).value == -500.0
+    assert score(list_credit, "\\frac{B}{C}", ["B", "C"]).value == -0.5
 
 
 def test_jaccard() -> None:

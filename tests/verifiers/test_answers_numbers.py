@@ -99,6 +99,13 @@ def test_where_the_number_stands(text: str, value: float) -> None:
     assert score(numeric, text, 5).value == value
 
 
+def test_tolerances_are_the_written_decimals() -> None:
+    """0.3 as a tolerance is three tenths, not the binary number below it, and is inclusive."""
+    assert score(numeric, "1.3", 1, decimals=None, abs_tol=0.3).value == 1.0
+    assert score(numeric, "1.3000000001", 1, decimals=None, abs_tol=0.3).value == 0.0
+    assert score(numeric, "13", 10, decimals=None, rel_tol=0.3).value == 1.0
+
+
 def test_several_numbers_by_declared_rule() -> None:
     """Which of several numbers counts is a parameter, not a guess."""
     for rule, value in (("wrong", 0.0), ("first", 1.0), ("last", 0.0)):

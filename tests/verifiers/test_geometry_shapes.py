@@ -210,6 +210,17 @@ def test_hostile_polygons_end_in_time() -> None:
         assert time.perf_counter() - begun < 1.0
 
 
+def test_coordinates_of_all_sizes() -> None:
+    """From 1e-300 to 1e9 in one polygon: a value in [0, 1], no warning, no error of ours."""
+    random = np.random.default_rng(5)
+    for _ in range(150):
+        sizes = random.uniform(-1, 1, (2, 12, 2)) * 10.0 ** random.integers(-300, 9, (2, 12, 2))
+        mixed = np.where(random.random((2, 12, 2)) < 0.5, sizes, random.uniform(-1e9, 1e9, (2, 12, 2)))
+        result = score(polygon_iou, mixed[0].tolist(), {"polygon": mixed[1].tolist()})
+        assert result.status in (Status.OK, Status.REFERENCE_UNPARSEABLE)
+        assert result.value is None or 0.0 <= result.value <= 1.0
+
+
 def rle(grid: list[list[int]]) -> list[int]:
     """Run lengths of a mask, column by column, counted the slow way."""
     runs, current = [0], 0

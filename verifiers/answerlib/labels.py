@@ -102,8 +102,8 @@ def _gold_labels(values: tuple[str, ...], field: str, how: Normal, ignore_case: 
 
 
 def split_labels(text: str, separators: str, how: Normal, ignore_case: bool) -> list[str]:
-    """The labels of a list in text, each once, in order."""
+    """The labels of a list in text, in order, as often as they stand there."""
     if text and separators:
         text = text.translate({ord(separator): "\n" for separator in separators})
     labels = (normal(part, how, ignore_case) for part in text.split("\n"))
-    return list(dict.fromkeys(label for label in labels if label))
+    return [label for label in labels if label]

@@ -103,7 +103,7 @@ def same_percent(one: Number, other: Number, percent: Percent) -> bool:
 
 def relative_error(value: Fraction, gold: Fraction, floor: float = 0.0) -> Fraction | None:
     """|value - gold| / max(|gold|, floor); None where that is zero and the two differ."""
-    gap, scale = abs(value - gold), max(abs(gold), Fraction(floor))
+    gap, scale = abs(value - gold), max(abs(gold), Fraction(str(floor)))
     if not scale:
         return None if gap else Fraction(0)
     return gap / scale

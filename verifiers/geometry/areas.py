@@ -39,9 +39,11 @@ def _faces(rings: Rings) -> tuple[Floats, Flags]:
     meetings = (shapely.STRtree(lines).query(lines, predicate="intersects").shape[1] - len(lines)) // 2
     if meetings > MAX_MEETINGS:
         raise Wrong(f"edges meet more than {MAX_MEETINGS} times")
-    pieces = shapely.get_parts(shapely.union_all(lines))
-    faces = shapely.get_parts(shapely.polygonize(pieces))
-    spots = shapely.get_coordinates(shapely.point_on_surface(faces))
+    # Coordinates of very different sizes raise floating-point flags inside GEOS, which recovers by itself.
+    with np.errstate(all="ignore"):
+        pieces = shapely.get_parts(shapely.union_all(lines))
+        faces = shapely.get_parts(shapely.polygonize(pieces))
+        spots = shapely.get_coordinates(shapely.point_on_surface(faces))
     covered = np.array([_turns_odd(spots, ring) for ring in rings], dtype=bool).reshape(len(rings), len(faces))
     return shapely.area(faces), covered
 

@@ -16,6 +16,7 @@ BLANKS = frozenset({"", "*", ".", "?", "-", "none", "null"})
 MOST = 50
 """Rows and columns of a board."""
 
+_LONGEST = 200_000
 _ROW = re2.compile(r"\[([^\[\]]*)\]")
 _ARRAY = re2.compile(r"\[\s*(?:\[[^\[\]]*\]\s*,?\s*)+\]")
 _HEADING = re2.compile(r"(?i)\b(perception|initial[ _]state|answer|solution)\b")
@@ -60,22 +61,24 @@ def paired(one: Board, other: Board) -> Iterator[tuple[str, str]]:
 def find_boards(text: str) -> tuple[Board | None, Board | None]:
     """The perceived and the answered board: the last array behind a heading of each kind.
 
-    Without a heading the last array is the answer. Linear in the text.
+    Without a heading the last array is the answer. Linear in the text, of which the end is read.
     """
+    text = text[-_LONGEST:]
     headings = [(match.start(), match.group(1).lower() in _ANSWER) for match in _HEADING.finditer(text)]
-    perceived: Board | None = None
-    answered: Board | None = None
+    perceived = answered = ""
     position, answers = 0, True
     for match in _ARRAY.finditer(text):
         while position < len(headings) and headings[position][0] < match.start():
             answers = headings[position][1]
             position += 1
-        board = _cells(match.group())
+        board = match.group()
         perceived, answered = (perceived, board) if answers else (board, answered)
-    return perceived, answered
+    return _cells(perceived), _cells(answered)
 
 
-def _cells(text: str) -> Board:
+def _cells(text: str) -> Board | None:
+    if not text:
+        return None
     rows = [part.split(",") for part in _ROW.findall(text)[: MOST + 1]]
     return tuple(tuple(symbol(cell) for cell in row[: MOST + 1]) for row in rows)
 

@@ -1,0 +1,387 @@
+"""Every kind of reward model gives what a plain unbatched fp32 forward of transformers gives."""
+
+import io
+import math
+import shutil
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, load
+from rewardhub.models.tiny import build_tiny
+from rewardhub.types import Response, Status
+
+WIDTH = 64
+
+
+class Plain:
+    """A checkpoint run by transformers alone, one rendered string at a time."""
+
+    def __init__(self, path):
+        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(str(path), dtype=torch.float32).eval()
+        self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+        self.processor = Qwen2VLImageProcessorPil.from_pretrained(str(path))
+
+    def prompt(self, group, more=""):
+        holes = ""
+        if group.media:
+            grids = self.images(group)["image_grid_thw"].prod(-1) // 4
+            holes = "".join(f"<|vision_start|>{'<|image_pad|>' * n}<|vision_end|>" for n in grids.tolist())
+        return f"<|im_start|>user\n{holes}{group.prompt}{more}<|im_end|>\n"
+
+    def images(self, group):
+        shown = [Image.open(io.BytesIO(media.data)).convert("RGB") for media in group.media]
+        return dict(self.processor(images=shown, return_tensors="pt")) if shown else {}
+
+    def ids(self, text):
+        return self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+
+    @torch.no_grad()
+    def states(self, group, text):
+        """The last hidden states [L, H] of the rendered text."""
+        ids = self.ids(text)
+        types = (ids == self.tokenizer.convert_tokens_to_ids("<|image_pad|>")).long()
+        return self.model.model(input_ids=ids, mm_token_type_ids=types, **self.images(group)).last_hidden_state[0]
+
+    def logits(self, group, text):
+        with torch.no_grad():
+            return self.model.lm_head(self.states(group, text))
+
+
+def answered(text):
+    return f"<|im_start|>assistant\n{text}<|im_end|>\n"
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    return Plain(tiny)
+
+
+@pytest.fixture(scope="module")
+def with_tensors(tiny, tmp_path_factory):
+    """Makes a copy of the tiny checkpoint with further tensors in a file of their own."""
+
+    def make(**tensors):
+        path = tmp_path_factory.mktemp("kind") / "checkpoint"
+        shutil.copytree(tiny, path)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path / "value_head.safetensors")
+        return path
+
+    return make
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.2
+
+
+def model_of(path, kind, **fields):
+    return load(Card(**{"name": kind, "kind": kind, "path": path, "system": ""} | fields))
+
+
+def checked(model, groups, wanted):
+    """The group's scores equal the wanted ones in whole groups, one by one, shuffled and asked again."""
+    for group in groups:
+        expected = [wanted(group, response) for response in group.responses]
+        for _ in range(2):
+            assert model.score([group])[0].values == pytest.approx(expected, abs=1e-5)
+        for response, value in zip(group.responses, expected, strict=True):
+            single = replace(group, responses=(response,))
+            assert model.score([single])[0].values == pytest.approx([value], abs=1e-5)
+        turned = replace(group, responses=group.responses[::-1])
+        others = [other for other in groups if other is not group]
+        assert model.score([*others, turned])[-1].values == pytest.approx(expected[::-1], abs=1e-5)
+    return model
+
+
+@pytest.mark.parametrize(("activation", "act"), [("silu", torch.nn.functional.silu), ("tanh", torch.tanh)])
+def test_two_layer_heads(with_tensors, plain, groups, activation, act):
+    """BaseReward's SiLU head and MM-RLHF's tanh head, bias included."""
+    tensors = {
+        "score.0.weight": drawn(32, WIDTH, seed=1), "score.0.bias": drawn(32, seed=2),
+        "score.2.weight": drawn(1, 32, seed=3), "score.2.bias": drawn(1, seed=4),
+    }  # fmt: skip
+
+    def wanted(group, response):
+        state = plain.states(group, plain.prompt(group) + answered(response.text))[-1]
+        hidden = act(tensors["score.0.weight"] @ state + tensors["score.0.bias"])
+        return float(tensors["score.2.weight"][0] @ hidden + tensors["score.2.bias"][0])
+
+    checked(model_of(with_tensors(**tensors), "scalar", head={"activation": activation}), groups, wanted)
+
+
+@pytest.mark.parametrize(("positive_is", "sign"), [("unsafe", 1), ("safe", -1)])
+def test_cost(with_tensors, plain, groups, positive_is, sign):
+    """Positive is unsafe, whatever the checkpoint's sign."""
+    weight = drawn(1, WIDTH)
+
+    def wanted(group, response):
+        return sign * float(plain.states(group, plain.prompt(group) + answered(response.text))[-1] @ weight[0])
+
+    checked(model_of(with_tensors(**{"score.weight": weight}), "cost", positive_is=positive_is), groups[:4], wanted)
+
+
+def test_calibration(with_tensors, plain, groups):
+    """A stored mean and deviation, then a sigmoid."""
+    weight = drawn(1, WIDTH)
+
+    def wanted(group, response):
+        raw = float(plain.states(group, plain.prompt(group) + answered(response.text))[-1] @ weight[0])
+        return 1 / (1 + math.exp(-(raw - 0.3) / 0.7))
+
+    calibration = {"mean": 0.3, "deviation": 0.7, "squash": "sigmoid"}
+    model = model_of(with_tensors(**{"score.weight": weight}), "scalar", calibration=calibration)
+    checked(model, groups[:4], wanted)
+    assert model.card.bounds == (0.0, 1.0)
+
+
+def test_outcome_and_safety(with_tensors, plain, groups):
+    """The chance of the positive class; the most probable level with its chance as confidence."""
+    weight, bias = drawn(4, WIDTH), drawn(4, seed=9)
+    path = with_tensors(**{"score.weight": weight, "score.bias": bias})
+
+    def chances(group, response):
+        state = plain.states(group, plain.prompt(group) + answered(response.text))[-1]
+        return torch.softmax(weight @ state + bias, -1)
+
+    names = ("a", "b", "c", "d")
+    checked(model_of(path, "outcome", classes=names, positive="c"), groups[:4], lambda g, r: float(chances(g, r)[2]))
+    safety = model_of(path, "safety", classes=names)
+    checked(safety, groups[:4], lambda g, r: float(chances(g, r).argmax()))
+    row = safety.score([groups[5]])[0].row(0)
+    expected = chances(groups[5], groups[5].responses[0])
+    assert row.confidence == pytest.approx(float(expected.max()), abs=1e-5)
+    assert row.details["level"] == names[int(expected.argmax())]
+    with pytest.raises(ConfigError, match="4 outputs, expected 2"):
+        model_of(path, "outcome", classes=("yes", "no"), positive="yes")
+    with pytest.raises(ConfigError, match="4 outputs, expected 1"):
+        model_of(path, "scalar")
+
+
+def test_objectives_with_a_gate(with_tensors, plain, groups):
+    """ArmoRM: objectives, a matrix that mixes them, and a gate that reads the opened turn of the answer."""
+    tensors = {
+        "regression_layer.weight": drawn(3, WIDTH, seed=1), "reward_transform_matrix": drawn(3, 3, seed=2) * 5,
+        "gating.layers.0.weight": drawn(16, WIDTH, seed=3), "gating.layers.0.bias": drawn(16, seed=4),
+        "gating.layers.1.weight": drawn(3, 16, seed=5) * 5, "gating.layers.1.bias": drawn(3, seed=6),
+        "gating.logit_scale": torch.tensor([1.3]),
+    }  # fmt: skip
+
+    def wanted(group, response):
+        start = plain.prompt(group) + "<|im_start|>assistant\n"
+        states = plain.states(group, plain.prompt(group) + answered(response.text))
+        opened = states[plain.ids(start).shape[1] - 1]
+        hidden = torch.relu(tensors["gating.layers.0.weight"] @ opened + tensors["gating.layers.0.bias"])
+        gate = torch.softmax(tensors["gating.layers.1.weight"] @ hidden + tensors["gating.layers.1.bias"], -1)
+        rewards = tensors["regression_layer.weight"] @ states[-1]
+        return 1.3 * float(gate @ (rewards @ tensors["reward_transform_matrix"]))
+
+    model = model_of(with_tensors(**tensors), "objectives", classes=("help", "truth", "verbosity"))
+    checked(model, groups, wanted)
+    details = model.score([groups[1]])[0].row(0).details
+    assert set(details["objectives"]) == {"help", "truth", "verbosity"}
+
+
+STEPS = ("First look.\n\nIt is red.\n\nSo red.", "One step only", "a\n\n\n\nb")
+FOLDS = {"min": min, "mean": statistics.fmean, "product": math.prod, "last": lambda values: values[-1]}
+
+
+@pytest.fixture(scope="module")
+def stepped(groups):
+    return [replace(group, responses=tuple(map(Response, STEPS))) for group in groups[:3]]
+
+
+@pytest.mark.parametrize("aggregate", FOLDS)
+def test_process_reads_the_last_token_of_each_step(with_tensors, plain, stepped, aggregate):
+    """A head with one output, steps between blank lines, each read where it ends."""
+    weight = drawn(1, WIDTH) * 3
+
+    def chances(group, response):
+        pieces, at = [piece for piece in response.text.split("\n\n") if piece], 0
+        states = plain.states(group, plain.prompt(group) + answered(response.text))
+        start = plain.ids(plain.prompt(group)).shape[1]
+        offsets = plain.tokenizer(f"assistant\n{response.text}", return_offsets_mapping=True)["offset_mapping"]
+        found = []
+        for piece in pieces:
+            at = response.text.index(piece, at) + len(piece)
+            token = max(k for k, (begin, _) in enumerate(offsets) if begin < at + len("assistant\n"))
+            found.append(float(torch.sigmoid(states[start + 1 + token] @ weight[0])))
+        return found
+
+    model = model_of(with_tensors(**{"score.weight": weight}), "process", steps={"aggregate": aggregate})
+    checked(model, stepped, lambda group, response: FOLDS[aggregate](chances(group, response)))
+    column = model.score([stepped[1]])[0]
+    assert [len(steps) for steps in column.steps] == [3, 1, 2]
+    assert list(column.steps[0]) == pytest.approx(chances(stepped[1], stepped[1].responses[0]), abs=1e-5)
+
+
+def test_process_with_step_tokens(with_tensors, plain, stepped):
+    """A control token behind each step, read there by a head with two outputs; text cannot spell it."""
+    weight = drawn(2, WIDTH) * 3
+    token = "<|vision_end|>"
+
+    def wanted(group, response):
+        text, spans, at = response.text, "", 0
+        for piece in filter(None, text.split("\n\n")):
+            stop = text.index(piece, at) + len(piece)
+            spans += text[at:stop] + token
+            at = stop
+        rendered = plain.prompt(group) + answered(spans + text[at:])
+        ids = plain.ids(rendered)[0].tolist()
+        start = plain.ids(plain.prompt(group)).shape[1]
+        tag = plain.tokenizer.convert_tokens_to_ids(token)
+        states = plain.states(group, rendered)
+        places = [k for k, index in enumerate(ids) if k >= start and index == tag]
+        return min(float(torch.softmax(weight @ states[k], -1)[1]) for k in places)
+
+    model = model_of(with_tensors(**{"score.weight": weight}), "process", steps={"token": token})
+    checked(model, stepped, wanted)
+    spelt = replace(stepped[1], responses=(Response(f"one {token} two"),))
+    assert len(model.score([spelt])[0].steps[0]) == 1
+
+
+def test_process_by_the_language_head(tiny, plain, stepped):
+    """Math-Shepherd: the favourable reply's chance against the other's at each given span's end."""
+    spans = ((0, 5), (5, 11))
+    group = replace(stepped[1], responses=(Response(STEPS[0], steps=spans),))
+    model = model_of(tiny, "process", choices=("1", "2"), steps={"aggregate": "product"})
+    states = plain.logits(group, plain.prompt(group) + answered(STEPS[0]))
+    start = plain.ids(plain.prompt(group)).shape[1]
+    offsets = plain.tokenizer(f"assistant\n{STEPS[0]}", return_offsets_mapping=True)["offset_mapping"]
+    one, two = (plain.tokenizer.convert_tokens_to_ids(reply) for reply in "12")
+    expected = 1.0
+    for _, stop in spans:
+        token = max(k for k, (begin, _) in enumerate(offsets) if begin < stop + len("assistant\n"))
+        logits = states[start + 1 + token]
+        expected *= float(torch.softmax(logits[[one, two]], 0)[0])
+    assert model.score([group])[0].values == pytest.approx([expected], abs=1e-5)
+
+
+@pytest.mark.parametrize(("response", "status"), [
+    (Response("  \n\n "), Status.NO_ANSWER),
+    (Response("abc", steps=((0, 9),)), Status.INVALID_INPUT),
+    (Response("abc", steps=((2, 3), (0, 1))), Status.INVALID_INPUT),
+    (Response(messages=({"role": "assistant", "content": "x"},)), Status.INVALID_INPUT),
+])  # fmt: skip
+def test_steps_that_are_none(with_tensors, stepped, response, status):
+    """No step, spans outside the text or out of order, a trajectory: a status, and the neighbours are scored."""
+    model = model_of(with_tensors(**{"score.weight": drawn(1, WIDTH)}), "process")
+    column = model.score([replace(stepped[1], responses=(Response("fine"), response))])[0]
+    assert column.statuses == [Status.OK, status]
+
+
+def test_yes_no(tiny, plain, groups):
+    """The chance of the first reply against the second after the question."""
+    question = "Right? 1 or 2"
+    model = model_of(tiny, "yes_no", choices=("1", "2"), question=question)
+
+    def wanted(group, response):
+        text = plain.prompt(group) + answered(response.text) + f"<|im_start|>user\n{question}<|im_end|>\n"
+        logits = plain.logits(group, text + "<|im_start|>assistant\n")[-1]
+        return float(torch.softmax(logits[[plain.tokenizer.convert_tokens_to_ids(reply) for reply in "12"]], 0)[0])
+
+    checked(model, groups, wanted)
+
+
+def test_listwise(with_tensors, plain, groups):
+    """All responses in one row; each is read at its last token and sees those before it."""
+    weight = drawn(1, WIDTH)
+    model = model_of(with_tensors(**{"score.weight": weight}), "listwise")
+    for group, column in zip(groups, model.score(groups), strict=True):
+        text, expected = plain.prompt(group), []
+        for response in group.responses:
+            text += answered(response.text)
+            expected.append(float(plain.states(group, text)[-1] @ weight[0]))
+        assert column.values == pytest.approx(expected, abs=1e-5)
+    long = replace(groups[1], responses=(Response("z" * 5000), Response("red")))
+    assert model.score([long])[0].statuses == [Status.OVER_LIMIT] * 2
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_implicit(tiny, plain, groups, tmp_path, per_token):
+    """DPO: beta times the gain in log-likelihood of the answer's turn over the reference model."""
+    other = build_tiny(tmp_path / "reference", seed=8)
+    base = Plain(other)
+    spec = {"reference": other, "beta": 0.3, "per_token": per_token}
+    model = model_of(tiny, "implicit", implicit=spec)
+
+    def likelihood(side, group, response):
+        text = side.prompt(group) + answered(response.text)
+        ids = side.ids(text)[0]
+        start = side.ids(side.prompt(group) + "<|im_start|>assistant\n").shape[1]
+        chances = torch.log_softmax(side.logits(group, text), -1)
+        found = [float(chances[k - 1, ids[k]]) for k in range(start, len(ids))]
+        return sum(found) / (len(found) if per_token else 1)
+
+    def wanted(group, response):
+        return 0.3 * (likelihood(plain, group, response) - likelihood(base, group, response))
+
+    for group in groups[:3]:
+        expected = [wanted(group, response) for response in group.responses]
+        assert model.score([group])[0].values == pytest.approx(expected, abs=1e-5)
+        assert np.abs(expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(("spec", "fold"), [
+    ({"combine": "mean"}, statistics.fmean),
+    ({"combine": "min"}, min),
+    ({"combine": "cautious", "weight": 2.0}, lambda v: statistics.fmean(v) - 2.0 * statistics.pvariance(v)),
+])  # fmt: skip
+def test_ensemble(with_tensors, plain, groups, tmp_path, spec, fold):
+    """Members are combined per response; their values are in the details."""
+    weights = [drawn(1, WIDTH, seed=seed) for seed in range(3)]
+    members = []
+    for index, weight in enumerate(weights):
+        card = tmp_path / f"{index}.toml"
+        path = with_tensors(**{"score.weight": weight})
+        card.write_text(f'name = "m{index}"\nkind = "scalar"\npath = "{path}"\nsystem = ""\n')
+        members.append(card)
+
+    def wanted(group, response):
+        state = plain.states(group, plain.prompt(group) + answered(response.text))[-1]
+        return fold([float(state @ weight[0]) for weight in weights])
+
+    model = load(Card(name="e", kind="ensemble", ensemble={"members": members, **spec}))
+    checked(model, groups[:4], wanted)
+    bad = replace(groups[1], responses=(Response("z" * 5000), Response("red")))
+    assert model.score([bad])[0].statuses == [Status.OVER_LIMIT, Status.OK]
+
+
+def test_context_from_the_reference(with_tensors, plain, groups):
+    """Facts and a reference answer are read from the reference; a missing one is the caller's fault."""
+    weight = drawn(1, WIDTH)
+    model = model_of(
+        with_tensors(**{"score.weight": weight}), "scalar", context="\nFacts:\n{facts}\nRight: {answer} {}"
+    )
+    reference = {"facts": ["a {answer} square", "on grey"], "answer": "red"}
+
+    def wanted(group, response):
+        more = "\nFacts:\na {answer} square\non grey\nRight: red {}"
+        return float(plain.states(group, plain.prompt(group, more) + answered(response.text))[-1] @ weight[0])
+
+    told = [replace(group, reference=reference) for group in groups[:3]]
+    checked(model, told, wanted)
+    parts = replace(told[1], prompt=({"role": "user", "content": told[1].prompt},))
+    assert model.score([parts])[0].values == pytest.approx(model.score([told[1]])[0].values, abs=1e-6)
+    silent, neighbour = model.score([groups[1], told[1]])
+    assert set(silent.statuses) == {Status.REFERENCE_UNPARSEABLE}
+    assert set(neighbour.statuses) == {Status.OK}
+
+
+def test_what_changes_scores_changes_the_fingerprint(with_tensors):
+    """Cards that read the same weights otherwise have other fingerprints; budgets are not part of it."""
+    path = with_tensors(**{"score.weight": drawn(1, WIDTH)})
+    cards = [
+        {}, {"calibration": {"mean": 1.0}}, {"context": "{facts}"}, {"kind": "process"}, {"kind": "listwise"},
+        {"kind": "process", "steps": {"aggregate": "mean"}}, {"kind": "cost", "positive_is": "safe"},
+        {"kind": "cost", "positive_is": "unsafe"}, {"system": "Hm."},
+    ]  # fmt: skip
+    prints = [model_of(path, **{"kind": "scalar"} | fields).fingerprint for fields in cards]
+    assert len(set(prints)) == len(prints)
+    assert model_of(path, "scalar", prefix_cache_mb=1, token_budget=99).fingerprint == prints[0]

@@ -1,0 +1,1 @@
+"""What the ``code`` verifier reads from a response and a reference: the code, the modes, the bounds."""
