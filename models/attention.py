@@ -80,7 +80,7 @@ def packed_attention(
     layer = _Layer(query, key, value, wide_key, wide_value, scaling)
     ends_only = module.layer_idx >= plan.ends_from
     _, heads, tokens, width = query.shape
-    out = query.new_zeros(1, tokens, heads, width)
+    out = (query.new_zeros if ends_only else query.new_empty)(1, tokens, heads, width)
     at = 0
     for family, past in zip(plan.families, plan.pasts, strict=True):
         before = None if past is None else (past.keys[module.layer_idx], past.values[module.layer_idx])

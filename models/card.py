@@ -87,7 +87,7 @@ class EnsembleSpec(BaseModel):
 
 Kind = Literal[
     "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
-    "ensemble",
+    "similarity", "ensemble",
 ]  # fmt: skip
 CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 """Kinds whose value is a probability."""
@@ -185,6 +185,8 @@ class Card(BaseModel):
             return self.range
         if self.kind == "safety":
             return (0.0, len(self.classes) - 1.0)
+        if self.kind == "similarity" and self.calibration == Calibration():
+            return (-1.0, 1.0)
         if self.kind in CHANCES or self.calibration.squash == "sigmoid":
             return (0.0, 1.0)
         return (-math.inf, math.inf)

@@ -5,7 +5,7 @@ A checkpoint is untrusted: weights come from safetensors only, and no code it na
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def download(repository: str, revision: str) -> Path:
     return Path(found)
 
 
-def check_checkpoint(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path, architectures: Sequence[str] = ARCHITECTURES) -> dict[str, Any]:
     """The configuration of a checkpoint that may be loaded.
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
@@ -51,7 +51,7 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
         raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
-    return _supported(path / "config.json")
+    return _supported(path / "config.json", architectures)
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -100,11 +100,11 @@ def _published_name(name: str) -> str:
     return name if inner == name else f"model.{inner}"
 
 
-def _supported(file: Path) -> dict[str, Any]:
+def _supported(file: Path, architectures: Sequence[str]) -> dict[str, Any]:
     config = _json(file)
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
-        hint = nearest(str(kind), ARCHITECTURES)
+    if kind not in architectures:
+        hint = nearest(str(kind), architectures)
         raise ConfigError(f"{file}: model_type {kind!r} is not supported{hint}", field="path")
     return config
 

@@ -12,6 +12,7 @@ from rewardhub.models.objectives import ObjectivesModel
 from rewardhub.models.pairwise import PairwiseModel
 from rewardhub.models.process import ProcessModel
 from rewardhub.models.scalar import CostModel, ScalarModel
+from rewardhub.models.similarity import SimilarityModel
 from rewardhub.models.yes_no import YesNoModel
 
 KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
@@ -25,6 +26,7 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
     "listwise": ListwiseModel,
     "pairwise": PairwiseModel,
     "implicit": ImplicitModel,
+    "similarity": SimilarityModel,
     "ensemble": lambda card: EnsembleModel(card, build),
 }
 

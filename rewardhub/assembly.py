@@ -20,6 +20,7 @@ from rewardhub.models.card import load_card
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
 from rewardhub.reward_log import RewardLog
+from rewardhub.sandbox import runner as sandbox
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 from rewardhub.scheduler.scheduler import Scheduler
@@ -31,6 +32,7 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     """The hub of a configuration, not yet started; raises ``ConfigError`` naming what is wrong."""
     registry = default_registry(config.plugins) if registry is None else registry
     redis = RedisStore(config.redis, ttl_s=config.redis_ttl_s) if config.redis else None
+    sandbox.settings.allow_weak = config.allow_weak_sandbox
     pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
     cache = Cache(MemoryStore(config.cache_mb * MB), redis)
     scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots)

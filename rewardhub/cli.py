@@ -72,6 +72,9 @@ def serve(
     judge_url: JudgeUrl = None,
     judge_model: JudgeModel = "",
     reward_log: Annotated[str | None, typer.Option(help="JSONL file of what was scored")] = None,
+    allow_weak_sandbox: Annotated[
+        bool | None, typer.Option("--allow-weak-sandbox", help="run programs below full isolation too")
+    ] = None,
 ) -> None:
     """Starts the hub; SIGTERM drains it and ends with 0."""
     import uvloop
@@ -80,7 +83,13 @@ def serve(
     from rewardhub.server.logs import configure as configure_logs
     from rewardhub.server.serving import serve as serve_hub
 
-    flags = {"http": http, "grpc": grpc, "redis": redis, "reward_log": reward_log}
+    flags = {
+        "http": http,
+        "grpc": grpc,
+        "redis": redis,
+        "reward_log": reward_log,
+        "allow_weak_sandbox": allow_weak_sandbox,
+    }
     effective = _config(config, flags, card, plugin, recipe_file, judge_url, judge_model)
     configure_logs()
 
@@ -101,7 +110,7 @@ def score(
     url: Url = None,
     api_key: ApiKey = None,
     run: Annotated[str, typer.Option(help="training run that pins the recipe")] = "",
-    deadline_ms: Annotated[int, typer.Option(help="per group; 0 is the hub's default")] = 0,
+    deadline_ms: Annotated[int, typer.Option(help="per group; 0 is the hub's default", min=0)] = 0,
     config: Config = None,
     card: Cards = None,
     plugin: Plugins = None,
@@ -207,7 +216,7 @@ def config_show(config: Config = None) -> None:
     values, origins = load_config(config)
     table = Table("key", "value", "from")
     for key, origin in origins.items():
-        table.add_row(key, str(getattr(values, key)), origin)
+        table.add_row(key, _shown(str(getattr(values, key))), origin)
     Console().print(table)
 
 
@@ -219,7 +228,7 @@ def config_check(config: Config = None) -> None:
 
     effective = _config(config, {})
     _server_settings(effective.server)
-    make_hub(effective)
+    make_hub(effective).book.compile_own()
     sys.stdout.write("ok\n")
 
 
@@ -357,6 +366,12 @@ def _config(
     if judge_url:
         given["judges"] = [{"name": "judge", "endpoints": [{"url": judge_url, "model": judge_model}]}]  # type: ignore[list-item]
     return load_config(path, flags | given)[0]
+
+
+def _shown(value: str) -> str:
+    """A setting without the password of a URL in it."""
+    scheme, mark, rest = value.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if mark and "@" in rest else value
 
 
 def _server_settings(table: dict[str, Any]) -> Any:

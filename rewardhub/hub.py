@@ -62,7 +62,11 @@ class Hub:
         self._draining = False
 
     async def start(self) -> None:
-        """Starts the lanes and waits until every reward model is loaded or has failed."""
+        """Starts the lanes and waits until every reward model is loaded or has failed.
+
+        Raises ``ConfigError`` for a recipe of the operator's that does not compile.
+        """
+        self.book.compile_own()
         await self.scheduler.start()
         for lane in self.scheduler.models:
             await lane.settled()

@@ -5,7 +5,7 @@ Also keeps the pins: a run's first use of a recipe fixes its fingerprint.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,39 @@ INLINE_KEPT = 256
 PINS_KEPT = 100_000
 
 
+def _read(path: Path) -> Recipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", field="recipes") from None
+    return parse_recipe(text, str(path))
+
+
 class RecipeBook:
     """Recipes by name, compiled on first use against ``registry``."""
 
-    def __init__(self, registry: Registry, files: Iterable[Path] = ()) -> None:
+    def __init__(self, registry: Registry, files: Sequence[Path] = ()) -> None:
         self.registry = registry
         self._recipes: dict[str, tuple[Recipe, str]] = {}
         self._plans: dict[str, Plan] = {}
         self._inline: OrderedDict[str, Plan] = OrderedDict()
         self._pins: OrderedDict[tuple[str, str, str], str] = OrderedDict()
-        for path in [*sorted(CATALOGUE.glob("*.yaml")), *files]:
-            self.add(parse_recipe(path.read_text(encoding="utf-8"), str(path)), str(path))
+        for path in sorted(CATALOGUE.glob("*.yaml")):
+            self.add(_read(path), str(path))
+        self._own = [_read(path) for path in files]
+        for recipe, path in zip(self._own, files, strict=True):
+            self.add(recipe, str(path))
 
     def add(self, recipe: Recipe, where: str) -> None:
         """Raises ``ConfigError`` when the name is taken."""
         if recipe.name in self._recipes or recipe.name in self.registry:
             raise ConfigError(f"{where}: the name {recipe.name!r} is taken", field="name")
         self._recipes[recipe.name] = (recipe, where)
+
+    def compile_own(self) -> None:
+        """Compiles the operator's recipes, so that a broken one fails at start and not at its first use."""
+        for recipe in self._own:
+            self.plan(recipe.name)
 
     def names(self) -> list[str]:
         return sorted({*self._recipes, *self.registry.names()})

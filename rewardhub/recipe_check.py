@@ -74,7 +74,7 @@ def check_recipes(config: HubConfig, names: Sequence[str]) -> CheckReport:
 
 async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
     report = CheckReport()
-    await hub.start()
+    await hub.scheduler.start()
     try:
         for recipe in hub.book.chosen(names):
             failures = [each async for each in _failures(hub, recipe)]

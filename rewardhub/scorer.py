@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
+from numbers import Real
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -206,21 +207,31 @@ class BoundVerifier:
             return Score(None, Status.OVER_LIMIT, details={"reason": f"over {self.info.max_chars} characters"})
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.params)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return failure(error)
-        return UNDECIDED if verdict is None else verdict
+        if verdict is None and function is self.verifier.fast:
+            return UNDECIDED
+        return _judged(verdict)
 
     def _all(
         self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
     ) -> list[Verdict]:
         try:
-            verdicts = list(function(responses, reference, *extra, **self.params))
-        except Exception as error:
+            verdicts = [_judged(each) for each in function(responses, reference, *extra, **self.params)]
+        except (Exception, SystemExit) as error:
             return [failure(error)] * len(responses)
         if len(verdicts) != len(responses):
             reason = f"{len(verdicts)} verdicts for {len(responses)} responses"
             return [Score(None, Status.INTERNAL_ERROR, details={"reason": reason})] * len(responses)
         return verdicts
+
+
+def _judged(verdict: Any) -> Verdict:
+    """What the function returned, if it is a score or a number; texts and None are faults of the function."""
+    if isinstance(verdict, Score | Real):
+        return verdict  # type: ignore[return-value]
+    reason = f"the scorer returned {type(verdict).__name__}, expected a number or a Score"
+    return Score(None, Status.INTERNAL_ERROR, details={"reason": reason})
 
 
 UNDECIDED = Score(None, Status.SKIPPED)

@@ -18,7 +18,8 @@ from rewardhub.verifiers.codelib.reference import Task, parse
 __all__ = ["code", "extract_code"]
 
 _SOURCES = (
-    "runner", "launch", "guard", "namespaces", "seccomp", "languages", "verdicts", "engine", "zygote", "scrub", "watch",
+    "engine", "guard", "languages", "launch", "namespaces", "plain", "runner", "scrub", "seccomp", "verdicts",
+    "watch", "zygote",
 )  # fmt: skip
 
 _ADD = {"language": "python", "prefix": "def add(a, b):\n", "suffix": "\nassert add(2, 3) == 5\n"}
@@ -86,7 +87,8 @@ def code(response: Response, reference: Json, *, fraction: bool = False, exit_is
                   cases one run with an empty stdin
     ..            ``asserts``: ``asserts``, a list of ``expression == expected``; the values of both sides
                   are compared as plain data outside, so that no ``__eq__`` of the program is asked
-    ..            ``solution``: ``expected``, the JSON value of ``solution()``, within ``tolerance``
+    ..            ``solution``: ``expected``, a number, text or list that ``solution()`` returns, within
+                  ``tolerance``
     ..            ``call``: ``function``, a name or ``Class.method``, and ``calls``, a list of ``{"args",
                   "kwargs", "expected"}`` in JSON (a tuple is a list), within ``tolerance``
     ..            ``judge``: ``checker``, a program (in ``checker_language``, Python by default) that reads
@@ -118,6 +120,10 @@ def code(response: Response, reference: Json, *, fraction: bool = False, exit_is
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="cases")
+
+
+# A fork has none of the threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _all_cases(task: Task, *, stop: bool) -> list[tuple[Run, Verdict]]:

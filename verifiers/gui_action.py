@@ -10,8 +10,9 @@ from rewardhub.errors import ReferenceUnparseable
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.boxes import Box, overlap
-from rewardhub.verifiers.geometry.reading import Wrong, answer_text, find_json, missing, numbers
+from rewardhub.verifiers.geometry.reading import Wrong, find_json, missing, numbers
 from rewardhub.verifiers.repetition import most_frequent_window
+from rewardhub.verifiers.tags import last_tagged
 
 Style = Literal["osworld", "androidworld", "webvoyager"]
 Action = Mapping[str, Any]
@@ -72,8 +73,9 @@ _EXAMPLES = (
 def gui_action(response: Response, reference: Json, *, style: Style = "osworld") -> Score:
     """How near the stated action is to ``reference.action``, by one of GLM-4.1V-Thinking's three rules.
 
-    An action is a JSON object with ``action``, its name, and ``point``, ``start``, ``end`` (pixels, [x, y]),
-    ``text``, ``direction``, ``amount``, ``keys``. Another name is 0; names without rules below are right as such.
+    An action is the response's JSON object, or the one in its answer tag, with ``action``, its name, and
+    ``point``, ``start``, ``end`` (pixels, [x, y]), ``text``, ``direction``, ``amount``, ``keys``. Another name is 0;
+    names without rules below are right as such.
 
     ``osworld``: a click at distance d is 1 - 0.2·d/20 up to 20 pixels, else max(0, 1 - d/50); drag is the root
     of both ends' product; scroll is point · direction · (1 - difference / larger amount); type is 0.6 edit
@@ -88,15 +90,16 @@ def gui_action(response: Response, reference: Json, *, style: Style = "osworld")
     length factor and what counts as repetitive are not published in full.
     """
     gold = _expected(reference, style)
-    text, stated = answer_text(response)
+    text = response.text.encode("utf-8", "replace").decode()
+    tagged = None if text.lstrip().startswith("{") else last_tagged(text, "answer")
     try:
-        found = find_json(text)
+        found = find_json(text if tagged is None else tagged)
         if found is None:
-            raise missing("action", stated or "{" in text)
+            raise missing("action", tagged is not None or "{" in text)
         value = _points(found, gold, style)
     except Wrong as wrong:
         return wrong.score()
-    return Score(value, details={"action": str(gold.get("action", ""))[:50]})
+    return Score(value)
 
 
 def _points(found: Any, gold: Action, style: Style) -> float:
@@ -175,8 +178,9 @@ def _amounts(found: Action, gold: Action) -> float:
     if one is None or other is None or not (0.0 < one[0] < math.inf and 0.0 < other[0] < math.inf):
         raise Wrong("amount is not a positive number")
     directions = [str(action.get("direction", "")).strip().lower() for action in (found, gold)]
-    same = directions[0] == directions[1] != ""
-    return (1.0 - abs(one[0] - other[0]) / max(one[0], other[0])) * same
+    if not all(directions):
+        raise Wrong("there is no direction")
+    return (1.0 - abs(one[0] - other[0]) / max(one[0], other[0])) * (directions[0] == directions[1])
 
 
 def _scroll(found: Action, gold: Action) -> float:

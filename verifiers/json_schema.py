@@ -4,9 +4,9 @@ import json
 from functools import lru_cache
 from typing import Any, Literal
 
-from jsonschema import SchemaError  # type: ignore[import-untyped]
-from jsonschema.exceptions import ValidationError, _WrappedReferencingError, best_match  # type: ignore[import-untyped]
-from jsonschema.protocols import Validator  # type: ignore[import-untyped]
+from jsonschema import SchemaError
+from jsonschema.exceptions import ValidationError, _WrappedReferencingError, best_match
+from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 
 from rewardhub.errors import NoAnswer, ReferenceUnparseable

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated
+from typing import Literal
 
 import msgspec
 import re2
-from pydantic import Field
 
 from rewardhub.errors import NoAnswer, ReferenceUnparseable
 from rewardhub.registry import Example, verifier
@@ -15,7 +14,7 @@ from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.geometry.reading import answer_text
 from rewardhub.verifiers.puzzles.statements import MOST, BadStatementError, solutions
 
-Amount = Annotated[float, Field(ge=-2.0, le=2.0)]
+Measure = Literal["right", "well_formed"]
 Roles = Mapping[str, str]
 
 _ROLE = re2.compile(
@@ -27,7 +26,7 @@ _MOST_READ = 1_000
 _DIFFERENT = ["not", ["<=>", ["telling-truth", 0], ["telling-truth", 1]]]
 _AB = {"names": ["A", "B"], "statements": [["lying", 1], _DIFFERENT]}
 _SAME = {"names": ["A", "B"], "statements": [["telling-truth", 1], ["telling-truth", 0]]}
-_VRL = {"right": 2.0, "wrong": -0.5, "malformed": -1.0}
+_FORM = {"measure": "well_formed"}
 _EXAMPLES = (
     Example("A is a knave, B is a knight", _AB, 1.0),
     Example("A is a knight, B is a knave", _AB, 0.0),
@@ -39,9 +38,9 @@ _EXAMPLES = (
     Example("<answer>A is a knave, B is a knight, C is a knight</answer>", _AB, 0.0),
     Example("<answer>A is a spy, B is a knight</answer>", _AB, 0.0),
     Example("**A**: knave, **B**: knight", _AB, 1.0),
-    Example("A is a knave, B is a knight", _AB, 2.0, _VRL),
-    Example("A is a knight, B is a knave", _AB, -0.5, _VRL),
-    Example("A is a knave", _AB, -1.0, _VRL),
+    Example("A is a knave, B is a knight", _AB, 1.0, _FORM),
+    Example("A is a knight, B is a knave", _AB, 1.0, _FORM),
+    Example("A is a knave", _AB, 0.0, _FORM),
     Example("A is a knave, B is a knight", {"solution": {"A": "knave", "B": "knight"}}, 1.0),
     Example("I do not know", _AB, None, status=Status.NO_ANSWER),
     Example("A is a knave, B is a knight", _SAME, None, status=Status.REFERENCE_UNPARSEABLE),
@@ -50,22 +49,14 @@ _EXAMPLES = (
 
 @verifier(
     "knights_knaves",
-    range=(-2.0, 2.0),
     examples=_EXAMPLES,
     libraries=("google-re2",),
     sources=(
         "rewardhub.verifiers.puzzles.statements", "rewardhub.verifiers.geometry.reading", "rewardhub.verifiers.tags",
     ),
 )  # fmt: skip
-def knights_knaves(
-    response: Response,
-    reference: Json,
-    *,
-    right: Amount = 1.0,
-    wrong: Amount = 0.0,
-    malformed: Amount = 0.0,
-) -> Score:
-    """``right`` where every inhabitant gets the role of the only solution, else ``wrong`` or ``malformed``.
+def knights_knaves(response: Response, reference: Json, *, measure: Measure = "right") -> Score:
+    """1.0 where every inhabitant gets the role of the only solution; or where each gets a role at all.
 
     Reference: ``names`` and ``statements`` (one per name, see ``puzzles.statements``), 2 to 10, from which the
     solution is found by brute force; or ``solution``, ``{name: "knight" or "knave"}``. No solution, two, or
@@ -73,8 +64,8 @@ def knights_knaves(
 
     Read are "NAME is a knight", "NAME: knave" and their like: in an answer tag or box all of them, in a
     plain response the last one per inhabitant. A missing inhabitant is malformed; in a stated answer also
-    a stranger, an unknown role, and two roles for one. Public tables: right 2, wrong -0.5, malformed -1
-    (minwukim/VRL), whose -2 for bad tags is a recipe's. Details: ``verdict``, ``roles``.
+    a stranger, an unknown role, and two roles for one; it is 0.0 by either measure. minwukim/VRL pays
+    ``where(form == 0, -1, where(right == 1, 2, -0.5))``, and -2 for bad tags. Details: ``verdict``, ``roles``.
     """
     gold = _solution(reference)
     text, stated = answer_text(response)
@@ -84,9 +75,10 @@ def knights_knaves(
     missing = [name for name in gold if name not in roles]
     reason = faults or (f"{missing[0]} is missing" if missing else "")
     if reason:
-        return Score(malformed, details={"verdict": "malformed", "reason": reason, "roles": roles})
-    good = roles == gold
-    return Score(right if good else wrong, details={"verdict": "right" if good else "wrong", "roles": roles})
+        return Score(0.0, details={"verdict": "malformed", "reason": reason, "roles": roles})
+    verdict = "right" if roles == gold else "wrong"
+    value = float(verdict == "right" or measure == "well_formed")
+    return Score(value, details={"verdict": verdict, "roles": roles})
 
 
 def _read(text: str, gold: Roles, *, strict: bool) -> tuple[dict[str, str], str]:
@@ -147,4 +139,4 @@ def _stated_solution(reference: Json) -> Roles:
 
 
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return name.strip().casefold().encode("utf-8", "replace").decode()

@@ -78,10 +78,10 @@ def length(
       response: ``length_reflection``).
 
     A recipe uses two terms where right and wrong differ: ``where(accuracy > 0, when_right, when_wrong)``.
-    Shapes that depend on the group's right answers are expressions: VL-Cogito's dynamic length, with T =
-    ``g_mean(tokens, where=accuracy > 0)``, is ``-0.25 * (1 + cos(3.141592653589793 * min(tokens, 2 * T) /
-    T))`` for wrong ones; Observe-R1's bonus is ``where(accuracy > 0 and tokens > 100 and tokens ==
-    g_min(tokens, where=accuracy > 0), 0.2, 0)``.
+    Shapes that depend on the group's right answers are expressions. VL-Cogito's dynamic length, with a let
+    T of ``g_mean(tokens, where=accuracy > 0)``: ``where(accuracy == 0 and g_count(accuracy > 0) > 0,
+    -0.25 * (1 + cos(3.141592653589793 * min(tokens, 2 * T) / T)), 0)``. Observe-R1's bonus: ``where(accuracy > 0
+    and tokens > 100 and tokens == g_min(tokens, where=accuracy > 0), 0.2, 0)``.
 
     Raises ``InvalidInput`` where the unit is tokens and the caller sent no token count.
     """

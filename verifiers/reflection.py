@@ -1,9 +1,6 @@
 """``reflection``: two answers, before and after the response reflects on the first."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from rewardhub.errors import NoAnswer, ReferenceUnparseable, ScoringError
 from rewardhub.registry import Example, verifier
@@ -12,10 +9,10 @@ from rewardhub.verifiers.math_answer import math
 from rewardhub.verifiers.mcq import mcq
 
 Grade = Callable[..., Score | None]
-Amount = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 _LONGEST = 20_000
 _MATH = dict(math.bind({}).params)
+_TABLE = {"kept": 0.75, "mended": 1.0, "spoiled": -0.25, "failed": 0.0}
 
 
 def _twice(first: str, second: str) -> str:
@@ -40,13 +37,13 @@ _EXAMPLES = (
 )
 
 
-def _fast(response: Response, reference: Json, **parameters: Any) -> Score | None:
-    return _score(response, reference, math.fast, **parameters)
+def _fast(response: Response, reference: Json) -> Score | None:
+    return _score(response, reference, math.fast)
 
 
 @verifier(
     "reflection",
-    range=(-1.0, 1.0),
+    range=(-0.25, 1.0),
     lane="pool",
     fast=_fast,
     time_limit_s=4.0,
@@ -59,28 +56,19 @@ def _fast(response: Response, reference: Json, **parameters: Any) -> Score | Non
         "rewardhub.verifiers.options",
     ),
 )
-def reflection(
-    response: Response,
-    reference: Json,
-    *,
-    kept: Amount = 0.75,
-    mended: Amount = 1.0,
-    spoiled: Amount = -0.25,
-    failed: Amount = 0.0,
-) -> Score | None:
+def reflection(response: Response, reference: Json) -> Score | None:
     """The value of what reflecting did to the answer: kept right, mended, spoiled, or wrong twice.
 
     The response holds two ``<answer>`` elements; another number of them is 0.0, none is no answer. Each is
-    graded against the reference as ``mcq`` does where there are ``options``, else as ``math`` does. Defaults:
-    the table that SRPO (SUSTechBruce/SRPO_MLLMs) states: right and right 0.75, wrong and right 1.0, right and wrong
+    graded against the reference as ``mcq`` does where there are ``options``, else as ``math`` does. The values are
+    those that SRPO (SUSTechBruce/SRPO_MLLMs) states: right and right 0.75, wrong and right 1.0, right and wrong
     -0.25, wrong and wrong 0. Details: ``first`` and ``second``, whether they are right. The layout is
     the ``tags`` verifier's to check, the length ``length_reflection``'s.
     """
-    table = {"kept": kept, "mended": mended, "spoiled": spoiled, "failed": failed}
-    return _score(response, reference, math.function, **table)
+    return _score(response, reference, math.function)
 
 
-def _score(response: Response, reference: Json, grade: Grade | None, **table: float) -> Score | None:
+def _score(response: Response, reference: Json, grade: Grade | None) -> Score | None:
     answers = _answers(response.text)
     graded = [_graded(answer, reference, grade) for answer in (answers or [""])[:2]]
     if not answers:
@@ -91,7 +79,7 @@ def _score(response: Response, reference: Json, grade: Grade | None, **table: fl
     if first is None or second is None:
         return None
     outcome = ("kept" if second else "spoiled") if first else ("mended" if second else "failed")
-    return Score(table[outcome], details={"outcome": outcome, "first": first, "second": second})
+    return Score(_TABLE[outcome], details={"outcome": outcome, "first": first, "second": second})
 
 
 def _answers(text: str) -> list[str]:

@@ -1,9 +1,8 @@
-"""``route_plan`` and ``stop_list``: routes on a transit map."""
+"""``route_plan``, ``route_detail`` and ``stop_list``: routes on a transit map."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import re2
 
@@ -13,10 +12,10 @@ from rewardhub.scorer import need
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.geometry.reading import Wrong, answer_text, missing
 
-Measure = Literal["correct", "detail", "total"]
 Lines = Mapping[str, frozenset[str]]
 
 _MOST_LINES, _MOST_STOPS, _MOST_SECTIONS = 200, 500, 20
+_MOST_LISTED = 100
 _FIELD = re2.compile(r"(?im)^[\s*>#-]*(route name|departure stop|arrival stop)[\s*]*[:：][\s*]*([^\n]*?)[\s*]*$")
 _SECTION = re2.compile(r"\n[\s>]*--[\s-]*(?:\n|$)")
 _BRACKETS = re2.compile(r"[(（\[【][^()（）\[\]【】]*[)）\]】]")
@@ -33,26 +32,28 @@ _TWO = {"lines": _MAP, "from": "A", "to": "F", "sections": 2}
 _DIRECT = {"lines": _MAP, "from": "A", "to": "D", "sections": 0}
 _GOOD = _section("1", "A", "C") + "--\n" + _section("2", "C", "F")
 _BROKEN = _section("1", "A", "B") + "--\n" + _section("2", "C", "F")
-_DETAIL, _TOTAL = {"measure": "detail"}, {"measure": "total"}
+_TRIP, _STRAIGHT = ({key: value for key, value in each.items() if key != "sections"} for each in (_ONE, _DIRECT))
 _EXAMPLES = (
-    Example(_GOOD, _ONE, 1.0),
-    Example(_GOOD, _ONE, 4.0, _DETAIL),
-    Example(_GOOD, _ONE, 12.0, _TOTAL),
-    Example(_GOOD, _TWO, 9.0, _DETAIL),
-    Example(_GOOD, _TWO, 14.5, _TOTAL),
-    Example(_BROKEN, _TWO, 0.0),
-    Example(_BROKEN, _TWO, 8.0, _DETAIL),
-    Example(_BROKEN, _TWO, 4.0, _TOTAL),
-    Example(_section("1", "A", "D"), _DIRECT, 1.0, _DETAIL),
-    Example(_section("1", "A", "D"), _DIRECT, 10.5, _TOTAL),
-    Example(_section("2", "A", "D"), _DIRECT, 0.0),
-    Example(_section("9", "A", "D"), _DIRECT, 0.0),
-    Example(_section("1", "A", "C"), _DIRECT, 0.0),
-    Example(_section(" Line 1 ", "a station", "d (north)"), {**_DIRECT, "lines": {"Line 1": _MAP["1"]}}, 1.0),
+    Example(_GOOD, _TRIP, 1.0),
+    Example(_BROKEN, _TRIP, 0.0),
+    Example(_section("1", "A", "D"), _STRAIGHT, 1.0),
+    Example(_section("2", "A", "D"), _STRAIGHT, 0.0),
+    Example(_section("9", "A", "D"), _STRAIGHT, 0.0),
+    Example(_section("1", "A", "C"), _STRAIGHT, 0.0),
+    Example(_section(" Line 1 ", "a station", "d (north)"), {**_STRAIGHT, "lines": {"Line 1": _MAP["1"]}}, 1.0),
+    Example("Route Name: 1\nDeparture Stop: A", _STRAIGHT, 0.0),
+    Example("<answer>Take the bus.</answer>", _STRAIGHT, 0.0),
+    Example("Take the bus.", _STRAIGHT, None, status=Status.NO_ANSWER),
+)
+_DETAILS = (
+    Example(_GOOD, _ONE, 4.0),
+    Example(_GOOD, _TWO, 9.0),
+    Example(_BROKEN, _TWO, 8.0),
+    Example(_section("1", "A", "D"), _DIRECT, 1.0),
     Example("Route Name: 1\nDeparture Stop: A", _DIRECT, 0.0),
-    Example("<answer>Take the bus.</answer>", _DIRECT, 0.0),
     Example("Take the bus.", _DIRECT, None, status=Status.NO_ANSWER),
 )
+_SOURCES = ("rewardhub.verifiers.geometry.reading", "rewardhub.verifiers.tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +63,48 @@ class _Section:
     arrival: str
 
 
-@verifier(
-    "route_plan",
-    range=(-110.0, 20.0),
-    examples=_EXAMPLES,
-    libraries=("google-re2",),
-    sources=("rewardhub.verifiers.geometry.reading", "rewardhub.verifiers.tags"),
-)
-def route_plan(response: Response, reference: Json, *, measure: Measure = "correct") -> Score:
-    """Whether a planned route is possible, and RewardMap's points for its details.
+@verifier("route_plan", examples=_EXAMPLES, libraries=("google-re2",), sources=_SOURCES)
+def route_plan(response: Response, reference: Json) -> Score:
+    """1.0 where a planned route is possible on the map, else 0.0 with the reason.
 
-    Reference: ``lines`` {name: stops in order}, ``from``, ``to``, and ``sections``, how many the plan may have
-    (only ``correct`` does without it). The plan's sections stand between lines of ``--``, each with
-    ``Route Name:``, ``Departure Stop:`` and ``Arrival Stop:``. Names are compared without case, blanks,
-    brackets and the word for station.
+    Reference: ``lines`` {name: stops in order}, ``from``, ``to``. The plan's sections stand between lines of
+    ``--``, each with ``Route Name:``, ``Departure Stop:`` and ``Arrival Stop:``; at most 20. Names are compared
+    without case, blanks, brackets and the word for station. The ends must be the question's, every line known
+    and serving both stops of its section, and each section begin where the last ended.
 
-    ``correct``: 1.0 where the ends match, every line is known and serves both stops of its section, and
-    each section begins where the last ended. ``detail``: right ends +2; per known line +3, or +4 where a
-    single section's line serves both ends of the trip; a change that fits +1; each section beyond
-    ``sections`` -5; 10 at most. ``total`` is 10 · correct + 0.5 · detail. A response without a section is as
-    low as none right. fscdc/RewardMap, where ``sections`` is fed the question's number of *transfers*; the
-    difficulty factor and the 0.5 for questions with a transfer are the recipe's.
+    fscdc/RewardMap: difficulty · (10 · route_plan + 0.5 · route_detail), where the difficulty factor and its 0.5 for
+    questions with a transfer are the recipe's.
     """
-    lines = _lines(reference)
-    start, end = (_stop(reference, key) for key in ("from", "to"))
-    allowed = _allowed(reference) if measure != "correct" or "sections" in reference else _MOST_SECTIONS
+    lines, start, end = _map(reference)
     try:
         sections = _sections(response)
     except Wrong as wrong:
         return wrong.score()
     reason = _fault(sections, lines, start, end)
-    detail = _detail(sections, lines, start, end, allowed)
-    value = {"correct": float(not reason), "detail": detail, "total": 10.0 * (not reason) + 0.5 * detail}[measure]
-    details = {"correct": not reason, "detail": detail, "sections": len(sections)}
-    return Score(value, details=details | ({"reason": reason} if reason else {}))
+    details = {"sections": len(sections)} | ({"reason": reason} if reason else {})
+    return Score(float(not reason), details=details)
+
+
+@verifier("route_detail", range=(-100.0, 10.0), examples=_DETAILS, libraries=("google-re2",), sources=_SOURCES)
+def route_detail(response: Response, reference: Json) -> Score:
+    """RewardMap's points for the details of a planned route, right or not: -100 to 10.
+
+    Reference and plan as ``route_plan`` has them, and ``sections``, how many the plan may have. Right ends
+    +2; per known line +3, or +4 where a single section's line serves both ends of the trip; a change that
+    fits +1; each section beyond ``sections`` -5; 10 at most. fscdc/RewardMap feeds ``sections`` the question's
+    number of *transfers*, so that its plans lose 5 points per trip; state what is meant. A malformed plan is 0.
+    """
+    lines, start, end = _map(reference)
+    allowed = _allowed(reference)
+    try:
+        sections = _sections(response)
+    except Wrong as wrong:
+        return wrong.score()
+    return Score(_detail(sections, lines, start, end, allowed), details={"sections": len(sections)})
+
+
+def _map(reference: Json) -> tuple[Lines, str, str]:
+    return _lines(reference), _stop(reference, "from"), _stop(reference, "to")
 
 
 def _fault(sections: list[_Section], lines: Lines, start: str, end: str) -> str:
@@ -140,7 +149,8 @@ def _pairs(part: str) -> list[tuple[str, str]]:
 
 def normal(name: str) -> str:
     """A line or stop without case, blanks, brackets and the word for station."""
-    folded = " ".join(_BRACKETS.sub("", name.casefold()).split()).strip(" .\"'`")
+    clean = name.encode("utf-8", "replace").decode()
+    folded = " ".join(_BRACKETS.sub("", clean.casefold()).split()).strip(" .\"'`")
     for suffix in _SUFFIXES:
         if folded != suffix and folded.endswith(suffix):
             folded = folded.removesuffix(suffix)
@@ -187,7 +197,7 @@ _STOPS = (
 
 @verifier(
     "stop_list",
-    range=(-250.0, 250.0),
+    range=(-50.0, 50.0),
     examples=_STOPS,
     libraries=("google-re2",),
     sources=("rewardhub.verifiers.geometry.reading", "rewardhub.verifiers.tags"),
@@ -195,18 +205,18 @@ _STOPS = (
 def stop_list(response: Response, reference: Json) -> Score:
     """0.5 for each stop of the reference that is listed, -0.5 for each that is wrong or repeated.
 
-    Reference: ``stops``, 1 to 500 names. The answer tag, else the whole response, lists names between
-    commas or line ends, at most 500: more are -250. fscdc/RewardMap's dense reward for counting questions.
+    Reference: ``stops``, 1 to 100 names. The answer tag, else the whole response, lists names between
+    commas or line ends, at most 100: more are -50. fscdc/RewardMap's dense reward for counting questions.
     """
     stops = need(reference, "stops", (list, tuple))
-    if not 0 < len(stops) <= _MOST_STOPS or not all(isinstance(stop, str) and normal(stop) for stop in stops):
-        raise ReferenceUnparseable(f"reference.stops must be 1 to {_MOST_STOPS} names", field="reference.stops")
+    if not 0 < len(stops) <= _MOST_LISTED or not all(isinstance(stop, str) and normal(stop) for stop in stops):
+        raise ReferenceUnparseable(f"reference.stops must be 1 to {_MOST_LISTED} names", field="reference.stops")
     text, _ = answer_text(response)
     listed = _listed(text)
     if not listed:
         raise NoAnswer("no stop is listed")
-    if len(listed) > _MOST_STOPS:
-        return Score(-250.0, details={"reason": f"more than {_MOST_STOPS} stops"})
+    if len(listed) > _MOST_LISTED:
+        return Score(-50.0, details={"reason": f"more than {_MOST_LISTED} stops"})
     right = len(set(listed) & set(map(normal, stops)))
     return Score(0.5 * right - 0.5 * (len(listed) - right), details={"right": right, "listed": len(listed)})
 
@@ -219,6 +229,6 @@ def _listed(text: str) -> list[str]:
         name = normal(item[:200])
         if name:
             names.append(name)
-        if len(names) > _MOST_STOPS:
+        if len(names) > _MOST_LISTED:
             break
     return names

@@ -10,8 +10,8 @@ from pydantic import Field
 from rewardhub.errors import ReferenceUnparseable
 from rewardhub.registry import Example, verifier
 from rewardhub.scorer import need
-from rewardhub.types import Json, Response, Score, Status
-from rewardhub.verifiers.geometry.reading import Wrong, answer_text, find_json, missing
+from rewardhub.types import Json, Response, Score
+from rewardhub.verifiers.geometry.reading import answer_text, find_json
 
 Triple = tuple[str, str, str]
 Credit = Annotated[float, Field(ge=0.0, le=5.0)]
@@ -37,7 +37,7 @@ _EXAMPLES = (
     Example('[{"index": 0, "attribute": "color", "value": "red"}]', _TWO, 4.0),
     Example("<answer>[]</answer>", _TWO, -2.0),
     Example("<answer>nothing</answer>", _TWO, -2.0),
-    Example("no idea", _TWO, None, status=Status.NO_ANSWER),
+    Example("no idea", _TWO, -2.0),
 )  # fmt: skip
 
 
@@ -67,16 +67,12 @@ def structured_set(
     cost ``wrong`` too, which STAR-R1 leaves open. ``lacking`` is per triple fewer than the reference has.
     Defaults: STAR-R1 (2025); its format point is a recipe's.
 
-    Triples are JSON lists or objects, or bracketed texts; case and blanks do not count. A stated answer
-    without a triple is an empty prediction; more than 1,000 are the lowest value. A recipe that lets
-    ``no_answer`` be 0 pays more for silence than for a wrong triple. Range: -1100 to 500.
-    Details: counts of each kind.
+    Triples are JSON lists or objects, or bracketed texts; case and blanks do not count. A response without
+    a triple is an empty prediction, so silence never pays; more than 1,000 triples cost as if all were
+    wrong. Range: -1100 to 500. Details: counts of each kind.
     """
     gold = _expected(reference)
-    try:
-        stated = _stated(response)
-    except Wrong as bad:
-        return bad.score(-lacking * len(gold))
+    stated = _stated(response)
     if len(stated) > _MOST_STATED:
         reason = f"more than {_MOST_STATED} triples"
         return Score(-wrong * _MOST_STATED - lacking * len(gold), details={"reason": reason})
@@ -117,14 +113,12 @@ def _expected(reference: Json) -> list[Triple]:
 
 def _stated(response: Response) -> list[Triple]:
     """The stated triples; what is no triple matches nothing but is counted."""
-    text, stated = answer_text(response)
+    text, _ = answer_text(response)
     found = find_json(text)
     if isinstance(found, Mapping):
         found = next((value for value in found.values() if isinstance(value, list)), [found])
     if not isinstance(found, list):
         found = [part.split(",") for part in _GROUP.findall(text)]
-        if not found:
-            raise missing("triple", stated)
     if len(found) == 3 and not any(isinstance(each, list | Mapping) for each in found):
         found = [found]
     return [_triple(each) or ("", "", "") for each in found[: _MOST_STATED + 1]]

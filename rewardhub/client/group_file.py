@@ -7,6 +7,8 @@ from rewardhub.errors import InvalidInput
 from rewardhub.types import Group
 from rewardhub.wire.lines import group_from_json, loads
 
+MAX_MEDIA_BYTES = 64 * 2**20
+
 
 def read_group_file(path: str | Path) -> Iterator[Group]:
     """Yields the groups in the order of their lines; empty lines are passed over.
@@ -40,6 +42,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _reader(folder: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         try:
+            if not (folder / name).is_file() or (folder / name).stat().st_size > MAX_MEDIA_BYTES:
+                raise ValueError(f"not a file of at most {MAX_MEDIA_BYTES} bytes")
             return (folder / name).read_bytes()
         except (OSError, ValueError) as error:
             raise InvalidInput(f"media path {name!r} cannot be read: {error}", field="media.path") from None

@@ -93,6 +93,8 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
         return absent(scope)
     if np.isinf(total) or (not failed and not plan.needs_group):
         return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
+    if not failed and all(len(column) - column.values.count(None) >= plan.recipe.min_valid for column in read):
+        return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
     if not failed:
         return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {plan.recipe.min_valid} members have a value"}
     column, status = min(failed, key=lambda each: _RANK[each[1]])

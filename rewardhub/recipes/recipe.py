@@ -111,10 +111,10 @@ class Recipe(BaseModel):
         """What decides a score, as JSON; not what is said about it."""
         return self.model_dump_json(by_alias=True, exclude={"about", "tests", "summary", "kind"})
 
-    @field_validator("version", mode="before")
+    @field_validator("version", "value", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int | float) else value
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}", field=where) from None
+    _refuse_doubled(node, where)
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected an object with name, terms and value", field=where)
     try:
@@ -150,6 +151,21 @@ def parse_inline(text: str, limits: Limits) -> Recipe:
     if len(recipe.terms) > limits.terms:
         raise ConfigError(f"recipe_text has over {limits.terms} terms", field="recipe_text.terms")
     return recipe
+
+
+def _refuse_doubled(node: Any, where: str) -> None:
+    """YAML keeps the last of two equal keys; a recipe that says two things is a mistake."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{where}:{line}: the key {key.value!r} comes twice", field=str(key.value))
+            seen.add(str(key.value))
+            _refuse_doubled(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_doubled(item, where)
 
 
 def _refuse_aliases(text: str) -> None:

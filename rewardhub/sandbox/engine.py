@@ -44,6 +44,7 @@ class Engine:
         self._size = size or max(1, len(os.sched_getaffinity(0)))
         self._warm: list[_Warm] = []
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         atexit.register(self.close)
 
     def submit(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[socket.socket, "_Warm"]:
@@ -83,7 +84,9 @@ class Engine:
             warm.runs -= 1
 
     def close(self) -> None:
-        """Ends all warm processes and with them their runs."""
+        """Ends all warm processes and with them their runs; in a fork of their owner nothing."""
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             ended, self._warm = self._warm, []
         for warm in ended:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_GUARD = str(Path(__file__).with_name("guard.py"))
+_GUARD, _PLAIN = (str(Path(__file__).with_name(name)) for name in ("guard.py", "plain.py"))
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _TOOLS = ("/bin", "/usr/bin", "/usr/include", "/usr/libexec")
 
@@ -46,7 +46,7 @@ def _python() -> Language:
     interpreter = _interpreter()
     library = str(Path(sysconfig.get_path("stdlib")).parent)
     shown = [path for path in _LIBRARIES if Path(path).exists()]
-    shown += [path for path in (library, interpreter, _GUARD) if not path.startswith(("/lib/", "/usr/lib/"))]
+    shown += [path for path in (library, interpreter, _GUARD, _PLAIN) if not path.startswith(("/lib/", "/usr/lib/"))]
     command = (interpreter, "-S", "-s", "-P", "-B", _GUARD)
     return Language("python", command, tuple(dict.fromkeys(shown)), runtime_mb=64, warm=interpreter, profile="python")
 

@@ -70,6 +70,8 @@ def _become(order: Order) -> None:
     """Turns this child into the command; never returns."""
     try:
         libc = namespaces.load_libc()
+        if order.isolation != LIMITED:
+            os.setsid()  # a signal to its own group must reach nobody else
         namespaces.die_with_parent(libc)
         if order.isolation == FULL:
             namespaces.build_root(libc, os.uname().machine, order.shown, order.scratch_mb)

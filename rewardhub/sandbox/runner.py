@@ -1,8 +1,8 @@
 """One run of one program, watched from outside.
 
 ``run`` is thread-safe and blocks; every run is a process tree of its own. The verdict is decided here:
-the end of the program is believed only with the run's nonce, limits are kept here and by the kernel,
-exit codes decide nothing.
+the end of a Python program is believed only with the run's nonce, limits are kept here and by the
+kernel. Of other languages the exit code is the end, so that only what they print may decide a score.
 """
 
 import logging
@@ -65,7 +65,8 @@ class Program:
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     """Runs ``program`` on ``stdin`` (UTF-8) within ``limits``.
 
-    Raises ``Unavailable`` where no process could be started and ``InternalError`` where the sandbox
+    Raises ``Unavailable`` where no process could be started or isolation is below ``full`` and
+    ``settings`` do not allow that, ``InternalError`` where the sandbox
     itself failed or the system is not Linux; ``KeyError`` for an unknown language.
     """
     if not sys.platform.startswith("linux"):
@@ -170,6 +171,10 @@ def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language:
 @cache
 def _engine(language: str) -> Engine:
     return Engine(languages()[language], _ENVIRONMENT)
+
+
+# A fork starts warm processes of its own; those of its parent stay the parent's.
+os.register_at_fork(after_in_child=_engine.cache_clear)
 
 
 @cache
@@ -282,9 +287,10 @@ def _judge(watch: Watch, end: bytes, *, may_leave: bool, by_code: bool = False) 
     elif watch.stopped is None or b"ready" not in watch.lines():
         raise _Lost("the sandbox failed: its launcher died")
     lines, values = _told(watch.lines(), end)
-    ending = (
-        (Verdict.OK, "") if by_code and code == 0 else _ending(lines, (end, b"left") if may_leave else (end,), code)
-    )
+    if by_code:
+        ending = (Verdict.RUNTIME_ERROR, f"exit code {code}") if code else (Verdict.OK, "")
+    else:
+        ending = _ending(lines, (end, b"left") if may_leave else (end,), code)
     verdict, reason = _verdict(watch, lines, cpu_s, code) or ending
     cap = watch.limits.output_kb * 1024
     wall_s = round(watch.ended - watch.begun, 4)

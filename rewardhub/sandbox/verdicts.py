@@ -36,7 +36,7 @@ class Limits:
 class Run:
     """One finished run. ``ok`` means that control reached the end of the program; whether the output
     is the expected one is for the caller to compare. Times in seconds, memory in MB. ``values`` are
-    those of the program's expressions as :func:`rewardhub.sandbox.guard.encode` writes them, or ``!``
+    those of the program's expressions as :func:`rewardhub.sandbox.plain.encode` writes them, or ``!``
     and the name of the exception that came instead.
     """
 

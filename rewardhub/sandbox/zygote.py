@@ -1,8 +1,8 @@
 """A warm process that forks one run after another, each into namespaces of its own.
 
-A script of its own, started as ``zygote main(ORDER)`` with the standard input as its socket. It enters
-an empty network and a read-only root once; every message on the socket is a run: JSON and six
-descriptors (the job, stdin, stdout, stderr, control, report). The report is a socket: it gets ``done
+A script of its own: :func:`main` with the standard input as its socket. It enters an empty network and
+a read-only root once; every message on the socket is a run: JSON and six descriptors (the job, stdin,
+stdout, stderr, control, report). The report is a socket: it gets ``done
 CODE CPU RSS`` at the end, and when its other side is shut down the run is killed. All runs die with
 this process, and this process with the one that started it.
 """
@@ -123,6 +123,7 @@ class Zygote:
         report = descriptors[-1]
         try:
             self.socket.detach()
+            os.setsid()  # a signal to its own group must reach nobody else
             namespaces.die_with_parent(self.libc)
             namespaces.enter_run(self.libc, self.proc, order["scratch_mb"])
             report = place(descriptors)
@@ -218,7 +219,6 @@ def main(text: str, root: str) -> None:
             importlib.import_module(name)
         libc = namespaces.load_libc()
         guard = load_guard(order["guard"])
-        namespaces.die_with_parent(libc)
         proc = namespaces.enter_shared(libc, order["shown"], _ROOT_MB)
         lead(side)
         namespaces.die_with_parent(libc)

@@ -88,7 +88,8 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
         if not request:
             return
         if request[:1] == REAP:
-            os.waitpid(_PID.unpack(request[1:])[0], 0)
+            with suppress(ChildProcessError):
+                os.waitpid(_PID.unpack(request[1:])[0], 0)
             continue
         pid = os.fork()
         if pid == 0:

@@ -62,6 +62,7 @@ def rows_of(item: Item) -> int:
 
 def failed(group_id: str, rows: int, error: RewardHubError) -> GroupScores:
     """The answer for a group that failed as a whole: every row has the error's status."""
+    rows = rows or 1  # a group whose responses cannot be counted still says why
     return GroupScores(group_id, failed_rows(rows, error), indices=list(range(rows)))
 
 

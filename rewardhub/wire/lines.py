@@ -40,16 +40,22 @@ _RESPONSE_FIELDS = ("text", "messages", "tokens", "signals", "steps", "media")
 _MEDIA_FIELDS = ("sha256", "data", "path", "kind", "width", "height", "space", "frames", "fps")
 T = TypeVar("T")
 MAX_DEPTH = 100
+MAX_DIGITS = 4_000
 _HEX = frozenset("0123456789abcdef")
 
 
 def loads(data: str | bytes) -> Any:
     """The JSON value; NaN and Infinity pass (a scorer judges them), malformed text is ``InvalidInput``."""
     try:
-        return json.loads(data)
+        return json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidInput(f"not a JSON value: {reason}") from None
+
+
+def _integer(digits: str) -> int | str:
+    """An integer; one of more digits than Python converts stays text, which no neighbour pays for."""
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 def dumps(value: Any) -> str:
@@ -96,7 +102,7 @@ def group_from_json(data: Any, where: str = "", read_path: ReadPath | None = Non
         id=_identifier(data, where) or default_id,
         prompt=_prompt(data.get("prompt"), join(where, "prompt"), len(media)),
         responses=each(data, "responses", lambda item, at: _response(item, at, read_path), where),
-        reference=_reference(data.get("reference"), join(where, "reference")),
+        reference=reference_from_json(data.get("reference"), join(where, "reference")),
         media=media,
         problem_type=take(data, "problem_type", str, "", where),
         recipe=take(data, "recipe", str, "", where),
@@ -139,7 +145,7 @@ def _check_part(part: Mapping[str, Any], where: str, media: int) -> None:
         raise InvalidInput(f"{where}.media is {index}, expected 0 to {media - 1}", field=f"{where}.media")
 
 
-def _reference(value: Any, where: str) -> Mapping[str, Any]:
+def reference_from_json(value: Any, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     return (

@@ -24,7 +24,7 @@ from rewardhub.types import (
 )
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.fields import expect
-from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, to_bytes
+from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, reference_from_json, to_bytes
 
 CACHE_MODES: tuple[CacheMode, ...] = ("use", "bypass", "read_only", "refresh")
 PRIORITIES = ("online", "bulk")
@@ -54,7 +54,7 @@ def group_from_proto(message: pb.Group, where: str = "group") -> Group:
         id=message.id,
         prompt=_messages(message.messages, f"{where}.messages", len(message.media)) or message.prompt,
         responses=responses_from_proto(message.responses, where),
-        reference=_object(message.reference, f"{where}.reference"),
+        reference=_reference(message.reference, f"{where}.reference"),
         media=_media(message.media, f"{where}.media"),
         problem_type=message.problem_type,
         recipe=message.recipe,
@@ -178,10 +178,16 @@ def _message(message: pb.Message, where: str, media: int) -> Message:
 
 
 def _object(data: bytes, where: str) -> Mapping[str, Any]:
-    if not data:
-        return {}
+    return bounded(expect(_decoded(data, where), dict, where), where) if data else {}
+
+
+def _reference(data: bytes, where: str) -> Mapping[str, Any]:
+    return reference_from_json(_decoded(data, where), where) if data else {}
+
+
+def _decoded(data: bytes, where: str) -> Any:
     try:
-        return cast(Mapping[str, Any], bounded(expect(loads(data), dict, where), where))
+        return loads(data)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error.message}", field=where) from None
 

@@ -10,6 +10,7 @@ into patches beforehand for both; scores are compared first; the two are timed i
 REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
 """
 
+import ctypes
 import io
 import os
 import statistics
@@ -174,6 +175,7 @@ def eight_at_once(model: ScalarModel, turns: int) -> None:
 
 def peak(run: Callable[[], object]) -> float:
     """The most memory, in MB, that the process held during the run above what it held before."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     run()

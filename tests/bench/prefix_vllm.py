@@ -5,6 +5,7 @@ Every turn scores a group that neither side has seen, so that vLLM's cache share
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -54,15 +55,21 @@ def vllm_figure(
             ratios, apart = [], 0.0
             for turn in range(turns + 1):
                 theirs = _ask(process, groups[turn], images[turn])
+                # While we are timed its threads, which wait busily, must not take the cores.
+                process.send_signal(signal.SIGSTOP)
                 started = time.perf_counter()
                 scores = ours(turn)
                 seconds = time.perf_counter() - started
+                process.send_signal(signal.SIGCONT)
                 apart = max(apart, *(abs(a - b) for a, b in zip(scores, theirs["scores"], strict=True)))
+                print(
+                    f"vllm_300_70_8: {len(scores) / theirs['seconds']:.1f} and {len(scores) / seconds:.1f} responses/s"
+                )
                 ratios.append(theirs["seconds"] / seconds)
         finally:
             process.kill()
             process.wait()
-    if apart > 1e-4:
+    if apart > 1e-5:
         raise SystemExit(f"{FIGURE}: scores differ by {apart:.2g}")
     print(f"vllm_300_70_8: scores within {apart:.1g}")
     report(FIGURE, statistics.median(ratios[1:]), "vLLM pooling, prefix caching on")

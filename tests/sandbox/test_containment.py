@@ -355,8 +355,10 @@ def test_runtime_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(runner, "_warm_works", lambda: False)
     card = languages()["python"]
     guard = tmp_path / "guard.py"
-    guard.write_text(Path(card.command[-1]).read_text())
-    moved = replace(card, command=(*card.command[:-1], str(guard)), shown=(*card.shown, str(guard)))
+    plain = guard.with_name("plain.py")
+    for copy in (guard, plain):
+        copy.write_text(Path(card.command[-1]).with_name(copy.name).read_text())
+    moved = replace(card, command=(*card.command[:-1], str(guard)), shown=(*card.shown, str(guard), str(plain)))
     monkeypatch.setitem(languages(), "python", moved)
     assert run(Program("print(1)")).stdout == b"1\n"
 
@@ -368,3 +370,18 @@ def test_usage_is_told() -> None:
     assert 0.15 < result.cpu_s < 3
     assert result.wall_s > 0.15
     assert 50 < result.peak_mb < 120
+
+
+def test_unprivileged_user() -> None:
+    """A user without any right gets full isolation too, where the kernel lets users have namespaces."""
+    python = "/usr/bin/python3.11"
+    if os.geteuid() != 0 or not Path(python).exists() or runner.isolation() != FULL:
+        pytest.skip("needs root, to become somebody else, and an interpreter that everybody may run")
+    script = (
+        "import os\nos.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)\n"
+        f"import sys; sys.path.insert(0, {str(Path(runner.__file__).parents[2])!r})\n"
+        "from rewardhub.sandbox import runner\n"
+        "print(os.getuid(), runner.isolation(), runner._warm_works(), runner.run(runner.Program('print(6 * 7)')).stdout)"
+    )
+    done = subprocess.run([python, "-I", "-B", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "12345 full True b'42\\n'\n", done.stderr

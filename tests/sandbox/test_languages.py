@@ -102,7 +102,7 @@ HOSTILE = {
     "root": ("c", C + "int main(){if(setuid(0))abort();}", Verdict.RUNTIME_ERROR),
     "root folder": ("c", C + 'int main(){FILE*f=fopen("/x","w");if(!f)abort();}', Verdict.RUNTIME_ERROR),
     "runs what it wrote": ("c", C + 'int main(){FILE*f=fopen("x","w");fputs("#!/bin/sh\\n",f);fclose(f);chdir("/tmp");execl("x","x",NULL);abort();}', Verdict.RUNTIME_ERROR),
-    "descriptors of the runner": ("c", C + "int main(){for(int i=3;i<1000;i++)if(write(i,\"done 0 0 0\\n\",11)>0)return 0;abort();}", Verdict.RUNTIME_ERROR),
+    "descriptors of the runner": ("c", C + 'int main(){for(int i=3;i<1000;i++)if(write(i,"done 0 0 0\\n",11)>0)return 0;abort();}', Verdict.RUNTIME_ERROR),
     "compiler reads without end": ("c", '#include "/dev/zero"\nint main(){}', Verdict.COMPILE_ERROR),
     "compiler reads the host": ("c", '#include "/etc/passwd"\nint main(){}', Verdict.COMPILE_ERROR),
     "huge binary": ("c", "char x[1<<30]={1};int main(){}", Verdict.COMPILE_ERROR),

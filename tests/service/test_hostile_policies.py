@@ -36,7 +36,9 @@ def test_math_attacks_gain_nothing(hub, attack):
     assert advantage(scores.values, 0) <= advantage(scores.values, 1)
 
 
-@pytest.mark.parametrize("attack", [LOOP, "import os\nos._exit(0)\n", "import sys\nsys.exit(0)\n", "def f(x): return f(x)\n"])
+@pytest.mark.parametrize(
+    "attack", [LOOP, "import os\nos._exit(0)\n", "import sys\nsys.exit(0)\n", "def f(x): return f(x)\n"]
+)
 def test_code_attacks_gain_nothing(hub, attack):
     """A program that never ends, or ends too soon, is never worth more than a wrong one."""
     wrong, right = "def f(x):\n    return 5\n", "def f(x):\n    return x * x\n"
@@ -121,3 +123,23 @@ def test_the_same_over_rest(tmp_path):
         process.terminate()
         assert process.wait(timeout=40) == 0
         process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "import os\nos.kill(0, 9)\n",
+        "import os\nos.kill(os.getppid(), 9)\n",
+        "import os\nos.kill(os.getppid(), 15)\n",
+        "import os\nos.killpg(os.getpgid(os.getppid()), 9)\n",
+        "import os\nos.kill(-1, 9)\n",
+        "import os\nos.abort()\n",
+    ],
+)
+def test_a_program_cannot_kill_its_grader(hub, attack):
+    """A program that signals its parents and its group is wrong, not unscored; its neighbours are scored."""
+    right = "def f(x):\n    return x * x\n"
+    group = Group("g", "", (Response(attack + "def f(x): return 0\n"), Response(right)), CODE)
+    (scores,) = hub.score([group], Call(recipe="code"))
+    assert scores.values == [0.0, 1.0]
+    assert {score.status for score in scores} == {Status.OK}

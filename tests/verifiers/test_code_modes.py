@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardhub.sandbox.guard import encode
+from rewardhub.sandbox.plain import encode
 from rewardhub.types import Group, Json, Response, Score, Status
 from rewardhub.verifiers import code_exec
 from rewardhub.verifiers.code_exec import code

@@ -126,8 +126,13 @@ def skyscraper(rng):
 
 def kakuro(rng):
     rows = [rng.sample(range(1, 10), 3), None]
-    rows[1] = rng.choice([each for each in itertools.permutations(range(1, 10), 3)
-                          if all(one != two for one, two in zip(rows[0], each, strict=True))])
+    rows[1] = rng.choice(
+        [
+            each
+            for each in itertools.permutations(range(1, 10), 3)
+            if all(one != two for one, two in zip(rows[0], each, strict=True))
+        ]
+    )
     board = [["#"] * 4, ["#", *rows[0]], ["#", *rows[1]]]
     groups = [[[row, column] for column in (1, 2, 3)] for row in (1, 2)]
     groups += [[[1, column], [2, column]] for column in (1, 2, 3)]
@@ -153,8 +158,13 @@ def thermometers(rng):
     for path in paths:
         for row, column in path[: rng.randint(1, 3)]:
             board[row][column] = "s"
-    return board, {"puzzle": "thermometers", "size": 4, "clues": counts(board), "thermometers": paths,
-                   "givens": [["*"] * 5] * 4}
+    return board, {
+        "puzzle": "thermometers",
+        "size": 4,
+        "clues": counts(board),
+        "thermometers": paths,
+        "givens": [["*"] * 5] * 4,
+    }
 
 
 def aquarium(rng):
@@ -178,8 +188,13 @@ def battleships(rng):
 
 
 def starbattle(rng):
-    places = rng.choice([each for each in itertools.permutations(range(5))
-                         if all(abs(one - two) > 1 for one, two in itertools.pairwise(each))])
+    places = rng.choice(
+        [
+            each
+            for each in itertools.permutations(range(5))
+            if all(abs(one - two) > 1 for one, two in itertools.pairwise(each))
+        ]
+    )
     board = [["s" if column == places[row] else "e" for column in range(5)] for row in range(5)]
     regions = [[row] * 5 for row in range(5)]
     for row in range(4):  # a corner of each row belongs to the next region, where no star stands
@@ -218,8 +233,11 @@ def lightup(rng):
             while 0 <= r < 5 and 0 <= c < 5 and board[r][c] != "w":
                 dark.discard((r, c))
                 r, c = r + down, c + right
-    bulbs = lambda r, c: sum(board[a][b] == "s" for a, b in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1))  # noqa: E731
-                             if 0 <= a < 5 and 0 <= b < 5)
+    bulbs = lambda r, c: sum(  # noqa: E731
+        board[a][b] == "s"
+        for a, b in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1))  # noqa: E731
+        if 0 <= a < 5 and 0 <= b < 5
+    )
     numbers = [[bulbs(r, c) if board[r][c] == "w" and rng.random() < 0.7 else -1 for c in range(5)] for r in range(5)]
     return board, {"puzzle": "lightup", "givens": walls, "wall_numbers": numbers}
 
@@ -314,8 +332,7 @@ def altered(rng, reference, board):
     return wrong
 
 
-SEARCHED = ["aquarium", "fieldexplore", "hitori", "kakurasu", "lightup", "nonogram", "starbattle", "thermometers",
-            "treesandtents"]  # fmt: skip
+SEARCHED = ["aquarium", "fieldexplore", "hitori", "kakurasu", "lightup", "nonogram", "thermometers", "treesandtents"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SEARCHED)
@@ -373,7 +390,16 @@ def latin_reference(name, board):
     return {"puzzle": name, "givens": [["*"] * size for _ in board]} | side.get(name, {})
 
 
-LATIN = ["sudoku", "coloredsudoku", "jigsawsudoku", "oddevensudoku", "killersudoku", "futoshiki", "renzoku", "skyscraper"]
+LATIN = [
+    "sudoku",
+    "coloredsudoku",
+    "jigsawsudoku",
+    "oddevensudoku",
+    "killersudoku",
+    "futoshiki",
+    "renzoku",
+    "skyscraper",
+]
 CYCLIC = [[(row + column) % 4 + 1 for column in range(4)] for row in range(4)]
 
 
@@ -484,11 +510,27 @@ def test_battleships_rules_broken_alone():
         assert broken(board, wrong) == [rule]
 
 
+def test_starbattle_rules_broken_alone():
+    """Two stars in a row, in a column, in a region; two stars that touch at a corner."""
+    lines = [list(line) for line in "sesee eeeee eeees eeeee esese".split()]
+    upright = {"puzzle": "starbattle", "regions": [list(range(5))] * 5}
+    flat = {"puzzle": "starbattle", "regions": turned(upright["regions"])}
+    assert broken(lines, upright) == ["rows"]
+    assert broken(turned(lines), flat) == ["columns"]
+    board, _ = starbattle(random.Random(0))
+    assert broken(board, flat) == []
+    joined = [[0] * 5, [0] * 5, [1] * 5, [2] * 5, [3] * 5]
+    assert broken(board, {"puzzle": "starbattle", "regions": joined}) == ["regions"]
+    assert broken([["s", "e"], ["e", "s"]], {"puzzle": "starbattle", "regions": [[0, 0], [1, 1]]}) == ["apart"]
+
+
 @pytest.mark.parametrize("name", ["thermometers", "treesandtents", "lightup", "fieldexplore", "kakurasu", "nonogram"])
 def test_givens_broken_alone(name):
     """A given that the answer replaces by another legal symbol."""
     board, reference = GENERATORS[name](random.Random(6))
-    empty = next((r, c) for r, c in itertools.product(range(len(board)), range(len(board[0]))) if board[r][c] in ("s", "r"))
+    empty = next(
+        (r, c) for r, c in itertools.product(range(len(board)), range(len(board[0]))) if board[r][c] in ("s", "r")
+    )
     reference.setdefault("givens", [["*"] * len(board[0]) for _ in board])
     reference["givens"] = [list(row) for row in reference["givens"]]
     reference["givens"][empty[0]][empty[1]] = "e"
@@ -500,6 +542,7 @@ def test_every_rule_is_covered_by_a_test():
     by_hand = {
         "battleships": {"straight", "apart", "fleet", "row_clues", "column_clues"},
         "binairo": {"rows", "columns", "no_three"},
+        "starbattle": {"rows", "columns", "regions", "apart"},
         "kakuro": {"black", "sums", "repeats"},
         "coloredsudoku": {"rows", "columns", "colors"},
         "jigsawsudoku": {"rows", "columns", "regions"},
@@ -561,7 +604,9 @@ def test_tents_need_trees_of_their_own():
     clues = {"row": [2, 0], "col": [1, 0, 1, 0]}
     reference = {"puzzle": "treesandtents", "givens": givens, "clues": clues}
     assert broken([list("rtrt"), list("eeee")], reference) == []
-    assert broken([list("etrt"), list("reee")], reference | {"clues": {"row": [1, 1], "col": [1, 0, 1, 0]}}) == ["paired"]
+    assert broken([list("etrt"), list("reee")], reference | {"clues": {"row": [1, 1], "col": [1, 0, 1, 0]}}) == [
+        "paired"
+    ]
 
 
 def test_perception_is_told_apart():

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewardhub.errors import NoAnswer, ReferenceUnparseable, nearest
-from rewardhub.sandbox.guard import encode
 from rewardhub.sandbox.languages import languages, missing
+from rewardhub.sandbox.plain import encode
 from rewardhub.sandbox.runner import Program
 from rewardhub.sandbox.verdicts import Limits
 from rewardhub.scorer import need
@@ -124,6 +124,9 @@ def _literal(side: ast.expr, source: str) -> Expected:
 
 def _solution(task: Task, reference: Json) -> Task:
     expected = Expected(_plain(reference, "expected", "reference"))
+    if isinstance(reference["expected"], Mapping):
+        reason = "reference.expected must be a number, a text, a truth value or a list"
+        raise ReferenceUnparseable(reason, field="reference.expected")
     program = replace(task.program, expressions=(f"{_function(reference, 'solution')}()",), as_json=True)
     return replace(task, program=program, expected=(expected,), tolerance=_tolerance(reference))
 

@@ -1,0 +1,128 @@
+"""Similarity of a response and its prompt in the space of a dual encoder: CLIP (arXiv 2103.00020), SigLIP (2303.15343).
+
+A response that brings images is compared with the prompt's images where there are any, else with the
+prompt's text; a response of text is compared with the prompt's images.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
+from rewardhub.media.decode import decode
+from rewardhub.models.backbone import DTYPES, pick_device
+from rewardhub.models.card import Card
+from rewardhub.models.chat import flat
+from rewardhub.models.checkpoint import check_checkpoint, download
+from rewardhub.models.digest import tree_digest
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors
+from rewardhub.models.text import TextTokenizer
+from rewardhub.scorer import digest_of, failure
+from rewardhub.types import Column, Group, Media, Response, Score
+
+ARCHITECTURES = ("clip", "siglip")
+
+
+class SimilarityModel:
+    """The value is the cosine in [-1, 1], a mean over images where there are several, by the card's calibration."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.kind = str(check_checkpoint(self.path, ARCHITECTURES)["model_type"])
+        with memory_errors():
+            self.model, self.processor = _load(self.path, self.kind, card)
+        self.tokenizer = TextTokenizer(self.path)
+        self.text: Any = self.model.config.text_config
+        self._known: dict[bytes, Tensor] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
+        read = self.card.model_dump_json(exclude=NOT_READ)
+        source = Path(__file__).read_bytes()
+        return digest_of("similarity", tree_digest(self.path), read, self.model.device.type, *versions, source)
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group; an image or prompt is encoded once per call."""
+        self._known = {}
+        with memory_errors(), torch.inference_mode():
+            return [
+                Column.of([self._one(group, each) for each in group.responses], self.fingerprint) for group in groups
+            ]
+
+    def _one(self, group: Group, response: Response) -> Score:
+        try:
+            return finite(self.card.calibration(self._cosine(group, response)))
+        except ScoringError as error:
+            return failure(error)
+
+    def _cosine(self, group: Group, response: Response) -> float:
+        if not group.media and not response.media:
+            raise InvalidInput("neither the prompt nor the response has an image", field="media")
+        theirs = [self._image(media) for media in group.media]
+        if not response.media:
+            ours = [self._text(response.text or _words(response.messages, 0))]
+        else:
+            ours = [self._image(media) for media in response.media]
+            theirs = theirs or [self._text(_words(group.prompt, 0))]
+        return float((torch.stack(ours) @ torch.stack(theirs).T).mean())
+
+    def _image(self, media: Media) -> Tensor:
+        if media.kind != "image" or media.data is None:
+            raise InvalidInput("the bytes of an image are needed", field="media")
+        return self._remember(media.data, partial(self._encode_image, media.data))
+
+    def _encode_image(self, data: bytes) -> Any:
+        pixels = self.processor(images=[decode(data)], return_tensors="pt")["pixel_values"]
+        return self.model.get_image_features(pixels.to(self.model.device, self.model.dtype), return_dict=True)
+
+    def _text(self, text: str) -> Tensor:
+        return self._remember(b"text " + text.encode("utf-8", "replace"), partial(self._encode_text, text))
+
+    def _encode_text(self, text: str) -> Any:
+        ids = self.tokenizer.encode(text)
+        limit = int(self.text.max_position_embeddings)
+        if self.kind == "clip":
+            ids = [self.text.bos_token_id, *ids, self.text.eos_token_id]
+        else:
+            ids = [*ids, self.text.eos_token_id]
+            ids += [self.text.pad_token_id] * (limit - len(ids))
+        if len(ids) > limit:
+            raise OverLimit(f"{len(ids)} tokens, over the model's limit of {limit}")
+        return self.model.get_text_features(torch.tensor([ids], device=self.model.device), return_dict=True)
+
+    def _remember(self, key: bytes, encode: Any) -> Tensor:
+        """The unit vector of what ``encode`` gives, in fp32."""
+        if key not in self._known:
+            features: Tensor = encode().pooler_output[0].float()
+            self._known[key] = features / features.norm()
+        return self._known[key]
+
+
+def _words(content: Any, media_count: int) -> str:
+    return "".join(piece for piece in flat(content, media_count) if isinstance(piece, str))
+
+
+def _load(path: Path, kind: str, card: Card) -> tuple[Any, Any]:
+    from transformers import CLIPModel, SiglipModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    model_class, processor_class = {
+        "clip": (CLIPModel, CLIPImageProcessorPil),
+        "siglip": (SiglipModel, SiglipImageProcessorPil),
+    }[kind]
+    try:
+        model: Any = model_class.from_pretrained(
+            str(path), dtype=DTYPES[card.dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        processor = processor_class.from_pretrained(str(path), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
+    return model.to(pick_device(card.device)).eval().requires_grad_(False), processor

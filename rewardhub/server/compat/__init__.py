@@ -1,0 +1,1 @@
+"""Protocols of other systems, each one file of pure translation."""
