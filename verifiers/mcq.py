@@ -127,16 +127,27 @@ def _why(choice: Choice, content_ok: bool) -> str:
 
 
 def _read(text: str, question: Question) -> Choice:
-    """The choice that a response states, or else mentions."""
+    """The choice that a response states, or else mentions, after its closed thoughts."""
+    text = text.rpartition("</think>")[2]
     stated = stated_answer(text)
+    if _denied(stated or ""):
+        return Choice((), reason="the named option is denied")
     if stated is not None:
         return _choose(_unwrapped(stated)[:_LONGEST], question, stated=True)
     tail = text[-_LONGEST:]
     for match in reversed(list(_PHRASE.finditer(tail))[-_PHRASES:]):
-        choice = _choose(tail[match.end() : match.end() + _BEHIND], question, stated=True)
+        behind = tail[match.end() : match.end() + _BEHIND]
+        if _denied(behind):
+            return Choice((), reason="the named option is denied")
+        choice = _choose(behind, question, stated=True)
         if choice.indices:
             return choice
     return _choose(tail, question, stated=False)
+
+
+def _denied(text: str) -> bool:
+    """Whether what is said begins by ruling an option out."""
+    return text[:40].lstrip(" \t:*_(\"'").lower().startswith(("not ", "isn't ", "isn’t ", "neither "))
 
 
 def _unwrapped(text: str) -> str:

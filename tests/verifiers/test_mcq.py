@@ -55,7 +55,7 @@ def test_right_answers(text: str) -> None:
         ("BB", "no option is named"), ("Bronchitis", "no option is named"), ("2", "not in the requested form"),
         ("<answer></answer>B", "no option is named"), ("B<answer>A</answer>", "another choice"),
         ("The answer is B or A", "several options are named"), ("<answer>A/B</answer>", "several options are named"),
-        ("The answer is not A. It is B", "several options are named"), ("The answer is A, and B", "several options are named"),
+        ("The answer is not A. It is B", "the named option is denied"), ("The answer is A, and B", "several options are named"),
         ("The answer is A because B is wrong", "another choice"), ("The answer is A. Pneumonia", "the label and the text name different options"),
         ("B is tempting, but the right one is C", "several options are named"),
         ("B. or maybe A", "several options are named"),
@@ -182,3 +182,20 @@ def test_linear_time(part: str) -> None:
         begun = time.perf_counter()
         score(response, DISEASES)
         assert time.perf_counter() - begun < 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("<think>B</think>A", 0.0),
+        ("<think>A, no, C</think>B", 1.0),
+        ("<think>B</think>", 0.0),
+        ("The answer is not B.", 0.0),
+        ("<answer>not B</answer>", 0.0),
+        ("<think>not B?</think>The answer is B.", 1.0),
+    ],
+)
+def test_thoughts_and_denials_are_no_choice(text, value):
+    """What stands in closed thoughts is not chosen, and neither is an option that is ruled out."""
+    group = Group("g", "", (Response(text),), {"answer": "B", "options": ["cat", "dog", "bird"]})
+    assert mcq.bind({}).score(group, [0]).values == [value]
