@@ -41,6 +41,8 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
     Raises ``ReferenceUnparseable``, ``NoAnswer`` and ``OverLimit``.
     """
     WORK.left = MAX_WORK
+    behind = text.rpartition("</think>")[2]
+    text = behind if behind.strip() else text  # what is said after the thoughts is the answer
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
     if "last" in order and text.strip() == ours.written:
         return _score(True, "text", "equal after normalising", text.strip(), "last")
