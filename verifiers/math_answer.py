@@ -120,7 +120,8 @@ def math(
 ) -> Score | None:
     """Whether the response's final answer equals ``reference.answer``: 1.0 or 0.0.
 
-    ``extract`` is the order in which the answer is looked for, behind ``</think>`` where anything follows it. ``preset`` sets every other choice
+    ``extract`` is the order in which the answer is looked for, behind ``</think>`` where anything
+    follows it. ``preset`` sets every other choice
     (see :class:`~rewardhub.verifiers.mathlib.policy.Policy`); a choice given here wins over it.
     ``details`` hold ``verdict``, ``tier`` (text, exact, symbolic), ``reason``, ``extracted``, ``source``.
     Raises ``ReferenceUnparseable`` (empty, unbalanced, too large or of the wrong kind; plain words are
