@@ -18,7 +18,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
 
 test-slow: setup
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "slow and not gpu and not vllm" --timeout 1800
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not gpu and not vllm" --timeout 1800
 
 test-all: test test-slow
 
