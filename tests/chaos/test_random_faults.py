@@ -54,6 +54,8 @@ CALLS = [
 ]
 WEIGHTS = [8, 8, 6, 1, 4]
 REPEATS = 300
+LEAST_KILLS = 5
+LEAST_REDIS_ERRORS = 3
 
 
 def group_of(seed, n):
@@ -145,8 +147,12 @@ async def bombard(redis_url_port, count, seed):
                     return
                 tally.add(group, (await task)[0])
 
+        def rough_enough():
+            """A fast machine goes on until enough went wrong for the run to mean something."""
+            return faulty.kills > LEAST_KILLS and hub.scheduler.cache.redis.errors > LEAST_REDIS_ERRORS
+
         n = 0
-        while tally.responses < count:
+        while tally.responses < count or not (rough_enough() or tally.responses > 20 * count):
             await asyncio.gather(*(one(n + k) for k in range(256)))
             n += 256
         breaking.cancel()
@@ -180,9 +186,9 @@ async def test_no_wrong_score_under_random_faults(redis_server, count):
     assert tally.wrong == 0
     assert tally.responses >= count
     assert tally.values > 0.95 * tally.responses
-    assert faulty.kills > 5
+    assert faulty.kills > LEAST_KILLS
     assert tally.hits > 100
-    assert tally.redis_errors > 3
+    assert tally.redis_errors > LEAST_REDIS_ERRORS
     assert after[0] <= fds + 8
     assert after[1] <= children
     assert after[2] - memory < 32e6 + 10 * (count / 1e5) * 1e6
