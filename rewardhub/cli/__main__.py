@@ -1,0 +1,3 @@
+from rewardhub.cli import app
+
+app()

@@ -1,0 +1,64 @@
+"""Commands about recipes."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rewardhub.cli.options import Cards, Config, Plugins, RecipeFiles, effective_config, recipe_book, reported
+from rewardhub.client import read_group_file
+from rewardhub.types import Call
+
+app = typer.Typer(no_args_is_help=True, help="The recipes that a hub knows.")
+
+
+@app.command("list")
+@reported
+def list_(config: Config = None, plugin: Plugins = None, recipe_file: RecipeFiles = None) -> None:
+    """Names every recipe; each scorer is one by its own name."""
+    sys.stdout.write("\n".join(recipe_book(effective_config(config, {}, None, plugin, recipe_file)).names()) + "\n")
+
+
+@app.command("show")
+@reported
+def show(name: str, config: Config = None, plugin: Plugins = None, recipe_file: RecipeFiles = None) -> None:
+    """Prints a recipe as it is understood, and its fingerprint."""
+    plan = recipe_book(effective_config(config, {}, None, plugin, recipe_file)).plan(name)
+    shown = plan.recipe.model_dump(by_alias=True, exclude_defaults=True)
+    sys.stdout.write(json.dumps(shown | {"fingerprint": plan.fingerprint}, indent=2) + "\n")
+
+
+@app.command("check")
+@reported
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="recipes; all of the catalogue by default")] = None,
+    plugin: Plugins = None,
+    recipe_file: RecipeFiles = None,
+) -> None:
+    """Runs the worked examples that recipes carry; 0 when none fails."""
+    from rewardhub.recipe_check import check_recipes
+
+    report = check_recipes(effective_config(None, {}, None, plugin, recipe_file), names or [])
+    sys.stdout.write(report.text() + "\n")
+    if report.failures:
+        raise typer.Exit(1)
+
+
+@app.command("explain")
+@reported
+def explain_(
+    file: Annotated[Path, typer.Argument(help="group file")],
+    recipe: Annotated[str, typer.Option(help="recipe; a group's own recipe wins")] = "",
+    config: Config = None,
+    card: Cards = None,
+    plugin: Plugins = None,
+    recipe_file: RecipeFiles = None,
+) -> None:
+    """Prints each wave, term, let and value for every group of a file."""
+    from rewardhub.recipe_check import explain
+
+    groups = list(read_group_file(file))
+    for text in explain(effective_config(config, {}, card, plugin, recipe_file), groups, Call(recipe=recipe)):
+        sys.stdout.write(text + "\n")
