@@ -89,6 +89,10 @@ class Execution:
         chosen = self._chosen(term, group, todo)
         if not chosen:
             return
+        name = term.term.reference
+        if name and name not in group.reference:
+            self._fill_rows(term, chosen, Status.REFERENCE_UNPARSEABLE, f"reference.{name} is missing")
+            return
         column = await self._run(bound, self._seen(term, group, chosen), chosen)
         self._scatter(term.name, chosen, stated_values(self.plan, column))
 
@@ -116,6 +120,9 @@ class Execution:
 
     def _seen(self, term: PlannedTerm, group: Group, rows: Sequence[int]) -> Group:
         """The group as this term sees it: the response, an earlier term's text, or the reference."""
+        if term.term.reference:
+            found = group.reference[term.term.reference]
+            group = replace(group, reference=found if isinstance(found, Mapping) else {"answer": found})
         if term.term.of == "reference":
             text = group.reference.get("response")
             replaced = Response(text if isinstance(text, str) else "")

@@ -174,7 +174,7 @@ class _Compiler:
             raise self.error(f"{name} takes {low} to {high} arguments and the keywords {sorted(allowed)}")
 
     def _read(self, name: str, node: ast.Call) -> Node:
-        """``signal("x")``, ``input("x")``, ``field("x")`` and ``if_skipped(term, default)``."""
+        """``signal("x")``, ``field("x")``, ``input("x")`` or ``input("x", default)``, ``if_skipped(term, default)``."""
         first = node.args[0] if node.args else None
         if name == "if_skipped":
             if not isinstance(first, ast.Name) or len(node.args) != 2 or first.id not in self.known:
@@ -182,7 +182,11 @@ class _Compiler:
             self.names.add(first.id)
             default, term = self.visit(node.args[1], 0), first.id
             return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
-        if not isinstance(first, ast.Constant) or not isinstance(first.value, str) or len(node.args) != 1:
-            raise self.error(f"{name} takes one text")
+        most = 2 if name == "input" else 1
+        if not isinstance(first, ast.Constant) or not isinstance(first.value, str) or len(node.args) > most:
+            raise self.error(f"{name} takes one text" + (" and a default" if most == 2 else ""))
+        if len(node.args) == 2:
+            otherwise, option = self.visit(node.args[1], 0), first.value
+            return lambda scope: float(scope.call.inputs[option]) if option in scope.call.inputs else otherwise(scope)
         key, read = first.value, functions.READS[name]
         return lambda scope: read(scope, key)

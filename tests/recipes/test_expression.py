@@ -92,6 +92,7 @@ def test_reads():
     call = Call(inputs={"stage": 2})
     text = 'signal("entropy") + input("stage") + field("difficulty")'
     assert same(run(text, call=call, group=group, a=[0, 0]), [5.5, NAN])
+    assert same(run('input("stage", 1) + input("bonus", 0.5)', call=call, group=group, a=[0, 0]), [2.5, 2.5])
     assert same(run('problem_type == "mcq"', call=call, group=group, a=[0, 0]), [1.0, 1.0])
     assert same(run("tokens", call=call, group=group, a=[0, 0]), [5.0, NAN])
 

@@ -1,0 +1,41 @@
+"""``tag_text``: what stands in one tag of a response, for other terms of a recipe to score."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rewardhub.errors import NoAnswer
+from rewardhub.registry import Example, verifier
+from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.tags import last_tagged
+
+_CAPTION = {"tag": "caption"}
+
+
+@verifier(
+    "tag_text",
+    sources=("rewardhub.verifiers.tags",),
+    examples=(
+        Example("<caption>a red bus</caption><answer>bus</answer>", {}, 1.0, _CAPTION),
+        Example("<answer>4</answer> <answer>5</answer>", {}, 1.0),
+        Example("<caption> </caption>", {}, None, _CAPTION, status=Status.NO_ANSWER),
+        Example("<caption>a red bus", {}, None, _CAPTION, status=Status.NO_ANSWER),
+        Example("a red bus", {}, None, status=Status.NO_ANSWER),
+    ),
+)
+def tag_text(
+    response: Response,
+    reference: Json,  # noqa: ARG001  # reads the response alone
+    *,
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")] = "answer",
+) -> Score:
+    """1.0 where the last closed ``<tag>…</tag>`` holds more than blanks; without one there is no answer.
+
+    ``details.text`` is what it holds. A term that names this one as its ``input`` scores that text instead
+    of the response: a caption, a list of boxes or one of several answers, each against its own
+    ``reference``. Linear in the response.
+    """
+    text = last_tagged(response.text, tag)
+    if text is None or not text.strip():
+        raise NoAnswer(f"<{tag}> is missing or blank")
+    return Score(1.0, details={"text": text.strip()})
