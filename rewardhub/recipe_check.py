@@ -137,7 +137,10 @@ def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Exe
         name = names.get(id(bound), "")
         if name in given:
             values = [given[name][index] for index in indices]
-            return Column(values, [Status.OK if value is not None else Status.UNAVAILABLE for value in values], "given")
+            column = Column(values, [Status.OK if each is not None else Status.UNAVAILABLE for each in values], "given")
+            if test and name in test.given_steps:
+                column.steps = [test.given_steps[name][index] for index in indices]
+            return column
         if isinstance(bound, Given):
             return Column.failed(len(indices), Status.UNAVAILABLE, f"the scorer {bound.name} is not at hand")
         deadline = asyncio.get_running_loop().time() + SECONDS

@@ -34,6 +34,8 @@ def scope_of(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]
         skipped = np.array([status is Status.SKIPPED for status in column.statuses], dtype=bool)
         if skipped.any():
             scope.skipped[name] = skipped
+        if column.steps:
+            scope.steps[name] = column.steps
     return scope
 
 

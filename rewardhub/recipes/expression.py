@@ -174,19 +174,37 @@ class _Compiler:
             raise self.error(f"{name} takes {low} to {high} arguments and the keywords {sorted(allowed)}")
 
     def _read(self, name: str, node: ast.Call) -> Node:
-        """``signal("x")``, ``field("x")``, ``input("x")`` or ``input("x", default)``, ``if_skipped(term, default)``."""
+        """``signal("x")``, ``field("x")`` or ``field("x", easy=1)``, ``input("x")`` or ``input("x", default)``."""
+        if name in functions.OF_TERM:
+            return self._read_term(name, node)
         first = node.args[0] if node.args else None
-        if name == "if_skipped":
-            if not isinstance(first, ast.Name) or len(node.args) != 2 or first.id not in self.known:
-                raise self.error("if_skipped takes a term and a default")
-            self.names.add(first.id)
-            default, term = self.visit(node.args[1], 0), first.id
-            return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
         most = 2 if name == "input" else 1
         if not isinstance(first, ast.Constant) or not isinstance(first.value, str) or len(node.args) > most:
             raise self.error(f"{name} takes one text" + (" and a default" if most == 2 else ""))
         if len(node.args) == 2:
             otherwise, option = self.visit(node.args[1], 0), first.value
             return lambda scope: float(scope.call.inputs[option]) if option in scope.call.inputs else otherwise(scope)
-        key, read = first.value, functions.READS[name]
-        return lambda scope: read(scope, key)
+        key, read, numbers = first.value, functions.READS[name], self._numbers(name, node)
+        return lambda scope: read(scope, key, **numbers)
+
+    def _read_term(self, name: str, node: ast.Call) -> Node:
+        """``if_skipped(term, default)``, ``steps_min(term)`` and their like."""
+        count = 2 if name == "if_skipped" else 1
+        first = node.args[0] if node.args else None
+        known = isinstance(first, ast.Name) and first.id in self.known
+        if not isinstance(first, ast.Name) or not known or len(node.args) != count or node.keywords:
+            raise self.error(f"{name} takes a term" + (" and a default" if count == 2 else ""))
+        self.names.add(first.id)
+        term, read = first.id, functions.READS[name]
+        if count == 1:
+            return lambda scope: read(scope, term)
+        default = self.visit(node.args[1], 0)
+        return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
+
+    def _numbers(self, name: str, node: ast.Call) -> dict[str, float]:
+        """The numbers that ``field`` maps texts to."""
+        numbers = {each.arg: each.value.value for each in node.keywords if isinstance(each.value, ast.Constant)}
+        stated = {key: float(value) for key, value in numbers.items() if key and isinstance(value, int | float)}
+        if len(stated) != len(node.keywords) or (stated and name != "field"):
+            raise self.error(f"{name} takes one text" + (" and numbers by name" if name == "field" else ""))
+        return stated

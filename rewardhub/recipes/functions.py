@@ -5,8 +5,10 @@ NaN is "no value". Group operators skip it and give NaN when fewer than ``minimu
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ class Scope:
     call: Call
     values: dict[str, Array] = field(default_factory=dict)
     skipped: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    steps: dict[str, list[tuple[float | None, ...]]] = field(default_factory=dict)
     minimum: int = 2
     strict: bool = False
     absent: set[str] = field(default_factory=set)
@@ -145,6 +148,29 @@ def g_rank(scope: Scope, values: Any, *, where: Any = None) -> Array:
     return np.where(np.isnan(column), np.nan, below + (equal + 1) / 2)
 
 
+def g_pass_at(scope: Scope, right: Any, k: Any, *, where: Any = None) -> float:
+    """The unbiased pass@k of the valid rows, 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
+
+    n rows, of which c are right (not 0); NaN where there are fewer than ``k``.
+    """
+
+    def estimate(valid: Array) -> float:
+        n, wrong, drawn = len(valid), int(np.count_nonzero(valid == 0)), np.unique(k)
+        if len(drawn) != 1 or not 1 <= drawn[0] <= n:
+            return np.nan
+        return 1.0 - math.prod(max(0, wrong - i) / (n - i) for i in range(int(drawn[0])))
+
+    return _over(scope, right, where, estimate)
+
+
+def _over_steps(scope: Scope, term: str, reduce: Callable[[Sequence[float]], float]) -> Array:
+    """The reduction of each response's step scores; NaN where a response has none or a step lacks its score."""
+    rows = scope.steps.get(term) or [()] * scope.size
+    whole = [steps if steps and None not in steps else (np.nan,) for steps in rows]
+    reduced = np.array([reduce([np.nan if step is None else step for step in steps]) for steps in whole])
+    return np.asarray(scope.checked(f"the steps of {term}", reduced))
+
+
 def _signal(scope: Scope, name: str) -> Array:
     """A number that the trainer sent with each response; NaN where it did not."""
     values = [response.signals.get(name, np.nan) for response in scope.group.responses]
@@ -156,9 +182,15 @@ def _input(scope: Scope, name: str) -> float:
     return float(scope.checked(f"inputs.{name}", scope.call.inputs.get(name, np.nan)))
 
 
-def _field(scope: Scope, name: str) -> float | str:
-    """A number or text of the group's metadata, else of its reference."""
+def _field(scope: Scope, name: str, **numbers: float) -> float | str:
+    """A number or text of the group's metadata, else of its reference.
+
+    ``field("difficulty", easy=1, hard=1.5)`` is the number that is stated for the text; another text is missing.
+    """
     value = scope.group.metadata.get(name, scope.group.reference.get(name))
+    if numbers:
+        known = numbers.get(value, np.nan) if isinstance(value, str) else np.nan
+        return float(scope.checked(f"metadata.{name} ({', '.join(numbers)})", known))
     if isinstance(value, str):
         return value
     return float(scope.checked(f"metadata.{name}", float(value) if isinstance(value, int | float) else np.nan))
@@ -196,13 +228,23 @@ GROUP: Mapping[str, Callable[..., Any]] = {
     "g_std": g_std,
     "g_count": g_count,
     "g_rank": g_rank,
+    "g_pass_at": g_pass_at,
+}
+STEPS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "steps_min": min,
+    "steps_mean": lambda steps: sum(steps) / len(steps),
+    "steps_last": lambda steps: steps[-1],
+    "steps_product": math.prod,
 }
 READS: Mapping[str, Callable[..., Any]] = {
     "signal": _signal,
     "input": _input,
     "field": _field,
     "if_skipped": lambda scope, name: scope.values[name],
+    **{name: partial(_over_steps, reduce=reduce) for name, reduce in STEPS.items()},
 }
+OF_TERM = frozenset({"if_skipped", *STEPS})
+"""Reads whose first argument is a term."""
 
 
 def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, int, set[str]]:

@@ -72,7 +72,8 @@ class About(BaseModel):
 class RecipeTest(BaseModel):
     """A worked example: a group line, and the value (null: none) of each response.
 
-    ``given`` states the values of terms that need a model or a judge; ``parts`` the expected ones of others.
+    ``given`` states the values of terms that need a model or a judge, ``given_steps`` the scores of their
+    steps; ``parts`` the expected values of others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +81,7 @@ class RecipeTest(BaseModel):
     group: dict[str, Any]
     values: tuple[float | None, ...]
     given: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    given_steps: dict[str, tuple[tuple[float | None, ...], ...]] = Field(default_factory=dict)
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     inputs: dict[str, float] = Field(default_factory=dict)
     tolerance: float = Field(default=5e-5, ge=0)

@@ -47,6 +47,8 @@ def same(left, right):
         ("g_rank(a)", [2.0, 1.0]),
         ("g_count(a)", [1.0, 1.0]),
         ("g_mean(b, where=a == 0)", [1.0, 1.0]),
+        ("g_pass_at(a, 1)", [0.5, 0.5]),
+        ("g_pass_at(a, 2)", [1.0, 1.0]),
         ("chars", [1.0, 2.0]),
         ("group_size", [2.0, 2.0]),
     ],
@@ -149,3 +151,39 @@ def test_any_text_compiles_or_is_refused(text):
         pass
     except TypeError as error:  # a text where a number is expected surfaces when it runs
         assert "str" in str(error) or "ufunc" in str(error)
+
+
+def test_pass_at_k_is_the_unbiased_estimate():
+    """1 - C(n-c, k) / C(n, k): 0.9167 for 3 of 10 and k = 5; more draws than rows have no estimate."""
+    assert run("g_pass_at(a, 5)", a=[1] * 3 + [0] * 7)[0] == pytest.approx(1 - 21 / 252)
+    assert run("g_pass_at(a, 4)", a=[1, 0, 1, 0, 0, 0, 0, 0])[0] == pytest.approx(0.7857, abs=5e-5)
+    assert run("g_pass_at(a, 5)", a=[0] * 10)[0] == 0.0
+    assert math.isnan(run("g_pass_at(a, 3)", a=[1, 0])[0])
+    assert run("g_pass_at(a, 2)", a=[1, 0, NAN])[0] == 1.0
+    assert math.isnan(run("g_pass_at(a, a)", a=[1, 2])[0])
+
+
+def test_a_text_field_becomes_the_number_stated_for_it():
+    """``field("difficulty", easy=1, hard=1.5)``; a text nobody stated is missing, never a default."""
+    text = 'field("difficulty", easy=1, hard=1.5)'
+    for said, expected in {"easy": 1.0, "hard": 1.5, "hrad": NAN}.items():
+        group = Group("g", responses=(Response("x"),), metadata={"difficulty": said})
+        assert same(run(text, group=group), [expected])
+    assert same(run(text, group=Group("g", responses=(Response("x"),))), [NAN])
+    for wrong in ('signal("x", a=1)', 'field("x", a=b)', 'field("x", a="b")', 'field("x", 1)'):
+        with pytest.raises(ConfigError, match="takes one text"):
+            run(wrong, b=[1])
+
+
+def test_step_scores_are_reduced():
+    """The four aggregates of process models; a response without steps, or with a missing one, has no value."""
+    scope = Scope(Group("g", responses=(Response("x"),) * 4), Call())
+    scope.values = {"chain": np.ones(4)}
+    scope.steps = {"chain": [(0.9, 0.8, 0.5), (0.7, 0.7, 0.7), (), (0.9, None)]}
+    expected = {"min": [0.5, 0.7], "mean": [2.2 / 3, 0.7], "last": [0.5, 0.7], "product": [0.36, 0.343]}
+    for name, values in expected.items():
+        found = compile_expression(f"steps_{name}(chain)", {"chain": None}, "value")(scope).tolist()
+        assert same(found, [*values, NAN, NAN])
+    assert scope.absent == {"the steps of chain"}
+    with pytest.raises(ConfigError, match="steps_min takes a term"):
+        compile_expression("steps_min(1)", {"chain": None}, "value")
