@@ -29,6 +29,11 @@ def _read(path: Path) -> Recipe:
     return parse_recipe(text, str(path))
 
 
+def catalogue() -> list[Recipe]:
+    """The recipes of published systems, by file name."""
+    return [_read(path) for path in sorted(CATALOGUE.glob("*.yaml"))]
+
+
 class RecipeBook:
     """Recipes by name, compiled on first use against ``registry``."""
 

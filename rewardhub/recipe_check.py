@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +10,14 @@ from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import InvalidInput, RewardHubError
 from rewardhub.hub import Hub
+from rewardhub.judges.rubric import builtin_rubric
 from rewardhub.recipes.compose import scope_of
+from rewardhub.recipes.coverage import rows_of, state_of, summary
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Recipe, RecipeTest
 from rewardhub.registry import Registry
-from rewardhub.scorer import Bound, Context, Scorer, ScorerInfo
+from rewardhub.scorer import Bound, Context, Scope, Scorer, ScorerInfo
 from rewardhub.types import Call, Column, Group, GroupScores, Json, Status
 from rewardhub.wire.lines import group_from_json
 
@@ -30,13 +31,16 @@ class Given:
     name: str
     params: Json = field(default_factory=dict)
     fingerprint: str = "given"
+    scope: Scope = "response"
 
     @property
     def info(self) -> ScorerInfo:
-        return ScorerInfo(self.name, "judge", "judge", cost="dear", range=(-math.inf, math.inf))
+        return ScorerInfo(self.name, "judge", "judge", self.scope, cost="dear", range=(-math.inf, math.inf))
 
     def bind(self, params: Json) -> "Given":
-        return Given(self.name, params)
+        """Raises ``UnknownName`` for a rubric that there is not."""
+        rubric = builtin_rubric(str(params["rubric"])) if "rubric" in params else None
+        return Given(self.name, params, scope=rubric.scope if rubric else "response")
 
 
 class Lenient(Registry):
@@ -52,19 +56,16 @@ class Lenient(Registry):
 
 @dataclass
 class CheckReport:
-    """What the examples came to. ``rows`` are those of the catalogue, by state."""
+    """What the examples came to. ``rows`` are those of the catalogue, each with its recipe."""
 
     checked: int = 0
     failures: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
-    rows: Counter[str] = field(default_factory=Counter)
+    rows: Mapping[str, Recipe] = field(default_factory=dict)
 
     def text(self) -> str:
         lines = [f"FAILED {each}" for each in self.failures] + [f"partial {each}" for each in self.partial]
-        covered = self.rows["ok"] + self.rows["none"]
-        states = f"ok {self.rows['ok']}, partial {self.rows['partial']}, none {self.rows['none']}"
-        lines.append(f"{self.checked} examples, {len(self.failures)} failed")
-        return "\n".join([*lines, f"{covered} of 148 rows covered ({states})"])
+        return "\n".join([*lines, f"{self.checked} examples, {len(self.failures)} failed", summary(self.rows)])
 
 
 def check_recipes(config: HubConfig, names: Sequence[str]) -> CheckReport:
@@ -76,15 +77,14 @@ async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
     report = CheckReport()
     await hub.scheduler.start()
     try:
-        for recipe in hub.book.chosen(names):
+        chosen = hub.book.chosen(names)
+        report.rows = rows_of(chosen)
+        for recipe in chosen:
             failures = [each async for each in _failures(hub, recipe)]
             report.checked += len(recipe.tests)
             report.failures += [f"{recipe.name}: {each}" for each in failures]
-            if recipe.about:
-                state = "none" if recipe.kind == "none" else recipe.about.state
-                report.rows[state] += len(recipe.about.rows)
-                if state == "partial":
-                    report.partial.append(f"{recipe.name}: {recipe.about.note}")
+            if recipe.about and state_of(recipe) == "partial":
+                report.partial.append(f"{recipe.name} ({', '.join(recipe.about.rows)}): {recipe.about.note}")
     finally:
         await hub.aclose()
     return report

@@ -33,17 +33,29 @@ def show(name: str, config: Config = None, plugin: Plugins = None, recipe_file: 
 @app.command("check")
 @reported
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="recipes; all of the catalogue by default")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="recipes; all by default")] = None,
+    every: Annotated[bool, typer.Option("--all", help="all recipes, whatever is named")] = False,
     plugin: Plugins = None,
     recipe_file: RecipeFiles = None,
 ) -> None:
-    """Runs the worked examples that recipes carry; 0 when none fails."""
+    """Runs the worked examples that recipes carry, and counts the covered rows; 0 when none fails."""
     from rewardhub.recipe_check import check_recipes
 
-    report = check_recipes(effective_config(None, {}, None, plugin, recipe_file), names or [])
+    chosen = names if names and not every else []
+    report = check_recipes(effective_config(None, {}, None, plugin, recipe_file), chosen)
     sys.stdout.write(report.text() + "\n")
     if report.failures:
         raise typer.Exit(1)
+
+
+@app.command("table")
+@reported
+def table_() -> None:
+    """Prints the catalogue's rows and their state as Markdown, the text of rewardhub/recipes/CATALOGUE.md."""
+    from rewardhub.recipe_book import catalogue
+    from rewardhub.recipes.coverage import table
+
+    sys.stdout.write(table(catalogue()))
 
 
 @app.command("explain")

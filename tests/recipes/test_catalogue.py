@@ -1,10 +1,13 @@
-"""The catalogue's worked examples hold, and a wrong one is found."""
+"""The catalogue's worked examples hold, a wrong one is found, and every row of the table has its recipe."""
 
 import pytest
 
 from rewardhub.config import HubConfig
-from rewardhub.errors import UnknownName
+from rewardhub.errors import ConfigError, UnknownName
+from rewardhub.recipe_book import CATALOGUE, catalogue
 from rewardhub.recipe_check import check_recipes, explain
+from rewardhub.recipes.coverage import ROWS, rows_of, table
+from rewardhub.recipes.recipe import parse_recipe
 from rewardhub.types import Call, Group, Response
 
 WRONG = """\
@@ -53,3 +56,54 @@ def test_explain_shows_each_step():
         "let     m = g_mean(a): 0.5, 0.5",
         "value   a - m: 0.5, -0.5",
     ]
+
+
+RUBRIC = """\
+name: misspelt
+terms: {judged: {scorer: judge, with: {rubric: equivalense}}}
+value: judged
+tests: [{group: {reference: "1", responses: ["1"]}, given: {judged: [1]}, values: [1]}]
+"""
+
+
+def test_a_rubric_that_there_is_not_is_found(tmp_path):
+    """The judge is not at hand in a check; its rubric must exist all the same."""
+    path = tmp_path / "misspelt.yaml"
+    path.write_text(RUBRIC)
+    (failure,) = check_recipes(HubConfig(workers=1, recipes=(path,)), ["misspelt"]).failures
+    assert "did you mean 'equivalence'" in failure
+
+
+def test_every_row_is_claimed_once():
+    """No recipe names a row that is none, and no two recipes claim one."""
+    assert len(ROWS) == 148
+    assert rows_of(catalogue()).keys() <= set(ROWS)
+    doubled = [parse_recipe(f"name: {name}\n{ROW}", name) for name in ("one", "other")]
+    with pytest.raises(ConfigError, match="the row A1 is claimed by one and other"):
+        rows_of(doubled)
+    with pytest.raises(ConfigError, match="there is no row A78"):
+        rows_of([parse_recipe(f"name: one\n{ROW}".replace("A1", "A78"), "one")])
+
+
+ROW = "about: {rows: [A1], year: 2025, source: nowhere}\nterms: {right: {scorer: math}}\nvalue: right"
+
+
+def test_the_recipe_of_a_row_carries_examples():
+    """A published system without a worked example proves nothing."""
+    assert [recipe.name for recipe in rows_of(catalogue()).values() if not recipe.tests] == []
+
+
+def test_a_partial_recipe_says_what_is_missing():
+    """Partial without a reason is a gap nobody can close."""
+    found = rows_of(catalogue()).values()
+    assert [each.name for each in found if each.about.state == "partial" and not each.about.note] == []
+
+
+def test_files_are_named_after_their_recipes():
+    """A recipe is found where its name says."""
+    assert [recipe.name for recipe in catalogue()] == [path.stem for path in sorted(CATALOGUE.glob("*.yaml"))]
+
+
+def test_the_table_is_fresh():
+    """`rewardhub recipes table > rewardhub/recipes/CATALOGUE.md` was run after the last change."""
+    assert (CATALOGUE.parent / "CATALOGUE.md").read_text("utf-8") == table(catalogue())
