@@ -14,13 +14,9 @@ from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.codelib.fences import extract_code
 from rewardhub.verifiers.codelib.reference import Task, parse
+from rewardhub.verifiers.codelib.sources import SANDBOX
 
 __all__ = ["code", "extract_code"]
-
-_SOURCES = (
-    "engine", "guard", "languages", "launch", "namespaces", "plain", "runner", "scrub", "seccomp", "verdicts",
-    "watch", "zygote",
-)  # fmt: skip
 
 _ADD = {"language": "python", "prefix": "def add(a, b):\n", "suffix": "\nassert add(2, 3) == 5\n"}
 _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdin": "2\n", "stdout": "2\n"}]}
@@ -39,10 +35,7 @@ _JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"st
     "code",
     lane="sandbox",
     time_limit_s=3600.0,
-    sources=(
-        *(f"rewardhub.sandbox.{name}" for name in _SOURCES),
-        "rewardhub.verifiers.codelib.fences", "rewardhub.verifiers.codelib.reference",
-    ),
+    sources=SANDBOX,
     examples=(
         Example("    return a + b", _ADD, 1.0),
         Example("    return a - b", _ADD, 0.0),

@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 _ROOT = str(Path(__file__).resolve().parents[2])
 _GUARD = str(Path(__file__).with_name("guard.py"))
 _BOOT = "import sys; sys.path.insert(0, sys.argv[2]); from rewardhub.sandbox.zygote import main; main(*sys.argv[1:])"
-_READY_S = 30.0
+_READY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -112,10 +112,11 @@ class Engine:
 
     def _start(self) -> _Warm:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = json.dumps({"shown": self._language.shown, "guard": _GUARD})
+        card = self._language
+        order = json.dumps({"shown": card.shown, "guard": _GUARD, "folders": card.folders, "imports": card.imports})
         with theirs:
             process = subprocess.Popen(
-                [self._language.warm, "-S", "-s", "-P", "-B", "-c", _BOOT, order, _ROOT],
+                [card.warm, "-S", "-s", "-P", "-B", "-c", _BOOT, order, _ROOT],
                 stdin=theirs.fileno(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment, cwd="/",
                 start_new_session=True,
             )  # fmt: skip

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rewardhub.sandbox import packages
+
 _GUARD, _PLAIN = (str(Path(__file__).with_name(name)) for name in ("guard.py", "plain.py"))
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _TOOLS = ("/bin", "/usr/bin", "/usr/include", "/usr/libexec")
@@ -23,7 +25,8 @@ class Language:
     followed by the job and control descriptors. Any other is written to the file ``source`` and
     executed by ``command``, or, where there is a ``build``, is what this makes of its standard input
     and writes to descriptor 4.
-    ``profile`` names what the system-call filter allows.
+    ``profile`` names what the system-call filter allows. Where there are ``imports``, the warm process
+    loads these modules, finding them in ``folders`` too, and a program is a Python script with them at hand.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Language:
     build: tuple[str, ...] = ()
     profile: str = "native"
     tasks: int = field(default=256)
+    folders: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
 
 def _interpreter() -> str:
@@ -75,13 +80,38 @@ def _other(name: str) -> Language | None:
     return Language(name, (found, *arguments), shown, **options)
 
 
+_LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
+    "python_solvers": (
+        ("scipy",), ("highspy", "pulp"), ("scipy.optimize", "highspy", "pulp"),
+        {"runtime_mb": 1024, "profile": "shell", "tasks": 32},  # PuLP calls its solver as a command
+    ),
+    "python_charts": (("matplotlib",), (), ("matplotlib.pyplot",), {"runtime_mb": 1024}),
+}  # fmt: skip
+"""Name: the distributions it needs, those it also shows, what its warm process imports, and what differs."""
+
+
+def _library(name: str) -> Language | None:
+    """The card of Python with libraries, None where one that it needs is not installed."""
+    needed, further, imports, different = _LIBRARIES_OF[name]
+    if packages.lacking(needed):
+        return None
+    folders, paths = packages.shown((*needed, *further))
+    plain = _python()
+    options: dict[str, Any] = {"warm": plain.warm, "folders": folders, "imports": imports} | different
+    return Language(name, (), tuple(dict.fromkeys((*plain.shown, *paths))), **options)
+
+
 @cache
 def languages() -> dict[str, Language]:
     """The languages that run here, by name."""
-    cards = [_python(), *(_other(name) for name in _OTHERS)]
+    cards = [_python(), *(_other(name) for name in _OTHERS), *(_library(name) for name in _LIBRARIES_OF)]
     return {card.name: card for card in cards if card}
 
 
 def missing(name: str) -> str:
-    """The command that a known language lacks here, "" for an unknown or an installed one."""
-    return "" if name not in _OTHERS or name in languages() else _OTHERS[name][0]
+    """What a known language lacks here, "" for an unknown or an installed one."""
+    if name in languages():
+        return ""
+    if name in _LIBRARIES_OF:
+        return f"no package {', '.join(packages.lacking(_LIBRARIES_OF[name][0]))}"
+    return f"no {_OTHERS[name][0]}" if name in _OTHERS else ""

@@ -5,6 +5,7 @@ the end of a Python program is believed only with the run's nonce, limits are ke
 kernel. Of other languages the exit code is the end, so that only what they print may decide a score.
 """
 
+import json
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ from typing import Any
 
 from rewardhub.errors import InternalError, Unavailable
 from rewardhub.sandbox.engine import Engine
+from rewardhub.sandbox.judging import Lost, judge
 from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
@@ -37,12 +39,17 @@ BUILD = Limits(time_s=30.0, memory_mb=2048, output_kb=64)
 _KILL_S = 2.0
 _TRIES = 2
 _BLOCK = 1 << 16
+_STARTED = b"started\n"
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = f"import sys; sys.path.insert(0, {_ROOT!r}); from rewardhub.sandbox.launch import main; main()"
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp",  # noqa: S108
     "PYTHONUTF8": "1",
 } | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # fmt: skip
+
+_ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,9 @@ class Program:
 
     ``exit_is_end``: without a suffix, leaving with exit code 0 by the language's own means counts as
     the end; what the program printed is then all that speaks for it. ``expressions`` (Python's) are
-    evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows.
+    evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows. Behind a
+    script, a program in Python with libraries, the ``probe`` runs, which finds the script's names in
+    ``made`` and gives bytes to ``tell``.
     """
 
     text: str
@@ -60,6 +69,7 @@ class Program:
     exit_is_end: bool = False
     expressions: tuple[str, ...] = ()
     as_json: bool = False
+    probe: str = ""
 
 
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
@@ -103,10 +113,6 @@ def isolation() -> str:
     return LIMITED
 
 
-class _Lost(InternalError):
-    """The process that ran it died under a run: nothing is known of the program."""
-
-
 def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
     def attempt() -> Run:
         if program.language != "python":
@@ -117,7 +123,7 @@ def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
 
     try:
         return attempt()
-    except _Lost:
+    except Lost:
         return attempt()
 
 
@@ -135,7 +141,7 @@ def _run_once(program: Program, stdin: str, limits: Limits, level: str) -> Run:
     except OSError as error:
         raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
     may_leave = program.exit_is_end and not program.suffix and not program.expressions
-    return _judge(watch, end, may_leave=may_leave)
+    return judge(watch, end, may_leave=may_leave)
 
 
 def _job(nonce: bytes, program: Program) -> bytes:
@@ -170,7 +176,8 @@ def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language:
 
 @cache
 def _engine(language: str) -> Engine:
-    return Engine(languages()[language], _ENVIRONMENT)
+    card = languages()[language]
+    return Engine(card, _ENVIRONMENT | (_ONE_THREAD if card.imports else {}))
 
 
 # A fork starts warm processes of its own; those of its parent stay the parent's.
@@ -217,6 +224,9 @@ def _run_other(program: Program, stdin: str, limits: Limits) -> Run:
     """Runs a program that is not Python: its exit code and output are all that it tells."""
     language = languages()[program.language]
     source = (program.text + program.suffix).encode("utf-8", "surrogatepass")
+    if language.imports:
+        job = json.dumps([program.text + program.suffix, program.probe]).encode()
+        return _execute(language, job, stdin, limits, {"script": True, "profile": language.profile})
     if language.build:
         built, failed = _built(program.language, source)
         return failed or _execute(language, built, stdin, limits, {"command": ["job"], "profile": "native"})
@@ -229,15 +239,16 @@ def _execute(language: Language, job: bytes, stdin: str, limits: Limits, special
         with ExitStack() as stack, memory_file(job) as job_file:
             data = stdin.encode("utf-8", "surrogatepass")
             watch = _submit(stack, job_file, data, limits, language, special)
-            watch.control.data += b"started\n"
+            watch.control.data += _STARTED
             follow(watch)
             if watch.stopped:
                 _end_warm(watch)
     except OSError as error:
         raise Unavailable(f"the sandbox could not start: {error}", retry_after_s=1.0) from error
-    watch.control.data += b"ready\n"
-    result = _judge(watch, b"", may_leave=False, by_code=True)
-    spent = b"bad_alloc" in result.stderr or b"heap out of memory" in result.stderr
+    told = bytes(watch.control.data[len(_STARTED) :])
+    watch.control.data[:] = _STARTED + b"ready\n"
+    result = replace(judge(watch, b"", may_leave=False, by_code=True), told=told)
+    spent = any(mark in result.stderr for mark in (b"bad_alloc", b"heap out of memory", b"\nMemoryError"))
     if result.verdict is Verdict.RUNTIME_ERROR and (spent or result.peak_mb > 0.9 * limits.memory_mb):
         return replace(result, verdict=Verdict.MEMORY_LIMIT, reason="out of memory")
     return result
@@ -252,12 +263,12 @@ def _built(name: str, source: bytes) -> tuple[bytes, Run | None]:
         with ExitStack() as stack:
             special = {"command": language.build, "profile": "shell"}
             watch = _submit(stack, output, source, BUILD, language, special)
-            watch.control.data += b"started\n"
+            watch.control.data += _STARTED
             follow(watch)
             if watch.stopped:
                 _end_warm(watch)
         watch.control.data += b"ready\n"
-        result = _judge(watch, b"", may_leave=False, by_code=True)
+        result = judge(watch, b"", may_leave=False, by_code=True)
         if result.verdict is not Verdict.OK:
             return b"", replace(result, verdict=Verdict.COMPILE_ERROR, reason=result.reason)
         return os.pread(output, SCRATCH_MB << 20, 0), None
@@ -273,74 +284,6 @@ def _end_warm(watch: Watch) -> None:
             report.shutdown(socket.SHUT_WR)
             while block := report.recv(_BLOCK):
                 watch.report.data += block
-
-
-def _judge(watch: Watch, end: bytes, *, may_leave: bool, by_code: bool = False) -> Run:
-    outcome = watch.report.data.decode("utf-8", "replace").split(maxsplit=1)
-    cpu_s = peak_mb = 0.0
-    code = 0
-    if outcome[:1] == ["done"]:
-        said, cpu, peak = outcome[1].split()
-        code, cpu_s, peak_mb = int(said), float(cpu), int(peak) / 1024
-    elif outcome:
-        raise InternalError(f"the sandbox failed: {outcome[-1]}")
-    elif watch.stopped is None or b"ready" not in watch.lines():
-        raise _Lost("the sandbox failed: its launcher died")
-    lines, values = _told(watch.lines(), end)
-    if by_code:
-        ending = (Verdict.RUNTIME_ERROR, f"exit code {code}") if code else (Verdict.OK, "")
-    else:
-        ending = _ending(lines, (end, b"left") if may_leave else (end,), code)
-    verdict, reason = _verdict(watch, lines, cpu_s, code) or ending
-    cap = watch.limits.output_kb * 1024
-    wall_s = round(watch.ended - watch.begun, 4)
-    out, err = bytes(watch.out.data[:cap]), bytes(watch.err.data[:cap])
-    return Run(verdict, reason, out, err, wall_s, cpu_s, round(peak_mb, 1), values if verdict is Verdict.OK else ())
-
-
-def _told(lines: list[bytes], end: bytes) -> tuple[list[bytes], tuple[str, ...]]:
-    """The lines of the control channel with the end bare, and the values that came with it."""
-    values: tuple[str, ...] = ()
-    for index, line in enumerate(lines):
-        if line.startswith(end + b" "):
-            digits = line[len(end) + 1 :].decode("ascii").split(" ")
-            values = tuple(bytes.fromhex(each).decode("utf-8", "surrogatepass") for each in digits)
-            lines[index] = end
-    return lines, values
-
-
-def _verdict(watch: Watch, lines: list[bytes], cpu_s: float, code: int) -> tuple[Verdict, str] | None:
-    """The verdict on what did not come to an end by itself, or did not start."""
-    if watch.stopped is Verdict.OUTPUT_LIMIT:
-        return Verdict.OUTPUT_LIMIT, f"more than {watch.limits.output_kb} KB of output"
-    if watch.stopped is Verdict.TIME_LIMIT or cpu_s >= watch.limits.time_s + 1:
-        return Verdict.TIME_LIMIT, f"not done after {watch.limits.time_s:g} s"
-    if b"ready" not in lines:
-        raise InternalError(f"the runtime of the sandbox did not start (exit {code})")
-    if b"uncompiled" in lines:
-        return Verdict.COMPILE_ERROR, next(iter(_errors(lines)), "does not compile")
-    return None if b"started" in lines else (Verdict.COMPILE_ERROR, "the compiler died")
-
-
-def _errors(lines: list[bytes]) -> list[str]:
-    return [line[6:].decode("ascii", "replace") for line in lines if line.startswith(b"error ")]
-
-
-def _ending(lines: list[bytes], ends: tuple[bytes, ...], code: int) -> tuple[Verdict, str]:
-    for line in lines:
-        if line.startswith(b"forbidden "):
-            return Verdict.PROTOCOL_ERROR, line[10:].decode("ascii", "replace")
-    known = (b"", b"ready", b"started", b"process", b"left", *ends)
-    if any(line not in known and not line.startswith(b"error ") for line in lines):
-        return Verdict.PROTOCOL_ERROR, "wrote to the control channel"
-    if any(end in lines for end in ends):
-        return Verdict.OK, ""
-    errors = _errors(lines)
-    if "MemoryError" in errors:
-        return Verdict.MEMORY_LIMIT, "MemoryError"
-    if b"process" in lines:
-        return Verdict.PROCESS_LIMIT, "tried to start a process"
-    return Verdict.RUNTIME_ERROR, errors[0] if errors else f"stopped before its end (exit {code})"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -37,7 +37,7 @@ class Run:
     """One finished run. ``ok`` means that control reached the end of the program; whether the output
     is the expected one is for the caller to compare. Times in seconds, memory in MB. ``values`` are
     those of the program's expressions as :func:`rewardhub.sandbox.plain.encode` writes them, or ``!``
-    and the name of the exception that came instead.
+    and the name of the exception that came instead; ``told`` is what a script's probe told.
     """
 
     verdict: Verdict
@@ -48,6 +48,7 @@ class Run:
     cpu_s: float = 0.0
     peak_mb: float = 0.0
     values: tuple[str, ...] = ()
+    told: bytes = b""
 
     def details(self) -> dict[str, Any]:
         """What a score's details say of this run; at most the last 500 bytes of stderr."""

@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from rewardhub.sandbox import scrub
 
 scrub.load_ctypes()
 
-from rewardhub.sandbox import namespaces, seccomp
+from rewardhub.sandbox import namespaces, script, seccomp
 
 PROFILES = {
     "python": frozenset[str](),
@@ -135,6 +136,8 @@ class Zygote:
             os.write(report, f"error {type(error).__name__}: {error}\n".encode())
             os._exit(70)
         os.close(report)
+        if order.get("script"):
+            script.run(_JOB)
         if not order.get("command"):
             guard = self.guard
             self.__dict__.clear()
@@ -189,6 +192,18 @@ def execute(order: dict[str, Any]) -> None:
         os._exit(70)
 
 
+def load_libraries(folders: list[str], names: list[str]) -> None:
+    """Imports what the language's programs find loaded; a library that is not installed is left out."""
+    sys.path.extend(folders)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MPLCONFIGDIR"] = folder  # matplotlib writes a list of fonts there
+        for name in names:
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(name)
+    del os.environ["MPLCONFIGDIR"]
+    importlib.invalidate_caches()
+
+
 def load_guard(path: str) -> ModuleType:
     """The guard as a module that no table of modules holds."""
     spec = importlib.util.spec_from_file_location("guard", path)
@@ -210,6 +225,18 @@ def lead(side: socket.socket) -> None:
     os._exit(0)
 
 
+def hide(*, pointers: bool) -> list[str]:
+    """Takes this package away, and ``ctypes`` too unless a script needs it, which has no secret beside
+    it that a pointer could read; returns what is reachable still.
+    """
+    if pointers:
+        scrub.forget(("rewardhub",))
+        return scrub.leaks()
+    for name in [name for name in sys.modules if name.split(".")[0] == "rewardhub"]:
+        del sys.modules[name]
+    return []
+
+
 def main(text: str, root: str) -> None:
     """Gets warm, says so on the socket and serves. What fails before is the message instead."""
     order = json.loads(text)
@@ -217,6 +244,8 @@ def main(text: str, root: str) -> None:
     try:
         for name in _USUAL:
             importlib.import_module(name)
+        if order["imports"]:
+            load_libraries(order["folders"], order["imports"])
         libc = namespaces.load_libc()
         guard = load_guard(order["guard"])
         proc = namespaces.enter_shared(libc, order["shown"], _ROOT_MB)
@@ -229,9 +258,8 @@ def main(text: str, root: str) -> None:
     sys.path.remove(root)
     sys.path_importer_cache.pop(root, None)
     vars(sys.modules["__main__"]).clear()
-    scrub.forget(("rewardhub",))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    found = scrub.leaks()
+    found = hide(pointers=not order["imports"])
     gc.collect()
     gc.freeze()
     if found:

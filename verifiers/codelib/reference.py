@@ -57,7 +57,7 @@ def parse(response: Response, reference: Json, *, exit_is_end: bool) -> Task:
     if mode in _OF_VALUES and language != "python":
         raise ReferenceUnparseable(f"mode {mode!r} is for python, not {language}", field="reference.mode")
     prefix, suffix = _text(reference, "prefix", "reference") or "", _text(reference, "suffix", "reference") or ""
-    limits = _limits(reference)
+    limits = limits_of(reference)
     blank = Task(Program("", suffix, language, exit_is_end), (("", None),), limits, prefix=prefix)
     task = _MODES[mode](blank, reference)
     if not response.text.strip():
@@ -69,8 +69,8 @@ def _language(holder: Json, key: str, default: str | None = None) -> str:
     language = default if default and key not in holder else need(holder, key)
     if language not in languages():
         field = f"reference.{key}"
-        if command := missing(language):
-            raise ReferenceUnparseable(f"{language} is not installed here: no {command}", field=field)
+        if lack := missing(language):
+            raise ReferenceUnparseable(f"{language} is not installed here: {lack}", field=field)
         raise ReferenceUnparseable(f"unknown language {language!r}{nearest(language, languages())}", field=field)
     return str(language)
 
@@ -219,7 +219,7 @@ def _case(case: Any, where: str) -> tuple[str, str | None]:
     return _text(case, "stdin", where) or "", _text(case, "stdout", where)
 
 
-def _limits(reference: Json) -> Limits:
+def limits_of(reference: Json) -> Limits:
     limits = reference.get("limits")
     if limits is None:
         return Limits()

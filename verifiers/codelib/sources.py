@@ -1,0 +1,11 @@
+"""The modules whose change changes what the sandbox says of a program."""
+
+_SANDBOX = (
+    "engine", "guard", "judging", "languages", "launch", "namespaces", "packages", "plain", "runner", "script",
+    "scrub", "seccomp", "verdicts", "watch", "zygote",
+)  # fmt: skip
+
+SANDBOX = (
+    *(f"rewardhub.sandbox.{name}" for name in _SANDBOX),
+    *(f"rewardhub.verifiers.codelib.{name}" for name in ("fences", "reference", "sources")),
+)
