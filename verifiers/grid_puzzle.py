@@ -1,7 +1,7 @@
 """``grid_puzzle``: twenty kinds of grid puzzles, checked by their rules."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rewardhub.errors import ReferenceUnparseable, nearest
 from rewardhub.registry import Example, verifier
@@ -11,6 +11,8 @@ from rewardhub.verifiers.geometry.reading import Wrong, answer_text, missing
 from rewardhub.verifiers.puzzles import digits, marks, places
 from rewardhub.verifiers.puzzles.board import Board, Puzzle, find_boards
 from rewardhub.verifiers.puzzles.side import Side
+
+Part = Literal["answer", "perception"]
 
 PUZZLES: Mapping[str, Callable[[Side], Puzzle]] = {
     "aquarium": marks.aquarium,
@@ -45,9 +47,14 @@ _WHITE = "[[w,w,w,b],[b,b,w,w],[w,w,b,b],[b,b,w,b]]"
 _HIGH = "[[5,6,7,8],[7,8,5,6],[6,5,8,7],[8,7,6,5]]"
 _SIZES = {"left": [0, 0, 2, 0], "right": [0] * 4, "top": [0] * 4, "bottom": [0] * 4}
 _SKYLINE = {"puzzle": "skyscraper", "size": 4, "clues": _SIZES}
+_SEEN, _SEE = "Perception: [[1,*,*,*],[*,4,*,*],[*,*,4,*],[*,*,*,1]]", {"part": "perception"}
 _EXAMPLES = (
     Example(f"<answer>{_SOLVED}</answer>", _SUDOKU, 1.0),
-    Example(f"Perception: [[1,*,*,*],[*,4,*,*],[*,*,4,*],[*,*,*,1]]\nAnswer: {_SOLVED}", _SUDOKU, 1.0),
+    Example(f"{_SEEN}\nAnswer: {_SOLVED}", _SUDOKU, 1.0),
+    Example(f"{_SEEN}\nAnswer: {_HIGH}", _SUDOKU, 1.0, _SEE),
+    Example(f"{_SEEN.replace('4', '3')}\nAnswer: {_SOLVED}", _SUDOKU, 0.0, _SEE),
+    Example(f"<answer>{_SOLVED}</answer>", _SUDOKU, 0.0, _SEE),
+    Example(f"{_SEEN}\nAnswer: {_SOLVED}", _EMPTY, None, _SEE, status=Status.REFERENCE_UNPARSEABLE),
     Example(_SOLVED, _EMPTY, 1.0),
     Example(_HIGH, _EMPTY, 0.0),
     Example("[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,0]]", _EMPTY, 0.0),
@@ -72,7 +79,7 @@ _EXAMPLES = (
         "rewardhub.verifiers.geometry.reading", "rewardhub.verifiers.tags",
     ),
 )  # fmt: skip
-def grid_puzzle(response: Response, reference: Json) -> Score:
+def grid_puzzle(response: Response, reference: Json, *, part: Part = "answer") -> Score:
     """1.0 where the answered board keeps the givens and every rule of its puzzle, else 0.0.
 
     Reference: ``puzzle``, one of the twenty of VGRP-Bench (ryf1123/VGRP-Bench), and what it shows: ``givens``
@@ -86,6 +93,7 @@ def grid_puzzle(response: Response, reference: Json) -> Score:
     headings; one behind "Perception" or "Initial State" is compared with the givens. Symbols: numbers,
     ``s`` chosen (star, bulb, ship, mine, water, shaded), ``e`` empty, ``w`` and ``b`` colours, ``w`` wall, ``t``
     tree, ``r`` tent, ``#`` black (kakuro). A blank cell or another symbol breaks "domain", before any rule runs.
+    With ``part="perception"`` the value is 1.0 where the perceived board is the given one, whatever is answered.
     Details: ``broken``, the broken rules; ``perception_ok``, None without a perceived board.
     """
     name = need(reference, "puzzle")
@@ -94,16 +102,26 @@ def grid_puzzle(response: Response, reference: Json) -> Score:
     puzzle = PUZZLES[name](Side(reference))
     text, stated = answer_text(response)
     perceived, board = find_boards(text)
+    seen = _perception(response, puzzle, perceived)
+    if part == "perception":
+        return _perceived(seen, puzzle)
     try:
         if board is None:
             raise missing("board", stated)
     except Wrong as wrong:
         return wrong.score()
     broken = puzzle.broken(board)
-    details: dict[str, Any] = {"broken": broken, "perception_ok": _perception(response, puzzle, perceived)}
+    details: dict[str, Any] = {"broken": broken, "perception_ok": seen}
     if broken:
         details["reason"] = f"broken: {', '.join(broken)}"
     return Score(float(not broken), details=details)
+
+
+def _perceived(seen: bool | None, puzzle: Puzzle) -> Score:
+    if puzzle.givens is None:
+        raise ReferenceUnparseable("reference.givens is missing: nothing to perceive", field="reference.givens")
+    reason = "no perceived board" if seen is None else "" if seen else "not the given board"
+    return Score(float(bool(seen)), details={"reason": reason} if reason else {})
 
 
 def _perception(response: Response, puzzle: Puzzle, perceived: Board | None) -> bool | None:

@@ -12,6 +12,7 @@ from rewardhub.verifiers.options import EDGES, LABELS, Question, Style, normal, 
 from rewardhub.verifiers.tags import stated_answer
 
 Several = Literal["wrong", "first", "last"]
+Measure = Literal["choice", "label", "content"]
 
 # All of these run on at most _LONGEST characters, the ones with adjoining classes on _BEHIND.
 _PHRASE = re.compile(
@@ -53,6 +54,10 @@ _EXAMPLES = (
     Example("3", _THIRD, 0.0),
     Example("I", _THIRD, 0.0),
     Example("IV", _THIRD, 0.0),
+    Example("IV", _THIRD, 1.0, {"measure": "label"}),
+    Example("IV", _THIRD, 0.0, {"measure": "content"}),
+    Example("C", _THIRD, 1.0, {"measure": "content"}),
+    Example("C", _THIRD, 0.0, {"measure": "label"}),
     Example("C, A", _SET, 1.0),
     Example("C, A", _SET, 0.0, {"ordered": True}),
     Example("AC", _SET, 1.0),
@@ -76,6 +81,7 @@ def mcq(
     accept_text: bool = True,
     several: Several = "wrong",
     ordered: bool = False,
+    measure: Measure = "choice",
 ) -> Score:
     """1.0 where the response chooses what ``reference.answer`` names, else 0.0 with the reason.
 
@@ -88,7 +94,9 @@ def mcq(
     the form that is accepted (``auto``: the form of the reference); another form, and with
     ``accept_text=False`` a text, earns ``content_ok`` but no value. ``several`` labels where one is
     expected are wrong ("Not A, B" too) unless the first or the last is to count.
-    Several expected ones must be the same set, with ``ordered`` the same sequence.
+    Several expected ones must be the same set, with ``ordered`` the same sequence. ``measure`` asks for
+    less: ``label``, whether the answer has the accepted form, or ``content``, whether it means the right
+    option in whatever form (the two numbers of Atomic Instruction Gap).
     Details: ``label_ok``, ``content_ok``, ``chosen``.
     """
     question = question_of(reference, label_style)
@@ -105,7 +113,8 @@ def mcq(
         "label_ok": choice.labelled, "content_ok": content_ok,
         "chosen": [question.labels[index] for index in choice.indices],
     }  # fmt: skip
-    return Score(float(content_ok and accepted), details=details | ({"reason": reason} if reason else {}))
+    value = {"choice": content_ok and accepted, "label": choice.labelled, "content": content_ok}[measure]
+    return Score(float(value), details=details | ({"reason": reason} if reason else {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,10 @@ def g_count(scope: Scope, condition: Any, *, where: Any = None) -> float:
 
 
 def g_rank(scope: Scope, values: Any, *, where: Any = None) -> Array:
-    """Rank from 1 (lowest), ties share their mean rank; NaN for rows without a value."""
+    """Rank from 1 (lowest), ties share their mean rank; NaN for rows without a value, and below the minimum."""
     column = _column(scope, values, where)
+    if np.isnan(_over(scope, values, where, np.mean)):
+        return np.full(scope.size, np.nan)
     valid = column[~np.isnan(column)]
     below = (valid[None, :] < column[:, None]).sum(axis=1)
     equal = (valid[None, :] == column[:, None]).sum(axis=1)

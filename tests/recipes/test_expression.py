@@ -85,6 +85,9 @@ def test_group_operators_skip_missing_and_obey_the_minimum():
     assert same(run("g_mean(a)", minimum=1, a=[1, NAN, NAN]), [1.0] * 3)
     assert same(run("g_mean(a)", strict=True, a=[1, NAN, 3]), [NAN] * 3)
     assert same(run("g_min(a, where=a > 10)", a=[1, 2, 3]), [NAN] * 3)
+    assert same(run("g_rank(a)", a=[3, NAN, 1]), [2.0, NAN, 1.0])
+    assert same(run("g_rank(a)", a=[3, NAN, NAN]), [NAN] * 3)
+    assert same(run("g_rank(a)", strict=True, a=[3, NAN, 1]), [NAN] * 3)
 
 
 def test_reads():

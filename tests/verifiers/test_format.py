@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewardhub.errors import ConfigError
 from rewardhub.recipes.expression import compile_expression
 from rewardhub.recipes.functions import Scope
 from rewardhub.registry import default_registry
@@ -18,6 +19,7 @@ from rewardhub.verifiers.boxed import boxed
 from rewardhub.verifiers.json_schema import json_schema
 from rewardhub.verifiers.language_mix import language_mix
 from rewardhub.verifiers.length import length, length_reflection
+from rewardhub.verifiers.pattern import pattern
 from rewardhub.verifiers.reasoning_trace import reasoning_trace
 from rewardhub.verifiers.region_calls import region_calls
 from rewardhub.verifiers.repetition import most_frequent_window, no_repeat, repetition
@@ -33,6 +35,20 @@ def score(verifier: Verifier, response: str | Response, reference: dict | None =
 
 def sized(tokens: int) -> Response:
     return Response("x", tokens=tokens)
+
+
+# pattern
+
+
+def test_patterns_are_linear_and_checked() -> None:
+    """Nested repetition on a hostile text ends at once; what RE2 does not compile is told by name."""
+    begin = time.perf_counter()
+    assert score(pattern, "a" * 100_000 + "!", pattern="(a+)+b", match="full").value == 0.0
+    assert time.perf_counter() - begin < 1.0
+    for wrong in ["(", r"(a)\1", "(?=a)", "(a{1000}){1000}"]:
+        with pytest.raises(ConfigError, match="parameter 'pattern'"):
+            pattern.bind({"pattern": wrong})
+    assert score(pattern, "x\ud800y", pattern="x.y").value == 1.0
 
 
 # length
