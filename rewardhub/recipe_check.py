@@ -18,7 +18,7 @@ from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Recipe, RecipeTest
 from rewardhub.registry import Registry
 from rewardhub.scorer import Bound, Context, Scope, Scorer, ScorerInfo
-from rewardhub.types import Call, Column, Group, GroupScores, Json, Status
+from rewardhub.types import Call, Column, Group, Json, Status
 from rewardhub.wire.lines import group_from_json
 
 SECONDS = 60.0
@@ -107,15 +107,18 @@ async def _failures(hub: Hub, recipe: Recipe) -> "Any":
 
 async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
     """What differs from the example; nothing where it holds."""
-    group = group_from_json(test.group, default_id="example")
-    scores = await _run(hub, plan, group, Call(inputs=test.inputs), test)
-    for name, expected in {"value": test.values, **test.parts}.items():
-        if name != "value" and name not in scores.parts:
-            return f"there is no part {name}"
-        found = scores.values if name == "value" else scores.parts[name].values
-        if len(found) != len(expected) or not all(map(_same, found, expected, [test.tolerance] * len(found))):
+    group, call = group_from_json(test.group, default_id="example"), Call(inputs=test.inputs)
+    execution = _execution(hub, plan, call, test)
+    scores = await execution.finish(group)
+    found = {name: column.values for name, column in scores.parts.items()}
+    found |= {name: values for name, _, values in _lets(plan, group, call, execution)} | {"value": scores.values}
+    for name, expected in {"value": test.values, **test.parts, **test.lets}.items():
+        if name not in found:
+            return f"there is no part or let {name}"
+        values = found[name]
+        if len(values) != len(expected) or not all(map(_same, values, expected, [test.tolerance] * len(values))):
             reasons = [score.details.get("reason", "") for score in scores if score.value is None]
-            return f"{name} is {found}, expected {list(expected)} {reasons or ''}".strip()
+            return f"{name} is {values}, expected {list(expected)} {reasons or ''}".strip()
     return ""
 
 
@@ -125,8 +128,12 @@ def _same(found: float | None, expected: float | None, tolerance: float) -> bool
     return abs(found - expected) <= tolerance
 
 
-async def _run(hub: Hub, plan: Plan, group: Group, call: Call, test: RecipeTest | None = None) -> GroupScores:
-    return await _execution(hub, plan, call, test).finish(group)
+def _lets(plan: Plan, group: Group, call: Call, execution: Execution) -> Iterator[tuple[str, str, list[float | None]]]:
+    """Each let's name, text and values in order."""
+    scope = scope_of(plan, group, call, execution.columns)
+    for name, expression in plan.lets.items():
+        scope.values[name] = expression(scope)
+        yield name, expression.text, [None if math.isnan(each) else float(each) for each in scope.values[name]]
 
 
 def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Execution:
@@ -174,11 +181,9 @@ async def _explained(hub: Hub, group: Group, call: Call) -> str:
             bound = term.pick(group)
             scorer = bound.info.name if bound else "no scorer"
             lines.append(f"  wave {number}  {term.name} = {scorer}: {_shown(columns[term.name])}")
-    scope = scope_of(plan, group, call, columns)
-    for name, expression in plan.lets.items():
-        scope.values[name] = expression(scope)
-        shown = ", ".join("none" if math.isnan(each) else f"{each:g}" for each in scope.values[name])
-        lines.append(f"  let     {name} = {expression.text}: {shown}")
+    for name, text, values in _lets(plan, group, call, execution):
+        shown = ", ".join("none" if each is None else f"{each:g}" for each in values)
+        lines.append(f"  let     {name} = {text}: {shown}")
     return "\n".join([*lines, f"  value   {plan.value.text}: {_shown(scores.total)}"])
 
 

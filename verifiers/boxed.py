@@ -1,11 +1,12 @@
-"""``boxed``: whether a response marks its answer with the right number of boxes."""
+"""``boxed`` and ``box_text``: whether a response marks its answer with the right number of boxes, and with what."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rewardhub.errors import NoAnswer
 from rewardhub.registry import Example, verifier
-from rewardhub.types import Json, Response, Score
+from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.tags import last_tagged
 
 Mark = Literal["boxed", "box_tokens"]
@@ -50,6 +51,45 @@ def boxed(
             return Score(0.0, details={"reason": f"<{within}> is missing"})
     reason = _wrong(text or "", mark, count, filled)
     return Score(0.0, details={"reason": reason}) if reason else Score(1.0)
+
+
+_TOKENS = {"mark": "box_tokens"}
+_BOX = "<|begin_of_box|>12<|end_of_box|>"
+
+
+@verifier(
+    "box_text",
+    sources=("rewardhub.verifiers.tags",),
+    examples=(
+        Example("so \\boxed{12}", {}, 1.0),
+        Example(f"<answer>{_BOX}</answer>", {}, 1.0, _TOKENS | {"within": "answer"}),
+        Example("<answer><|begin_of_box|><|end_of_box|></answer>", {}, 1.0, _TOKENS),
+        Example(f"<think>{_BOX}</think><answer>12</answer>", {}, None, _TOKENS | {"within": "answer"},
+                status=Status.NO_ANSWER),
+        Example(f"{_BOX} or {_BOX}", {}, None, _TOKENS, status=Status.NO_ANSWER),
+        Example("12", {}, None, status=Status.NO_ANSWER),
+    ),
+)  # fmt: skip
+def box_text(
+    response: Response,
+    reference: Json,  # noqa: ARG001  # reads the response alone
+    *,
+    mark: Mark = "boxed",
+    within: str = "",
+) -> Score:
+    """1.0 where the response holds exactly one closed box, empty or not; else there is no answer.
+
+    ``details.text`` is what the box holds, which a term that names this one as its ``input`` scores
+    instead of the response. ``mark`` and ``within`` as for ``boxed``. Linear in the response.
+    """
+    text = last_tagged(response.text, within) if within else response.text
+    reason = f"<{within}> is missing" if text is None else _wrong(text, mark, 1, filled=False)
+    if reason or text is None:
+        raise NoAnswer(reason)
+    opening, closing = _MARKS[mark]
+    rest = text.partition(opening)[2]
+    inner = _balanced(rest) if mark == "boxed" else _before(rest, closing)
+    return Score(1.0, details={"text": inner or ""})
 
 
 def _wrong(text: str, mark: Mark, count: int, filled: bool) -> str:

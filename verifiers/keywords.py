@@ -1,9 +1,12 @@
-"""``keyword_recall``: how many of the expected keywords a response mentions."""
+"""``keyword_recall`` and ``phrases``: which of some words or phrases a response mentions."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from rewardhub.errors import NoAnswer, ReferenceUnparseable
+from pydantic import Field
+
+from rewardhub.errors import ConfigError, NoAnswer, ReferenceUnparseable
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.answerlib.labels import printable, texts_of
@@ -13,6 +16,8 @@ MAX_KEYWORDS = 1_000
 _WORD = re.compile(r"[^\W_]+")
 _NO_BLANKS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _FIELD = "reference.keywords"
+
+Phrase = Annotated[str, Field(min_length=1, max_length=200)]
 
 _BUS = {"keywords": ["red", "bus", "stop sign"]}
 
@@ -54,6 +59,47 @@ def keyword_recall(response: Response, reference: Json, *, ignore_case: bool = T
     A long list of guesses is not punished: combine with a length or precision term. Details: ``missing``.
     """
     return _recall(response, reference, ignore_case=ignore_case)
+
+
+_EMPTY_TALK = {"listed": ["further research is needed", "consult a professional"]}
+
+
+def _phrases(
+    response: Response, reference: Json, *, listed: Sequence[str], ignore_case: bool = True  # noqa: ARG001
+) -> Score:  # fmt: skip
+    if any(not _WORD.search(phrase) for phrase in listed):
+        raise ConfigError("phrases: listed must hold phrases with a word in each", field="listed")
+    raw = response.text.casefold() if ignore_case else response.text
+    spaced = _spaced(raw)
+    found = [phrase for phrase in listed if _mentioned(phrase, raw, spaced, ignore_case)]
+    return Score(float(bool(found)), details={"found": found[:10]})
+
+
+@verifier(
+    "phrases",
+    lane="pool",
+    fast=if_short(_phrases, 4_000),
+    max_chars=100_000,
+    sources=("rewardhub.verifiers.answerlib.labels",),
+    examples=(
+        Example("So further research is needed.", {}, 1.0, _EMPTY_TALK),
+        Example("Consult a  professional!", {}, 1.0, _EMPTY_TALK),
+        Example("Research is needed further.", {}, 0.0, _EMPTY_TALK),
+        Example("", {}, 0.0, _EMPTY_TALK),
+        Example("x", {}, None, {"listed": ["..."]}, status=Status.INVALID_INPUT),
+    ),
+)
+def phrases(
+    response: Response, reference: Json, *,
+    listed: Annotated[tuple[Phrase, ...], Field(min_length=1, max_length=MAX_KEYWORDS)],
+    ignore_case: bool = True,
+) -> Score:  # fmt: skip
+    """1.0 where the response holds one of the ``listed`` phrases as whole words, else 0.0.
+
+    Stock phrases that say nothing of the case at hand, as TimeMaster caps them; punctuation between the
+    words of a phrase does not count. Details: which were ``found``.
+    """
+    return _phrases(response, reference, listed=listed, ignore_case=ignore_case)
 
 
 def _keywords(value: Any) -> list[list[str]]:

@@ -174,7 +174,7 @@ class _Compiler:
             raise self.error(f"{name} takes {low} to {high} arguments and the keywords {sorted(allowed)}")
 
     def _read(self, name: str, node: ast.Call) -> Node:
-        """``signal("x")``, ``field("x")`` or ``field("x", easy=1)``, ``input("x")`` or ``input("x", default)``."""
+        """``signal("x")``, ``has("x")``, ``field("x")`` or ``field("x", easy=1)``, ``input("x", default)``."""
         if name in functions.OF_TERM:
             return self._read_term(name, node)
         first = node.args[0] if node.args else None

@@ -198,6 +198,13 @@ def _field(scope: Scope, name: str, **numbers: float) -> float | str:
     return float(scope.checked(f"metadata.{name}", float(value) if isinstance(value, int | float) else np.nan))
 
 
+def _has(scope: Scope, name: str) -> float:
+    """1 where the group's metadata or reference holds something under this name, else 0."""
+    value = scope.group.metadata.get(name, scope.group.reference.get(name))
+    empty = isinstance(value, str | list | tuple | Mapping) and not value
+    return float(value is not None and not empty)
+
+
 def _tokens(scope: Scope) -> Array:
     counts = [np.nan if response.tokens is None else response.tokens for response in scope.group.responses]
     return np.asarray(scope.checked("tokens", np.array(counts, dtype=np.float64)))
@@ -242,6 +249,7 @@ READS: Mapping[str, Callable[..., Any]] = {
     "signal": _signal,
     "input": _input,
     "field": _field,
+    "has": _has,
     "if_skipped": lambda scope, name: scope.values[name],
     **{name: partial(_over_steps, reduce=reduce) for name, reduce in STEPS.items()},
 }

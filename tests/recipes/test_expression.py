@@ -178,6 +178,15 @@ def test_a_text_field_becomes_the_number_stated_for_it():
             run(wrong, b=[1])
 
 
+def test_has_asks_whether_something_was_sent():
+    """Lists and objects count too; empty ones, and names nobody sent, do not."""
+    group = Group(
+        "g", responses=(Response("x"),), reference={"facts": ["a"], "none": [], "zero": 0}, metadata={"k": "v"}
+    )
+    found = {name: run(f'has("{name}")', group=group)[0] for name in ("facts", "none", "zero", "k", "other")}
+    assert found == {"facts": 1.0, "none": 0.0, "zero": 1.0, "k": 1.0, "other": 0.0}
+
+
 def test_step_scores_are_reduced():
     """The four aggregates of process models; a response without steps, or with a missing one, has no value."""
     scope = Scope(Group("g", responses=(Response("x"),) * 4), Call())
