@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
+from typing import Annotated
+
+from pydantic import Field
 
 from rewardhub.errors import ReferenceUnparseable, RewardHubError
 from rewardhub.registry import Example, verifier
@@ -17,6 +20,8 @@ from rewardhub.verifiers.codelib.reference import Task, parse
 from rewardhub.verifiers.codelib.sources import SANDBOX
 
 __all__ = ["code", "extract_code"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _ADD = {"language": "python", "prefix": "def add(a, b):\n", "suffix": "\nassert add(2, 3) == 5\n"}
 _ECHO = {"language": "python", "cases": [{"stdin": "1\n", "stdout": "1"}, {"stdin": "2\n", "stdout": "2\n"}]}
@@ -50,6 +55,8 @@ _JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"st
         Example("class Same:\n    def __eq__(self, other): return True\ndef f(x): return Same()", _ASSERTS, 0.0),
         Example("def f(x): return x, 0 if x else 1", _ASSERTS, 0.5, params={"fraction": True}),
         Example("def solution():\n    return 22 / 7", _SOLUTION, 1.0),
+        Example("def solution():\n    return 3", _SOLUTION, 0.1, params={"ran": 0.1}),
+        Example("def solution():\n    return 1 / 0", _SOLUTION, 0.0, params={"ran": 0.1}),
         Example("def f(a, b): return [a, b]", _CALL, 1.0),
         Example("print(9)", _JUDGE, 1.0),
         Example("print(8)", _JUDGE, 0.0),
@@ -61,11 +68,14 @@ _JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"st
         ),
     ),
 )  # fmt: skip
-def code(response: Response, reference: Json, *, fraction: bool = False, exit_is_end: bool = False) -> Score:
+def code(
+    response: Response, reference: Json, *, fraction: bool = False, exit_is_end: bool = False, ran: Share = 0.0
+) -> Score:
     """Whether the program ``prefix + code + suffix`` does what the reference's ``mode`` asks: 1.0 or 0.0.
 
     The code is the last fenced block of the response, else the whole response unchanged. With
-    ``fraction`` the value is the share of passed cases, else the first failure ends the run. With
+    ``fraction`` the value is the share of passed cases, else the first failure ends the run and a program
+    that ended as it should with another result gets ``ran`` (ReFT, arXiv 2401.08967: 0.1). With
     ``exit_is_end`` a program without a suffix may end by ``sys.exit()`` too, as programs for contests do.
 
     ============  ===================================================================================
@@ -107,7 +117,8 @@ def code(response: Response, reference: Json, *, fraction: bool = False, exit_is
     details = shown.details() | {
         "verdict": verdict.value, "isolation": isolation(), "passed": passed, "cases": count,
     }  # fmt: skip
-    return Score(passed / count if fraction else float(passed == count), details=details)
+    other = ran if verdict is Verdict.WRONG_ANSWER else 0.0
+    return Score(passed / count if fraction else 1.0 if passed == count else other, details=details)
 
 
 @cache

@@ -20,6 +20,8 @@ _CAPTION = {"tag": "caption"}
         Example("<answer>4</answer> <answer>5</answer>", {}, 1.0),
         Example("<caption> </caption>", {}, None, _CAPTION, status=Status.NO_ANSWER),
         Example("<caption>a red bus", {}, None, _CAPTION, status=Status.NO_ANSWER),
+        Example("<answer>First. Then. Last.</answer>", {}, 1.0, {"behind": "."}),
+        Example("<answer>Only one.</answer>", {}, 1.0, {"behind": "."}),
         Example("a red bus", {}, None, status=Status.NO_ANSWER),
     ),
 )
@@ -28,14 +30,19 @@ def tag_text(
     reference: Json,  # noqa: ARG001  # reads the response alone
     *,
     tag: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")] = "answer",
+    behind: Annotated[str, Field(max_length=64)] = "",
 ) -> Score:
     """1.0 where the last closed ``<tag>…</tag>`` holds more than blanks; without one there is no answer.
 
     ``details.text`` is what it holds. A term that names this one as its ``input`` scores that text instead
     of the response: a caption, a list of boxes or one of several answers, each against its own
-    ``reference``. Linear in the response.
+    ``reference``. With ``behind`` it is what follows the first such text in the tag, where there is one:
+    VideoRFT leaves out the first sentence of the thoughts. Linear in the response.
     """
     text = last_tagged(response.text, tag)
+    if text and behind:
+        head, _, tail = text.partition(behind)
+        text = tail or head
     if text is None or not text.strip():
         raise NoAnswer(f"<{tag}> is missing or blank")
     return Score(1.0, details={"text": text.strip()})

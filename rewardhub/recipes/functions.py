@@ -6,6 +6,7 @@ NaN is "no value". Group operators skip it and give NaN when fewer than ``minimu
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,9 +65,11 @@ def clip(value: Any, low: Any, high: Any) -> Any:
 
 
 def compare(kind: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """1 or 0; NaN where either side has no value. Texts compare with texts."""
+    """1 or 0; NaN where either side has no value. Texts compare with texts; no text is a number or missing."""
+    if isinstance(left, str) and isinstance(right, str):
+        return float(kind(left, right))
     if isinstance(left, str) or isinstance(right, str):
-        return float(kind(left, right)) if isinstance(left, str) and isinstance(right, str) else 0.0
+        return float(kind is operator.ne)
     result = np.asarray(kind(left, right), dtype=np.float64)
     return np.where(np.isnan(left) | np.isnan(right), np.nan, result)
 

@@ -199,3 +199,12 @@ def test_step_scores_are_reduced():
     assert scope.absent == {"the steps of chain"}
     with pytest.raises(ConfigError, match="steps_min takes a term"):
         compile_expression("steps_min(1)", {"chain": None}, "value")
+
+
+def test_a_missing_field_is_not_the_text_it_is_compared_with():
+    """Neither a missing field nor a number equals a text, so both differ from it."""
+    for metadata, equal in (({}, 0.0), ({"form": 3}, 0.0), ({"form": "paper"}, 1.0), ({"form": "code"}, 0.0)):
+        group = Group("g", responses=(Response("x"),), metadata=metadata)
+        assert run('field("form") == "paper"', group=group) == [equal]
+        assert run('field("form") != "paper"', group=group) == [1.0 - equal]
+        assert run('field("form") < "a"', group=group) == [0.0]
