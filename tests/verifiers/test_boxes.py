@@ -173,6 +173,6 @@ def test_any_text_is_answered(text: str) -> None:
 @pytest.mark.parametrize("part", ["[", "]", "[1", "[1,2,3,4]", "(1,2)", "(", "1 ", "a ", " ", "9", "[ ,", "1,"])
 def test_linear_time(part: str) -> None:
     """A megabyte of anything is read at once."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     find_boxes((part * 1_000_000)[:1_000_000])
-    assert time.perf_counter() - begun < 3.0
+    assert time.thread_time() - begun < 3.0

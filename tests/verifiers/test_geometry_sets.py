@@ -328,9 +328,9 @@ def test_floods_end_in_time() -> None:
                                                                 "negative_points": [[0, 0]]}, {}),
     ]  # fmt: skip
     for verifier, answer, reference, params in cases:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert score(verifier, answer, reference, **params).status in (Status.OK, Status.NO_ANSWER)
-        assert time.perf_counter() - begun < 1.0, (verifier.info.name, str(answer)[:40])
+        assert time.thread_time() - begun < 1.0, (verifier.info.name, str(answer)[:40])
 
 
 @pytest.mark.parametrize("depth", [10, 200, 450, 900, 990, 1100, 50_000])

@@ -205,9 +205,9 @@ def test_hostile_polygons_end_in_time() -> None:
     zigzag = [[(index % 2) * 100, index / 5] for index in range(MAX_VERTICES)]
     noise = [(random.random((count, 2)) * 100).tolist() for count in (140, MAX_VERTICES)]
     for answer in (zigzag, *noise, [[index, index % 7] for index in range(60_000)], "[0, 1, " * 140_000):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert score(polygon_iou, answer, {"polygon": noise[0]}).status is Status.OK
-        assert time.perf_counter() - begun < 1.0
+        assert time.thread_time() - begun < 1.0
 
 
 def test_coordinates_of_all_sizes() -> None:
@@ -291,24 +291,24 @@ def test_known_compressed_mask() -> None:
 )  # fmt: skip
 def test_malformed_masks_are_wrong(answer: object) -> None:
     """Claimed sizes, wrong sums, odd characters and ragged rows: 0.0 with the reason, in time."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     result = score(mask_iou, answer, {"mask": [[1, 1, 0, 0], [1, 1, 0, 0]]})
     if answer == [[1, 1, 1, 1], "1111"]:
         assert result.value == 0.5
         return
     assert (result.value, result.status) == (0.0, Status.OK)
     assert result.details["reason"]
-    assert time.perf_counter() - begun < 1.0
+    assert time.thread_time() - begun < 1.0
 
 
 def test_huge_masks_are_compared_unexpanded() -> None:
     """4.3 billion claimed pixels cost no more than their runs."""
     reference = {"mask": {"size": [65_536, 65_536], "counts": [0, 65_536**2]}}
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert (
         score(mask_iou, {"size": [65_536, 65_536], "counts": [65_536**2 // 2, 65_536**2 // 2]}, reference).value == 0.5
     )
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun < 0.1
 
 
 def test_no_answer_at_all() -> None:
@@ -321,8 +321,8 @@ def test_no_answer_at_all() -> None:
 def test_floods_of_boxes() -> None:
     """Above the stated number of boxes an answer is wrong; at it, the answer comes in time."""
     many = [[index, index % 17, index + 5, index % 17 + 5] for index in range(500)]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert 0.0 < score(union_iou, many, {"boxes": many[::-2]}).value < 1.0
     assert score(union_iou, many * 100, TWO).value == 0.0
     assert score(union_iou, many, {"boxes": [[0, 0, 1, 1]] * 2_000}).status is Status.REFERENCE_UNPARSEABLE
-    assert time.perf_counter() - begun < 1.0
+    assert time.thread_time() - begun < 1.0

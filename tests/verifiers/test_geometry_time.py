@@ -169,9 +169,9 @@ def test_floods_end_in_time() -> None:
         (tracking, '{"boxes": ' * 90_000, FOUR), (tracking, '{"boxes": {"0": [' + "9," * 400_000, FOUR),
     ]  # fmt: skip
     for verifier, answer, reference in cases:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert score(verifier, answer, reference).status in (Status.OK, Status.NO_ANSWER)
-        assert time.perf_counter() - begun < 1.0, (verifier.info.name, str(answer)[:20])
+        assert time.thread_time() - begun < 1.0, (verifier.info.name, str(answer)[:20])
 
 
 def test_structure_bonus_row() -> None:

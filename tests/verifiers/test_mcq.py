@@ -179,9 +179,9 @@ def test_linear_time(part: str) -> None:
     """A megabyte of anything is read at once."""
     text = (part * 1_000_000)[:1_000_000]
     for response in (text, f"<answer>{text}</answer>", f"The answer is B,{text}"):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         score(response, DISEASES)
-        assert time.perf_counter() - begun < 1.5
+        assert time.thread_time() - begun < 1.5
 
 
 @pytest.mark.parametrize(

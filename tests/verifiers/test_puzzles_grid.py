@@ -677,6 +677,6 @@ def test_huge_answers_take_linear_time():
     """A million characters of openings, headings or boards are answered within a second."""
     reference = {"puzzle": "sudoku", "size": 4}
     for text in ("[[" * 500_000, "[[1,2]," * 140_000, "answer " * 140_000, "[[1,2],[3,4]]" * 75_000):
-        began = time.perf_counter()
+        began = time.thread_time()
         grid_puzzle.bind({}).score(Group("g", responses=(Response(text),), reference=reference), [0])
-        assert time.perf_counter() - began < 2.0
+        assert time.thread_time() - began < 2.0

@@ -355,9 +355,9 @@ def test_huge_responses_take_linear_time():
         (stop_list, "B," * 500_000, {"stops": ["B"]}), (reflection, "<answer>" * 125_000, {"answer": "4"}),
     ]  # fmt: skip
     for verifier, text, reference in hostile:
-        began = time.perf_counter()
+        began = time.thread_time()
         assert score(verifier, text, reference).status in (Status.OK, Status.NO_ANSWER)
-        assert time.perf_counter() - began < 2.0, verifier.info.name
+        assert time.thread_time() - began < 2.0, verifier.info.name
 
 
 def test_all_are_registered():

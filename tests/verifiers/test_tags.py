@@ -95,6 +95,6 @@ def test_linear_time(part: str) -> None:
     """A megabyte of anything is answered at once, in every mode."""
     text = (part * 1_000_000)[:1_000_000]
     for params in ({}, {"once": False}, {"collapse": True}, {"layouts": [["think", "boxed"]], "between": "anything"}):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert score(text, **params).value == 0.0
-        assert time.perf_counter() - begun < 1.5
+        assert time.thread_time() - begun < 1.5
