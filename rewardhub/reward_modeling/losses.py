@@ -53,3 +53,26 @@ def cost(worse: Tensor, better: Tensor, worse_sign: Tensor, better_sign: Tensor)
 def latent_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(q || N(0, 1)) of a user's latent, [B, Z] summed over Z (VPL, arXiv 2408.10075)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1).mean()
+
+
+def dpo(logits: Tensor, beta: Tensor | float = 0.1, label_smoothing: float = 0.0) -> Tensor:
+    """-(1 - e) ln s(b h) - e ln s(-b h), h = (log p/p_ref of the chosen) - (the same of the rejected), [B].
+
+    Direct preference optimisation (arXiv 2305.18290); e in [0, 0.5), 0 by default, is the share of labels
+    that are taken to be flipped. ``beta`` is one number or one per pair (:func:`dynamic_beta`). The loss
+    falls when h rises.
+    """
+    if not 0.0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing is {label_smoothing}, expected 0 to below 0.5")
+    scaled = beta * logits
+    return -((1.0 - label_smoothing) * logsigmoid(scaled) + label_smoothing * logsigmoid(-scaled)).mean()
+
+
+def dynamic_beta(
+    margins: Tensor, *, base: float = 0.1, weight: float = 0.5, rate: float = 0.5, least: float = 1e-3
+) -> Tensor:
+    """The b of each pair, base (1 + weight (1 - exp(-rate d))): surer pairs pull harder (MM-DPO, arXiv 2502.10391).
+
+    d is the reward model's margin of the pair, [B]; b is at least ``least``.
+    """
+    return (base * (1.0 + weight * (1.0 - (-rate * margins).exp()))).clamp(min=least)

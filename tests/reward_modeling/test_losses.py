@@ -72,3 +72,19 @@ def test_latent_divergence():
     """Mean 1 and variance 1 are half a nat from the prior."""
     assert close(losses.latent_divergence(tensor([[1.0]]), tensor([[0.0]])), 0.5)
     assert close(losses.latent_divergence(tensor([[0.0, 0.0]]), tensor([[0.0, 0.0]])), 0.0)
+
+
+def test_dpo():
+    """-ln s(b h): 0.5981 and 0.7981 for h of 2 and -2 at b = 0.1; smoothing mixes the two."""
+    assert close(losses.dpo(tensor([2.0])), 0.598139)
+    assert close(losses.dpo(tensor([-2.0])), 0.798139)
+    assert close(losses.dpo(tensor([2.0]), label_smoothing=0.25), 0.75 * 0.598139 + 0.25 * 0.798139)
+    assert close(losses.dpo(tensor([2.0, -2.0]), tensor([0.1, 0.2])), (0.598139 + 0.913015) / 2)
+    with pytest.raises(ValueError, match="label_smoothing is 1.0"):
+        losses.dpo(tensor([2.0]), label_smoothing=1.0)
+
+
+def test_dynamic_beta():
+    """0.1 without a margin, 0.1197 and 0.1459 for margins of 1 and 5, never below a thousandth."""
+    found = losses.dynamic_beta(tensor([0.0, 1.0, 5.0, -100.0])).tolist()
+    assert found == pytest.approx([0.1, 0.119673, 0.145896, 0.001], abs=2e-6)
