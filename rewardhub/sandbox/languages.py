@@ -81,6 +81,7 @@ def _other(name: str) -> Language | None:
 
 
 _LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
+    "python_science": (("numpy", "scipy", "sympy"), (), ("numpy", "scipy", "sympy"), {"runtime_mb": 1024}),
     "python_solvers": (
         ("scipy",), ("highspy", "pulp"), ("scipy.optimize", "highspy", "pulp"),
         {"runtime_mb": 1024, "profile": "shell", "tasks": 32},  # PuLP calls its solver as a command
