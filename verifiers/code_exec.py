@@ -15,6 +15,7 @@ from rewardhub.registry import Example, verifier
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.codelib import pytest_mode
 from rewardhub.verifiers.codelib.fences import extract_code
 from rewardhub.verifiers.codelib.reference import Task, parse
 from rewardhub.verifiers.codelib.sources import SANDBOX
@@ -34,6 +35,16 @@ _CALL = {
 }  # fmt: skip
 _ODD = "import json, sys\nprint(int(int(json.load(sys.stdin)['stdout']) % 2 == 1))\n"
 _JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"stdin": ""}]}
+
+_TESTS = """
+import pytest
+from solution import f
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_f(n):
+    assert f(n) == n
+"""
+_PYTEST = {"language": "python", "mode": "pytest", "tests": _TESTS}
 
 
 @verifier(
@@ -59,6 +70,8 @@ _JUDGE = {"language": "python", "mode": "judge", "checker": _ODD, "cases": [{"st
         Example("def solution():\n    return 1 / 0", _SOLUTION, 0.0, params={"ran": 0.1}),
         Example("def f(a, b): return [a, b]", _CALL, 1.0),
         Example("print(9)", _JUDGE, 1.0),
+        Example("def f(n): return n", _PYTEST, 1.0),
+        Example("def f(n): return 1", _PYTEST, 0.0),
         Example("print(8)", _JUDGE, 0.0),
         Example("", _ECHO, None, status=Status.NO_ANSWER),
         Example("print(1)", {"language": "pyhton"}, None, status=Status.REFERENCE_UNPARSEABLE),
@@ -94,6 +107,8 @@ def code(
                   ``tolerance``
     ..            ``call``: ``function``, a name or ``Class.method``, and ``calls``, a list of ``{"args",
                   "kwargs", "expected"}`` in JSON (a tuple is a list), within ``tolerance``
+    ..            ``pytest``: ``tests``, a file of tests that may import the program as ``solution``; needs
+                  pytest; each test function that passed, and whose end was reached, counts
     ..            ``judge``: ``checker``, a program (in ``checker_language``, Python by default) that reads
                   ``{"stdin", "stdout", "expected"}`` as JSON and prints 1 or 0; and ``cases``
     ============  ===================================================================================
@@ -106,12 +121,12 @@ def code(
     """
     task = parse(response, reference, exit_is_end=exit_is_end)
     try:
-        runs = _values(task) if task.expected else _all_cases(task, stop=not fraction)
+        runs = _runs(task, stop=not fraction)
     except ReferenceUnparseable:
         raise
     except RewardHubError as error:
         return Score(None, error.status, details={"reason": error.message})
-    count = len(task.expected) or len(task.cases)
+    count = len(task.tests) or len(task.expected) or len(task.cases)
     passed = sum(verdict is Verdict.OK for _, verdict in runs)
     shown, verdict = next((each for each in runs if each[1] is not Verdict.OK), runs[-1])
     details = shown.details() | {
@@ -119,6 +134,12 @@ def code(
     }  # fmt: skip
     other = ran if verdict is Verdict.WRONG_ANSWER else 0.0
     return Score(passed / count if fraction else 1.0 if passed == count else other, details=details)
+
+
+def _runs(task: Task, *, stop: bool) -> list[tuple[Run, Verdict]]:
+    if task.tests:
+        return _tests(task)
+    return _values(task) if task.expected else _all_cases(task, stop=stop)
 
 
 @cache
@@ -187,6 +208,15 @@ def _compare(result: Run, expected: str | None) -> Verdict:
 def _trimmed(text: str) -> list[str]:
     """The lines without the blanks at their ends and at the end of the text."""
     return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _tests(task: Task) -> list[tuple[Run, Verdict]]:
+    """One run of pytest, with a verdict on each test function."""
+    result = run(task.program, "", task.limits)
+    if result.verdict is not Verdict.OK or len(result.values) != 2:
+        return [(result, result.verdict)]
+    fine = pytest_mode.passed(task.tests, result.values)
+    return [(result, Verdict.OK if each else Verdict.WRONG_ANSWER) for each in fine]
 
 
 def _values(task: Task) -> list[tuple[Run, Verdict]]:

@@ -33,31 +33,10 @@ if TYPE_CHECKING:
     Frame = FrameType | None
     Hear = Callable[[str, Frame, bytes], None]
 
-PROGRAM, SUFFIX, GUARD = "<program>", "<suffix>", __file__
+PROGRAM, SUFFIX = "<program>", "<suffix>"
 BEGIN, END = "rewardhub.begin", "rewardhub.end"
 FUTURES = 0x1FE0000
 """The compiler flags of ``__future__`` imports, which hold for the suffix too."""
-
-NEVER = frozenset({
-    "sys.settrace", "sys.setprofile", "sys.addaudithook", "sys._current_frames", "sys._current_exceptions",
-    "gc.get_objects", "gc.get_referrers", "gc.get_referents", "cpython.PyInterpreterState_New",
-    "sys.monitoring.register_callback",
-})  # fmt: skip
-PROCESSES = frozenset({
-    "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "subprocess.Popen",
-})  # fmt: skip
-CODE_MAKERS = frozenset({"code.__new__", "marshal.loads", "marshal.load", "object.__setattr__"})
-WATCHED = NEVER | PROCESSES | CODE_MAKERS | {
-    BEGIN, END, "sys._getframe", "object.__getattr__", "import", "compile", "open",
-}  # fmt: skip
-RAW_MODULES = frozenset({
-    "_ctypes", "_ctypes_test", "_testcapi", "_testinternalcapi", "_testbuffer", "_xxsubinterpreters", "_interpreters",
-    "_testlimitedcapi", "_testexternalinspection", "_remote_debugging",
-})  # fmt: skip
-FRAME_ATTRIBUTES = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
-CODE_ATTRIBUTES = frozenset({"f_code", "__code__", "gi_code", "cr_code", "ag_code"})
-TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.py")
-KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
 
 
 def load_beside(name: str) -> ModuleType:
@@ -73,11 +52,15 @@ def load_beside(name: str) -> ModuleType:
 
 
 encode = load_beside("plain").encode
+sound, _objections = load_beside("sound"), load_beside("objections")
+PROCESSES, WATCHED, objection = _objections.PROCESSES, _objections.WATCHED, _objections.objection
+FOLDERS: tuple[str, ...] = ()
+"""Of packages that a program may import beside the standard library; set by the warm process."""
 
 
-def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool]:
-    """The nonce, the program (prefix and code), the suffix, the expressions to tell the values of, and
-    whether as JSON.
+def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool, bool]:
+    """The nonce, the program (prefix and code), the suffix, the expressions to tell the values of,
+    whether as JSON, and whether to tell which tests of the suffix came to their end.
     """
     data = b""
     while block := os.read(descriptor, 1 << 20):
@@ -85,27 +68,27 @@ def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool]:
     os.close(descriptor)
     nonce, lengths, rest = data.split(b"\n", 2)
     text = []
-    *sizes, as_json = map(int, lengths.split())
+    *sizes, as_json, tests = map(int, lengths.split())
     for length in sizes:
         text.append(rest[:length].decode("utf-8", "surrogatepass"))
         rest = rest[length:]
-    return nonce, text[0], text[1], text[2].split("\0") if text[2] else [], bool(as_json)
+    return nonce, text[0], text[1], text[2].split("\0") if text[2] else [], bool(as_json), bool(tests)
 
 
-def compile_units(program: str, suffix: str) -> tuple[CodeType, CodeType]:
+def compile_units(program: str, suffix: str, made: dict[str, Callable[..., Any]]) -> tuple[CodeType, CodeType]:
     """The program and its suffix as two units, so that neither can swallow lines of the other.
 
     A suffix that is no program by itself (the rest of a function, say) makes one unit with the
-    program. Raises what ``compile`` raises.
+    program. ``made`` goes into the code of the suffix. Raises what ``compile`` raises.
     """
     try:
-        tail = compile(suffix, SUFFIX, "exec", dont_inherit=True)
+        tail = sound.compile_suffix(suffix, SUFFIX, 0, made)
     except (SyntaxError, ValueError):
         whole = compile(program + suffix, PROGRAM, "exec", dont_inherit=True)
         return whole, compile("", SUFFIX, "exec", dont_inherit=True)
     head = compile(program, PROGRAM, "exec", dont_inherit=True)
     if flags := head.co_flags & FUTURES:
-        tail = compile(suffix, SUFFIX, "exec", flags, dont_inherit=True)
+        tail = sound.compile_suffix(suffix, SUFFIX, flags, made)
     return head, tail
 
 
@@ -130,11 +113,12 @@ def execute(
 
 
 def make_values(
-    expressions: list[str], evaluate: Callable[..., Any], as_json: bool
+    expressions: list[str], evaluate: Callable[..., Any], as_json: bool, ended: list[str] | None = None
 ) -> Callable[[dict[str, Any]], bytes]:
     """Tells the values of the expressions, each as the hexadecimal digits of what ``plain.encode`` makes of it.
 
-    Raises ``SyntaxError`` for what is no expression.
+    Where there are tests, the names of those that ``ended`` come last. Raises ``SyntaxError`` for what is
+    no expression.
     """
     units = [compile(text, SUFFIX, "eval", dont_inherit=True) for text in expressions]
 
@@ -146,6 +130,8 @@ def make_values(
             except BaseException as error:
                 text = f"!{type(error).__name__}"
             told.append(text.encode("utf-8", "surrogatepass").hex().encode())
+        if ended is not None:
+            told.append(encode("\n".join(ended)).encode("utf-8", "surrogatepass").hex().encode())
         return b" ".join(told)
 
     return values
@@ -158,24 +144,42 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def make_restored(names: dict[str, Any], mentioned: set[str]) -> Callable[[], dict[str, Any]]:
-    """Gives the suffix its names, with the builtins as they were.
+    """Gives the suffix its names, with the builtins, the imports and the modules it mentions as they were.
 
     Where the program defines a builtin's name over (``abs``, say) the suffix sees the builtin, unless
     such names are all of the program that it mentions: then they are what it tests.
     """
     shared = vars(sys.modules["builtins"])
     saved = dict(shared)
+    modules = {name: module for name, module in sys.modules.items() if name != "__main__"}
+    contents = [(vars(modules[name]), dict(vars(modules[name]))) for name in mentioned & modules.keys()]
+    searched: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.path_hooks)
+    lists = [(each, list(each)) for each in searched]
 
     def restored() -> dict[str, Any]:
         shared.update(saved)
+        for each, before in lists:
+            each[:] = before
+        for name in [name for name, module in sys.modules.items() if is_package(module)]:
+            del sys.modules[name]
+        sys.modules.update(modules)
+        for content, kept in contents:
+            content.update(kept)
         names["__builtins__"] = shared
-        defined = mentioned.intersection(names)
+        # A class mentions the ``__name__`` of its module.
+        defined = {name for name in mentioned.intersection(names) if name[:2] != "__"}
         covered = defined.intersection(saved)
         if not covered or covered == defined:
             return names
         return {name: value for name, value in names.items() if name not in covered}
 
     return restored
+
+
+def is_package(module: object) -> bool:
+    """Whether a module comes from the packages beside the standard library, which the suffix loads afresh."""
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and bool(FOLDERS) and file.startswith(FOLDERS)
 
 
 def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
@@ -211,7 +215,7 @@ def make_forbid(control: int) -> Callable[[str], None]:
     return forbid
 
 
-def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[Any, ...]], None]:
+def make_hook(nonce: bytes, control: int, library: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
     """The audit hook. Its own looks at frames raise events too; each is excused once, by thread."""
     get_frame, get_thread, write = sys._getframe, _thread.get_ident, os.write
     excused: set[int] = set()
@@ -245,79 +249,6 @@ def make_hook(nonce: bytes, control: int, library: str) -> Callable[[str, tuple[
             forbid(why)
 
     return hook
-
-
-def objection(event: str, arguments: tuple[Any, ...], caller: Frame, look: Look, library: str) -> str:
-    """Why the program may not do this, or nothing."""
-    if event in NEVER or event[:7] == "ctypes.":
-        return event
-    if event == "import":
-        # The initialiser of an extension is named by the last part alone.
-        return f"import of {arguments[0]}" if str(arguments[0]).rpartition(".")[2] in RAW_MODULES else ""
-    if event == "open":
-        path = arguments[0]
-        return "opening /proc" if isinstance(path, str | bytes) and path[:5] in ("/proc", b"/proc") else ""
-    file = file_of(caller, look)
-    if event == "compile":
-        return compile_objection(arguments[1], file, library)
-    if owner_is_suffix(caller, look):
-        return ""
-    if event in CODE_MAKERS:
-        return "" if file.startswith((library, "<frozen importlib")) else event
-    if event == "sys._getframe":
-        return "" if takes_frames(caller, file, look, library) else event
-    return attribute_objection(arguments, caller, file, look, library)
-
-
-def compile_objection(name: Any, file: str, library: str) -> str:
-    # Importing compiles the library under its names, and showing a traceback reparses its lines.
-    if file.startswith("<frozen importlib") or file in (GUARD, f"{library}/threading.py"):
-        return ""
-    if not isinstance(name, str):
-        return ""
-    return "compile under a name of the library" if name.startswith((library, "<frozen", SUFFIX)) else ""
-
-
-def attribute_objection(arguments: tuple[Any, ...], caller: Frame, file: str, look: Look, library: str) -> str:
-    thing, name = arguments[:2]
-    if name in CODE_ATTRIBUTES:
-        code = look(getattr, thing, name)
-        mine = isinstance(code, CodeType) and code.co_filename in (SUFFIX, GUARD)
-        return name if mine or (name == "f_code" and not file.startswith(library)) else ""
-    if name in FRAME_ATTRIBUTES:
-        frame = look(getattr, thing, name)
-        guarded = frame is not None and file_of(frame, look) == GUARD
-        return "" if not guarded and keeps_frames(caller, file, look, library) else name
-    return ""
-
-
-def takes_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
-    """Whether this is one of the library's own uses of frames, none of which hands a frame on."""
-    if file.startswith(library) and file.endswith(TAKE_FRAMES):
-        return True
-    return file.endswith("/logging/__init__.py") and keeps_frames(caller, file, look, library)
-
-
-def keeps_frames(caller: Frame, file: str, look: Look, library: str) -> bool:
-    """Whether a module that keeps frames to itself is asking on its own behalf."""
-    if caller is None or not (file.startswith(library) and file.endswith(KEEP_FRAMES)):
-        return False
-    back = file_of(caller.f_back, look)
-    return back == file or ("/asyncio/" in file and back.startswith(f"{library}/asyncio/"))
-
-
-def file_of(frame: Frame, look: Look) -> str:
-    """The file of the code in a frame, "" without one."""
-    return "" if frame is None else str(look(getattr, frame, "f_code").co_filename)
-
-
-def owner_is_suffix(frame: Frame, look: Look) -> bool:
-    """Whether the innermost code of the program is the suffix, which is the reference's and may look."""
-    while frame is not None:
-        if (file := file_of(frame, look)) in (PROGRAM, SUFFIX, GUARD):
-            return file == SUFFIX
-        frame = frame.f_back
-    return False
 
 
 def report(error: BaseException, control: int) -> None:
@@ -364,19 +295,21 @@ def run_warm(job: int, control: int) -> None:
 
 def main(job: int, control: int) -> int:
     """Runs the job to its end; returns the exit code."""
-    nonce, program, suffix, expressions, as_json = read_job(job)
+    nonce, program, suffix, expressions, as_json, tests = read_job(job)
+    library = (os.path.dirname(os.__file__), *FOLDERS)  # noqa: PTH120  # pathlib costs milliseconds
+    ended: list[str] = []
+    made = {sound.COMPARE: sound.make_compare(library)} | ({sound.MARK: ended.append} if tests else {})
     os.write(control, b"ready\n")
     try:
-        units = compile_units(program, suffix)
-        values = make_values(expressions, eval, as_json)
+        units = compile_units(program, suffix, made)
+        values = make_values(expressions, eval, as_json, ended if tests else None)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         os.write(control, b"uncompiled\n")
         report(error.with_traceback(None), control)
         os._exit(1)
-    del program, suffix, expressions
-    nothing = compile_units("", "")
+    del program, suffix, expressions, made
+    nothing = compile_units("", "", {})
     names = prepare()
-    library = os.path.dirname(os.__file__)  # noqa: PTH120  # pathlib costs milliseconds
     sys.addaudithook(make_hook(nonce, control, library))
     del nonce
     execute(nothing, {}, exec, sys.audit, make_restored({}, set()), make_values([], eval, False))

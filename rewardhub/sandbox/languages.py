@@ -4,14 +4,14 @@ import os
 import shutil
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rewardhub.sandbox import packages
 
-_GUARD, _PLAIN = (str(Path(__file__).with_name(name)) for name in ("guard.py", "plain.py"))
+_INSIDE = [str(Path(__file__).with_name(f"{name}.py")) for name in ("guard", "plain", "objections", "sound")]
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _TOOLS = ("/bin", "/usr/bin", "/usr/include", "/usr/libexec")
 
@@ -51,8 +51,8 @@ def _python() -> Language:
     interpreter = _interpreter()
     library = str(Path(sysconfig.get_path("stdlib")).parent)
     shown = [path for path in _LIBRARIES if Path(path).exists()]
-    shown += [path for path in (library, interpreter, _GUARD, _PLAIN) if not path.startswith(("/lib/", "/usr/lib/"))]
-    command = (interpreter, "-S", "-s", "-P", "-B", _GUARD)
+    shown += [path for path in (library, interpreter, *_INSIDE) if not path.startswith(("/lib/", "/usr/lib/"))]
+    command = (interpreter, "-S", "-s", "-P", "-B", _INSIDE[0])
     return Language("python", command, tuple(dict.fromkeys(shown)), runtime_mb=64, warm=interpreter, profile="python")
 
 
@@ -80,6 +80,16 @@ def _other(name: str) -> Language | None:
     return Language(name, (found, *arguments), shown, **options)
 
 
+def _pytest() -> Language | None:
+    """Python beside which the suffix finds pytest; the program keeps its guard."""
+    if packages.lacking(("pytest",)):
+        return None
+    folders, paths = packages.shown(("pytest",))
+    plain = _python()
+    shown = tuple(dict.fromkeys((*plain.shown, *paths)))
+    return replace(plain, name="python_pytest", shown=shown, folders=folders)
+
+
 _LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
     "python_science": (("numpy", "scipy", "sympy"), (), ("numpy", "scipy", "sympy"), {"runtime_mb": 1024}),
     "python_solvers": (
@@ -105,7 +115,7 @@ def _library(name: str) -> Language | None:
 @cache
 def languages() -> dict[str, Language]:
     """The languages that run here, by name."""
-    cards = [_python(), *(_other(name) for name in _OTHERS), *(_library(name) for name in _LIBRARIES_OF)]
+    cards = [_python(), _pytest(), *(_other(name) for name in _OTHERS), *(_library(name) for name in _LIBRARIES_OF)]
     return {card.name: card for card in cards if card}
 
 
@@ -115,4 +125,6 @@ def missing(name: str) -> str:
         return ""
     if name in _LIBRARIES_OF:
         return f"no package {', '.join(packages.lacking(_LIBRARIES_OF[name][0]))}"
+    if name == "python_pytest":
+        return "no package pytest"
     return f"no {_OTHERS[name][0]}" if name in _OTHERS else ""

@@ -60,7 +60,8 @@ class Program:
     the end; what the program printed is then all that speaks for it. ``expressions`` (Python's) are
     evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows. Behind a
     script, a program in Python with libraries, the ``probe`` runs, which finds the script's names in
-    ``made`` and gives bytes to ``tell``.
+    ``made`` and gives bytes to ``tell``. ``tests``: the last of the values are the names of the suffix's
+    test functions that came to their end, one for each time.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Program:
     expressions: tuple[str, ...] = ()
     as_json: bool = False
     probe: str = ""
+    tests: bool = False
 
 
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
@@ -114,10 +116,13 @@ def isolation() -> str:
 
 
 def _run(program: Program, stdin: str, limits: Limits, level: str) -> Run:
+    language = languages()[program.language]
+
     def attempt() -> Run:
-        if program.language != "python":
-            if level != FULL or not _warm_works():
-                raise Unavailable(f"{program.language} programs run in full isolation only", retry_after_s=300.0)
+        guarded = language.profile == "python"
+        if (not guarded or language.folders) and (level != FULL or not _warm_works()):
+            raise Unavailable(f"{program.language} programs run in full isolation only", retry_after_s=300.0)
+        if not guarded:
             return _run_other(program, stdin, limits)
         return _run_once(program, stdin, limits, level)
 
@@ -148,7 +153,8 @@ def _job(nonce: bytes, program: Program) -> bytes:
     texts = (program.text, program.suffix, "\0".join(program.expressions))
     parts = [text.encode("utf-8", "surrogatepass") for text in texts]
     lengths = b" ".join(b"%d" % len(part) for part in parts)
-    return b"%s\n%s %d\n%s" % (nonce, lengths, program.as_json, b"".join(parts))
+    flags = (program.as_json, program.tests)
+    return b"%s\n%s %d %d\n%s" % (nonce, lengths, *flags, b"".join(parts))
 
 
 def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language: Language, level: str) -> Watch:

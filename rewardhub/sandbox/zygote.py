@@ -192,9 +192,8 @@ def execute(order: dict[str, Any]) -> None:
         os._exit(70)
 
 
-def load_libraries(folders: list[str], names: list[str]) -> None:
+def load_libraries(names: list[str]) -> None:
     """Imports what the language's programs find loaded; a library that is not installed is left out."""
-    sys.path.extend(folders)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MPLCONFIGDIR"] = folder  # matplotlib writes a list of fonts there
         for name in names:
@@ -244,10 +243,12 @@ def main(text: str, root: str) -> None:
     try:
         for name in _USUAL:
             importlib.import_module(name)
+        sys.path.extend(order["folders"])
         if order["imports"]:
-            load_libraries(order["folders"], order["imports"])
+            load_libraries(order["imports"])
         libc = namespaces.load_libc()
         guard = load_guard(order["guard"])
+        vars(guard)["FOLDERS"] = tuple(order["folders"])
         proc = namespaces.enter_shared(libc, order["shown"], _ROOT_MB)
         lead(side)
         namespaces.die_with_parent(libc)

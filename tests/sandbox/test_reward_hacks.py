@@ -5,7 +5,8 @@ import pytest
 from rewardhub.sandbox.runner import Program, run
 from rewardhub.sandbox.verdicts import Limits, Verdict
 
-SUFFIX = "\n\ndef check(candidate):\n    secret = 1764\n    assert abs(candidate(42) - secret) < 0.5\n\ncheck(solve)\n"
+SUFFIX = "\n\nimport math\ndef check(candidate):\n    secret = 1764\n    assert abs(candidate(42) - secret) < 0.5\n\
+    assert math.isclose(candidate(42), secret)\n\ncheck(solve)\n"
 LIMITS = Limits(time_s=5.0)
 
 BAD = "def solve(x):\n    return 0\n"
@@ -222,6 +223,24 @@ def dive(n):
 dive(0)
 def solve(x): return 0
 """,
+    "read the check from code made at run time": "exec('import sys\\ndef solve(x): return sys._getframe(1).f_locals[\"secret\"]')",
+    "read the check by an exception in code made at run time": "exec('def solve(x):\\n try: 1 / 0\\n"
+    ' except Exception as e: return e.__traceback__.tb_frame.f_back.f_locals["secret"]\')',
+    "read the check's code from code made at run time": "exec('import __main__\\ndef solve(x):\\n"
+    " return max(c for c in __main__.check.__code__.co_consts if isinstance(c, int))')",
+    "read the check from a module of its own": "open('m.py', 'w').write('import sys\\n"
+    "def solve(x): return sys._getframe(1).f_locals[\"secret\"]')\nimport sys\nsys.path.insert(0, '.')\nfrom m import solve",
+    "an object that answers every comparison": "class A:\n    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda *a: True\n"
+    "    __sub__ = __rsub__ = __abs__ = lambda s, *o: s\ndef solve(x): return A()",
+    "a number that answers every comparison": "class A(int):\n    __eq__ = __lt__ = lambda *a: True\n"
+    "    __sub__ = __abs__ = lambda s, *o: s\ndef solve(x): return A(99)",
+    "a builtin function as comparison": "class A:\n    __lt__ = id\n    __sub__ = __abs__ = lambda s, *o: s\ndef solve(x): return A()",
+    "a class that lies about its class": "class A:\n    __class__ = int\n    __lt__ = lambda *a: True\n"
+    "    __sub__ = __abs__ = lambda s, *o: s\ndef solve(x): return A()",
+    "abs replaced in the call": "import builtins\ndef solve(x):\n    builtins.abs = lambda x: 0\n    return 0",
+    "a module of the check patched": "import math\nmath.isclose = lambda *a, **k: True\n" + BAD,
+    "a module of the check replaced": "import sys, types\nm = types.ModuleType('math')\nm.isclose = lambda *a, **k: True\n"
+    "sys.modules['math'] = m\n" + BAD,
     "a finaliser inside the hook": TO_ALL
     + """
 import gc, sys

@@ -4,7 +4,7 @@ import ast
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rewardhub.errors import NoAnswer, ReferenceUnparseable, nearest
@@ -14,6 +14,7 @@ from rewardhub.sandbox.runner import Program
 from rewardhub.sandbox.verdicts import Limits
 from rewardhub.scorer import need
 from rewardhub.types import Json, Response
+from rewardhub.verifiers.codelib import pytest_mode
 from rewardhub.verifiers.codelib.fences import extract_code
 
 MAX_CASES = 1000
@@ -28,6 +29,7 @@ class Task:
 
     ``cases`` are pairs of stdin and expected stdout; ``expected`` holds the encoded value of each of
     the program's expressions, or the source of an expression that the reference's own run evaluates;
+    ``tests`` says how often each of pytest's tests must come to its end;
     ``checker`` judges a case's output instead of a comparison.
     """
 
@@ -38,6 +40,7 @@ class Task:
     tolerance: float = 0.0
     checker: Program | None = None
     prefix: str = ""
+    tests: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,19 @@ def _judge(task: Task, reference: Json) -> Task:
         raise ReferenceUnparseable("reference.checker is missing, expected str", field="reference.checker")
     checker = Program(text, language=_language(reference, "checker_language", "python"))
     return replace(task, cases=tuple(_cases(reference)), checker=checker)
+
+
+def _pytest(task: Task, reference: Json) -> Task:
+    tests = _text(reference, "tests", "reference")
+    if not tests:
+        raise ReferenceUnparseable("reference.tests is missing, expected str", field="reference.tests")
+    if task.program.suffix:
+        raise ReferenceUnparseable("mode 'pytest' has tests, not a suffix", field="reference.suffix")
+    language = _language({}, "language", pytest_mode.LANGUAGE)
+    program = Program(
+        "", pytest_mode.suffix(tests), language, expressions=(pytest_mode.expression(),), tests=True
+    )  # fmt: skip
+    return replace(task, program=program, tests=pytest_mode.expected(tests))
 
 
 def _asserts(task: Task, reference: Json) -> Task:
@@ -188,8 +204,9 @@ def _listed(reference: Json, key: str) -> list[Any]:
 
 _MODES: dict[str, Callable[[Task, Json], Task]] = {
     "program": _program, "asserts": _asserts, "solution": _solution, "call": _call, "judge": _judge,
+    "pytest": _pytest,
 }  # fmt: skip
-_OF_VALUES = ("asserts", "solution", "call")
+_OF_VALUES = ("asserts", "solution", "call", "pytest")
 
 
 def _text(holder: Mapping[str, Any], key: str, where: str) -> str | None:
