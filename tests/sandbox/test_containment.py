@@ -354,11 +354,13 @@ def test_runtime_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.Mo
     """A runtime that is installed in a temporary folder is shown like any other."""
     monkeypatch.setattr(runner, "_warm_works", lambda: False)
     card = languages()["python"]
-    guard = tmp_path / "guard.py"
-    plain = guard.with_name("plain.py")
-    for copy in (guard, plain):
-        copy.write_text(Path(card.command[-1]).with_name(copy.name).read_text())
-    moved = replace(card, command=(*card.command[:-1], str(guard)), shown=(*card.shown, str(guard), str(plain)))
+    beside = Path(card.command[-1]).parent
+    copies = [tmp_path / Path(path).name for path in card.shown if Path(path).parent == beside]
+    for copy in copies:
+        copy.write_text((beside / copy.name).read_text())
+    moved = replace(
+        card, command=(*card.command[:-1], str(tmp_path / "guard.py")), shown=(*card.shown, *map(str, copies))
+    )
     monkeypatch.setitem(languages(), "python", moved)
     assert run(Program("print(1)")).stdout == b"1\n"
 
