@@ -17,6 +17,7 @@ from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.linear import pack_linears
 from rewardhub.models.runner import Runner
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Score, Status
@@ -109,6 +110,7 @@ def open_checkpoint(card: Card, *, head: bool) -> Loaded:
             activation=card.head.activation, head_prefix=card.head.prefix,
         )  # fmt: skip
     backbone.requires_grad_(False)
+    pack_linears(backbone.base)
     encoder = Encoder(path, template=ChatTemplate(card.system), max_pixels=card.max_pixels)
     encoder.patcher.check(backbone.base.config.vision_config)
     rows = backbone.base.get_input_embeddings().num_embeddings

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from rewardhub.models import load
 from rewardhub.models.card import Card
+from rewardhub.models.memory import keep_freed_memory
 from rewardhub.scheduler.messages import Failed, Load, Loaded, Message, Ping, Pong, ScoreBatch, Scored, receive, send
 from rewardhub.types import Column, Group
 from rewardhub.v1 import types_pb2 as pb
@@ -68,4 +69,5 @@ def _score(message: ScoreBatch, score: Callable[[list[Group]], list[Column]]) ->
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     serve(socket.socket(fileno=int(sys.argv[1])))

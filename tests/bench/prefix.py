@@ -37,6 +37,7 @@ from rewardhub.models import Card, load
 from rewardhub.models.chat import Picture
 from rewardhub.models.head import head_from
 from rewardhub.models.inputs import Encoded
+from rewardhub.models.memory import keep_freed_memory
 from rewardhub.models.pictures import as_tensors
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.types import Media
@@ -201,6 +202,7 @@ def against_vllm(model: ScalarModel, checkpoint: Path, turns: int) -> None:
 
 
 def main(turns: int) -> None:
+    keep_freed_memory()
     torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
     print(f"{hardware()}; {torch.get_num_threads()} threads, median of {turns} turns")
     with tempfile.TemporaryDirectory() as folder:
