@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # As a model worker is started, read when torch is imported.
+
 import numpy as np
 import torch
 from PIL import Image
@@ -218,4 +220,4 @@ def main(turns: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 7)
+    main(int(sys.argv[1]) if sys.argv[1:] else 3)

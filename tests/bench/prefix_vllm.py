@@ -57,13 +57,14 @@ def vllm_figure(
                 theirs = _ask(process, groups[turn], images[turn])
                 # While we are timed its threads, which wait busily, must not take the cores.
                 process.send_signal(signal.SIGSTOP)
-                started = time.perf_counter()
+                started, used = time.perf_counter(), time.process_time()
                 scores = ours(turn)
-                seconds = time.perf_counter() - started
+                seconds, cpu = time.perf_counter() - started, time.process_time() - used
                 process.send_signal(signal.SIGCONT)
                 apart = max(apart, *(abs(a - b) for a, b in zip(scores, theirs["scores"], strict=True)))
                 print(
-                    f"vllm_300_70_8: {len(scores) / theirs['seconds']:.1f} and {len(scores) / seconds:.1f} responses/s"
+                    f"vllm_300_70_8: {len(scores) / theirs['seconds']:.1f} and {len(scores) / seconds:.1f} responses/s, "
+                    f"{theirs['cpu']:.2f} and {cpu:.2f} s of processor time"
                 )
                 ratios.append(theirs["seconds"] / seconds)
         finally:
