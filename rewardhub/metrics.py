@@ -5,7 +5,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.types import GroupScores
+from rewardhub.types import GroupScores, Status
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -23,11 +23,20 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
 
+        self._counters: dict[tuple[str, Status], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
     def count(self, recipe: str, scores: GroupScores) -> None:
         statuses = scores.total.statuses
         for status in set(statuses):
-            self._scores.labels(recipe, str(status)).inc(statuses.count(status))
-        self._seconds.labels(recipe).observe(scores.timings.total_ms / 1000)
+            counter = self._counters.get((recipe, status))
+            if counter is None:
+                counter = self._counters[recipe, status] = self._scores.labels(recipe, str(status))
+            counter.inc(statuses.count(status))
+        histogram = self._histograms.get(recipe)
+        if histogram is None:
+            histogram = self._histograms[recipe] = self._seconds.labels(recipe)
+        histogram.observe(scores.timings.total_ms / 1000)
 
     def text(self) -> bytes:
         """The text format of Prometheus."""

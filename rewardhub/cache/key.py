@@ -9,27 +9,26 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rewardhub.scorer import Bound, digest_of
+from rewardhub.scorer import Bound
 from rewardhub.types import Group, Media, Response
 
-SCHEMA = "1"
+SCHEMA = "2"
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
-def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[str]:
-    """One key per row for response scope; for pair and group scope every row has the whole group in it."""
-    shared = hashlib.sha256(_shared(bound, group, tenant).encode())
-    if bound.info.scope != "response":
-        for row in rows:
-            shared.update(_response(group.responses[row]))
-        whole = shared.hexdigest()
-        return [digest_of(whole, str(position)) for position in range(len(rows))]
-    keys = []
+def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[bytes]:
+    """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
+    sha256 = hashlib.sha256
+    shared = sha256(_shared(bound, group, tenant).encode()).digest()
+    responses = group.responses
+    if bound.info.scope == "response":
+        return [sha256(shared + _response(responses[row])).digest() for row in rows]
+    whole = sha256(shared)
     for row in rows:
-        digest = shared.copy()
-        digest.update(_response(group.responses[row]))
-        keys.append(digest.hexdigest())
-    return keys
+        data = _response(responses[row])
+        whole.update(b"%d:%b" % (len(data), data))
+    digest = whole.digest()
+    return [sha256(digest + b"%d" % position).digest() for position in range(len(rows))]
 
 
 def _shared(bound: Bound, group: Group, tenant: str) -> str:
@@ -40,11 +39,10 @@ def _shared(bound: Bound, group: Group, tenant: str) -> str:
 
 
 def _response(response: Response) -> bytes:
-    """A plain text under its length, anything else as canonical JSON; the first byte tells them apart."""
+    """A plain text, or canonical JSON of anything else; the first byte tells them apart."""
     text = response.text
     if not (response.messages or response.signals or response.steps or response.media) and response.tokens is None:
-        data = text.encode("utf-8", "surrogatepass")
-        return b"t%d:%b" % (len(data), data)
+        return b"t" + text.encode("utf-8", "surrogatepass")
     media = [_media(each) for each in response.media]
     fields = [text, response.messages, response.tokens, response.signals, response.steps, media]
     return b"j" + _canonical(fields).encode()

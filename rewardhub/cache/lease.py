@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from rewardhub.cache.redis_store import RedisStore
-from rewardhub.types import Score
+from rewardhub.cache.row import Row
 
 LEASE_MS = 2_000
 POLL_S = (0.005, 0.01, 0.02, 0.05)
@@ -30,7 +30,7 @@ class Leases:
         self._lease_ms = lease_ms
 
     @asynccontextmanager
-    async def hold(self, keys: Sequence[str]) -> AsyncIterator[set[str]]:
+    async def hold(self, keys: Sequence[bytes]) -> AsyncIterator[set[bytes]]:
         """Claims ``keys``; yields those that this hub is to compute, which it holds until the end."""
         token = secrets.token_hex(8)
         granted = await self._claim(keys, token)
@@ -41,23 +41,24 @@ class Leases:
             renewing.cancel()
             await self._store.scripted(_RELEASE, sorted(granted), token)
 
-    async def wait(self, keys: Sequence[str], patience_s: float) -> dict[str, Score]:
-        """The scores of keys that others hold, as far as they come within ``patience_s`` or a lease."""
+    async def wait(self, keys: Sequence[bytes], patience_s: float) -> dict[bytes, Row]:
+        """The rows of keys that others hold, as far as they come within ``patience_s`` or a lease."""
         until = time.monotonic() + min(patience_s, self._lease_ms / 1000)
-        found: dict[str, Score] = {}
+        found: dict[bytes, Row] = {}
         for turn in range(10_000):
             lacking = [key for key in keys if key not in found]
             if not lacking or time.monotonic() >= until or not self._store.open:
                 break
             await asyncio.sleep(POLL_S[min(turn, len(POLL_S) - 1)])
-            found |= await self._store.get(lacking)
+            rows = await self._store.get(lacking)
+            found |= {key: row for key, row in zip(lacking, rows, strict=True) if row is not None}
         return found
 
-    async def _claim(self, keys: Sequence[str], token: str) -> set[str]:
+    async def _claim(self, keys: Sequence[bytes], token: str) -> set[bytes]:
         taken = await self._store.set_absent(keys, token, self._lease_ms)
         return set(keys) if taken is None else {key for key, mine in zip(keys, taken, strict=True) if mine}
 
-    async def _renew(self, keys: Sequence[str], token: str) -> None:
+    async def _renew(self, keys: Sequence[bytes], token: str) -> None:
         while keys:
             await asyncio.sleep(self._lease_ms / 3000)
             await self._store.scripted(_RENEW, keys, token, str(self._lease_ms))

@@ -1,37 +1,41 @@
-"""The first tier: scores in this process, bounded by bytes, least recently used out first."""
+"""The first tier: rows in this process, bounded by bytes, least recently used out first."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from rewardhub.types import Score
+from rewardhub.cache.row import Row
 
 ROW_BYTES = 400
 
 
 class MemoryStore:
-    """Scores by key; ``capacity`` in bytes, estimated per row."""
+    """Rows by key; ``capacity`` in bytes, estimated per row."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._rows: OrderedDict[str, tuple[Score, int]] = OrderedDict()
+        self._rows: OrderedDict[bytes, Row] = OrderedDict()
         self.bytes = 0
         self.evictions = 0
 
-    def get(self, keys: Sequence[str]) -> dict[str, Score]:
-        found = {}
-        for key in keys:
-            entry = self._rows.get(key)
-            if entry is not None:
-                self._rows.move_to_end(key)
-                found[key] = entry[0]
+    def get(self, keys: Sequence[bytes]) -> list[Row | None]:
+        """The row of each key, None where there is none."""
+        rows = self._rows
+        found = list(map(rows.get, keys))
+        use = rows.move_to_end
+        for key, row in zip(keys, found, strict=True):
+            if row is not None:
+                use(key)
         return found
 
-    def put(self, scores: Mapping[str, Score]) -> None:
-        for key, score in scores.items():
-            size = ROW_BYTES + (len(str(score.details)) if score.details else 0)
+    def put(self, rows: Iterable[tuple[bytes, Row]]) -> None:
+        for key, row in rows:
             old = self._rows.pop(key, None)
-            self._rows[key] = (score, size)
-            self.bytes += size - (old[1] if old else 0)
+            self._rows[key] = row
+            self.bytes += _size(row) - (_size(old) if old else 0)
         while self.bytes > self._capacity and self._rows:
-            self.bytes -= self._rows.popitem(last=False)[1][1]
+            self.bytes -= _size(self._rows.popitem(last=False)[1])
             self.evictions += 1
+
+
+def _size(row: Row) -> int:
+    return ROW_BYTES + 8 * len(row[3]) + (len(str(row[4])) if row[4] else 0)

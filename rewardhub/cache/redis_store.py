@@ -1,43 +1,32 @@
 """The second tier: scores shared between hubs in Redis. Its failures are misses, never errors.
 
 Every call has a budget of 50 ms. After three failures in a row the breaker opens and calls cost
-nothing until a probe succeeds. A value carries a schema mark and a checksum; anything else is a miss.
+nothing until a probe succeeds. What a value looks like: :mod:`rewardhub.cache.row`.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from rewardhub.cache.coalesce import Coalescer
-from rewardhub.types import Score, Status
+from rewardhub.cache.row import Row, decode, encode
 
 T = TypeVar("T")
 BUDGET_S = 0.05
 FAILURES = 3
 PROBE_S = 1.0
-MARK = b"rh1"
 _log = logging.getLogger("rewardhub.cache")
 
 
-class _Row(msgspec.Struct, array_like=True):
-    value: float | None
-    status: str
-    confidence: float | None
-    steps: list[float | None]
-    details: Any
-
-
 class RedisStore:
-    """Scores in Redis under ``prefix``; ``ttl_s`` is their life in seconds."""
+    """Rows in Redis under ``prefix``; ``ttl_s`` is their life in seconds."""
 
     def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
         pool = BlockingConnectionPool.from_url(
@@ -46,36 +35,36 @@ class RedisStore:
         )  # fmt: skip
         self._redis: Any = Redis.from_pool(pool)
         self._ttl_s = ttl_s
-        self._prefix = prefix
+        self._prefix = prefix.encode()
+        self._lease_prefix = f"{prefix}lease:".encode()
         self._failures = 0
         self._closed_until = 0.0
         self.errors = 0
         self._gets = Coalescer(self._mget)
         self._writes = Coalescer(self._pipelined)
 
-    async def get(self, keys: Sequence[str]) -> dict[str, Score]:
-        """The known ones of ``keys``; the calls of one turn of the loop share one MGET."""
-        values = await self._gets(keys) if keys else []
-        pairs = zip(keys, values or [], strict=False)
-        return {key: score for key, value in pairs if value and (score := decode(value)) is not None}
+    async def get(self, keys: Sequence[bytes]) -> list[Row | None]:
+        """The row of each key, None where there is none; the calls of one turn of the loop share one MGET."""
+        values = await self._gets(keys)
+        return [None] * len(keys) if values is None else decode(values)
 
-    async def put(self, scores: Mapping[str, Score]) -> None:
-        """Stores every score."""
-        commands = [("SET", self._prefix + key, encode(score), "EX", self._ttl_s) for key, score in scores.items()]
-        await self._writes(commands)
+    async def put(self, rows: Sequence[tuple[bytes, Row]]) -> None:
+        """Stores every row."""
+        await self._writes([("SET", self._prefix + key, encode(row), "EX", self._ttl_s) for key, row in rows])
 
-    async def set_absent(self, keys: Sequence[str], token: str, ttl_ms: int) -> list[bool] | None:
+    async def set_absent(self, keys: Sequence[bytes], token: str, ttl_ms: int) -> list[bool] | None:
         """Marks each key that nobody has marked; which ones, or None when Redis does not answer."""
         commands = [("SET", self._lease(key), token, "PX", ttl_ms, "NX") for key in keys]
         marked = await self._writes(commands)
         return None if marked is None else [bool(each) for each in marked]
 
-    async def scripted(self, script: str, keys: Sequence[str], *arguments: str) -> None:
+    async def scripted(self, script: str, keys: Sequence[bytes], *arguments: str) -> None:
         """Runs a script on the mark of each key."""
         await self._writes([("EVAL", script, 1, self._lease(key), *arguments) for key in keys])
 
     async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
-        found: list[Any] | None = await self._guard(lambda: self._redis.mget([self._prefix + key for key in keys]))
+        prefix = self._prefix
+        found: list[Any] | None = await self._guard(lambda: self._redis.mget([prefix + key for key in keys]))
         return found
 
     async def _pipelined(self, commands: Sequence[Any]) -> list[Any] | None:
@@ -92,8 +81,8 @@ class RedisStore:
     async def aclose(self) -> None:
         await self._redis.aclose()
 
-    def _lease(self, key: str) -> str:
-        return f"{self._prefix}lease:{key}"
+    def _lease(self, key: bytes) -> bytes:
+        return self._lease_prefix + key
 
     @property
     def open(self) -> bool:
@@ -126,23 +115,3 @@ class RedisStore:
 
 async def _awaited(call: Awaitable[T]) -> T:
     return await call
-
-
-def encode(score: Score) -> bytes:
-    """Mark, checksum, JSON: readable by any later version, and never unpickled."""
-    row = _Row(score.value, str(score.status), score.confidence, list(score.steps), dict(score.details))
-    body = msgspec.json.encode(row)
-    return MARK + hashlib.blake2b(body, digest_size=8).digest() + body
-
-
-def decode(value: bytes) -> Score | None:
-    """The score, marked as cached, or None for anything that is not intact or of another schema."""
-    mark, checksum, body = value[:3], value[3:11], value[11:]
-    if mark != MARK or hashlib.blake2b(body, digest_size=8).digest() != checksum:
-        return None
-    try:
-        row = msgspec.json.decode(body, type=_Row)
-        steps = tuple(row.steps)
-        return Score(row.value, Status(row.status), row.confidence, steps=steps, details=row.details, cached=True)
-    except (msgspec.MsgspecError, ValueError):
-        return None

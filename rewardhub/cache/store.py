@@ -6,14 +6,19 @@ fails or its owner goes away, they compute for themselves.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 from rewardhub.cache.lease import Leases
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
-from rewardhub.types import CacheMode, Score
+from rewardhub.cache.row import Row, column_of, rows_of
+from rewardhub.types import CacheMode, Column
 
-Compute = Callable[[list[int]], Awaitable[list[Score]]]
+Compute = Callable[[list[int]], Awaitable[Column]]
+"""Scores the rows at some positions of a look-up."""
+
+
+class VersionChanged(Exception):
+    """The scorer was exchanged between the look-up and the computation, so their rows do not mix."""
 
 
 class Cache:
@@ -25,79 +30,100 @@ class Cache:
         self.hits = 0
         self.misses = 0
         self._leases = Leases(redis) if redis else None
-        self._flights: dict[str, asyncio.Future[Score | None]] = {}
+        self._flights: dict[bytes, asyncio.Future[Row | None]] = {}
+
+    def peek(self, keys: Sequence[bytes], fingerprint: str) -> Column | None:
+        """The column of keys that are all in memory, without waiting for anything; else None."""
+        rows = self.memory.get(keys)
+        if not rows or None in rows:
+            return None
+        self.hits += len(rows)
+        return column_of([row for row in rows if row is not None], fingerprint, [True] * len(rows))
 
     async def lookup(
-        self, keys: Sequence[str], mode: CacheMode, compute: Compute, patience_s: float = 1.0
-    ) -> list[Score]:
-        """One score per key; ``compute`` gets the positions that nobody knows.
+        self, keys: Sequence[bytes], mode: CacheMode, compute: Compute, fingerprint: str, patience_s: float = 1.0
+    ) -> Column:
+        """One row per key; ``compute`` gets the positions that nobody knows.
 
-        What another hub computes is waited for at most ``patience_s`` seconds.
+        What another hub computes is waited for at most ``patience_s`` seconds. Raises ``VersionChanged``
+        where known rows are of ``fingerprint`` and computed ones are not.
         """
         if mode == "bypass":
             return await compute(list(range(len(keys))))
-        known = {} if mode == "refresh" else await self._known(keys)
-        self.hits += sum(key in known for key in keys)
-        todo = [position for position, key in enumerate(keys) if key not in known]
+        rows: list[Row | None] = [None] * len(keys) if mode == "refresh" else await self._known(keys)
+        cached = [row is not None for row in rows]
+        todo = [position for position, row in enumerate(rows) if row is None]
+        self.hits += len(keys) - len(todo)
         self.misses += len(todo)
-        computed = await self._once(keys, todo, compute, mode, patience_s) if todo else {}
-        return [known[key] if key in known else computed[position] for position, key in enumerate(keys)]
+        flight = _Flight(keys, mode, compute, fingerprint, rows, cached)
+        if todo:
+            await self._once(flight, todo, patience_s)
+        return flight.column()
 
     async def aclose(self) -> None:
         if self.redis:
             await self.redis.aclose()
 
-    async def _known(self, keys: Sequence[str]) -> dict[str, Score]:
-        found = self.memory.get(keys)
-        lacking = [key for key in keys if key not in found]
+    async def _known(self, keys: Sequence[bytes]) -> list[Row | None]:
+        rows = self.memory.get(keys)
+        lacking = [position for position, row in enumerate(rows) if row is None]
         if lacking and self.redis:
-            shared = await self.redis.get(lacking)
-            self.memory.put(shared)
-            found |= shared
-        return found
+            shared = await self.redis.get([keys[position] for position in lacking])
+            found = [(position, row) for position, row in zip(lacking, shared, strict=True) if row is not None]
+            for position, row in found:
+                rows[position] = row
+            self.memory.put((keys[position], row) for position, row in found)
+        return rows
 
-    async def _once(
-        self, keys: Sequence[str], todo: list[int], compute: Compute, mode: CacheMode, patience_s: float
-    ) -> dict[int, Score]:
-        mine, theirs = self._claim(keys, todo)
-        results: dict[int, Score] = {}
+    async def _once(self, flight: "_Flight", todo: list[int], patience_s: float) -> None:
+        mine, theirs = self._claim(flight.keys, todo)
         try:
             if mine:
-                results = await self._between_hubs(keys, mine, compute, mode, patience_s)
+                await self._between_hubs(flight, mine, patience_s)
         finally:
             for position in mine:
-                flight = self._flights.pop(keys[position])
-                if not flight.done():
-                    flight.set_result(results.get(position))
-        return results | await self._followed(theirs, compute)
+                waiting = self._flights.pop(flight.keys[position])
+                if not waiting.done():
+                    row = flight.rows[position] if flight.current else None
+                    waiting.set_result(row if row and row[1].is_verdict else None)
+        if theirs:
+            await self._follow(flight, theirs)
 
-    async def _between_hubs(
-        self, keys: Sequence[str], mine: list[int], compute: Compute, mode: CacheMode, patience_s: float
-    ) -> dict[int, Score]:
+    async def _between_hubs(self, flight: "_Flight", mine: list[int], patience_s: float) -> None:
         """Computes what no other hub is computing, and takes over what does not come in time."""
-        if self._leases is None or mode != "use":
-            return await self._computed(keys, mine, compute, mode)
+        if self._leases is None or flight.mode != "use":
+            await self._compute(flight, mine)
+            return
+        keys = flight.keys
         async with self._leases.hold([keys[position] for position in mine]) as granted:
             ours = [position for position in mine if keys[position] in granted]
-            results = await self._computed(keys, ours, compute, mode) if ours else {}
-        held = [position for position in mine if position not in results]
-        known = await self._leases.wait([keys[position] for position in held], patience_s) if held else {}
-        results |= {p: known[keys[p]] for p in held if keys[p] in known}
-        late = [position for position in held if position not in results]
-        return results | (await self._computed(keys, late, compute, mode) if late else {})
+            if ours:
+                await self._compute(flight, ours)
+        held = [position for position in mine if keys[position] not in granted]
+        if held:
+            known = await self._leases.wait([keys[position] for position in held], patience_s)
+            flight.take({position: known[keys[position]] for position in held if keys[position] in known})
+        late = [position for position in held if flight.rows[position] is None]
+        if late:
+            await self._compute(flight, late)
 
-    async def _computed(
-        self, keys: Sequence[str], positions: list[int], compute: Compute, mode: CacheMode
-    ) -> dict[int, Score]:
-        results = dict(zip(positions, await compute(positions), strict=True))
-        if mode != "read_only":
-            await self._keep({keys[position]: score for position, score in results.items()})
-        return results
+    async def _compute(self, flight: "_Flight", positions: list[int]) -> None:
+        computed = await flight.run(positions)
+        if flight.mode == "read_only" or not flight.current:
+            return
+        verdicts = [
+            (flight.keys[position], row)
+            for position, row in zip(positions, computed, strict=True)
+            if row[1].is_verdict
+        ]  # fmt: skip
+        self.memory.put(verdicts)
+        if self.redis:
+            await self.redis.put(verdicts)
 
-    def _claim(self, keys: Sequence[str], todo: list[int]) -> tuple[list[int], dict[int, asyncio.Future[Score | None]]]:
+    def _claim(self, keys: Sequence[bytes], todo: list[int]) -> tuple[list[int], dict[int, asyncio.Future[Row | None]]]:
         """The positions whose key nobody computes yet, and the flights of the others."""
         mine: list[int] = []
-        theirs: dict[int, asyncio.Future[Score | None]] = {}
+        theirs: dict[int, asyncio.Future[Row | None]] = {}
         for position in todo:
             flight = self._flights.get(keys[position])
             if flight is None:
@@ -107,19 +133,49 @@ class Cache:
                 theirs[position] = flight
         return mine, theirs
 
-    async def _followed(self, flights: dict[int, asyncio.Future[Score | None]], compute: Compute) -> dict[int, Score]:
-        results: dict[int, Score] = {}
-        for position, flight in flights.items():
-            score = await asyncio.shield(flight)
-            if score is not None and score.status.is_verdict:
-                results[position] = replace(score, cached=True)
-        failed = [position for position in flights if position not in results]
+    async def _follow(self, flight: "_Flight", theirs: dict[int, asyncio.Future[Row | None]]) -> None:
+        for position, waiting in theirs.items():
+            row = await asyncio.shield(waiting)
+            if row is not None:
+                flight.take({position: row})
+        failed = [position for position in theirs if flight.rows[position] is None]
         if failed:
-            results |= dict(zip(failed, await compute(failed), strict=True))
-        return results
+            await flight.run(failed)
 
-    async def _keep(self, scores: dict[str, Score]) -> None:
-        verdicts = {key: replace(score, cached=True) for key, score in scores.items() if score.status.is_verdict}
-        self.memory.put(verdicts)
-        if self.redis:
-            await self.redis.put(verdicts)
+
+class _Flight:
+    """One look-up under way: its rows fill up; ``current`` until something of another version was computed."""
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        mode: CacheMode,
+        compute: Compute,
+        fingerprint: str,
+        rows: list[Row | None],
+        cached: list[bool],
+    ) -> None:
+        self.keys, self.mode, self.rows = keys, mode, rows
+        self.current = True
+        self._compute, self._cached, self._fingerprint = compute, cached, fingerprint
+
+    async def run(self, positions: list[int]) -> list[Row]:
+        """Computes some rows."""
+        column = await self._compute(positions)
+        computed = rows_of(column)
+        for position, row in zip(positions, computed, strict=True):
+            self.rows[position] = row
+        if column.fingerprint not in {"", self._fingerprint}:
+            self.current = False
+            if len(positions) < len(self.rows):
+                raise VersionChanged
+            self._fingerprint = column.fingerprint
+        return computed
+
+    def take(self, rows: dict[int, Row]) -> None:
+        """Rows that somebody else computed."""
+        for position, row in rows.items():
+            self.rows[position], self._cached[position] = row, True
+
+    def column(self) -> Column:
+        return column_of([row for row in self.rows if row is not None], self._fingerprint, self._cached)

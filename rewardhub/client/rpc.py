@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rewardhub.types import Call, Group, GroupScores, Json
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
-from rewardhub.wire.proto import call_to_proto, group_to_proto, response_to_proto, scores_from_proto
+from rewardhub.wire.proto import call_to_proto, group_to_proto, scores_from_proto
 
 MESSAGE_BYTES = 4 << 20
 FILL_BYTES = 3 << 20
@@ -48,26 +49,32 @@ class RpcDoor:
             else grpc.insecure_channel(target, options=_OPTIONS)
         )
         self._stub: Any = RewardServiceStub(self._channel)
+        # Takes bytes: whether a request fits one message is known only once it is serialised.
+        self._score: Any = self._channel.unary_unary(
+            "/rewardhub.v1.RewardService/Score", None, service.ScoreResponse.FromString
+        )
 
     async def exchange(self, session: Session) -> None:
-        pairs = session.encoded(await session.take(), group_to_proto)
-        if not pairs:
+        request = service.ScoreRequest()
+        entries = [entry for entry, _ in session.encoded(await session.take(), partial(_appended, request))]
+        if not entries:
             return
-        entries, groups = [entry for entry, _ in pairs], [group for _, group in pairs]
         try:
-            if session.is_whole(entries) and _fit(groups):
-                with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
-                    await self._unary(session, entries, groups)
-                    return
+            if session.is_whole(entries) and sum(len(each.responses) for each in request.groups) <= _ROWS_OF_A_REPLY:
+                left_ms = max(map(session.remaining_ms, entries))
+                request.options.CopyFrom(_options(session.call, left_ms))
+                data = request.SerializeToString()
+                if len(data) <= FILL_BYTES:
+                    with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
+                        await self._unary(session, data, left_ms)
+                        return
             await self._streamed(session, entries)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
 
-    async def _unary(self, session: Session, entries: Sequence[Entry], groups: list[pb.Group]) -> None:
-        left_ms = max(map(session.remaining_ms, entries))
-        request = service.ScoreRequest(options=_options(session.call, left_ms), groups=groups)
+    async def _unary(self, session: Session, request: bytes, left_ms: int) -> None:
         try:
-            call = self._stub.Score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
+            call = self._score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
             reply = await awaited(call)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
@@ -134,8 +141,7 @@ class EventStream:
 
     def send(self, group: Group, deadline_ms: int) -> None:
         """A whole group, in several messages where one would be too large; raises ``TooLarge``."""
-        message = group_to_proto(group, with_responses=False)
-        message.responses.extend(each for each in map(response_to_proto, group.responses))
+        message = group_to_proto(group)
         if message.ByteSize() <= FILL_BYTES:
             self._remember(group)
             self._deadline(deadline_ms)
@@ -195,9 +201,12 @@ class EventStream:
             self._rpc.write(service.ScoreStreamRequest(options=_options(self._call, deadline_ms)))
 
 
-def _fit(groups: Sequence[pb.Group]) -> bool:
-    rows = sum(len(group.responses) for group in groups)
-    return rows <= _ROWS_OF_A_REPLY and sum(group.ByteSize() for group in groups) <= FILL_BYTES
+def _appended(request: service.ScoreRequest, group: Group) -> pb.Group:
+    try:
+        return group_to_proto(group, into=request.groups.add())
+    except BaseException:
+        del request.groups[-1]
+        raise
 
 
 def _options(call: Call, deadline_ms: int) -> pb.CallOptions:

@@ -3,18 +3,18 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
 from rewardhub.cache.key import row_keys
-from rewardhub.cache.store import Cache
+from rewardhub.cache.store import Cache, Compute, VersionChanged
 from rewardhub.errors import RewardHubError, Unavailable
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scorer import Bound, BoundVerifier, Context, failure
-from rewardhub.types import CacheMode, Column, Group, Response, Score, Status
+from rewardhub.types import CacheMode, Column, Group, Response, Status
 
 
 class Service(Protocol):
@@ -26,6 +26,8 @@ class Service(Protocol):
 
 INLINE_CHARS = 65_536
 """Texts longer than this in all leave the event loop."""
+VERSIONS = 3
+"""How often a look-up begins again because its scorer was exchanged meanwhile."""
 
 
 class Scheduler:
@@ -64,6 +66,11 @@ class Scheduler:
             fast = self._inline(bound, group, rows)
             if fast is not None:
                 return fast
+        elif mode in {"use", "read_only"} and cacheable(bound):
+            keys = row_keys(bound, group, rows, context.tenant)
+            known = self.cache.peek(keys, bound.fingerprint)
+            if known is not None:
+                return known
         try:
             async with asyncio.timeout(
                 max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None
@@ -90,18 +97,22 @@ class Scheduler:
     async def _on_lane(
         self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
     ) -> Column:
-        if bound.info.cost == "cheap" or not bound.info.deterministic:
+        if not cacheable(bound):
             return await self._deduplicated(bound, group, rows, context)
 
-        async def compute(positions: list[int]) -> list[Score]:
-            column = await self._lane(bound, group, [rows[position] for position in positions], context)
-            return [column.row(row) for row in range(len(column))]
+        async def compute(positions: list[int]) -> Column:
+            return await self._lane(bound, group, [rows[position] for position in positions], context)
 
-        keys = row_keys(bound, group, rows, context.tenant)
-        scores = await self.cache.lookup(
-            keys, mode, whole(compute, len(rows)) if bound.info.scope != "response" else compute
-        )
-        return Column.of(scores, bound.fingerprint)
+        run = whole(compute, len(rows)) if bound.info.scope != "response" else compute
+        for _ in range(VERSIONS):
+            fingerprint = bound.fingerprint
+            keys = row_keys(bound, group, rows, context.tenant)
+            patience_s = max(0.0, context.deadline - time.monotonic()) / 2
+            try:
+                return await self.cache.lookup(keys, mode, run, fingerprint, patience_s)
+            except VersionChanged:
+                continue
+        raise Unavailable(f"{bound.info.name} is being exchanged", retry_after_s=1.0)
 
     async def _deduplicated(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         """Equal responses of the group are scored once."""
@@ -149,14 +160,17 @@ class Scheduler:
         return Column.of([column.row(0) for column in columns], bound.fingerprint)
 
 
-def whole(
-    compute: Callable[[list[int]], Awaitable[list[Score]]], size: int
-) -> Callable[[list[int]], Awaitable[list[Score]]]:
+def cacheable(bound: Bound) -> bool:
+    """Whether results are looked up: dear ones that are the same each time."""
+    return bound.info.cost == "dear" and bound.info.deterministic
+
+
+def whole(compute: Compute, size: int) -> Compute:
     """Pair and group scope: whatever rows are asked for, all rows are scored together."""
 
-    async def compute_all(positions: list[int]) -> list[Score]:
-        scores = await compute(list(range(size)))
-        return [scores[position] for position in positions]
+    async def compute_all(positions: list[int]) -> Column:
+        column = await compute(list(range(size)))
+        return column if len(positions) == size else column.take(positions)
 
     return compute_all
 

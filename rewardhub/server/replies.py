@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from rewardhub.errors import RewardHubError, TooLarge, Unauthenticated
 from rewardhub.types import GroupScores
-from rewardhub.wire import lines
+from rewardhub.wire import lines, score_text
 
 
 def encode(value: Any) -> bytes:
@@ -20,7 +20,7 @@ def json_reply(value: Any, status: int = 200) -> Response:
 
 
 def score_line(scores: GroupScores, *, details: bool) -> bytes:
-    return encode(lines.scores_to_json(scores, details=details))
+    return score_text.scores_text(scores, details=details).encode("utf-8", "backslashreplace")
 
 
 def scores_reply(answers: list[GroupScores], *, details: bool) -> Response:

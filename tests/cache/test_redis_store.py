@@ -2,16 +2,26 @@
 
 import asyncio
 import time
+import zlib
 
 import pytest
 import redis as sync_redis
 
 from rewardhub.cache.memory import MemoryStore
-from rewardhub.cache.redis_store import FAILURES, RedisStore, decode, encode
-from rewardhub.cache.store import Cache
-from rewardhub.types import Score, Status
+from rewardhub.cache.redis_store import FAILURES, RedisStore
+from rewardhub.cache.row import column_of, decode, encode, rows_of
+from rewardhub.cache.store import Cache, VersionChanged
+from rewardhub.types import Column, Status
 
-SCORE = Score(0.25, confidence=0.5, steps=(0.1, None), details={"reason": "ok", "n": 2**60}, cached=True)
+ROW = (0.25, Status.OK, 0.5, (0.1, None), {"reason": "ok", "n": 2**90})
+
+
+def row(value):
+    return (value, Status.OK, None, (), None)
+
+
+def column(*values, status=Status.OK, version="v1"):
+    return Column(list(values), [status] * len(values), version)
 
 
 @pytest.fixture
@@ -23,24 +33,42 @@ async def store(redis_server):
 
 def test_rows_survive_encoding():
     """A score comes back as it was, with its details."""
-    assert decode(encode(SCORE)) == SCORE
+    assert decode([encode(ROW), None, encode(row(1.0))]) == [ROW, None, row(1.0)]
+
+
+def test_columns_survive_as_rows():
+    """A column is the same after a way through rows, whichever of its lists are there."""
+    full = Column([0.5, None], [Status.OK, Status.NO_ANSWER], "v", [{"a": 1}, None], [0.1, None], [(0.1, None), ()])
+    for each in (full, Column([1.0], [Status.OK], "v"), Column([], [], "v")):
+        assert column_of(rows_of(each), "v", [False] * len(each)) == each
 
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", encode(SCORE)[:-1], encode(SCORE)[:-1] + b"?", b"rh9" + encode(SCORE)[3:], b"\x80\x04K\x01."],
+    [b"", b"x", encode(ROW)[:-1], encode(ROW)[:-1] + b"?", b"rh9" + encode(ROW)[3:], b"\x80\x04K\x01."],
 )
 def test_what_is_not_intact_is_a_miss(value):
     """T32: truncated, corrupted, of a future schema, or a pickle: recomputed, never unpickled."""
-    assert decode(value) is None
+    good = encode(row(1.0))
+    assert decode([good, value, good]) == [row(1.0), None, row(1.0)]
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'["x","ok",null,[],null]', b'[1.0,"timeout",null,[],null]', b"1],[2", b"\xff"]
+)
+def test_what_is_intact_and_no_verdict_is_a_miss(body):
+    """T32: a body under a right checksum that holds no verdict costs nobody else's row."""
+    value = b"rh2" + zlib.crc32(body).to_bytes(4, "big") + body
+    good = encode(row(1.0))
+    assert decode([good, value, good]) == [row(1.0), None, row(1.0)]
 
 
 async def test_scores_are_shared(store, redis_server):
     """What one hub stored another finds, with a time to live."""
-    await store.put({"a": SCORE})
-    assert await store.get(["a", "b"]) == {"a": SCORE}
+    await store.put([(b"a", ROW)])
+    assert await store.get([b"a", b"b"]) == [ROW, None]
     other = RedisStore(redis_server.url, ttl_s=60)
-    assert await other.get(["a"]) == {"a": SCORE}
+    assert await other.get([b"a"]) == [ROW]
     await other.aclose()
     with sync_redis.Redis.from_url(redis_server.url) as admin:
         assert 0 < admin.ttl("rewardhub:score:a") <= 60
@@ -49,34 +77,34 @@ async def test_scores_are_shared(store, redis_server):
 async def test_dead_server_opens_the_breaker(redis_server):
     """T27: after a few failures nothing is asked any more; when the server is back, it is used again."""
     store = RedisStore(redis_server.url, ttl_s=60)
-    await store.put({"a": SCORE})
+    await store.put([(b"a", ROW)])
     redis_server.stop()
     for _ in range(FAILURES):
-        assert await store.get(["a"]) == {}
+        assert await store.get([b"a"]) == [None]
     started = time.perf_counter()
     for _ in range(100):
-        assert await store.get(["a"]) == {}
+        assert await store.get([b"a"]) == [None]
     assert time.perf_counter() - started < 0.05
     assert not store.open
     redis_server.start()
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        await store.put({"b": SCORE})
-        if await store.get(["b"]):
+        await store.put([(b"b", ROW)])
+        if await store.get([b"b"]) != [None]:
             break
         await asyncio.sleep(0.1)
-    assert await store.get(["b"]) == {"b": SCORE}
+    assert await store.get([b"b"]) == [ROW]
     await store.aclose()
 
 
 async def test_paused_server_costs_at_most_the_budget(redis_server):
     """T28: a server that answers nothing costs 50 ms a call until the breaker opens."""
     store = RedisStore(redis_server.url, ttl_s=60)
-    await store.get(["a"])
+    await store.get([b"a"])
     redis_server.pause()
     try:
         started = time.perf_counter()
-        assert await store.get(["a"]) == {}
+        assert await store.get([b"a"]) == [None]
         assert time.perf_counter() - started < 1.0
     finally:
         redis_server.resume()
@@ -88,11 +116,11 @@ async def test_read_only_and_full_servers_are_misses(redis_server):
     store = RedisStore(redis_server.url, ttl_s=60)
     admin = sync_redis.Redis.from_url(redis_server.url)
     admin.config_set("maxmemory", "1")
-    await store.put({"a": SCORE})
-    assert await store.get(["a"]) == {}
+    await store.put([(b"a", ROW)])
+    assert await store.get([b"a"]) == [None]
     admin.config_set("maxmemory", "0")
     admin.replicaof("127.0.0.1", "1")
-    await store.put({"a": SCORE})
+    await store.put([(b"a", ROW)])
     admin.replicaof("NO", "ONE")
     admin.close()
     assert store.errors >= 1
@@ -107,18 +135,19 @@ async def test_cache_survives_without_redis(redis_server):
 
     async def compute(positions):
         calls.append(positions)
-        return [Score(float(position)) for position in positions]
+        return column(*map(float, positions))
 
-    first = await cache.lookup(["k0", "k1"], "use", compute)
+    first = await cache.lookup([b"k0", b"k1"], "use", compute, "v1")
     other = Cache(MemoryStore(1 << 20), store)
-    second = await other.lookup(["k0", "k1"], "use", compute)
-    assert [score.value for score in first] == [score.value for score in second] == [0.0, 1.0]
+    second = await other.lookup([b"k0", b"k1"], "use", compute, "v1")
+    assert first.values == second.values == [0.0, 1.0]
     assert len(calls) == 1
-    assert all(score.cached for score in second)
+    assert second.cached == [True, True]
+    assert first.cached is None
     redis_server.stop()
-    third = await Cache(MemoryStore(1 << 20), store).lookup(["k0", "k1"], "use", compute)
-    assert [score.value for score in third] == [0.0, 1.0]
-    assert {score.status for score in third} == {Status.OK}
+    third = await Cache(MemoryStore(1 << 20), store).lookup([b"k0", b"k1"], "use", compute, "v1")
+    assert third.values == [0.0, 1.0]
+    assert set(third.statuses) == {Status.OK}
     await store.aclose()
 
 
@@ -126,10 +155,10 @@ def test_memory_is_bounded():
     """The least recently used rows leave when the capacity is reached."""
     memory = MemoryStore(4000)
     for n in range(100):
-        memory.put({str(n): Score(float(n))})
+        memory.put([(b"%d" % n, row(float(n)))])
     assert memory.bytes <= 4000
-    assert memory.get(["0"]) == {}
-    assert memory.get(["99"])["99"].value == 99.0
+    assert memory.get([b"0"]) == [None]
+    assert memory.get([b"99"]) == [row(99.0)]
     assert memory.evictions == 90
 
 
@@ -146,13 +175,13 @@ async def test_hubs_share_one_computation(redis_server):
     async def compute(positions):
         computed.extend(positions)
         await asyncio.sleep(0.2)
-        return [Score(float(position)) for position in positions]
+        return column(*map(float, positions))
 
     for store in stores:
-        await store.get(["warm"])
-    answers = await asyncio.gather(*(cache.lookup(["k0", "k1"], "use", compute, 5.0) for cache in caches))
+        await store.get([b"warm"])
+    answers = await asyncio.gather(*(cache.lookup([b"k0", b"k1"], "use", compute, "v1", 5.0) for cache in caches))
     assert sorted(computed) == [0, 1]
-    assert all([score.value for score in answer] == [0.0, 1.0] for answer in answers)
+    assert all(answer.values == [0.0, 1.0] for answer in answers)
     for store in stores:
         await store.aclose()
 
@@ -160,14 +189,14 @@ async def test_hubs_share_one_computation(redis_server):
 async def test_a_dead_holder_delays_only_for_a_lease(redis_server):
     """A hub that claimed a key and died is waited for as long as its lease, then the key is computed."""
     stores, (cache,) = hubs(redis_server.url, 1)
-    await stores[0].set_absent(["k"], "dead", 300)
+    await stores[0].set_absent([b"k"], "dead", 300)
 
     async def compute(positions):
-        return [Score(1.0) for _ in positions]
+        return column(*[1.0] * len(positions))
 
     started = time.perf_counter()
-    (score,) = await cache.lookup(["k"], "use", compute, 0.5)
-    assert score.value == 1.0
+    answer = await cache.lookup([b"k"], "use", compute, "v1", 0.5)
+    assert answer.values == [1.0]
     assert time.perf_counter() - started < 2.0
     await stores[0].aclose()
 
@@ -179,10 +208,10 @@ async def test_leases_are_fenced(redis_server):
     stores, _ = hubs(redis_server.url, 2)
     first, second = (Leases(store, lease_ms=200) for store in stores)
     with sync_redis.Redis.from_url(redis_server.url) as admin:
-        async with first.hold(["k"]) as granted:
-            assert granted == {"k"}
+        async with first.hold([b"k"]) as granted:
+            assert granted == {b"k"}
             await asyncio.sleep(0.5)
-            async with second.hold(["k"]) as refused:
+            async with second.hold([b"k"]) as refused:
                 assert refused == set()
             assert admin.exists("rewardhub:score:lease:k")
             admin.set("rewardhub:score:lease:k", "another")
@@ -199,17 +228,17 @@ async def test_failures_are_not_waited_for_again(redis_server):
     async def failing(positions):
         calls.append("failing")
         await asyncio.sleep(0.1)
-        return [Score(None, Status.UNAVAILABLE) for _ in positions]
+        return column(*[None] * len(positions), status=Status.UNAVAILABLE)
 
     async def working(positions):
         calls.append("working")
-        return [Score(1.0) for _ in positions]
+        return column(*[1.0] * len(positions))
 
-    first = asyncio.create_task(caches[0].lookup(["k"], "use", failing, 5.0))
+    first = asyncio.create_task(caches[0].lookup([b"k"], "use", failing, "v1", 5.0))
     await asyncio.sleep(0.03)
-    (second,) = await caches[1].lookup(["k"], "use", working, 0.4)
-    assert (await first)[0].status is Status.UNAVAILABLE
-    assert second.value == 1.0
+    second = await caches[1].lookup([b"k"], "use", working, "v1", 0.4)
+    assert (await first).statuses == [Status.UNAVAILABLE]
+    assert second.values == [1.0]
     assert calls == ["failing", "working"]
     for store in stores:
         await store.aclose()
@@ -218,12 +247,50 @@ async def test_failures_are_not_waited_for_again(redis_server):
 async def test_requests_of_one_turn_share_one_command(redis_server):
     """A thousand look-ups at once are one MGET, each gets its own answers, and a thousand writes one pipeline."""
     store = RedisStore(redis_server.url, ttl_s=60)
-    await asyncio.gather(*(store.put({f"k{n}": Score(float(n))}) for n in range(1000)))
+    await asyncio.gather(*(store.put([(b"k%d" % n, row(float(n)))]) for n in range(1000)))
     with sync_redis.Redis.from_url(redis_server.url) as admin:
         before = (
             admin.info("commandstats")["cmdstat_mget"]["calls"] if "cmdstat_mget" in admin.info("commandstats") else 0
         )
-        answers = await asyncio.gather(*(store.get([f"k{n}", f"none{n}"]) for n in range(1000)))
+        answers = await asyncio.gather(*(store.get([b"k%d" % n, b"none%d" % n]) for n in range(1000)))
         assert admin.info("commandstats")["cmdstat_mget"]["calls"] - before == 1
-    assert [found[f"k{n}"].value for n, found in enumerate(answers)] == [float(n) for n in range(1000)]
+    assert answers == [[row(float(n)), None] for n in range(1000)]
     await store.aclose()
+
+
+async def test_versions_do_not_mix():
+    """T23: rows known of one version and computed by another are never one column, nor cached under its keys."""
+    cache = Cache(MemoryStore(1 << 20))
+
+    async def old(positions):
+        return column(*map(float, positions))
+
+    async def new(positions):
+        return column(*map(float, positions), version="v2")
+
+    await cache.lookup([b"k0"], "use", old, "v1")
+    with pytest.raises(VersionChanged):
+        await cache.lookup([b"k0", b"k1"], "use", new, "v1")
+    alone = await cache.lookup([b"k2", b"k3"], "use", new, "v1")
+    assert (alone.fingerprint, alone.values) == ("v2", [0.0, 1.0])
+    assert cache.memory.get([b"k1", b"k2", b"k3"]) == [None, None, None]
+
+
+async def test_followers_of_another_version_compute_for_themselves():
+    """T23: who waits for a computation that turns out to be of another version gets none of its rows."""
+    cache, gate = Cache(MemoryStore(1 << 20)), asyncio.Event()
+
+    async def exchanged(positions):
+        await gate.wait()
+        return column(*[2.0] * len(positions), version="v2")
+
+    async def same(positions):
+        return column(*[1.0] * len(positions))
+
+    first = asyncio.create_task(cache.lookup([b"k"], "use", exchanged, "v1"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(cache.lookup([b"k"], "use", same, "v1"))
+    await asyncio.sleep(0)
+    gate.set()
+    assert ((await first).values, (await second).values) == ([2.0], [1.0])
+    assert (await second).fingerprint == "v1"

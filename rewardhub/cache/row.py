@@ -1,0 +1,93 @@
+"""What is cached of one response: a row of a column, as a plain tuple, and its form in Redis.
+
+In Redis a row is a mark, a checksum and JSON: readable by any later version, and never unpickled. The
+checksum is against damage, not against forgery: who may write to Redis is trusted.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rewardhub.types import Column, Json, Status
+
+Row = tuple[float | None, Status, float | None, tuple[float | None, ...], Json | None]
+"""Value, status, confidence, steps, details."""
+MARK = b"rh2"
+_BODY = 7
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    value: float | None
+    status: str
+    confidence: float | None
+    steps: tuple[float | None, ...]
+    details: dict[str, Any] | None
+
+
+_encoder = msgspec.json.Encoder()
+_one = msgspec.json.Decoder(_Packed)
+_many = msgspec.json.Decoder(list[_Packed])
+_STATUSES = {str(status): status for status in Status if status.is_verdict}
+
+
+def rows_of(column: Column) -> list[Row]:
+    """The rows of a column, without its fingerprint."""
+    size = len(column)
+    confidence = column.confidence or [None] * size
+    steps = column.steps or [()] * size
+    details = column.details or [None] * size
+    return list(zip(column.values, column.statuses, confidence, steps, details, strict=True))
+
+
+def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Column:
+    """The inverse of :func:`rows_of`; ``cached`` says which rows were not computed for this call."""
+    values, statuses, confidence, steps, details = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [], [])
+    return Column(
+        values,
+        statuses,
+        fingerprint,
+        details=details if any(details) else None,
+        confidence=confidence if confidence.count(None) < len(rows) else None,
+        steps=steps if any(steps) else None,
+        cached=cached if any(cached) else None,
+    )
+
+
+def encode(row: Row) -> bytes:
+    """The bytes that Redis keeps."""
+    value, status, confidence, steps, details = row
+    body = _encoder.encode(_Packed(value, str(status), confidence, steps, dict(details) if details else None))
+    return MARK + zlib.crc32(body).to_bytes(4, "big") + body
+
+
+def decode(values: Sequence[bytes | None]) -> list[Row | None]:
+    """The rows; None for what is missing, not intact, of another schema or no verdict."""
+    bodies = [_intact(value) if value else None for value in values]
+    kept = [body for body in bodies if body is not None]
+    try:
+        packed = _many.decode(b"[" + b",".join(kept) + b"]")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        packed = []
+    if len(packed) != len(kept):
+        return [None if body is None else _alone(body) for body in bodies]
+    rest = iter(packed)
+    return [None if body is None else _row(next(rest)) for body in bodies]
+
+
+def _intact(value: bytes) -> bytes | None:
+    body = value[_BODY:]
+    return body if value[:_BODY] == MARK + zlib.crc32(body).to_bytes(4, "big") else None
+
+
+def _alone(body: bytes) -> Row | None:
+    try:
+        return _row(_one.decode(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _row(packed: _Packed) -> Row | None:
+    status = _STATUSES.get(packed.status)
+    return None if status is None else (packed.value, status, packed.confidence, packed.steps, packed.details)
