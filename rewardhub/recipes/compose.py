@@ -55,7 +55,7 @@ def compose(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column])
     if plan.implicit:
         return next(iter(columns.values()))
     scope = scope_of(plan, group, call, columns)
-    for name, expression in plan.lets.items():
+    for name, expression in plan.steps.items():
         scope.values[name] = expression(scope)
     totals = plan.value(scope)
     read = [columns[name] for name in plan.reads]

@@ -72,17 +72,26 @@ class Plan:
     @cached_property
     def needs_group(self) -> bool:
         """Whether values wait for the whole group."""
-        uses = self.value.uses_group or any(each.uses_group for each in self.lets.values())
+        uses = self.value.uses_group or any(each.uses_group for each in self.steps.values())
         return uses or any(term.whole for term in self.terms)
+
+    @cached_property
+    def steps(self) -> Mapping[str, Expression]:
+        """The lets that the value reads, in order. The others are for ``explain`` alone."""
+        return {name: expression for name, expression in self.lets.items() if name in self._names}
 
     @cached_property
     def reads(self) -> frozenset[str]:
         """The terms that the value reads, through lets too."""
+        return self._names - set(self.lets)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
         names = set(self.value.names)
         for name, expression in reversed(list(self.lets.items())):
             if name in names:
                 names |= expression.names
-        return frozenset(names - set(self.lets))
+        return frozenset(names)
 
 
 def compile_plan(recipe: Recipe, registry: Registry, where: str, *, implicit: bool = False) -> Plan:

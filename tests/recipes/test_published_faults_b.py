@@ -4,26 +4,13 @@ Each response is scored by a hub in this process, with the recipe of the system 
 judges are asked over a socket and answer as the fault needs it.
 """
 
-import importlib.util
 import io
-import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from scripted_judge import answers, says, verdict
 
-from rewardhub.assembly import make_hub
-from rewardhub.config import HubConfig
-from rewardhub.recipe_check import Given
-from rewardhub.registry import default_registry
 from rewardhub.types import Call, Group, Media, Response, Status
-
-_FILE = Path(__file__).parents[1] / "judges" / "scripted_judge.py"
-_spec = importlib.util.spec_from_file_location("scripted_judge_of_faults", _FILE)
-scripted = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = scripted
-_spec.loader.exec_module(scripted)
 
 TYPED = """\
 name: typed
@@ -46,77 +33,61 @@ def group(reference, *texts, **rest) -> Group:
     return Group(rest.pop("id", "g"), "What is it?", tuple(map(Response, texts)), reference, **rest)
 
 
-async def score(recipe: str, *groups: Group, inline: str = "", inputs=None):
-    """The scores of these groups, in one call; models and judges that no group asks for need not be there."""
-    registry = default_registry(())
-    for name in ("judge", "sentence_similarity"):
-        registry.add(Given(name))
-    hub = make_hub(HubConfig(workers=1), registry)
-    await hub.start()
-    try:
-        return await hub.score(groups, Call(recipe=recipe, recipe_text=inline, inputs=inputs or {}))
-    finally:
-        await hub.aclose()
+@pytest.fixture
+def values(score):
+    """Gives the values of all responses of these groups."""
+
+    async def run(*given, **rest) -> list[float | None]:
+        return [value for scores in await score(*given, **rest) for value in scores.values]
+
+    return run
 
 
-async def values(recipe: str, *groups: Group, **rest) -> list[float | None]:
-    return [value for scores in await score(recipe, *groups, **rest) for value in scores.values]
+@pytest.fixture
+def judged(judging):
+    """Gives the only score of this group under a scripted judge, and what the judge was asked."""
+
+    async def run(script, recipe: str, given: Group, inline: str = ""):
+        async with judging(script) as (hub, server):
+            (scores,) = await hub.score([given], Call(recipe=recipe, recipe_text=inline))
+            return scores[0], server.asks
+
+    return run
 
 
-@asynccontextmanager
-async def judging(script):
-    """A hub whose judge answers by ``script``, and the server that it asks."""
-    async with scripted.ScriptedJudge(script) as server:
-        endpoints = [{"url": server.url, "model": "judge"}]
-        judge = {"endpoints": endpoints, "vision": True, "attempts": 2, "timeout_s": 10.0}
-        hub = make_hub(HubConfig(workers=1, judges=(judge,)))
-        await hub.start()
-        try:
-            yield hub, server
-        finally:
-            await hub.aclose()
-
-
-async def judged(script, recipe: str, given: Group, inline: str = ""):
-    """The only score of this group, and what the judge was asked."""
-    async with judging(script) as (hub, server):
-        (scores,) = await hub.score([given], Call(recipe=recipe, recipe_text=inline))
-        return scores[0], server.asks
-
-
-async def test_curr_reft_math_pays_no_other_number():
+async def test_curr_reft_math_pays_no_other_number(score):
     """Curr_REFT stage-3 math: 7 against 9 was 1.0, because neither has a letter."""
     (scores,) = await score("curr_reft", group("9", "<answer>7</answer>", problem_type="math"))
     assert scores.parts["accuracy"].values == [0.0]
     assert scores.values == [0.0]
 
 
-async def test_curr_reft_math_pays_no_empty_answer():
+async def test_curr_reft_math_pays_no_empty_answer(score):
     """Curr_REFT stage-3 math: an empty answer was 1.0, as the empty text stands in every text."""
     (scores,) = await score("curr_reft", group("9", "<answer></answer>", problem_type="math"))
     assert scores.values == [0.0]
     assert scores.parts["accuracy"].statuses == [Status.NO_ANSWER]
 
 
-async def test_curr_reft_choices_are_a_set():
+async def test_curr_reft_choices_are_a_set(score):
     """Curr_REFT stage-2: "C, A" against "A, C" was 0, since the letters were joined in order."""
     (scores,) = await score("curr_reft", group("A, C", "<answer>C, A</answer>", problem_type="choice"))
     assert scores.parts["accuracy"].values == [1.0]
 
 
-async def test_seed_bench_options_are_whole_words():
+async def test_seed_bench_options_are_whole_words(values):
     """SEED-Bench-R1 accuracy: "Banana" was B and "A or B or C" was A, by the first letter."""
     assert await values("seed_bench_r1", group("B", "Banana"), group("A", "A or B or C")) == [0.0, 0.0]
 
 
-async def test_seed_bench_format_is_the_whole_response():
+async def test_seed_bench_format_is_the_whole_response(score):
     """SEED-Bench-R1 format: a valid block and then junk with a second answer was 1.0, by a prefix match."""
     text = "<think>a</think><answer>A</answer> junk <answer>B</answer>"
     (scores,) = await score("seed_bench_r1", group("A", text, "<think>a</think><answer>A</answer>"))
     assert scores.parts["format"].values == [0.0, 1.0]
 
 
-async def test_view_r1_pays_nothing_for_a_gold_it_cannot_parse():
+async def test_view_r1_pays_nothing_for_a_gold_it_cannot_parse(score):
     """View-R1 accuracy: "banana" against "a red car" was 1.0; a broken gold is the caller's fault, flagged."""
     plain, broken = await score("view_r1", group("a red car", "banana"), group("\\frac{1", "banana", id="h"))
     assert plain.values == [0.0]
@@ -124,60 +95,60 @@ async def test_view_r1_pays_nothing_for_a_gold_it_cannot_parse():
 
 
 @pytest.mark.parametrize(("said", "gold"), [("42", "42.0"), ("1/2", "0.5"), ("3/2", "1.5"), ("x+1", "1+x")])
-async def test_glm_math_knows_equal_numbers(said, gold):
+async def test_glm_math_knows_equal_numbers(values, said, gold):
     """glmv_reward math, judge off: 42 against 42.0, 1/2 and 0.5, 3/2 and 1.5, x+1 and 1+x were 0.0 each."""
     assert await values("math", group(gold, said), group(said, gold, id="h")) == [1.0, 1.0]
 
 
-async def test_glm_chart_has_its_tolerance():
+async def test_glm_chart_has_its_tolerance(values):
     """glmv_reward chart, 2.5 %: 102 against 100 was 0.0; years have to be equal."""
     found = await values("", group("100", "102", "103"), group("2020", "2019", id="h"), inline=CHART)
     assert found == [1.0, 0.0, 0.0]
 
 
-async def test_glm_judge_is_not_read_by_substring():
+async def test_glm_judge_is_not_read_by_substring(judged):
     """glmv_reward math judge: "It is not 1.0" for 7 against 9 was 1.0; it is no verdict at all."""
     asked = group("9", "7", metadata={"stage": "search"})
-    found, asks = await judged(scripted.says("It is not 1.0"), "thinklite_vl", asked)
+    found, asks = await judged(says("It is not 1.0"), "thinklite_vl", asked)
     assert (found.value, found.status) == (None, Status.JUDGE_UNPARSEABLE)
     assert len(asks) == 2
 
 
-async def test_glm_judge_is_read_in_the_form_it_is_asked_for():
+async def test_glm_judge_is_read_in_the_form_it_is_asked_for(judged):
     """glmv_reward general: a judge that answered "1.0", as its prompt demands, counted 0.0 for want of a box."""
     asked = group("a bus", "the bus", metadata={"stage": "search"})
-    found, asks = await judged(scripted.verdict(1), "thinklite_vl", asked)
+    found, asks = await judged(verdict(1), "thinklite_vl", asked)
     assert (found.value, found.status) == (1.0, Status.OK)
     assert f"VERDICT[{asks[0].nonce}]: <a whole number from 0 to 1>" in asks[0].text
 
 
-async def test_glm_geoquest_is_judged():
+async def test_glm_geoquest_is_judged(judged):
     """glmv_reward geoquest: every answer was 0.0, because the shipped prompt has other placeholders."""
     asked = group("Eiffel Tower, Paris", "Louvre, Paris")
-    found, asks = await judged(scripted.verdict("city, 0.25"), "", asked, PLACE)
+    found, asks = await judged(verdict("city, 0.25"), "", asked, PLACE)
     assert found.value == 0.75
     assert asks[0].block("QUESTION").endswith("What is it?")
     assert asks[0].block("REFERENCE ANSWER") == "Eiffel Tower, Paris"
 
 
-async def test_glm_ocr_of_nothing():
+async def test_glm_ocr_of_nothing(values):
     """glmv_reward OCR: two empty texts divided by zero."""
     assert await values("ocr_edit", group("", "", "x"), group("x", "", id="h")) == [1.0, 0.0, 0.0]
 
 
-async def test_glm_judge_sees_the_image_and_its_failure_is_no_wrong_answer():
+async def test_glm_judge_sees_the_image_and_its_failure_is_no_wrong_answer(judged):
     """glmv_reward's judge client dropped the image, and its failures were 0.0 like wrong answers."""
     data = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(data, "PNG")
     asked = group("red", "the red one", media=(Media.from_bytes(data.getvalue()),))
-    found, asks = await judged(scripted.verdict(1), "", asked, PICTURED)
+    found, asks = await judged(verdict(1), "", asked, PICTURED)
     assert found.value == 1.0
     assert [part["type"] for part in asks[0].parts] == ["image_url", "text"]
-    failed, _ = await judged(scripted.answers(500), "", asked, PICTURED)
+    failed, _ = await judged(answers(500), "", asked, PICTURED)
     assert (failed.value, failed.status, failed.retryable) == (None, Status.UNAVAILABLE, True)
 
 
-async def test_vgrp_sudoku_has_its_digits():
+async def test_vgrp_sudoku_has_its_digits(score):
     """VGRP-Bench sudoku: a 4x4 board of 5, 6, 7 and 8 met every constraint."""
     high = "Answer: [[5,6,7,8],[7,8,5,6],[6,5,8,7],[8,7,6,5]]"
     (scores,) = await score("vgrp_bench", group({"puzzle": "sudoku", "size": 4}, high))
@@ -185,19 +156,19 @@ async def test_vgrp_sudoku_has_its_digits():
     assert scores.parts["answer"].row(0).details["broken"] == ["domain"]
 
 
-async def test_vgrp_fieldexplore_counts_mines():
+async def test_vgrp_fieldexplore_counts_mines(values):
     """VGRP-Bench fieldexplore: any board that keeps the givens was accepted before a constraint ran."""
     reference = {"puzzle": "fieldexplore", "givens": [["1", "*"], ["*", "*"]]}
     boards = ["Answer: [[1,s],[e,e]]", "Answer: [[1,s],[s,e]]", "Answer: [[1,e],[e,e]]"]
     assert await values("vgrp_bench", group(reference, *boards)) == [1.0, 0.0, 0.0]
 
 
-async def test_videorft_numbers_are_compared_as_numbers():
+async def test_videorft_numbers_are_compared_as_numbers(values):
     """VideoRFT numerical: "3" against "3.0" was 0.0."""
     assert await values("numeric", group("3.0", "3", "3.5")) == [1.0, 0.0]
 
 
-async def test_videorft_routes_each_item():
+async def test_videorft_routes_each_item(values):
     """VideoRFT typed batch: the second item of [multiple choice, regression] was scored as the first's type."""
     choice = group("B", "B", problem_type="multiple choice")
     number = group("10", "12", problem_type="regression", id="h")
@@ -205,13 +176,13 @@ async def test_videorft_routes_each_item():
     assert await values("", number, choice, inline=TYPED) == [0.8, 1.0]
 
 
-async def test_light_if_unset_constraints_neither_fail_nor_pay():
+async def test_light_if_unset_constraints_neither_fail_nor_pay(values):
     """Light-IF Chinese strict: without ``sentence_num`` nothing could pass, yet three unset ones paid 0.06."""
     reference = {"language": "zh", "constraints": [{"type": "end_with", "text": "。"}]}
     assert await values("light_if", group(reference, "<think>x</think>好。", "<think>x</think>好")) == [1.02, 0.0]
 
 
-async def test_light_if_runs_no_code_of_the_data(tmp_path):
+async def test_light_if_runs_no_code_of_the_data(score, tmp_path):
     """Light-IF custom check: ``check_code`` of the data set was executed in the trainer."""
     marker = tmp_path / "ran"
     code = f"open({str(marker)!r}, 'w').close()\ndef check(text): return True"
@@ -229,8 +200,8 @@ async def test_light_if_runs_no_code_of_the_data(tmp_path):
         ("vlm_r3", "VERDICT[{nonce}]: 0 or 1"),
     ],
 )
-async def test_thinklite_and_vlm_r3_judges_are_read_strictly(recipe, said):
+async def test_thinklite_and_vlm_r3_judges_are_read_strictly(judged, recipe, said):
     """ThinkLite's judge took "not true" for true; VLM-R3's "0.0 … 1.0" fell back to comparing texts."""
     asked = group("a dog", "a hound", problem_type="open", metadata={"stage": "search"})
-    found, _ = await judged(scripted.says(said), recipe, asked)
+    found, _ = await judged(says(said), recipe, asked)
     assert (found.value, found.status) == (None, Status.JUDGE_UNPARSEABLE)
