@@ -39,19 +39,20 @@ class RecipeBook:
 
     def __init__(self, registry: Registry, files: Sequence[Path] = ()) -> None:
         self.registry = registry
+        self._files = {path.stem: path for path in sorted(CATALOGUE.glob("*.yaml"))}
         self._recipes: dict[str, tuple[Recipe, str]] = {}
         self._plans: dict[str, Plan] = {}
         self._inline: OrderedDict[str, Plan] = OrderedDict()
         self._pins: OrderedDict[tuple[str, str, str], str] = OrderedDict()
-        for path in sorted(CATALOGUE.glob("*.yaml")):
-            self.add(_read(path), str(path))
+        for name in self._files.keys() & set(registry.names()):
+            raise ConfigError(f"{name!r} is a recipe of the catalogue and cannot be a scorer's name", field="name")
         self._own = [_read(path) for path in files]
         for recipe, path in zip(self._own, files, strict=True):
             self.add(recipe, str(path))
 
     def add(self, recipe: Recipe, where: str) -> None:
         """Raises ``ConfigError`` when the name is taken."""
-        if recipe.name in self._recipes or recipe.name in self.registry:
+        if recipe.name in self._known() or recipe.name in self.registry:
             raise ConfigError(f"{where}: the name {recipe.name!r} is taken", field="name")
         self._recipes[recipe.name] = (recipe, where)
 
@@ -61,15 +62,16 @@ class RecipeBook:
             self.plan(recipe.name)
 
     def names(self) -> list[str]:
-        return sorted({*self._recipes, *self.registry.names()})
+        return sorted({*self._known(), *self.registry.names()})
 
     def chosen(self, names: Iterable[str]) -> list[Recipe]:
         """The recipes of these names, or all; raises ``UnknownName``."""
-        wanted = list(names) or sorted(self._recipes)
+        known = self._known()
+        wanted = list(names) or known
         for name in wanted:
-            if name not in self._recipes:
-                raise UnknownName("recipe", name, self._recipes, field="recipe")
-        return [self._recipes[name][0] for name in wanted]
+            if name not in known:
+                raise UnknownName("recipe", name, known, field="recipe")
+        return [self._recipe(name)[0] for name in wanted]
 
     def plan(self, name: str) -> Plan:
         """The plan of a recipe or scorer; raises ``UnknownName`` with the nearest name."""
@@ -98,10 +100,21 @@ class RecipeBook:
             row: dict[str, Any] = {"name": info.name, "family": info.family, "scope": info.scope, "cost": info.cost}
             row |= {"deterministic": info.deterministic, "summary": info.summary}
             rows.append(row | self._state(info.name))
-        for name, (recipe, _) in sorted(self._recipes.items()):
+        for recipe in self.chosen([]):
+            name = recipe.name
             row = {"name": name, "family": "recipe", "scope": "group", "cost": "dear", "deterministic": True}
             rows.append(row | {"summary": recipe.summary} | self._state(name))
         return rows
+
+    def _known(self) -> list[str]:
+        return sorted({*self._files, *self._recipes})
+
+    def _recipe(self, name: str) -> tuple[Recipe, str]:
+        """A file of the catalogue is read when it is first asked for."""
+        if name not in self._recipes:
+            path = self._files[name]
+            self._recipes[name] = (_read(path), str(path))
+        return self._recipes[name]
 
     def _state(self, name: str) -> dict[str, Any]:
         """A scorer with required parameters has no fingerprint of its own."""
@@ -111,8 +124,8 @@ class RecipeBook:
             return {"fingerprint": "", "ready": False}
 
     def _compile(self, name: str) -> Plan:
-        if name in self._recipes:
-            recipe, where = self._recipes[name]
+        if name in self._recipes or name in self._files:
+            recipe, where = self._recipe(name)
             return compile_plan(recipe, self.registry, where)
         if name not in self.registry:
             raise UnknownName("recipe", name, self.names(), field="recipe")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rewardhub.errors import ConfigError, nearest
 
+_SafeLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -134,8 +135,9 @@ class Limits:
 def parse_recipe(text: str, where: str) -> Recipe:
     """The recipe in YAML ``text``; raises ``ConfigError`` naming ``where``, the line and the field."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        loader = _SafeLoader(text)
+        node = loader.get_single_node()
+        data = loader.construct_document(node) if node else None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}", field=where) from None
     _refuse_doubled(node, where)
