@@ -147,6 +147,8 @@ def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Exe
             column = Column(values, [Status.OK if each is not None else Status.UNAVAILABLE for each in values], "given")
             if test and name in test.given_steps:
                 column.steps = [test.given_steps[name][index] for index in indices]
+            if test and name in test.given_details:
+                column.details = [test.given_details[name][index] for index in indices]
             return column
         if isinstance(bound, Given):
             return Column.failed(len(indices), Status.UNAVAILABLE, f"the scorer {bound.name} is not at hand")

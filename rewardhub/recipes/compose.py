@@ -36,6 +36,8 @@ def scope_of(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]
             scope.skipped[name] = skipped
         if column.steps:
             scope.steps[name] = column.steps
+        if column.details:
+            scope.details[name] = column.details
     return scope
 
 

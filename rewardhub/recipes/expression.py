@@ -188,18 +188,24 @@ class _Compiler:
         return lambda scope: read(scope, key, **numbers)
 
     def _read_term(self, name: str, node: ast.Call) -> Node:
-        """``if_skipped(term, default)``, ``steps_min(term)`` and their like."""
-        count = 2 if name == "if_skipped" else 1
+        """``if_skipped(term, default)``, ``steps_min(term)``, ``detail(term, "faults", default)`` and their like."""
+        wanted = functions.OF_TERM[name]
         first = node.args[0] if node.args else None
         known = isinstance(first, ast.Name) and first.id in self.known
-        if not isinstance(first, ast.Name) or not known or len(node.args) != count or node.keywords:
-            raise self.error(f"{name} takes a term" + (" and a default" if count == 2 else ""))
+        if not isinstance(first, ast.Name) or not known or len(node.args) != wanted.count(",") + 1 or node.keywords:
+            raise self.error(f"{name} takes {wanted}")
         self.names.add(first.id)
         term, read = first.id, functions.READS[name]
-        if count == 1:
+        if len(node.args) == 1:
             return lambda scope: read(scope, term)
-        default = self.visit(node.args[1], 0)
-        return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
+        default = self.visit(node.args[-1], 0)
+        if name == "if_skipped":
+            return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
+        key = node.args[1]
+        if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+            raise self.error(f"{name} takes {wanted}")
+        text = key.value
+        return lambda scope: read(scope, term, text, default(scope))
 
     def _numbers(self, name: str, node: ast.Call) -> dict[str, float]:
         """The numbers that ``field`` maps texts to."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rewardhub.types import Call, Group
+from rewardhub.types import Call, Group, Json
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ class Scope:
     values: dict[str, Array] = field(default_factory=dict)
     skipped: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     steps: dict[str, list[tuple[float | None, ...]]] = field(default_factory=dict)
+    details: dict[str, Sequence[Json | None]] = field(default_factory=dict)
     minimum: int = 2
     strict: bool = False
     absent: set[str] = field(default_factory=set)
@@ -168,6 +169,16 @@ def g_pass_at(scope: Scope, right: Any, k: Any, *, where: Any = None) -> float:
     return _over(scope, right, where, estimate)
 
 
+def _detail(scope: Scope, term: str, name: str, otherwise: Any) -> Array:
+    """A number or truth value of the term's details; ``otherwise`` where it has none of that name.
+
+    NaN where the term itself has no value.
+    """
+    rows = [(details or {}).get(name) for details in scope.details.get(term) or [None] * scope.size]
+    found = np.array([float(row) if isinstance(row, int | float) else np.nan for row in rows])
+    return np.where(np.isnan(scope.values[term]), np.nan, np.where(np.isnan(found), otherwise, found))
+
+
 def _over_steps(scope: Scope, term: str, reduce: Callable[[Sequence[float]], float]) -> Array:
     """The reduction of each response's step scores; NaN where a response has none or a step lacks its score."""
     rows = scope.steps.get(term) or [()] * scope.size
@@ -254,10 +265,15 @@ READS: Mapping[str, Callable[..., Any]] = {
     "field": _field,
     "has": _has,
     "if_skipped": lambda scope, name: scope.values[name],
+    "detail": _detail,
     **{name: partial(_over_steps, reduce=reduce) for name, reduce in STEPS.items()},
 }
-OF_TERM = frozenset({"if_skipped", *STEPS})
-"""Reads whose first argument is a term."""
+OF_TERM: Mapping[str, str] = {
+    "if_skipped": "a term, a default",
+    "detail": "a term, a text, a default",
+    **dict.fromkeys(STEPS, "a term"),
+}
+"""Reads whose first argument is a term, with what they take."""
 
 
 def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, int, set[str]]:

@@ -74,7 +74,8 @@ class RecipeTest(BaseModel):
     """A worked example: a group line, and the value (null: none) of each response.
 
     ``given`` states the values of terms that need a model or a judge, ``given_steps`` the scores of their
-    steps; ``parts`` the expected values of others, ``lets`` those of named expressions.
+    steps and ``given_details`` their details; ``parts`` the expected values of others, ``lets`` those of
+    named expressions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +84,7 @@ class RecipeTest(BaseModel):
     values: tuple[float | None, ...]
     given: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     given_steps: dict[str, tuple[tuple[float | None, ...], ...]] = Field(default_factory=dict)
+    given_details: dict[str, tuple[dict[str, Any], ...]] = Field(default_factory=dict)
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     lets: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     inputs: dict[str, float] = Field(default_factory=dict)

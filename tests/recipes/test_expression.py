@@ -187,6 +187,18 @@ def test_has_asks_whether_something_was_sent():
     assert found == {"facts": 1.0, "none": 0.0, "zero": 1.0, "k": 1.0, "other": 0.0}
 
 
+def test_details_of_a_term_are_read():
+    """Numbers and truth values by name; the default where there is none; nothing where the term has no value."""
+    scope = Scope(Group("g", responses=(Response("x"),) * 4), Call())
+    scope.values = {"judged": np.array([0.8, 0.4, 0.4, NAN])}
+    scope.details = {"judged": [{"faults": 2}, {"faults": True}, None, {"faults": 3}]}
+    found = compile_expression('detail(judged, "faults", 0)', {"judged": None}, "value")(scope).tolist()
+    assert same(found, [2.0, 1.0, 0.0, NAN])
+    for wrong in ('detail(judged, "faults")', "detail(judged, judged, 0)", 'detail("judged", "faults", 0)'):
+        with pytest.raises(ConfigError, match="detail takes a term, a text, a default"):
+            compile_expression(wrong, {"judged": None}, "value")
+
+
 def test_step_scores_are_reduced():
     """The four aggregates of process models; a response without steps, or with a missing one, has no value."""
     scope = Scope(Group("g", responses=(Response("x"),) * 4), Call())

@@ -11,5 +11,5 @@ RUBRIC = Rubric(
     summary="Fulfilment of the design intent from 0 to 10, as n / 10, with failure tags.",
     form=lambda _: tagged(0, 10, TAGS),
     value=lambda verdict, _: verdict[0] / 10,
-    explain=lambda verdict, _: {"tags": verdict[1]},
+    explain=lambda verdict, _: {"tags": verdict[1], "faults": len(verdict[1])},
 )
