@@ -1,6 +1,7 @@
 """Running a plan on one group, whole or open: wave by wave, each term on the rows that still lack it."""
 
 import asyncio
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +11,20 @@ from rewardhub.recipes.compose import absent, compose, condition_rows, scope_of,
 from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan, PlannedTerm
 from rewardhub.scorer import Bound
-from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
+from rewardhub.types import Call, Column, Group, GroupScores, Json, Media, Response, Status
 
 
 class Run(Protocol):
     """How a bound scorer is run on rows of a group; never raises for a response."""
 
     async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column: ...
+
+
+def _made(response: Response, details: Json) -> Response:
+    """The response with the text, and the picture if there is one, that an earlier term made of it."""
+    image = details.get("image")
+    media = (Media.from_bytes(base64.b64decode(image)),) if isinstance(image, str) and image else response.media
+    return replace(response, text=str(details.get("text", "")), media=media)
 
 
 class Execution:
@@ -129,13 +137,9 @@ class Execution:
             return replace(group, responses=(replaced,) * len(group.responses))
         if not term.term.input:
             return group
-        column = self._columns[term.term.input]
-        texts = [
-            str((column.details[row] or {}).get("text", "")) if column.details else "" for row in range(len(column))
-        ]
-        chosen = set(rows)
+        column, chosen = self._columns[term.term.input], set(rows)
         responses = [
-            replace(response, text=texts[row]) if row in chosen else response
+            _made(response, (column.details[row] if column.details else None) or {}) if row in chosen else response
             for row, response in enumerate(group.responses)
         ]
         return replace(group, responses=tuple(responses))

@@ -36,9 +36,9 @@ class Term(BaseModel):
     """One scorer of a recipe, or a route to one per group.
 
     ``when`` is a condition on earlier terms, per response; ``input`` names the earlier term whose text
-    is scored instead of the response; ``of: reference`` scores ``reference.response``. ``reference``
-    names the field of the reference that this term scores against: an object as it is, anything else as
-    its ``answer``.
+    (and picture, where it made one) is scored instead of the response; ``of: reference`` scores
+    ``reference.response``. ``reference`` names the field of the reference that this term scores against:
+    an object as it is, anything else as its ``answer``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

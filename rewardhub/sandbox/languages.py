@@ -13,6 +13,7 @@ from rewardhub.sandbox import packages
 
 _INSIDE = [str(Path(__file__).with_name(f"{name}.py")) for name in ("guard", "plain", "objections", "sound")]
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_FONTS = ("/usr/share/fonts",)
 _TOOLS = ("/bin", "/usr/bin", "/usr/include", "/usr/libexec")
 
 
@@ -96,7 +97,7 @@ _LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]
         ("scipy",), ("highspy", "pulp"), ("scipy.optimize", "highspy", "pulp"),
         {"runtime_mb": 1024, "profile": "shell", "tasks": 32},  # PuLP calls its solver as a command
     ),
-    "python_charts": (("matplotlib",), (), ("matplotlib.pyplot",), {"runtime_mb": 1024}),
+    "python_charts": (("matplotlib",), ("pandas",), ("matplotlib.pyplot",), {"runtime_mb": 1024}),
 }  # fmt: skip
 """Name: the distributions it needs, those it also shows, what its warm process imports, and what differs."""
 
@@ -109,7 +110,8 @@ def _library(name: str) -> Language | None:
     folders, paths = packages.shown((*needed, *further))
     plain = _python()
     options: dict[str, Any] = {"warm": plain.warm, "folders": folders, "imports": imports} | different
-    return Language(name, (), tuple(dict.fromkeys((*plain.shown, *paths))), **options)
+    fonts = tuple(path for path in _FONTS if Path(path).exists())
+    return Language(name, (), tuple(dict.fromkeys((*plain.shown, *paths, *fonts))), **options)
 
 
 @cache

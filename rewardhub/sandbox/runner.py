@@ -254,7 +254,7 @@ def _execute(language: Language, job: bytes, stdin: str, limits: Limits, special
     told = bytes(watch.control.data[len(_STARTED) :])
     watch.control.data[:] = _STARTED + b"ready\n"
     result = replace(judge(watch, b"", may_leave=False, by_code=True), told=told)
-    spent = any(mark in result.stderr for mark in (b"bad_alloc", b"heap out of memory", b"\nMemoryError"))
+    spent = any(mark in result.stderr for mark in (b"bad_alloc", b"heap out of memory", b"MemoryError"))
     if result.verdict is Verdict.RUNTIME_ERROR and (spent or result.peak_mb > 0.9 * limits.memory_mb):
         return replace(result, verdict=Verdict.MEMORY_LIMIT, reason="out of memory")
     return result

@@ -61,8 +61,9 @@ def follow(watch: Watch) -> None:
     pipes = {pipe.read: pipe for pipe in (watch.out, watch.err, watch.control, watch.report)}
     for descriptor in pipes:
         poll.register(descriptor, select.POLLIN)
-    deadline = watch.begun + START_S + watch.limits.time_s
-    started = False
+    # Of a program without a guard the start is known before it says anything.
+    started = b"started" in watch.lines()
+    deadline = _begin(watch) if started else watch.begun + START_S + watch.limits.time_s
     while pipes and watch.stopped is None:
         left = deadline - time.monotonic()
         for descriptor, _ in poll.poll(math.ceil(max(left, 0.0) * 1000)):
@@ -70,13 +71,18 @@ def follow(watch: Watch) -> None:
                 poll.unregister(descriptor)
                 del pipes[descriptor]
         if not started and b"started" in watch.lines():
-            started, watch.begun = True, time.monotonic()
-            deadline = watch.begun + watch.limits.time_s
+            deadline, started = _begin(watch), True
         if watch.out.over or watch.err.over:
             watch.stopped = Verdict.OUTPUT_LIMIT
         elif pipes and time.monotonic() >= deadline:
             watch.stopped = Verdict.TIME_LIMIT
     watch.ended = time.monotonic()
+
+
+def _begin(watch: Watch) -> float:
+    """Has the program's time run from now; returns its end."""
+    watch.begun = time.monotonic()
+    return watch.begun + watch.limits.time_s
 
 
 @contextmanager

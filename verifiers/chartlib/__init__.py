@@ -1,0 +1,1 @@
+"""What ``chart_code`` reads from a figure, and how two figures are compared."""
