@@ -18,6 +18,8 @@ BUILTINS = {scorer.info.name: scorer for scorer in default_registry() if isinsta
 @pytest.mark.parametrize("name", sorted(BUILTINS))
 def test_built_in_verifiers_keep_the_contract(name: str) -> None:
     """No finding about any verifier that the package brings."""
+    if name == "cad_code":
+        pytest.importorskip("cadquery", reason="the extra cad is not installed")
     assert battery.check(BUILTINS[name]) == []
 
 

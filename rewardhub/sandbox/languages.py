@@ -98,6 +98,7 @@ _LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]
         {"runtime_mb": 1024, "profile": "shell", "tasks": 32},  # PuLP calls its solver as a command
     ),
     "python_charts": (("matplotlib",), ("pandas",), ("matplotlib.pyplot",), {"runtime_mb": 1024}),
+    "python_cad": (("cadquery",), (), ("cadquery",), {"runtime_mb": 4096}),
 }  # fmt: skip
 """Name: the distributions it needs, those it also shows, what its warm process imports, and what differs."""
 
