@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
@@ -12,7 +12,9 @@ from rewardhub.cache.store import Cache
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.hub import Hub, Limits
+from rewardhub.judges.figures import JudgeFigures
 from rewardhub.judges.judge import judge_scorers
+from rewardhub.judges.panel import PanelSettings, panel_scorers
 from rewardhub.judges.pool import JudgePool
 from rewardhub.judges.settings import JudgeSettings
 from rewardhub.media.store import MediaLimits, MediaStore
@@ -24,8 +26,10 @@ from rewardhub.sandbox import runner as sandbox
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.scorer import Scorer
 
 MB = 1024 * 1024
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
@@ -42,23 +46,29 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
         registry.add(ModelScorer(lane))
     judges = JudgePool()
     scheduler.services.append(judges)
-    for judge in judge_scorers(_judges(config.judges), judges):
-        registry.add(judge)
+    asked = judge_scorers(_tables(JudgeSettings, "judges", config.judges), judges)
+    panels = panel_scorers(_tables(PanelSettings, "panels", config.panels), asked)
+    scorers: list[Scorer] = [*asked, *panels]
+    for scorer in scorers:
+        registry.add(scorer)
     total = config.media_mb * MB
     item = min(total, MediaLimits().item_bytes)
     limits = MediaLimits(item_bytes=item, tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
     log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
     book = RecipeBook(registry, config.recipes)
-    return Hub(book, scheduler, MediaStore(limits), limits=Limits(config.deadline_ms, config.open_group_s), log=log)
+    hub = Hub(book, scheduler, MediaStore(limits), limits=Limits(config.deadline_ms, config.open_group_s), log=log)
+    hub.metrics.add(JudgeFigures(asked))
+    return hub
 
 
-def _judges(tables: Sequence[dict[str, Any]]) -> list[JudgeSettings]:
+def _tables(model: type[Settings], key: str, tables: Sequence[dict[str, Any]]) -> list[Settings]:
+    """The settings in the tables of a configuration; raises ``ConfigError`` naming the place."""
     settings = []
     for index, table in enumerate(tables):
         try:
-            settings.append(JudgeSettings.model_validate(table))
+            settings.append(model.model_validate(table))
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(["judges", str(index), *map(str, first["loc"])])
+            field = ".".join([key, str(index), *map(str, first["loc"])])
             raise ConfigError(f"{field}: {first['msg']}", field=field) from None
     return settings

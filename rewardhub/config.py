@@ -47,6 +47,7 @@ class HubConfig(BaseModel):
     recipes: tuple[Path, ...] = ()
     cards: tuple[Path, ...] = ()
     judges: tuple[dict[str, Any], ...] = Field(default=(), description="see judges/settings.py")
+    panels: tuple[dict[str, Any], ...] = Field(default=(), description="of judges, see judges/panel.py")
     server: dict[str, Any] = Field(default_factory=dict, description="keys, limits, tls: see server/settings.py")
 
 

@@ -128,7 +128,9 @@ class Hub:
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
-        execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, self._seconds(call), deadline))
+        execution = Execution(
+            plan, call, _Runner(self.scheduler, call, tenant, name_of(plan, group, call), self._seconds(call), deadline)
+        )
 
         def finished(scores: GroupScores) -> None:
             self._record(opened.group, scores, call, plan, tenant)
@@ -182,7 +184,8 @@ class Hub:
             plan = self.book.resolve(group, call, tenant)
             group = self.media.resolve(group, tenant)
             seconds = self._seconds(call)
-            execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, seconds, started + seconds))
+            name = name_of(plan, group, call)
+            execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, name, seconds, started + seconds))
             scores = await execution.finish(group)
         except RewardHubError as error:
             return refused(group, error)
@@ -228,13 +231,19 @@ class _Runner:
     scheduler: Scheduler
     call: Call
     tenant: str
+    recipe: str
     seconds: float
     deadline: float | None
 
     async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column:
         deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds
-        context = Context(deadline, self.call.priority, self.tenant)
+        context = Context(deadline, self.call.priority, self.tenant, self.recipe)
         return await self.scheduler.run(bound, group, indices, context, self.call.cache)
+
+
+def name_of(plan: Plan, group: Group, call: Call) -> str:
+    """What a group's recipe is accounted under: callers choose the names of inline ones."""
+    return plan.recipe.name if group.recipe or call.recipe else "inline"
 
 
 def refused(group: Group, error: RewardHubError) -> GroupScores:

@@ -38,6 +38,10 @@ class Metrics:
             histogram = self._histograms[recipe] = self._seconds.labels(recipe)
         histogram.observe(scores.timings.total_ms / 1000)
 
+    def add(self, figures: Collector) -> None:
+        """Shows another lane's figures too."""
+        self._registry.register(figures)
+
     def text(self) -> bytes:
         """The text format of Prometheus."""
         return generate_latest(self._registry)

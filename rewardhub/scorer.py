@@ -50,11 +50,15 @@ class ScorerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a remote scorer needs to know of the call: ``deadline`` is in ``time.monotonic`` seconds."""
+    """What a remote scorer needs to know of the call: ``deadline`` is in ``time.monotonic`` seconds.
+
+    ``recipe`` is the name of a recipe of the hub, "inline" for one that came with the call.
+    """
 
     deadline: float = math.inf
     priority: Literal["online", "bulk"] = "online"
     tenant: str = ""
+    recipe: str = ""
 
 
 class Bound(Protocol):

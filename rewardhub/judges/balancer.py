@@ -67,6 +67,12 @@ class Balancer:
         now = time.monotonic()
         return any(e is not failed and e.closed(now) and e.not_before <= now for e in self.endpoints)
 
+    def spare(self, busy: EndpointState) -> EndpointState | None:
+        """The least loaded endpoint beside ``busy`` that may be called at once and has no circuit to probe."""
+        now = time.monotonic()
+        ready = [e for e in self.endpoints if e is not busy and not e.open_until and e.not_before <= now]
+        return min(ready, key=lambda each: (each.in_flight, each.failures), default=None)
+
     async def choose(self, avoid: EndpointState | None, deadline: float) -> EndpointState:
         """The least loaded endpoint that may be called, ``avoid`` last; waits out a push-back.
 

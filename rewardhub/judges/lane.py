@@ -21,6 +21,7 @@ from rewardhub.judges.balancer import SHORTEST_CALL_S, Balancer
 from rewardhub.judges.budget import Allowance, RetryBudget
 from rewardhub.judges.chat import EndpointFailure, Reply
 from rewardhub.judges.endpoint import FIRST_COOLDOWN_S, EndpointState
+from rewardhub.judges.hedging import Work, hedged
 from rewardhub.judges.pool import JudgePool
 from rewardhub.judges.prompt import Question
 from rewardhub.judges.settings import JudgeSettings
@@ -33,14 +34,18 @@ LONGEST_PAUSE_S = 8.0
 
 @dataclass(slots=True)
 class Usage:
-    """What a tenant's questions have cost: upstream calls, retries among them, tokens as counted upstream."""
+    """What the questions of a tenant's recipe have cost: upstream calls, retries and hedges among them, tokens as
+    counted upstream, and their price.
+    """
 
     questions: int = 0
     calls: int = 0
     retries: int = 0
+    hedges: int = 0
     unparseable: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class JudgeLane:
     def __init__(self, settings: JudgeSettings, pool: JudgePool) -> None:
         self.settings = settings
         self.balancer = Balancer(settings, pool)
-        self.usage: dict[str, Usage] = defaultdict(Usage)
+        self.usage: dict[tuple[str, str], Usage] = defaultdict(Usage)
         self._budget = RetryBudget(settings.retry_ratio, settings.retry_burst)
         self._requests = Allowance(settings.requests_per_minute)
         self._tokens = Allowance(settings.tokens_per_minute)
@@ -89,13 +94,14 @@ class JudgeLane:
         return sorted({endpoint.answering_model for endpoint in self.balancer.endpoints})
 
     def stats(self) -> dict[str, Any]:
-        """A snapshot for metrics: usage by tenant, and load and health by endpoint."""
+        """A snapshot: usage by tenant and recipe, and load and health by endpoint."""
         now = time.monotonic()
         keys = ("url", "answering_model", "in_flight", "calls", "failures", "mean_s")
         endpoints = [
             {key: getattr(each, key) for key in keys} | {"closed": each.closed(now)} for each in self.balancer.endpoints
         ]
-        return {"usage": {tenant: asdict(usage) for tenant, usage in self.usage.items()}, "endpoints": endpoints}
+        used = [{"tenant": tenant, "recipe": recipe, **asdict(each)} for (tenant, recipe), each in self.usage.items()]
+        return {"usage": used, "endpoints": endpoints}
 
     async def ask(self, question: Question, context: Context) -> Answer:
         """The verdict on ``question``.
@@ -104,7 +110,8 @@ class JudgeLane:
         when no endpoint can answer, ``JudgeUnparseable`` when no reply could be read, and
         ``InternalError`` when an endpoint refuses the request itself.
         """
-        asking = _Asking(question, context.deadline, self.usage[context.tenant], context.priority == "bulk")
+        usage = self.usage[context.tenant, context.recipe]
+        asking = _Asking(question, context.deadline, usage, context.priority == "bulk")
         asking.usage.questions += 1
         remaining = context.deadline - time.monotonic()
         if remaining <= SHORTEST_CALL_S:
@@ -163,16 +170,46 @@ class JudgeLane:
         asking.usage.calls += 1
         asking.usage.retries += asking.calls > 1
         try:
-            reply = await self.balancer.call(endpoint, self._body(asking, endpoint, nonce), asking.deadline)
-            asking.usage.prompt_tokens += reply.prompt_tokens
-            asking.usage.completion_tokens += reply.completion_tokens
-            if spent := reply.prompt_tokens + reply.completion_tokens:
-                self._tokens.give_back(asking.question.tokens + self.settings.max_tokens - spent)
+            if self.settings.hedge_after_s and not asking.bulk:
+                call = self._call(asking, endpoint, nonce)
+                reply = await hedged(call, lambda: self._hedge(asking, endpoint, nonce), self.settings.hedge_after_s)
+            else:
+                reply = await self._call(asking, endpoint, nonce)
             verdict, reasoning = self._read(reply, nonce, asking.question)
         except JudgeUnparseable:
             asking.usage.unparseable += 1
             raise
         return Answer(verdict, reasoning, reply.model or endpoint.model, asking.calls)
+
+    async def _call(self, asking: _Asking, endpoint: EndpointState, nonce: str) -> Reply:
+        reply = await self.balancer.call(endpoint, self._body(asking, endpoint, nonce), asking.deadline)
+        usage, settings = asking.usage, self.settings
+        usage.prompt_tokens += reply.prompt_tokens
+        usage.completion_tokens += reply.completion_tokens
+        price = reply.prompt_tokens * settings.prompt_price + reply.completion_tokens * settings.completion_price
+        usage.cost += price / 1e6
+        if spent := reply.prompt_tokens + reply.completion_tokens:
+            self._tokens.give_back(asking.question.tokens + settings.max_tokens - spent)
+        return reply
+
+    def _hedge(self, asking: _Asking, slow: EndpointState, nonce: str) -> Work[Reply] | None:
+        """A second call at another endpoint, paid like a retry; None where it would have to wait for anything."""
+        other = self.balancer.spare(slow)
+        if other is None or asking.calls >= self.settings.attempts or self._slots.locked():
+            return None
+        tokens = asking.question.tokens + self.settings.max_tokens
+        if max(self._requests.take(1), self._tokens.take(tokens)) > 0 or not self._budget.withdraw():
+            self._requests.give_back(1)
+            self._tokens.give_back(tokens)
+            return None
+        asking.calls += 1
+        asking.usage.calls += 1
+        asking.usage.hedges += 1
+        return self._in_slot(self._call(asking, other, nonce))
+
+    async def _in_slot(self, call: Work[Reply]) -> Reply:
+        async with self._slots:
+            return await call
 
     def _read(self, reply: Reply, nonce: str, question: Question) -> tuple[Any, str]:
         read = read_structured if self.settings.structured else read_verdict

@@ -253,18 +253,21 @@ async def test_a_judge_before_start_and_after_close_is_unavailable(judges) -> No
     assert not server.asks
 
 
-async def test_usage_is_counted_per_tenant(judges) -> None:
-    """Questions, calls, retries and the tokens the endpoint counted."""
-    scorer, _ = await judges(in_turn(verdict(1), says("no idea"), verdict(1)))
-    await scores(scorer, group("a"), Context(tenant="one"))
-    await scores(scorer, group("a"), Context(tenant="two"))
-    usage = scorer.lane.stats()["usage"]
-    assert usage["one"] == {
-        "questions": 1, "calls": 1, "retries": 0, "unparseable": 0, "prompt_tokens": 100, "completion_tokens": 20,
-    }  # fmt: skip
-    assert usage["two"] == {
-        "questions": 1, "calls": 2, "retries": 1, "unparseable": 1, "prompt_tokens": 200, "completion_tokens": 40,
-    }  # fmt: skip
+async def test_usage_is_counted_per_tenant_and_recipe(judges) -> None:
+    """Questions, calls, retries, the tokens the endpoint counted and what they cost."""
+    prices = {"prompt_price": 1.5, "completion_price": 10}
+    scorer, _ = await judges(in_turn(verdict(1), says("no idea"), verdict(1)), **prices)
+    await scores(scorer, group("a"), Context(tenant="one", recipe="r"))
+    await scores(scorer, group("a"), Context(tenant="two", recipe="r"))
+    await scores(scorer, group("a"), Context(tenant="two", recipe="s"))
+    once = {"questions": 1, "calls": 1, "retries": 0, "hedges": 0, "unparseable": 0, "prompt_tokens": 100,
+            "completion_tokens": 20, "cost": pytest.approx(350e-6)}  # fmt: skip
+    twice = once | {"calls": 2, "retries": 1, "unparseable": 1, "prompt_tokens": 200, "completion_tokens": 40}
+    assert scorer.lane.stats()["usage"] == [
+        {"tenant": "one", "recipe": "r"} | once,
+        {"tenant": "two", "recipe": "r"} | twice | {"cost": pytest.approx(700e-6)},
+        {"tenant": "two", "recipe": "s"} | once,
+    ]
 
 
 async def test_a_deadline_cuts_the_call_and_keeps_finished_rows(judges) -> None:

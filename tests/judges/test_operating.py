@@ -1,0 +1,90 @@
+"""What an operator sees and says of judges: panels, figures, the audit command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripted_judge import ScriptedJudge, verdict
+
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError, UnknownName
+from rewardhub.types import Call, Group, Response
+
+JUDGE = Path(__file__).with_name("scripted_judge.py")
+SEVEN = Group("g", "What is 3 + 4?", (Response("It is seven."),), {"answer": "7"})
+
+
+def judge(name: str, url: str, **settings) -> dict:
+    return {"name": name, "endpoints": [{"url": url}], "rubric": "equivalence"} | settings
+
+
+async def test_a_configured_panel_is_a_scorer() -> None:
+    """Three judges and their majority by one name; members keep their own."""
+    async with ScriptedJudge(verdict(1)) as yes, ScriptedJudge(verdict(0)) as no:
+        members = {"a": yes.url, "b": no.url, "c": yes.url}
+        panel = {"name": "panel", "members": list(members), "rule": "majority"}
+        judges = tuple(judge(name, url) for name, url in members.items())
+        hub = make_hub(HubConfig(workers=1, judges=judges, panels=(panel,)))
+        await hub.start()
+        try:
+            ((score,),) = await hub.score([SEVEN], Call(recipe="panel"))
+            ((other,),) = await hub.score([SEVEN], Call(recipe="b"))
+        finally:
+            await hub.aclose()
+    assert (score.value, score.details["members"]) == (1.0, {"a": 1.0, "b": 0.0, "c": 1.0})
+    assert other.value == 0.0
+
+
+def test_a_wrong_panel_is_a_configuration_error() -> None:
+    """An unknown member and an unknown key name their place."""
+    judges = (judge("a", "http://127.0.0.1:1/v1"), judge("b", "http://127.0.0.1:1/v1"))
+    with pytest.raises(UnknownName, match="'d'"):
+        make_hub(HubConfig(judges=judges, panels=({"name": "p", "members": ["a", "d"]},)))
+    with pytest.raises(ConfigError, match=r"panels\.0\.rul"):
+        make_hub(HubConfig(judges=judges, panels=({"name": "p", "members": ["a", "b"], "rul": "mean"},)))
+
+
+async def test_figures_tell_cost_by_judge_tenant_and_recipe() -> None:
+    """Inline recipes, whose names are the caller's, are one recipe; a scorer by its own name is another."""
+    async with ScriptedJudge(verdict(1)) as server:
+        url = server.url
+        hub = make_hub(HubConfig(workers=1, judges=(judge("judge", url, prompt_price=2, completion_price=10),)))
+        await hub.start()
+        try:
+            await hub.score([SEVEN], Call(recipe="judge"), tenant="team")
+            for name in ("mine", "yours"):
+                text = f"name: {name}\nterms: {{judged: {{scorer: judge}}}}\nvalue: judged"
+                await hub.score([SEVEN], Call(recipe_text=text, cache="bypass"), tenant="team")
+        finally:
+            text = hub.metrics_text().decode()
+            await hub.aclose()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("rewardhub_judge_"))
+    by_name, inline = (f'{{judge="judge",recipe="{recipe}",tenant="team"}}' for recipe in ("judge", "inline"))
+    assert lines[f"rewardhub_judge_calls_total{by_name}"] == "1.0"
+    assert lines[f"rewardhub_judge_questions_total{inline}"] == "2.0"
+    assert float(lines[f"rewardhub_judge_cost_total{inline}"]) == pytest.approx(2 * (100 * 2 + 20 * 10) / 1e6)
+    assert lines[f'rewardhub_judge_up{{endpoint="{url}",judge="judge"}}'] == "1.0"
+
+
+def test_the_audit_command_reports_every_rate(tmp_path) -> None:
+    """`rewardhub judge audit`: a judge that grades by length accepts everything that the gate lets through."""
+    program = Path(sys.executable).with_name("rewardhub")
+    with subprocess.Popen([sys.executable, JUDGE], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = server.stdout.readline().strip()
+            asked = [program, "judge", "audit", "--judge-url", url]
+            table = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True).stdout
+            report = json.loads(subprocess.check_output([*asked, "--json"], text=True, timeout=120))
+        finally:
+            server.terminate()
+    assert report["keys_accepted"]["rate"] == 0.0
+    assert report["keys_accepted"]["valid"] > 50
+    assert {line.split()[0] for line in table.splitlines()} == set(report)
+    assert len(report) == 7
+    unknown = subprocess.run([program, "judge", "audit", "jugde", "--judge-url", url], capture_output=True, text=True)
+    assert (unknown.returncode, "did you mean 'judge'" in unknown.stderr) == (2, True)
+    none = subprocess.run([program, "judge", "audit"], capture_output=True, text=True, cwd=tmp_path)
+    assert (none.returncode, "no judge is configured" in none.stderr) == (2, True)
