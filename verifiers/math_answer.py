@@ -17,8 +17,8 @@ from rewardhub.verifiers.mathlib.tree import Node
 
 _MODULES = (
     "algebra", "canonical", "compare", "cursor", "extract", "grade", "grammar", "intervals", "limits", "normalise",
-    "numeric", "plain", "policy", "relations", "scalars", "screen", "shapes", "structures", "symbolic", "tokens",
-    "tree", "units",
+    "numeric", "plain", "policy", "relations", "scalars", "screen", "sentences", "shapes", "spelling", "structures",
+    "symbolic", "tokens", "tree", "units",
 )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def math_fast(response: Response, reference: Json, **params: object) -> Score | 
     fast=math_fast,
     examples=EXAMPLES,
     libraries=("sympy", "mpmath"),
-    sources=tuple(f"rewardhub.verifiers.mathlib.{name}" for name in _MODULES),
+    sources=("rewardhub.verifiers.tags", *(f"rewardhub.verifiers.mathlib.{name}" for name in _MODULES)),
 )
 def math(
     response: Response,

@@ -9,7 +9,7 @@ from rewardhub.errors import NoAnswer
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.options import EDGES, LABELS, Question, Style, normal, question_of
-from rewardhub.verifiers.tags import stated_answer
+from rewardhub.verifiers.tags import said, stated_answer
 
 Several = Literal["wrong", "first", "last"]
 Measure = Literal["choice", "label", "content"]
@@ -137,7 +137,7 @@ def _why(choice: Choice, content_ok: bool) -> str:
 
 def _read(text: str, question: Question) -> Choice:
     """The choice that a response states, or else mentions, after its closed thoughts."""
-    text = text.rpartition("</think>")[2]
+    text = said(text)
     stated = stated_answer(text)
     if _denied(stated or ""):
         return Choice((), reason="the named option is denied")

@@ -121,8 +121,15 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
+def said(text: str) -> str:
+    """What a response says outside its thoughts: behind the last ``</think>`` and before a ``<think>`` left open."""
+    behind = text.rpartition("</think>")[2]
+    return behind.partition("<think>")[0]
+
+
 def stated_answer(text: str) -> str | None:
-    """What a response marks as its answer: the last answer tag, else the last box, else None."""
+    """What a response marks as its answer: the last answer tag outside its thoughts, else the last box, else None."""
+    text = said(text)
     tagged = last_tagged(text, "answer")
     if tagged is None:
         return last_boxed(text)

@@ -4,7 +4,7 @@ import re
 from typing import Literal, NamedTuple
 
 from rewardhub.errors import NoAnswer
-from rewardhub.verifiers.tags import stated_answer
+from rewardhub.verifiers.tags import said, stated_answer
 
 Extract = Literal["stated", "whole"]
 
@@ -44,20 +44,21 @@ def scope_of(text: str, extract: Extract = "stated") -> Scope:
 def tagged(text: str) -> str:
     """The answer tag or box of a text, else the whole text: for answers of many words."""
     stated = stated_answer(text)
-    return text if stated is None else stated
+    return said(text) if stated is None else stated
 
 
 def _stated(text: str) -> Scope:
     stated = stated_answer(text)
     if stated is not None:
         return Scope(stated.strip(), stated=True)
+    text = said(text)
     tail = text[-LONGEST:]
     for phrase in reversed(list(_PHRASE.finditer(tail))):
         rest = tail[phrase.end() :].strip()
         stop = _STOP.search(rest)
-        said = (rest[: stop.start()] if stop else rest).strip(" *")
-        if said:
-            return Scope(said, stated=False, phrase=True)
+        found = (rest[: stop.start()] if stop else rest).strip(" *")
+        if found:
+            return Scope(found, stated=False, phrase=True)
     return Scope(text.strip(), stated=False)
 
 

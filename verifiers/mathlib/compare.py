@@ -32,6 +32,8 @@ def _compare(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> O
     reference, answer = unwrapped(reference, answer, policy)
     if policy.units == "match" and unit_of(reference) != unit_of(answer):
         return Outcome(False, "different units")
+    if {unit_of(reference), unit_of(answer)} == {"am", "pm"}:
+        return Outcome(False, "different halves of the day")
     if _bases_differ(unit_of(reference), unit_of(answer)):
         return _said(_in_base_ten(reference) == _in_base_ten(answer) is not None, "numerals of different bases")
     reference, answer = unitless(reference), unitless(answer)
@@ -80,6 +82,9 @@ def _relations(reference: Relation, answer: Relation, policy: Policy, oracle: Or
     if reference.ops == answer.ops == ("in",):
         head = scalar_equal(reference.sides[0], answer.sides[0], policy, oracle)
         return _said(head, "variables") if not head else _compare(reference.sides[1], answer.sides[1], policy, oracle)
+    if (reference.ops == ("in",)) != (answer.ops == ("in",)) and policy.interval_relation != "never":
+        one, two = intervals.as_set(reference), intervals.as_set(answer)
+        return _compare(one, two, policy, oracle) if one and two else Outcome(False, "different relations")
     if len(reference.sides) == len(answer.sides) == 2 and set(reference.ops + answer.ops) <= {"=", "~"}:
         sides = [*reference.sides, *answer.sides]
         if any(isinstance(side, Seq | Matrix) or _is_set(side) for side in sides):
@@ -195,8 +200,10 @@ def _sequence_and_other(reference: Node, answer: Node, policy: Policy, oracle: O
                 return _said(_in_order(node.items, flat, policy, oracle), "vectors")
     if isinstance(reference, Seq) and len(reference.items) == 1:
         return _compare(reference.items[0], answer, policy, oracle)
-    if isinstance(answer, Seq) and len(answer.items) == 1:
-        return _compare(reference, answer.items[0], policy, oracle)
+    if isinstance(answer, Seq) and (
+        len(answer.items) == 1 or (not isinstance(reference, Seq) and answer.items and answer.opening in {"", "{"})
+    ):
+        return _said(_all(_compare(reference, item, policy, oracle).equal for item in answer.items), "values")
     return Outcome(False, "a collection and a single value")
 
 

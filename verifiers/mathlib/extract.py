@@ -1,28 +1,26 @@
 """Where in a response the answer stands. Every step is linear in the length of the response."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from rewardhub.verifiers.mathlib.normalise import NUMBER_WORDS
 from rewardhub.verifiers.mathlib.policy import Source
+from rewardhub.verifiers.mathlib.sentences import NUMBER, PROSE, SEGMENT, first_stated, last_stated, segments
 from rewardhub.verifiers.mathlib.tokens import KNOWN_WORDS
 from rewardhub.verifiers.mathlib.units import UNITS
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _PHRASE = re.compile(
-    r"\banswers?\b(?:\s{0,3}\*\*)?(?:[^.\n$\\:=]{0,40}?\b(?:is|are)\b\s{0,3}:?|\s{0,3}[:=])", re.IGNORECASE
+    r"\b(?:answers?|ans\.?(?=\s?[:=]|\s\d))(?!\w)(?:\s{0,3}\*\*)?(?:[^.\n$\\:=]{0,40}?\b(?:is|are)\b\s{0,3}:?|\s{0,3}[:：=]|(?<=ans\.))"
+    r"|答案(?:\s{0,3}[是为])?\s{0,3}[:：]?|答え\s{0,3}[はが:：]",
+    re.IGNORECASE,
 )
 _STOP = re.compile(r"\n|(?<!\d)\.(?:\s|$)|(?<=\d)\.(?:\s|$)|(?:\.\s{0,2})?I hope")
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+]?\$?(?:\d[\d,]*\d|\d)?(?:\.\d+|(?<=\d))"
-    r"(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+(?:\.\d+)?|\s\d+/\d+)?\s?%?"
-)
-_DELIMITER = re.compile(r"\$\$?|\\[()\[\]$]")
-_CLOSERS = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
 _CHOICE = re.compile(r"\(?([A-Z])[).:](?=\s)")
+_BOX_TOKEN = re.compile(r"<\|(?:begin|end)_of_box\|>")
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
-_BARE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}")
+_BARE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}|[\u0400-\u04ff\u3040-\u30ff\u3400-\u9fff]{3,}")
 _COMMON_TEXT = """
     all an are as at be but by can do for from get gets got has have he her his if is it its let my not now of on
     one our she so than that the them then they this thus to two was we were what with yes you your
@@ -30,12 +28,12 @@ _COMMON_TEXT = """
 _COMMON = frozenset(_COMMON_TEXT.split())
 _KNOWN = KNOWN_WORDS | NUMBER_WORDS.keys()
 _JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";"})
-_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
-_SEGMENT = 2_000
 _TAIL = 20_000
 """A box, tag or sentence longer than this is not an answer."""
 _PHRASE_TAIL = 100_000
 _NEAR = 400
+_OR = re.compile(r"\bor\b[\w\s,]{0,16}\Z", re.IGNORECASE)
+_HEDGE = re.compile(r"\s{0,3},?\s?(?:\(\s?)?(?:or|and|is not|isn't|/)\b", re.IGNORECASE)
 _TRIES = 8
 
 
@@ -81,7 +79,10 @@ def boxed(text: str, words: bool = False) -> str | None:  # noqa: ARG001
 def _unworded(content: str) -> str:
     r"""What stands behind "The answer is" inside a box, often in a ``\text`` of its own."""
     match = _PHRASE.search(content) if "nswer" in content else None
-    return content[match.end() :].lstrip(" }:~") if match else content
+    if match is None:
+        return content
+    said = content[match.end() :].lstrip(" }:~")
+    return said.removesuffix("}") if said.count("}") > said.count("{") else said
 
 
 def _plain_box(text: str) -> str | None:
@@ -114,15 +115,24 @@ def _box_at(text: str, at: int) -> tuple[int, int] | None:
 
 
 def tag(text: str, words: bool = False) -> str | None:
-    """The inside of the last ``<answer>…</answer>``, narrowed where it is a sentence."""
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, end) if end >= 0 else -1
-    if start < 0 or end - start > _TAIL:
-        return None
-    content = text[start + 8 : end].strip()
-    if not _PROSE.search(content):
-        return content
-    return phrase(content, words) or last(content, words) or content
+    """The inside of the last ``<answer>…</answer>``, narrowed where it is a sentence; neighbours joined by and,
+    or, a comma or nothing are one list.
+    """
+    found: list[str] = []
+    end, start = text.rfind("</answer>"), len(text)
+    for _ in range(_TRIES):
+        start = text.rfind("<answer>", max(0, end - _TAIL), end) if end >= 0 else -1
+        if start < 0:
+            break
+        content = _BOX_TOKEN.sub(" ", text[start + 8 : end]).strip()
+        if PROSE.search(content):
+            content = phrase(content, words) or last(content, words) or content
+        if content not in found:
+            found.append(content)
+        end = text.rfind("</answer>", max(0, start - _NEAR), start)
+        if text[end + 9 : start].strip(" .\n").lower() not in _JOIN:
+            break
+    return "; ".join(reversed(found)) if found else None
 
 
 def hashes(text: str, words: bool = False) -> str | None:  # noqa: ARG001
@@ -136,16 +146,23 @@ def hashes(text: str, words: bool = False) -> str | None:  # noqa: ARG001
 
 def phrase(text: str, words: bool = False) -> str | None:
     """What follows the last ``answer is``, ``answer:`` up to the end of the sentence."""
-    match = None
     text = text[-_PHRASE_TAIL:]
-    for match in _PHRASE.finditer(text):  # noqa: B007  # the last one counts
-        pass
-    if match is None:
+    found: list[re.Match[str]] = []
+    for match in _PHRASE.finditer(text):
+        found = [*found[-1:], match]
+    if not found:
         return None
+    said = _said(text, found[-1], words)
+    if len(found) > 1 and said and _OR.search(text, max(0, found[-1].start() - 20), found[-1].start()):
+        return f"{_said(text, found[0], words)}; {said}"
+    return said
+
+
+def _said(text: str, match: re.Match[str], words: bool) -> str | None:
     rest = text[match.end() : match.end() + _TAIL].lstrip(" \t\n*:")
     if rest[:1] in {"$", "\\"}:
-        start, end = next(_segments(rest[:_SEGMENT]), (1, 1))
-        if start == 0:
+        start, end = next(segments(rest[:SEGMENT]), (1, 1))
+        if start == 0 and not _HEDGE.match(rest, end):
             return rest[:end]
     stop = _STOP.search(rest)
     return _stated(rest[: stop.start()] if stop else rest, words)
@@ -154,15 +171,15 @@ def phrase(text: str, words: bool = False) -> str | None:
 def last(text: str, words: bool = False) -> str | None:
     """The whole text if it is one expression, else the number or math segment that ends last."""
     tail = _TAG.sub(" ", text[-_TAIL:])
-    whole = tail.strip() if len(text) <= _TAIL else ""
+    whole = tail.strip().lstrip("#*>∴ ").strip() if len(text) <= _TAIL else ""
     if whole and len(whole) <= 400 and "\n" not in whole and not _is_prose(whole):
         return whole
-    best = max(_segments(tail), key=lambda span: span[1], default=None)
+    best = max(segments(tail), key=lambda span: span[1], default=None)
     number = _last_number(tail)
     if best and (number is None or number[1] <= best[1]):
-        return tail[best[0] : best[1]]
+        return last_stated(tail, *best)
     if number:
-        return tail[number[0] : number[1]].strip().replace("$", "")
+        return last_stated(tail, *number)
     return whole if words and len(whole) <= 400 else None
 
 
@@ -179,7 +196,7 @@ def _last_number(text: str) -> tuple[int, int] | None:
     """The span of the last number, looked for near the end first."""
     for start in (max(0, len(text) - _NEAR), 0):
         found = None
-        for match in _NUMBER.finditer(text, start):
+        for match in NUMBER.finditer(text, start):
             if any(map(str.isdigit, match[0])):
                 found = match.span()
         if found and (start == 0 or found[0] > start + _NEAR // 2):
@@ -187,38 +204,15 @@ def _last_number(text: str) -> tuple[int, int] | None:
     return found
 
 
-def _segments(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of delimited mathematics, delimiters included; prose between two dollar amounts is none."""
-    opening: re.Match[str] | None = None
-    for mark in _DELIMITER.finditer(text):
-        if opening and mark[0] == _CLOSERS.get(opening[0]):
-            content = text[opening.end() : mark.start()]
-            if content.strip() and len(content) <= _SEGMENT and not _PROSE.search(content):
-                yield opening.start(), mark.end()
-                opening = None
-                continue
-        opening = mark if mark[0] in _CLOSERS else opening
-
-
 def _stated(content: str, words: bool) -> str | None:
     """What a sentence states: itself if it is no prose, else its option letter, or its first value."""
     content = content.strip().strip("*").strip()
-    if not _is_prose(content) or content.lower().startswith("not "):
+    if not _is_prose(content):
         return content
     choice = _CHOICE.match(content)
     if choice and not words:
         return choice[1]
-    math = next(_segments(content), None)
-    number = next((m.span() for m in _NUMBER.finditer(content) if _is_value(content, m)), None)
-    first = min((span for span in (math, number) if span), default=None)
-    if first is None or words:
-        return content if words else None
-    return content[first[0] : first[1]]
-
-
-def _is_value(content: str, match: re.Match[str]) -> bool:
-    """Whether a number is an answer: it has a digit and no equals sign follows."""
-    return any(map(str.isdigit, match[0])) and not content[match.end() : match.end() + 3].lstrip().startswith("=")
+    return content if words else first_stated(content)
 
 
 _FINDERS: dict[Source, Callable[[str, bool], str | None]] = {

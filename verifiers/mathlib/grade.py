@@ -21,6 +21,7 @@ from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
 from rewardhub.verifiers.mathlib.shapes import unitless
 from rewardhub.verifiers.mathlib.tree import Mul, Node, Text, walk
+from rewardhub.verifiers.tags import said
 
 Tier = Literal["text", "exact", "symbolic"]
 _FIELD = "reference.answer"
@@ -41,8 +42,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
     Raises ``ReferenceUnparseable``, ``NoAnswer`` and ``OverLimit``.
     """
     WORK.left = MAX_WORK
-    behind = text.rpartition("</think>")[2]
-    text = behind if behind.strip() else text  # what is said after the thoughts is the answer
+    text = said(text)
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
     if "last" in order and text.strip() == ours.written:
         return _score(True, "text", "equal after normalising", text.strip(), "last")

@@ -3,6 +3,7 @@
 From loose to tight: list, relation, union, sum, ratio, product (written or implied), sign, power, postfix.
 """
 
+import re
 from fractions import Fraction
 from functools import lru_cache
 
@@ -31,9 +32,13 @@ from rewardhub.verifiers.mathlib.tree import (
 
 _RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~"})
 _SETS = {"∪": "union", "∩": "intersection", "∖": "difference"}
-_UNIT_LETTERS = frozenset("mgsLhVNJWC")
+_UNIT_LETTERS = frozenset({*"mgsLhVNJWCA", "Omega"})
+_UNIT_TAIL = re.compile(r"(\^(2|3|\{[23]\}))?(/[A-Za-z]{1,6}(\^(2|3|\{[23]\}))?)?")
 _STARTS = frozenset({"open", "number", "symbol", "const", "func", "command", "text"})
-_CURRENCY = frozenset("$€£")
+_CURRENCY = frozenset("$€£¥₹")
+
+
+_LONGEST_QUANTITY = 12
 
 
 @lru_cache(maxsize=512)
@@ -55,16 +60,17 @@ class Parser(Cursor):
         if self.sees("~", "="):
             self.take()
         self._lone_unit()
-        items = self.items()
+        items = structures.split(self, self.items())
         if self.peek() != END:
             raise Unparseable(f"unexpected {self.peek().text!r}")
         return items[0] if len(items) == 1 else Seq("", tuple(items), "")
 
     def _lone_unit(self) -> None:
-        """``5 m`` as a whole answer is five metres; anywhere else m is a variable."""
-        if len(self.tokens) == 2 and self.tokens[0].kind == "number":
+        """``5 m`` and ``5 m/s^2`` as a whole answer are quantities; anywhere else m is a variable."""
+        if 2 <= len(self.tokens) <= _LONGEST_QUANTITY and self.tokens[0].kind == "number":
             unit = self.tokens[1]
-            if unit.kind == "symbol" and unit.spaced and unit.text in _UNIT_LETTERS:
+            tail = "".join(token.text for token in self.tokens[2:])
+            if unit.kind == "symbol" and unit.spaced and unit.text in _UNIT_LETTERS and _UNIT_TAIL.fullmatch(tail):
                 self.tokens[1] = Token("unit", unit.text, spaced=True)
 
     def items(self) -> list[Node]:
@@ -149,7 +155,7 @@ class Parser(Cursor):
         return _times(left, right)
 
     def starts_factor(self) -> bool:
-        return self.peek().kind in _STARTS and self.peek()[:2] != ("command", "choose")
+        return self.peek().kind in _STARTS and self.peek()[:2] not in structures.SPLITS
 
     def signed(self) -> Node:
         sign = 1

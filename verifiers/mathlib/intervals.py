@@ -64,7 +64,12 @@ def spans(node: Node) -> list[tuple[_Edge, _Edge]] | None:
     """
     found: list[tuple[_Edge, _Edge]] = []
     for part in parts(node):
-        if isinstance(part, Seq) and part.opening == "{":
+        if isinstance(part, Call) and part.name == "difference":
+            whole, without = spans(part.args[0]), spans(part.args[1])
+            if whole is None or without is None:
+                return None
+            found += _without(whole, without)
+        elif isinstance(part, Seq) and part.opening == "{":
             points = [_edge(item) for item in part.items]
             found += [((point, 0), (point, 1)) for point in points if point is not None]
             if None in points:
@@ -79,6 +84,14 @@ def spans(node: Node) -> list[tuple[_Edge, _Edge]] | None:
         else:
             return None
     return _merged(sorted(found))
+
+
+def _without(whole: list[tuple[_Edge, _Edge]], holes: list[tuple[_Edge, _Edge]]) -> list[tuple[_Edge, _Edge]]:
+    """Sorted edges of ``whole`` without the sorted ``holes``."""
+    for begin, end in holes:
+        cut = [pair for left, right in whole for pair in ((left, min(right, begin)), (max(left, end), right))]
+        whole = [(left, right) for left, right in cut if left < right]
+    return whole
 
 
 def _merged(found: list[tuple[_Edge, _Edge]]) -> list[tuple[_Edge, _Edge]]:

@@ -8,6 +8,7 @@ import unicodedata
 from functools import lru_cache
 
 from rewardhub.verifiers.mathlib.limits import MAX_CHARS, TooLarge
+from rewardhub.verifiers.mathlib.spelling import bare_scripts, respelled, unaccented
 
 _UNICODE = str.maketrans(
     {
@@ -16,11 +17,10 @@ _UNICODE = str.maketrans(
         "≈": r"\approx ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "°": r"^\circ ",
         "±": r"\pm ", "∓": r"\mp ", "ℝ": r"\mathbb{R} ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ",
         "θ": r"\theta ", "λ": r"\lambda ", "φ": r"\phi ", "µ": r"\mu ", "μ": r"\mu ", "σ": r"\sigma ",
-        "ω": r"\omega ", "∖": r"\setminus ", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "₀": "_0",
-        "₁": "_1", "₂": "_2", "₃": "_3", "⁰": "^0", "¹": "^1", "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5",
-        "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9", "⁻": "^-", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}",
+        "ω": r"\omega ", "∖": r"\setminus ", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "、": ",",
+        "⁄": "/", "∕": "/", "Ω": r"\Omega ", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}",
         "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "\u00a0": " ",
-        "\u200b": "", "\ufeff": "", "\u2009": " ", "\u202f": " ", "⟨": "(", "⟩": ")",
+        "\u200b": "", "\ufeff": "", "\u2009": " ", "\u202f": " ", "。": ".", "⟨": "(", "⟩": ")",
     }
 )  # fmt: skip
 _PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
@@ -79,13 +79,15 @@ def clean(text: str) -> str:
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+        text = unicodedata.normalize("NFKC", unaccented(text).translate(_UNICODE)).translate(_UNICODE)
     if "{,}" in text or "\\!" in text or "\\," in text or "\\%" in text:
         text = _COMMA.sub("", text)
     if "\\" in text or "~" in text:
         text = _SIZING.sub(_blank, _unboxed(text) if "box" in text else text)
         text = _OLD_STYLE.sub(r"\\text{\1}", _FRAC.sub(r"\\frac", text))
     text = unwrap(text)
+    if text and not text.isdecimal():
+        text = unwrap(respelled(text))
     if len(text) > 2 * MAX_CHARS:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     return text
@@ -108,6 +110,8 @@ def key(cleaned: str) -> str:
     """Two answers with the same key are equal whatever they mean: blanks and text wrappers are gone."""
     if "\\" in cleaned:
         cleaned = _WRAPPED.sub(r" \1 ", cleaned)
+    if "{" in cleaned:
+        cleaned = bare_scripts(cleaned)
     if " " in cleaned or "\n" in cleaned or "\t" in cleaned:
         cleaned = _SPACE.sub("", cleaned.strip())
     if "," in cleaned and _NUMBER_COMMAS.fullmatch(cleaned):

@@ -59,7 +59,11 @@ def _is_assignment(node: Node) -> bool:
 
 
 def _value(node: Node) -> Node:
-    return node.sides[-1] if isinstance(node, Relation) else node
+    """The last side of an equation; the other one where the last is but a variable, as in ``5 = x``."""
+    if not isinstance(node, Relation):
+        return node
+    turned = node.ops == ("=",) and isinstance(node.sides[1], Sym) and isinstance(node.sides[0], Num)
+    return node.sides[0] if turned else node.sides[-1]
 
 
 def relation_equal(reference: Relation, answer: Relation, policy: Policy, oracle: Oracle) -> bool | None:

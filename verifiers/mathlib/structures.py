@@ -1,14 +1,22 @@
 """Brackets, functions, commands and matrices of the grammar."""
 
+from rewardhub.verifiers.mathlib import intervals
 from rewardhub.verifiers.mathlib.cursor import Rules
 from rewardhub.verifiers.mathlib.limits import MAX_ITEMS, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token
-from rewardhub.verifiers.mathlib.tree import Call, Const, Div, Matrix, Mul, Neg, Node, Num, Pow, Seq, Sym
+from rewardhub.verifiers.mathlib.tree import Call, Const, Div, Matrix, Mul, Neg, Node, Num, Pow, Relation, Seq, Sym
 
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "{": ("}",), "⌊": ("⌋",), "⌈": ("⌉",), "|": ("|",)}
 _ROUNDED = {"⌊": "floor", "⌈": "ceil", "|": "abs"}
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"})
-_ACCENTS = frozenset({"overline", "bar", "vec", "hat", "angle", "triangle", "overrightarrow", "measuredangle"})
+_ACCENTS_TEXT = """
+    overline=overline bar=overline vec=vec overrightarrow=vec hat=hat widehat=hat tilde=tilde angle=angle
+    measuredangle=angle triangle=triangle
+"""
+_ACCENTS = dict(pair.split("=") for pair in _ACCENTS_TEXT.split())
+SPLITS = frozenset({("command", "choose"), ("command", "over")})
+_SUCH_THAT = frozenset({("op", ":"), ("op", "|")})
+_IN_REALS = [("op", "in"), ("symbol", "mathbbR")]
 _END = ("close", "end")
 _UNKNOWN_FUNCTIONS = frozenset("fghFGHP")
 
@@ -26,6 +34,10 @@ def bracket(parser: Rules, opening: str) -> Node:
     if opening in _ROUNDED:
         return Call(_ROUNDED[opening], (_inside(parser, opening),))
     parser.deeper()
+    condition = _builder(parser) if opening == "\\{" else None
+    if condition is not None:
+        parser.depth -= 1
+        return condition
     items: list[Node] = []
     if parser.peek()[:2] not in {("close", closer) for closer in _CLOSERS[opening]}:
         items = parser.items()
@@ -41,14 +53,38 @@ def bracket(parser: Rules, opening: str) -> Node:
 def _inside(parser: Rules, opening: str) -> Node:
     parser.deeper()
     items = parser.items()
-    if opening == "{" and parser.peek()[:2] == ("command", "choose"):
-        parser.take()
-        items = [Call("binom", (items[0], parser.sum()))]
+    if opening == "{":
+        items = split(parser, items)
     closing = parser.take()
     if closing.kind != "close" or closing.text not in _CLOSERS[opening]:
         raise Unparseable(f"{opening!r} is not closed")
     parser.depth -= 1
     return items[0] if len(items) == 1 else Seq("", tuple(items), "")
+
+
+def split(parser: Rules, items: list[Node]) -> list[Node]:
+    r"""``{n \choose k}`` and ``{a \over b}``: a command between the halves of a group."""
+    if len(items) != 1 or parser.peek()[:2] not in SPLITS:
+        return items
+    name = parser.take().text
+    below = parser.sum()
+    return [Call("binom", (items[0], below)) if name == "choose" else Div(items[0], below)]
+
+
+def _builder(parser: Rules) -> Node | None:
+    r"""``\{x : x < 3\}``, ``\{x \in R \mid x \neq 0\}``: the condition, the opening brace already taken."""
+    ahead = [token[:2] for token in parser.tokens[parser.at : parser.at + 4]]
+    if ahead[:1] and ahead[0][0] == "symbol" and ahead[1:2] and ahead[1] in _SUCH_THAT:
+        parser.at += 2
+    elif ahead[:1] and ahead[0][0] == "symbol" and ahead[1:3] == _IN_REALS and ahead[3:4] and ahead[3] in _SUCH_THAT:
+        parser.at += 4
+    else:
+        return None
+    items = parser.items()
+    parser.expect("close", "\\}")
+    condition = items[0] if len(items) == 1 else Seq("", tuple(items), "")
+    inside = intervals.as_set(condition) if isinstance(condition, Relation) else None
+    return Relation(("in",), (Sym(ahead[0][1]), inside)) if inside else condition
 
 
 def bars(parser: Rules) -> Node:
@@ -151,7 +187,7 @@ def command(parser: Rules, name: str) -> Node:
     if name == "begin":
         return _matrix(parser)
     if name in _ACCENTS:
-        return Sym(f"{name}_{_letters(parser)}")
+        return Sym(f"{_ACCENTS[name]}_{_letters(parser)}")
     raise Unparseable(f"\\{name} here")
 
 
@@ -161,7 +197,7 @@ def _letters(parser: Rules) -> str:
     if braced:
         parser.take()
     letters = ""
-    while parser.peek().kind in {"symbol", "text"}:
+    while parser.peek().kind in {"symbol", "text"} or (braced and parser.peek().kind == "const"):
         letters += parser.take().text
     if not letters:
         raise Unparseable("no points")

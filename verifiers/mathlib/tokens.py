@@ -44,33 +44,36 @@ _COMMANDS = {
     "vert": ("op", "|"), "mid": ("op", "|"), "lor": ("op", ","), "lbrack": ("open", "["),
     "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"),
     "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"),
-    "colon": ("op", ":"), "imath": ("const", "i"),
+    "colon": ("op", ":"), "imath": ("const", "i"), "lg": ("func", "log"),
 }  # fmt: skip
 _SIGNS = {
     "(": ("open", "("), ")": ("close", ")"), "[": ("open", "["), "]": ("close", "]"), "{": ("open", "{"),
     "}": ("close", "}"), "\\{": ("open", "\\{"), "\\}": ("close", "\\}"), "**": ("op", "^"), "<=": ("op", "<="),
     ">=": ("op", ">="), "!=": ("op", "!="), "==": ("op", "="), "\\\\": ("op", "\\\\"), "\\|": ("op", "|"),
     "\\$": ("unit", "$"), "$": ("unit", "$"), "\\%": ("op", "%"), "\\&": ("op", ","), "€": ("unit", "€"),
-    "£": ("unit", "£"), "=<": ("op", "<="), ";": ("op", ","),
+    "£": ("unit", "£"), "¥": ("unit", "¥"), "₹": ("unit", "₹"), "¢": ("unit", "¢"), "=<": ("op", "<="),
+    ";": ("op", ","),
 }  # fmt: skip
 _STRUCTURE_TEXT = """
     frac sqrt binom dbinom tbinom begin overline bar vec hat angle triangle overrightarrow
-    measuredangle choose
+    measuredangle widehat tilde choose over
 """
 _STRUCTURE = frozenset(_STRUCTURE_TEXT.split())
 _COMMANDS_TEXT = """
-    text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox operatorname boldsymbol bm
+    text textbf textit textrm textnormal mathrm mathbf mathit mathsf mbox hbox operatorname boldsymbol bm
     mathbb mathcal
 """
 _TEXT = frozenset(_COMMANDS_TEXT.split())
 _ROMAN = frozenset({"text", "textrm", "mathrm", "mbox", "rm"})
 _UNIT_LETTERS = frozenset({*"mgsLhVNJWCKF", "in"})
+_LETTERS = "mgslhvnjwcka"
 KNOWN_WORDS = frozenset({*FUNCTIONS, *GREEK, *_WORDS, *UNITS})
 _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4}(?![A-Za-z0-9]))?)"
     r"|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)"
-    r"|(?P<sign>\*\*|<=|>=|!=|==|=<|\\\\|\\[{}$%&|]|[-+*/^_!=<>()\[\]{},;:|%&'$€£])"
+    r"|(?P<sign>\*\*|<=|>=|!=|==|=<|\\\\|\\[{}$%&|]|[-+*/^_!=<>()\[\]{},;:|%&'$€£¥₹¢])"
 )
+_WORDED_NUMBER = re.compile(r"\\?\$?[-+]?\d[\d,]{0,30}(?:\.\d{1,30})?\$?(?:\s[a-z]{2,20}){0,3}\.?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?")
 _COMMA_DECIMAL = re.compile(r"\d+,\d+(?![\d,])")
 _GROUP = re.compile(r"\s*\{([^{}]*)\}|\s*([A-Za-z])")
@@ -159,12 +162,17 @@ def _wrapped(command: str, content: str, spaced: bool) -> list[Token]:
         return _word(content if content in FUNCTIONS else bare, spaced, [])
     if bare.replace("-", "").replace(" ", "").isdigit():
         return tokenise(content)
+    if _WORDED_NUMBER.fullmatch(content):
+        return tokenise(content.replace("\\$", "$").strip("$. "))
     return [Token("unit" if _is_unit(bare) else "text", content, spaced)]
 
 
 def _is_unit(words: str) -> bool:
     parts = words.replace("^", " ").replace("/", " ").replace(" per ", " ").replace(".", " ").split()
-    return bool(parts) and all(part in UNITS or part.rstrip("s") in UNITS or part in "23" for part in parts)
+    letters = _LETTERS if len(parts) > 1 else ""
+    return bool(parts) and all(
+        part in UNITS or part.rstrip("s") in UNITS or part in "23" or part in letters for part in parts
+    )
 
 
 def _word(found: str, spaced: bool, before: list[Token]) -> list[Token]:
@@ -179,6 +187,10 @@ def _word(found: str, spaced: bool, before: list[Token]) -> list[Token]:
     behind = bool(before) and before[-1].kind in {"number", "unit", "close"}
     if behind and (lower in UNITS or lower.removesuffix("s") in UNITS):
         return [Token("unit", lower, spaced)]
+    if behind and lower == "per":
+        return [Token("unit", "per", spaced)]
+    if len(found) > 1 and spaced and before and before[-1].kind == "unit" and before[-1].text.isalpha():
+        return [Token("text", found, spaced)]
     if len(found) == 1:
         return [Token("const", found, spaced) if found in "ei" else Token("symbol", found, spaced)]
     if len(found) > 3 or lower in _SHORT_WORDS:
