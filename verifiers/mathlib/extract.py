@@ -27,7 +27,8 @@ _COMMON_TEXT = """
 """
 _COMMON = frozenset(_COMMON_TEXT.split())
 _KNOWN = KNOWN_WORDS | NUMBER_WORDS.keys()
-_JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";"})
+_JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";", "andalso", "ormaybe", "orperhaps", "orelse", "orpossibly"})
+_SPACING = re.compile(r"\\q?quad|\\(?:text|mathrm|mbox)|\\[\[\]() ,;:!]|[\s$.{}~]")
 _TAIL = 20_000
 """A box, tag or sentence longer than this is not an answer."""
 _PHRASE_TAIL = 100_000
@@ -67,13 +68,18 @@ def boxed(text: str, words: bool = False) -> str | None:  # noqa: ARG001
             continue
         if found and span[1] > start:
             continue
-        if found and text[span[1] : start].strip(" $\n.").replace(" ", "").lower() not in _JOIN:
+        if found and _joint(text[span[1] : start]) not in _JOIN:
             break
         content = _unworded(text[span[0] : span[1] - 1].strip())
         if content and content not in found:
             found.append(content)
         start = at
     return ", ".join(reversed(found)) if found else None
+
+
+def _joint(between: str) -> str:
+    """What stands between two boxes, without delimiters, spacing and text commands."""
+    return _SPACING.sub("", between[:_NEAR]).lower() if len(between) <= _NEAR else between[:_NEAR]
 
 
 def _unworded(content: str) -> str:

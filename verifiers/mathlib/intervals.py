@@ -18,19 +18,24 @@ def as_set(node: Relation) -> Node | None:
     if any(op in _MORE for op in ops) and not any(op in _LESS for op in ops):
         flip = {">": "<", ">=": "<="}
         ops, sides = tuple(flip.get(op, op) for op in reversed(ops)), tuple(reversed(sides))
-    if ops == ("in",) and isinstance(sides[0], Sym):
+    if ops == ("in",) and _is_name(sides[0]):
         return sides[1]
-    if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
+    if ops == ("!=",) and _is_name(sides[0]) and not symbols(sides[1]):
         return Call("union", (_interval("(", Neg(_INFINITY), sides[1], ")"), _interval("(", sides[1], _INFINITY, ")")))
     if not set(ops) <= set(_LESS):
         return None
-    if len(ops) == 2 and isinstance(sides[1], Sym) and not symbols(sides[0]) and not symbols(sides[2]):
+    if len(ops) == 2 and _is_name(sides[1]) and not symbols(sides[0]) and not symbols(sides[2]):
         return _interval(_LESS[ops[0]], sides[0], sides[2], _CLOSE[_LESS[ops[1]]])
-    if len(ops) == 1 and isinstance(sides[0], Sym) and not symbols(sides[1]):
+    if len(ops) == 1 and _is_name(sides[0]) and not symbols(sides[1]):
         return _interval("(", Neg(_INFINITY), sides[1], _CLOSE[_LESS[ops[0]]])
-    if len(ops) == 1 and isinstance(sides[1], Sym) and not symbols(sides[0]):
+    if len(ops) == 1 and _is_name(sides[1]) and not symbols(sides[0]):
         return _interval(_LESS[ops[0]], sides[0], _INFINITY, ")")
     return None
+
+
+def _is_name(node: Node) -> bool:
+    """A variable, or an unknown function of one: ``x``, ``f(x)``."""
+    return isinstance(node, Sym) or (isinstance(node, Call) and node.name.startswith("?"))
 
 
 def _interval(opening: str, low: Node, high: Node, closing: str) -> Seq:

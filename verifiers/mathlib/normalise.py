@@ -31,6 +31,7 @@ _SIZING = re.compile(
     r"|\\(?:q?quad|displaystyle|textstyle|limits|nolimits|middle|hfill|thinspace|space)(?![A-Za-z])"
 )
 _OLD_STYLE = re.compile(r"\{\s*\\(?:rm|bf|it|sf)(?![A-Za-z])\s*([^{}\\]*)\}")
+_ESCAPED_TWICE = re.compile(r"\\(?=\\[A-Za-z{}%$])")
 _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|(?<=\d)\\,(?=\d{3}(?!\d))|\\(?=%)")
 _WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
@@ -82,6 +83,8 @@ def clean(text: str) -> str:
         text = unicodedata.normalize("NFKC", unaccented(text).translate(_UNICODE)).translate(_UNICODE)
     if "{,}" in text or "\\!" in text or "\\," in text or "\\%" in text:
         text = _COMMA.sub("", text)
+    if "\\\\" in text and "begin" not in text:
+        text = _ESCAPED_TWICE.sub("", text)
     if "\\" in text or "~" in text:
         text = _SIZING.sub(_blank, _unboxed(text) if "box" in text else text)
         text = _OLD_STYLE.sub(r"\\text{\1}", _FRAC.sub(r"\\frac", text))
@@ -112,9 +115,10 @@ def key(cleaned: str) -> str:
         cleaned = _WRAPPED.sub(r" \1 ", cleaned)
     if "{" in cleaned:
         cleaned = bare_scripts(cleaned)
+    apart = ", " in cleaned
     if " " in cleaned or "\n" in cleaned or "\t" in cleaned:
         cleaned = _SPACE.sub("", cleaned.strip())
-    if "," in cleaned and _NUMBER_COMMAS.fullmatch(cleaned):
+    if "," in cleaned and not apart and _NUMBER_COMMAS.fullmatch(cleaned):
         cleaned = cleaned.replace(",", "")
     match = _WORD_IN_BRACKETS.fullmatch(cleaned)
     if match:

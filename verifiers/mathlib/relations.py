@@ -41,7 +41,7 @@ def settled(node: Node) -> Node:
     """``5/3 ≈ 1.67`` is the exact form with a remark, ``\\text{area} = 5`` is 5; ``x ≈ 1.67`` stays."""
     if isinstance(node, Relation) and node.ops[0] == "=" and isinstance(node.sides[0], Text):
         return settled(Relation(node.ops[1:], node.sides[1:])) if len(node.ops) > 1 else node.sides[1]
-    if isinstance(node, Relation) and node.ops[-1] == "~" and not isinstance(node.sides[0], Sym):
+    if isinstance(node, Relation) and node.ops[-1] == "~" and (len(node.ops) > 1 or not isinstance(node.sides[0], Sym)):
         kept = node.sides[:-1]
         return kept[0] if len(kept) == 1 else Relation(node.ops[:-1], kept)
     return node

@@ -23,6 +23,7 @@ _DENIED_BEHIND = re.compile(
     r"[\s$*)]{0,4}(?:is|are|was|would be|must be)?\s?(?:not\b|n['’]t\b|wrong\b|incorrect\b|false\b|excluded\b)",
     re.IGNORECASE,
 )
+_SUBJECT = re.compile(r"[\s*)]{0,4}(?:is|are|was|equals|would be|will be|must be|should be)\s", re.IGNORECASE)
 _ALTERNATIVE = re.compile(
     r"[^.;!?\n]{0,40}?(?:\bor\b|\||/|\bbut (?:may|could|might|perhaps|possibly)\b)[^.;!?\n=]{0,40}", re.IGNORECASE
 )
@@ -73,6 +74,7 @@ def _stated(sentence: str, *, first: bool) -> str | None:
     kept = [value for value in found if not _denied(sentence, value)]
     if not kept:
         return sentence if found else None
+    kept = [value for value in kept if not _SUBJECT.match(sentence, value.end)] or kept
     chosen = _chain(sentence, kept if first else kept[::-1])
     texts = list(dict.fromkeys(value.text for value in sorted(chosen)))
     return "; ".join(texts)

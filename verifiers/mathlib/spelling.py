@@ -34,6 +34,7 @@ _CURRENCY = (
 _SHORTENED = re.compile(r"(?<![A-Za-z\\])(sq|ft|in|lb|lbs|oz|hr|hrs|min|sec|yr|yrs|cm|km|mm|kg)\.(?=\s|\}|$)")
 _INCHES = re.compile(r"(?<=\d)\s?(?:\"|''|(?<=\s)in)$")
 _CELSIUS = re.compile(r"\^?\\circ\s*(?:\\(?:text|mathrm)\{\s*([CF])\s*\}|([CF]))$")
+_UNIT_OUTSIDE = re.compile(r"\$([^$]{1,200})\$\s?(\\?%|[A-Za-z][A-Za-z ]{0,30})$")
 _CLOCK = re.compile(
     r"(?:\\text\{\s*)?(\d{1,2})\s?:\s?(\d{2})\s*\}?\s*(?:\\text\{\s*)?([AaPp])\.?\s?[Mm]\.?(?:\s*\})?\.?"
 )
@@ -69,6 +70,8 @@ def respelled(text: str) -> str:
         text = text[:-1] if text[-1:] == "\\" != text[-2:-1] else text
         text = _REPEATING.sub(_repeating, text)
         text = _PRIME.sub("'", _BASE.sub(_based, text))
+    if text[:1] == "$" and text.count("$") == 2:
+        text = _UNIT_OUTSIDE.sub(r"\1 \2", text)
     for applies, change in _RULES:
         if applies(text):
             text = change(text)
