@@ -87,10 +87,13 @@ class EnsembleSpec(BaseModel):
 
 Kind = Literal[
     "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
-    "similarity", "ensemble",
+    "similarity", "sentence", "token_match", "ensemble",
 ]  # fmt: skip
 CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 """Kinds whose value is a probability."""
+
+COSINES = frozenset({"similarity", "sentence", "token_match"})
+"""Kinds whose value is a cosine, or a mean of some."""
 
 SCOPES: dict[str, Scope] = {"pairwise": "pair", "listwise": "group"}
 
@@ -109,6 +112,7 @@ class Card(BaseModel):
     the pairwise kind: the text that holds {prompt}, {first} and {second}; ``question`` to the yes_no
     kind. ``classes`` name the outputs of a head with several: outcomes, safety levels, objectives;
     ``positive`` is the class whose probability is the value. ``positive_is`` says what a high cost means.
+    ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -137,6 +141,7 @@ class Card(BaseModel):
     max_tokens: int = Field(default=0, ge=0)
     token_budget: int = Field(default=16_384, ge=1)
     max_pixels: int | None = Field(default=None, ge=784)
+    pooling: Literal["mean", "first"] = "mean"
     share_prefix: bool = True
     prefix_cache_mb: int = Field(default=256, ge=0)
     summary: str = ""
@@ -185,7 +190,7 @@ class Card(BaseModel):
             return self.range
         if self.kind == "safety":
             return (0.0, len(self.classes) - 1.0)
-        if self.kind == "similarity" and self.calibration == Calibration():
+        if self.kind in COSINES and self.calibration == Calibration():
             return (-1.0, 1.0)
         if self.kind in CHANCES or self.calibration.squash == "sigmoid":
             return (0.0, 1.0)

@@ -71,6 +71,20 @@ def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     return tensors
 
 
+def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
+    """The only tensor of a checkpoint whose name ends in one of ``endings``."""
+    found: list[Tensor] = []
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                found += [opened.get_tensor(name) for name in opened.keys() if name.endswith(endings)]  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+    if len(found) != 1:
+        raise ConfigError(f"{path} holds {len(found)} tensors named {' or '.join(endings)}, not one", field="path")
+    return found[0]
+
+
 def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: Path) -> None:
     """Writes a backbone and its head as a scalar classifier, with the tokenizer files of ``source``.
 

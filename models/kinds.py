@@ -13,6 +13,7 @@ from rewardhub.models.pairwise import PairwiseModel
 from rewardhub.models.process import ProcessModel
 from rewardhub.models.scalar import CostModel, ScalarModel
 from rewardhub.models.similarity import SimilarityModel
+from rewardhub.models.wording import SentenceModel, TokenMatchModel
 from rewardhub.models.yes_no import YesNoModel
 
 KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
@@ -27,6 +28,8 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
     "pairwise": PairwiseModel,
     "implicit": ImplicitModel,
     "similarity": SimilarityModel,
+    "sentence": SentenceModel,
+    "token_match": TokenMatchModel,
     "ensemble": lambda card: EnsembleModel(card, build),
 }
 

@@ -1,5 +1,6 @@
-"""``tag_text``: what stands in one tag of a response, for other terms of a recipe to score."""
+"""``tag_text`` and ``json_text``: one part of a response, for other terms of a recipe to score."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from rewardhub.errors import NoAnswer
 from rewardhub.registry import Example, verifier
 from rewardhub.types import Json, Response, Score, Status
+from rewardhub.verifiers.geometry.reading import MAX_ITEMS, answer_text, find_json
 from rewardhub.verifiers.tags import last_tagged
 
 _CAPTION = {"tag": "caption"}
@@ -46,3 +48,34 @@ def tag_text(
     if text is None or not text.strip():
         raise NoAnswer(f"<{tag}> is missing or blank")
     return Score(1.0, details={"text": text.strip()})
+
+
+@verifier(
+    "json_text",
+    sources=("rewardhub.verifiers.tags", "rewardhub.verifiers.boxes", "rewardhub.verifiers.geometry.reading"),
+    examples=(
+        Example('<answer>[{"affordance": "hold"}, {"affordance": "pour"}]</answer>', {}, 1.0, {"field": "affordance"}),
+        Example('{"answer": "red", "box": [0, 0, 1, 1]}', {}, 1.0, {"field": "answer"}),
+        Example('{"answer": 3}', {}, None, {"field": "answer"}, status=Status.NO_ANSWER),
+        Example('{"colour": "red"}', {}, None, {"field": "answer"}, status=Status.NO_ANSWER),
+        Example("red", {}, None, {"field": "answer"}, status=Status.NO_ANSWER),
+    ),
+)
+def json_text(
+    response: Response,
+    reference: Json,  # noqa: ARG001  # reads the response alone
+    *,
+    field: Annotated[str, Field(min_length=1, max_length=64)],
+) -> Score:
+    """1.0 where the answer is a JSON object, or a list of some, with texts under ``field``; else no answer.
+
+    ``details.text`` is these texts, each once, joined by ", ", for terms that name this one as their
+    ``input``. The answer is the answer tag or box, else the last JSON of the response.
+    """
+    found = find_json(answer_text(response)[0])
+    items = found if isinstance(found, list) else [found]
+    texts = [item.get(field) for item in items[:MAX_ITEMS] if isinstance(item, Mapping)]
+    said = dict.fromkeys(text.strip() for text in texts if isinstance(text, str) and text.strip())
+    if not said:
+        raise NoAnswer(f"no text under {field!r}")
+    return Score(1.0, details={"text": ", ".join(said)})

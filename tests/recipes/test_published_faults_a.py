@@ -63,7 +63,8 @@ def registry():
 
 @pytest.fixture(scope="module")
 def hub():
-    with LocalHub(lambda: make_hub(HubConfig(workers=1), registry())) as local:
+    judge = {"endpoints": [{"url": "http://127.0.0.1:9/v1"}]}  # named by a recipe, never asked
+    with LocalHub(lambda: make_hub(HubConfig(workers=1, judges=(judge,)), registry())) as local:
         yield local
 
 
@@ -80,7 +81,7 @@ def near(values, *wanted):
     return values == pytest.approx(list(wanted), abs=5e-5)
 
 
-@pytest.mark.parametrize("recipe", ["lmm_r1", "vision_r1", "math", "papo"])
+@pytest.mark.parametrize("recipe", ["lmm_r1", "observe_r1", "vision_r1", "papo", "math"])
 def test_an_unparseable_reference_pays_nothing(hub, recipe):
     """F1: LMM-R1 and Observe-R1 pay 1.0; here it is the caller's fault and no number."""
     (found,) = score(hub, recipe, BROKEN, RIGHT)
@@ -138,20 +139,12 @@ def test_reflection_has_the_stated_table(hub):
     assert score(hub, "srpo", "4", *texts).parts["reflection"].values == [0.75, 0.0, -0.25, 1.0]
 
 
-OBSERVE = """\
-name: shortest
-terms: {accuracy: {scorer: math}}
-let: {shortest: "g_min(tokens, where=accuracy > 0)"}
-value: accuracy + where(accuracy > 0 and tokens > 100 and tokens == shortest, 0.2, 0)
-"""
-
-
 def test_no_bonus_where_nobody_is_right(hub):
     """F7: Observe-R1's shortest right answer is rollout 0 where none is right; here it gets nothing."""
     wrong = [Response("5", tokens=size) for size in (150, 120)]
-    assert score(hub, OBSERVE, "4", *wrong).values == [0.0, 0.0]
+    assert score(hub, "observe_r1", "4", *wrong).values == [0.0, 0.0]
     right = [Response("4", tokens=size) for size in (150, 120)]
-    assert near(score(hub, OBSERVE, "4", *right).values, 1.0, 1.2)
+    assert near(score(hub, "observe_r1", "4", *right).values, 1.0, 1.2)
 
 
 def test_the_dpo_loss_falls_when_the_logit_rises():
@@ -208,25 +201,22 @@ def test_benchmark_pairs_are_compared_with_each_other(hub, tmp_path):
     assert list(report.official.values()) == pytest.approx([2 / 3])
 
 
-GLM = """\
-name: glm
-no_answer: -1
-terms:
-  right: {route: {cases: {math: {scorer: math}, mcq: {scorer: mcq}}}}
-value: right
-"""
+def boxed(answer: str) -> Response:
+    return Response(f"<think>x</think><answer><|begin_of_box|>{answer}<|end_of_box|></answer>")
 
 
 def test_what_is_invalid_is_worth_what_the_recipe_states(hub):
     """F13: GLM gives it the batch's lowest value and takes one source per call; here -1 in any company."""
-    option = {"answer": "B", "options": ["x", "y"]}
+    invalid = Response("<answer>4</answer>")
     groups = [
-        Group("0", "", tuple(map(Response, ("\\boxed{4}", "\\boxed{5}", ""))), {"answer": "4"}, problem_type="math"),
-        Group("1", "", tuple(map(Response, ("\\boxed{4}", ""))), {"answer": "4"}, problem_type="math"),
-        Group("2", "", tuple(map(Response, ("B", " "))), option, problem_type="mcq"),
+        Group("0", "", (boxed("4"), boxed("5"), invalid), {"answer": "4"}, problem_type="math"),
+        Group("1", "", (boxed("4"), invalid), {"answer": "4"}, problem_type="math"),
+        Group("2", "", (boxed("kitten"), invalid), {"answer": "sitting"}, problem_type="ocr"),
     ]
-    found = [scores.values for scores in hub.score(groups, Call(recipe_text=GLM))]
-    assert found == [[1.0, 0.0, -1.0], [1.0, -1.0], [1.0, -1.0]]
+    call = Call(recipe="glm_4_1v_thinking", inputs={"judge": 0})
+    found = [scores.values for scores in hub.score(groups, call)]
+    assert found[:2] == [[1.0, 0.0, -1.0], [1.0, -1.0]]
+    assert near(found[2], 0.5714, -1.0)
 
 
 async def judged(script, rubric, reference, text, deadline_ms=10_000, **settings):

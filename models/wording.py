@@ -1,0 +1,188 @@
+"""How alike two texts are: a response and ``reference.answer``, as sentences or token by token.
+
+``sentence``: the cosine of sentence embeddings (Sentence-BERT, arXiv 1908.10084; GTE, arXiv 2308.03281).
+``token_match``: the bidirectional max-average similarity (BMAS) of Mixed-R1 on input embeddings.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
+from rewardhub.models.backbone import DTYPES, pick_device
+from rewardhub.models.card import Card
+from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
+from rewardhub.models.digest import tree_digest
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors
+from rewardhub.models.text import TextTokenizer
+from rewardhub.scorer import digest_of, failure
+from rewardhub.types import Column, Group, Json, Response, Score
+
+ENDS = {"bert": ("[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "</s>")}
+"""The encoders of sentences, and the tokens that stand around a text."""
+EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight")
+TABLES = (*ENDS, "qwen2", "qwen2_5_vl", "qwen2_vl", "qwen3", "llama", "mistral", "gemma2", "gpt2", "internlm2")
+MAX_TOKENS, MAX_GOLDS = 4_096, 64
+
+
+class WordingModel(ABC):
+    """The value is the similarity in [-1, 1] to the nearest of ``reference.answer``, by the card's calibration.
+
+    ``reference.answer`` is a text or a list of texts. The response is read whole: a recipe names the term
+    whose text it is. A text that is too long for the model is never cut.
+    """
+
+    architectures: tuple[str, ...]
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.kind = str(check_checkpoint(self.path, self.architectures)["model_type"])
+        self.tokenizer = TextTokenizer(self.path)
+        self._known: dict[str, Tensor] = {}
+        with memory_errors():
+            self.load()
+
+    @abstractmethod
+    def load(self) -> None:
+        """Reads the weights."""
+
+    @abstractmethod
+    def encode(self, ids: list[int]) -> Tensor:
+        """Unit vectors [K, H] in fp32 of a text's tokens, or one of the whole."""
+
+    @abstractmethod
+    def compare(self, ours: Tensor, theirs: Tensor) -> float:
+        """The similarity of two encoded texts, in [-1, 1]."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """The longest text in tokens."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
+        read = self.card.model_dump_json(exclude=NOT_READ)
+        return digest_of("wording", tree_digest(self.path), read, *versions, Path(__file__).read_bytes())
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group; a text is encoded once per call."""
+        self._known = {}
+        with memory_errors(), torch.inference_mode():
+            return [
+                Column.of([self._one(group.reference, each) for each in group.responses], self.fingerprint)
+                for group in groups
+            ]
+
+    def _one(self, reference: Json, response: Response) -> Score:
+        try:
+            golds = [self._gold(text) for text in _golds(reference)]
+            ours = self._encoded(response.text)
+            if ours is None:
+                raise NoAnswer("the response is empty")
+            nearest = max(self.compare(ours, theirs) for theirs in golds)
+            return finite(self.card.calibration(max(-1.0, min(1.0, nearest)) if math.isfinite(nearest) else nearest))
+        except ScoringError as error:
+            return failure(error)
+
+    def _gold(self, text: str) -> Tensor:
+        try:
+            found = self._encoded(text)
+        except OverLimit as error:
+            raise ReferenceUnparseable(f"reference.answer: {error.message}", field="reference.answer") from None
+        if found is None:
+            raise ReferenceUnparseable("reference.answer is empty", field="reference.answer")
+        return found
+
+    def _encoded(self, text: str) -> Tensor | None:
+        """The text's vectors; None for a blank one. Raises ``OverLimit``."""
+        if text not in self._known:
+            ids = self.tokenizer.encode(text) if text.strip() else []
+            if len(ids) > self.limit:
+                raise OverLimit(f"{len(ids)} tokens, over the model's limit of {self.limit}")
+            if not ids:
+                return None
+            self._known[text] = torch.nn.functional.normalize(self.encode(ids).float(), dim=-1)
+        return self._known[text]
+
+
+class SentenceModel(WordingModel):
+    """Sentence embeddings of an encoder, pooled as the card's ``pooling`` says."""
+
+    architectures = tuple(ENDS)
+
+    def load(self) -> None:
+        from transformers import BertModel, XLMRobertaModel
+
+        model_class = {"bert": BertModel, "xlm-roberta": XLMRobertaModel}[self.kind]
+        try:
+            model, found = model_class.from_pretrained(
+                str(self.path), dtype=DTYPES[self.card.dtype], use_safetensors=True, local_files_only=True,
+                trust_remote_code=False, add_pooling_layer=False, output_loading_info=True,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            raise ConfigError(f"{self.path}: {type(error).__name__}: {error}", field="path") from error
+        if found["missing_keys"]:
+            raise ConfigError(f"{self.path} lacks the weights {sorted(found['missing_keys'])[:3]}", field="path")
+        self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
+        self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]
+
+    @property
+    def limit(self) -> int:
+        # XLM-RoBERTa counts positions from 2.
+        places = int(self.model.config.max_position_embeddings) - (2 if self.kind == "xlm-roberta" else 0)
+        return min(self.card.max_tokens or places, places) - len(self.ends)
+
+    def encode(self, ids: list[int]) -> Tensor:
+        shown = torch.tensor([[self.ends[0], *ids, self.ends[1]]], device=self.model.device)
+        states: Tensor = self.model(input_ids=shown, return_dict=True).last_hidden_state[0]
+        return (states.mean(0) if self.card.pooling == "mean" else states[0])[None]
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> float:
+        return float((ours @ theirs.T).squeeze())
+
+
+class TokenMatchModel(WordingModel):
+    """Input embeddings of a language model, of which nothing but this table is read."""
+
+    architectures = TABLES
+
+    def load(self) -> None:
+        self.table = tensor_named(self.path, EMBEDDINGS).to(DTYPES[self.card.dtype])
+
+    @property
+    def limit(self) -> int:
+        return min(self.card.max_tokens or MAX_TOKENS, MAX_TOKENS)
+
+    def encode(self, ids: list[int]) -> Tensor:
+        if max(ids) >= len(self.table):
+            raise ConfigError(f"{self.path}: token {max(ids)} of {len(self.table)} embeddings", field="path")
+        return self.table[ids]
+
+    def compare(self, ours: Tensor, theirs: Tensor) -> float:
+        return bmas(ours, theirs)
+
+
+def bmas(ours: Tensor, theirs: Tensor) -> float:
+    """Half of mean_i max_j cos(e_i, f_j) + mean_j max_i cos(e_i, f_j), of unit vectors [N, H] and [M, H]."""
+    cosines = ours @ theirs.T
+    return float((cosines.amax(1).mean() + cosines.amax(0).mean()) / 2)
+
+
+def _golds(reference: Json) -> list[str]:
+    answer = reference.get("answer")
+    texts = [answer] if isinstance(answer, str) else answer
+    if not isinstance(texts, list | tuple) or not 0 < len(texts) <= MAX_GOLDS:
+        reason = f"reference.answer must be a text or a list of 1 to {MAX_GOLDS}"
+        raise ReferenceUnparseable(reason, field="reference.answer")
+    if not all(isinstance(text, str) for text in texts):
+        raise ReferenceUnparseable("reference.answer must hold texts only", field="reference.answer")
+    return list(texts)

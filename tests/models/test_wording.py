@@ -1,0 +1,111 @@
+"""Similarities of texts equal what transformers' plain encoder and plain arithmetic give."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
+from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
+
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, load
+from rewardhub.models.tiny import tiny_tokenizer
+from rewardhub.models.wording import ENDS, bmas
+from rewardhub.types import Group, Response, Status
+
+SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+KINDS = {"bert": (BertModel, BertConfig, 40), "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig, 42)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def encoder(request, tmp_path_factory):
+    """A tiny sentence encoder of 40 places in the layout of the published ones, its model and its tokenizer."""
+    path = tmp_path_factory.mktemp(request.param)
+    model_class, config_class, places = KINDS[request.param]
+    tokenizer = tiny_tokenizer()
+    ends = [AddedToken(token, special=True, normalized=False) for token in ENDS[request.param]]
+    tokenizer.add_special_tokens(ends)
+    torch.manual_seed(4)
+    config = config_class(**SHAPE, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=places)
+    model = model_class(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)
+    model.save_pretrained(str(path))
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path, model, tokenizer, request.param
+
+
+def scores(path, kind, reference, *texts, **fields):
+    group = Group("g", "", tuple(map(Response, texts)), reference)
+    (column,) = load(Card(name="s", kind=kind, path=path, **fields)).score([group])
+    return column
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_sentences_equal_the_plain_encoder(encoder, pooling):
+    """The cosine of pooled states; the nearest of several references counts."""
+    path, model, tokenizer, kind = encoder
+
+    @torch.no_grad()
+    def embedded(text):
+        first, last = (tokenizer.token_to_id(token) for token in ENDS[kind])
+        ids = torch.tensor([[first, *tokenizer.encode(text).ids, last]])
+        states = model(input_ids=ids).last_hidden_state[0]
+        return states.mean(0) if pooling == "mean" else states[0]
+
+    texts = ("a red square", "blue", "a red circle")
+    wanted = [float(torch.cosine_similarity(embedded(text), embedded("a red square"), dim=0)) for text in texts]
+    found = scores(path, "sentence", {"answer": "a red square"}, *texts, pooling=pooling).values
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert found[0] == pytest.approx(1.0, abs=1e-6)
+    assert max(found[1:]) < 0.9999
+    assert scores(path, "sentence", {"answer": ["green", "blue"]}, "blue").values == pytest.approx([1.0], abs=1e-6)
+
+
+def test_statuses(encoder):
+    """Blank or over-long responses are the response's fault, such references the caller's; nothing is cut."""
+    path, long = encoder[0], "zxq " * 40
+    column = scores(path, "sentence", {"answer": "blue"}, " ", long, "blue")
+    assert column.statuses == [Status.NO_ANSWER, Status.OVER_LIMIT, Status.OK]
+    for answer in ("", long, None, [], ["a", 3], 7):
+        assert scores(path, "sentence", {"answer": answer}, "blue").statuses == [Status.REFERENCE_UNPARSEABLE]
+
+
+def test_the_mean_of_best_matches():
+    """BMAS of Mixed-R1: (1,0), (0,1) against (1,0) is (0.5 + 1) / 2; a text against itself is 1."""
+    both, one = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    assert bmas(both, one) == bmas(one, both) == 0.75
+    assert bmas(both, both) == 1.0
+
+
+def test_token_match_reads_the_embedding_table(tiny):
+    """On a language model's checkpoint, by the tensors alone; order does not count, other words do."""
+    weights = load_file(tiny / "model.safetensors")
+    (table,) = [tensor for key, tensor in weights.items() if key.endswith("embed_tokens.weight")]
+    vectors = torch.nn.functional.normalize(table.float(), dim=-1)
+    one, two = (tiny_tokenizer().encode(text).ids for text in ("red square", "blue square"))
+    column = scores(tiny, "token_match", {"answer": "blue square"}, "red square", "blue square", "", "no")
+    assert column.values[0] == pytest.approx(bmas(vectors[one], vectors[two]), abs=1e-6)
+    assert column.values[1] == pytest.approx(1.0, abs=1e-6)
+    assert column.statuses == [Status.OK, Status.OK, Status.NO_ANSWER, Status.OK]
+    assert column.values[3] < column.values[0]
+
+
+def test_incomplete_weights_are_refused(encoder, tmp_path):
+    """A layer that is missing would be filled with random numbers."""
+    path = encoder[0]
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((path / name).read_bytes())
+    weights = load_file(path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "layer.1.attention" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="lacks the weights"):
+        load(Card(name="s", kind="sentence", path=tmp_path))
+    config = json.loads((path / "config.json").read_text()) | {"model_type": "t5"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="model_type 't5' is not supported"):
+        load(Card(name="s", kind="sentence", path=tmp_path))
