@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.util import find_spec
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
@@ -60,11 +60,13 @@ class CheckReport:
 
     checked: int = 0
     failures: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
     rows: Mapping[str, Recipe] = field(default_factory=dict)
 
     def text(self) -> str:
-        lines = [f"FAILED {each}" for each in self.failures] + [f"partial {each}" for each in self.partial]
+        lines = [f"FAILED {each}" for each in self.failures] + [f"not run {each}" for each in self.left_out]
+        lines += [f"partial {each}" for each in self.partial]
         return "\n".join([*lines, f"{self.checked} examples, {len(self.failures)} failed", summary(self.rows)])
 
 
@@ -80,9 +82,7 @@ async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
         chosen = hub.book.chosen(names)
         report.rows = rows_of(chosen)
         for recipe in chosen:
-            failures = [each async for each in _failures(hub, recipe)]
-            report.checked += len(recipe.tests)
-            report.failures += [f"{recipe.name}: {each}" for each in failures]
+            await _check_examples(hub, recipe, report)
             if recipe.about and state_of(recipe) == "partial":
                 report.partial.append(f"{recipe.name} ({', '.join(recipe.about.rows)}): {recipe.about.note}")
     finally:
@@ -90,19 +90,23 @@ async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
     return report
 
 
-async def _failures(hub: Hub, recipe: Recipe) -> "Any":
+async def _check_examples(hub: Hub, recipe: Recipe, report: CheckReport) -> None:
     try:
         plan = compile_plan(recipe, Lenient(hub.book.registry), recipe.name)
     except InvalidInput as error:
-        yield error.message
+        report.failures.append(f"{recipe.name}: {error.message}")
         return
     for number, test in enumerate(recipe.tests, 1):
+        if lacking := [name for name in test.needs if find_spec(name) is None]:
+            report.left_out.append(f"{recipe.name}: example {number}: {', '.join(lacking)} is not installed")
+            continue
+        report.checked += 1
         try:
             wrong = await _wrong(hub, plan, test)
         except RewardHubError as error:
             wrong = error.message
         if wrong:
-            yield f"example {number}: {wrong}"
+            report.failures.append(f"{recipe.name}: example {number}: {wrong}")
 
 
 async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:

@@ -75,7 +75,8 @@ class RecipeTest(BaseModel):
 
     ``given`` states the values of terms that need a model or a judge, ``given_steps`` the scores of their
     steps and ``given_details`` their details; ``parts`` the expected values of others, ``lets`` those of
-    named expressions.
+    named expressions. ``needs`` are modules that the programs of the example import: where one is not
+    installed, the example is not run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +89,7 @@ class RecipeTest(BaseModel):
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     lets: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     inputs: dict[str, float] = Field(default_factory=dict)
+    needs: tuple[str, ...] = ()
     tolerance: float = Field(default=5e-5, ge=0)
 
 

@@ -74,6 +74,23 @@ def test_a_rubric_that_there_is_not_is_found(tmp_path):
     assert "did you mean 'equivalence'" in failure
 
 
+NEEDY = """\
+name: needy
+terms: {right: {scorer: math}}
+value: right
+tests: [{group: {reference: "1", responses: ["1"]}, needs: [no_such_module], values: [0]}]
+"""
+
+
+def test_an_example_whose_library_is_missing_is_named(tmp_path):
+    """It is neither a failure nor among the examples that were run."""
+    path = tmp_path / "needy.yaml"
+    path.write_text(NEEDY)
+    report = check_recipes(HubConfig(workers=1, recipes=(path,)), ["needy"])
+    assert (report.checked, report.failures) == (0, [])
+    assert report.text().startswith("not run needy: example 1: no_such_module is not installed")
+
+
 def test_every_row_is_claimed_once():
     """No recipe names a row that is none, and no two recipes claim one."""
     assert len(ROWS) == 148
