@@ -18,8 +18,9 @@ def nonce(response, reference, group) -> float:
 
 
 @verifier("pooled_nonce", lane="pool", time_limit_s=1.0)
-def pooled_nonce(response, reference, group, *, busy_ms: int = 0) -> float:
-    """The oracle in a worker process, after some milliseconds of work; some responses never end."""
+def pooled_nonce(response, reference, group, *, busy_ms: int = 0, wait_ms: int = 0) -> float:
+    """The oracle in a worker process, after milliseconds of work or of waiting; some responses never end."""
+    time.sleep(wait_ms / 1000)
     until = time.monotonic() + busy_ms / 1000
     while time.monotonic() < until or response.text.startswith("hang"):
         pass
