@@ -1,0 +1,255 @@
+"""Single responses of mixed length from 64 clients: the hub beside what people put in front of a reward model.
+
+The peers are a FastAPI service that scores each request by itself, and one that gathers requests by count
+and timeout (32 or 10 ms, the rule of Ray Serve's ``@serve.batch``) and scores them as one right-padded
+batch of the stock model. All three serve the same checkpoint, a tiny model with random weights, over HTTP
+to the same client; scores are compared first. At the end, 64 single calls for 8 prompts beside 8 calls
+with whole groups, both to the hub.
+
+    .venv/bin/python -P tests/bench/singles.py [SECONDS]
+"""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+sys.path.append(str(Path(__file__).parent))
+from hub_process import hardware, hub, report
+
+CLIENTS = 64
+MAX_BATCH, WAIT_S = 32, 0.01
+TOLERANCE = 1e-4
+CARD = 'name = "tiny"\nkind = "scalar"\npath = "checkpoint"\nsystem = ""\n'
+BODY = {"recipe": "tiny", "details": False, "cache": "bypass"}
+
+
+def sample(seed: int) -> tuple[str, str]:
+    """A short prompt and a response of 30 to 600 tokens, which are bytes here."""
+    rng = random.Random(seed)
+    text = "".join(chr(rng.randrange(97, 123)) for _ in range(rng.randint(30, 600)))
+    return f"question {seed}?", text
+
+
+def build(folder: Path) -> None:
+    """The checkpoint and its card."""
+    from rewardhub.models.backbone import load_headless
+    from rewardhub.models.checkpoint import save_classifier
+    from rewardhub.models.head import new_head
+    from rewardhub.models.tiny import build_tiny
+
+    base = build_tiny(folder / "base", seed=1)
+    backbone = load_headless(base)
+    save_classifier(
+        backbone.base, new_head(backbone.hidden_size, "none", 5).named_tensors(), base, folder / "checkpoint"
+    )
+    (folder / "tiny.toml").write_text(CARD)
+
+
+def peer(folder: Path, gathered: bool) -> None:
+    """Serves POST /score {prompt, response} on a free port, and prints it."""
+    import torch
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from prefix import Rows
+
+    from rewardhub.models import load
+    from rewardhub.models.card import load_card
+    from rewardhub.types import Group, Response
+
+    model = load(load_card(folder / "tiny.toml"))
+    rows = Rows(folder / "checkpoint")
+    app = FastAPI()
+    gather = Gather(lambda batch: asyncio.to_thread(score_all, batch))
+
+    def score_all(batch: list[tuple[str, str]]) -> list[float]:
+        encoded = [row for p, r in batch for row in model.encode(Group("g", p, (Response(r),)))]
+        width = max(map(len, encoded))
+        inputs = {
+            "input_ids": torch.zeros(len(encoded), width, dtype=torch.long),
+            "attention_mask": torch.zeros(len(encoded), width, dtype=torch.long),
+        }
+        for index, row in enumerate(encoded):
+            inputs["input_ids"][index, : len(row)] = torch.from_numpy(row.ids)
+            inputs["attention_mask"][index, : len(row)] = 1
+        return rows.score(inputs)
+
+    @app.post("/score")
+    async def score(request: Request) -> dict[str, float]:
+        data = await request.json()
+        item = (data["prompt"], data["response"])
+        value = await gather(item) if gathered else (await asyncio.to_thread(score_all, [item]))[0]
+        return {"score": value}
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    original = server.startup
+
+    async def startup(sockets=None):
+        await original(sockets)
+        print(f"http=http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", flush=True)
+
+    server.startup = startup
+    server.run()
+
+
+class Gather:
+    """Count-and-timeout batching: a batch leaves when it is full or its first item has waited long enough."""
+
+    def __init__(self, score: Callable[[list[tuple[str, str]]], Awaitable[list[float]]]) -> None:
+        self._score = score
+        self._items: asyncio.Queue[tuple[tuple[str, str], asyncio.Future[float]]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: tuple[str, str]) -> float:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._items.put_nowait((item, future))
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._items.get()]
+            until = time.perf_counter() + WAIT_S
+            while len(batch) < MAX_BATCH and (left := until - time.perf_counter()) > 0:
+                try:
+                    batch.append(await asyncio.wait_for(self._items.get(), left))
+                except TimeoutError:
+                    break
+            values = await self._score([item for item, _ in batch])
+            for (_, future), value in zip(batch, values, strict=True):
+                future.set_result(value)
+
+
+class Connection:
+    """One kept-alive HTTP connection, as little of it as a fair client needs."""
+
+    def __init__(self, url: str, path: str) -> None:
+        self._address = url.removeprefix("http://")
+        self._head = f"POST {path} HTTP/1.1\r\nhost: {self._address}\r\ncontent-type: application/json\r\n"
+
+    async def open(self) -> "Connection":
+        host, port = self._address.rsplit(":", 1)
+        self._reader, self._writer = await asyncio.open_connection(host, int(port))
+        return self
+
+    async def post(self, body: bytes) -> dict:
+        self._writer.write(f"{self._head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
+        return json.loads(await self._reader.readexactly(length))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def ours(prompt: str, responses: list[str]) -> bytes:
+    return json.dumps({**BODY, "groups": [{"prompt": prompt, "responses": responses}]}).encode()
+
+
+async def rate(url: str, path: str, encode: Callable[[str, str], bytes], seconds: float) -> tuple[float, float]:
+    """Requests per second and p50 in milliseconds with 64 clients that each wait for their answer."""
+    latencies: list[float] = []
+    started = time.perf_counter()
+
+    async def client(k: int) -> None:
+        connection = await Connection(url, path).open()
+        n = 0
+        while time.perf_counter() < started + seconds:
+            body, sent = encode(*sample(1000 * k + n)), time.perf_counter()
+            await connection.post(body)
+            latencies.append(time.perf_counter() - sent)
+            n += 1
+        connection.close()
+
+    await asyncio.gather(*map(client, range(CLIENTS)))
+    return len(latencies) / (time.perf_counter() - started), 1000 * sorted(latencies)[len(latencies) // 2]
+
+
+def scores_of(url: str, path: str, encode: Callable[[str, str], bytes]) -> list[float]:
+    """The scores of a few samples, one by one."""
+    with httpx.Client(timeout=60) as client:
+        replies = [client.post(url + path, content=encode(*sample(n))).json() for n in range(5)]
+    return [reply["score"] if "score" in reply else reply["groups"][0]["scores"][0]["value"] for reply in replies]
+
+
+async def together(url: str, bodies: list[bytes]) -> float:
+    """Seconds until all requests, sent at once, are answered with values."""
+    connections = [await Connection(url, "/v1/score").open() for _ in bodies]
+    started = time.perf_counter()
+    replies = await asyncio.gather(*(each.post(body) for each, body in zip(connections, bodies, strict=True)))
+    seconds = time.perf_counter() - started
+    for connection in connections:
+        connection.close()
+    assert all(score["value"] is not None for reply in replies for score in reply["groups"][0]["scores"])
+    return seconds
+
+
+def singles_for_groups(url: str) -> float:
+    """How many times longer 64 single calls for 8 prompts of 1,200 tokens take than 8 calls with groups."""
+    ratios = []
+    for turn in range(7):
+        groups = [(f"{turn}/{g} " + sample(g)[1] * 4, [sample(100 * g + k)[1] for k in range(8)]) for g in range(8)]
+        groups = [(prompt[:1200], responses) for prompt, responses in groups]
+        other = [(f"again {prompt}"[:1200], responses) for prompt, responses in groups]
+        whole = asyncio.run(together(url, [ours(*group) for group in groups]))
+        single = asyncio.run(together(url, [ours(prompt, [text]) for prompt, texts in other for text in texts]))
+        ratios.append(single / whole)
+    return sorted(ratios)[len(ratios) // 2]
+
+
+@contextmanager
+def serving(folder: Path, kind: str):
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, kind, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )  # fmt: skip
+    try:
+        yield process.stdout.readline().split("=", 1)[1].strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def main(seconds: float) -> None:
+    print(f"{hardware()}; {CLIENTS} clients, one response of 30 to 600 tokens a call, {seconds:g} s each")
+    found: dict[str, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build(folder)
+
+        def plain(prompt: str, response: str) -> bytes:
+            return json.dumps({"prompt": prompt, "response": response}).encode()
+
+        os.environ["REWARDHUB_CARDS"] = json.dumps([str(folder / "tiny.toml")])
+        with hub() as address:
+            url = address["http"]
+            expected = scores_of(url, "/v1/score", lambda p, r: ours(p, [r]))
+            found["hub"] = asyncio.run(rate(url, "/v1/score", lambda p, r: ours(p, [r]), seconds))
+            ratio = singles_for_groups(url)
+        for kind in ("--alone", "--gathered"):
+            with serving(folder, kind) as url:
+                values = scores_of(url, "/score", plain)
+                assert all(abs(a - b) < TOLERANCE for a, b in zip(values, expected, strict=True)), (values, expected)
+                found[kind] = asyncio.run(rate(url, "/score", plain, seconds))
+    for kind, (per_second, p50) in found.items():
+        print(f"{kind.removeprefix('--'):<10}{per_second:8.0f} requests/s, p50 {p50:7.1f} ms")
+    report("singles.vs_batch_of_one", found["hub"][0] / found["--alone"][0], "batch-of-one FastAPI service")
+    report("singles.vs_count_and_timeout", found["hub"][0] / found["--gathered"][0], "count-and-timeout batcher")
+    report("singles.for_groups", ratio, "eight calls with whole groups (time; below is better)")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] in (["--alone"], ["--gathered"]):
+        peer(Path(sys.argv[2]), sys.argv[1] == "--gathered")
+    else:
+        main(float(sys.argv[1]) if sys.argv[1:] else 8.0)

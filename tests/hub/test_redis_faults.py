@@ -1,0 +1,130 @@
+"""A hub whose Redis is stopped, full, read-only, slow or back again: no score fails, none is wrong (R7)."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import redis as sync_redis
+
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.types import Call, Group, Response, Status
+from tests.chaos.fault_proxy import FaultProxy
+
+from .conftest import oracle
+
+
+@pytest.fixture
+def hub_at(registry, monkeypatch):
+    @asynccontextmanager
+    async def make(url):
+        hub = make_hub(HubConfig(workers=1, redis=url, cache_mb=0), registry)
+        await hub.start()
+        try:
+            yield hub
+        finally:
+            await hub.aclose()
+
+    return make
+
+
+async def scored(hub, start, count=20):
+    """Scores groups one by one, each with two responses that nobody scored before; seconds of each."""
+    seconds = []
+    for n in range(start, start + count):
+        group = Group(f"g{n}", f"p{n}", (Response("a"), Response("b")))
+        began = time.perf_counter()
+        (scores,) = await hub.score([group], Call(recipe="dear"))
+        seconds.append(time.perf_counter() - began)
+        assert scores.values == [oracle(group.prompt, "a"), oracle(group.prompt, "b")]
+        assert set(scores.total.statuses) == {Status.OK}
+    return sorted(seconds)
+
+
+async def used_again(hub, dear):
+    """Waits until a second look at one group is answered by Redis; at most 5 s."""
+    until = time.monotonic() + 5
+    turn = 0
+    while time.monotonic() < until:
+        turn += 1
+        before = len(dear.computed)
+        for _ in range(2):
+            await hub.score([Group("again", f"again {turn}", (Response("x"),))], Call(recipe="dear"))
+        if len(dear.computed) - before == 1:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def test_stopped_at_start(hub_at, redis_server, dear):
+    """T27: a hub starts without its Redis, and uses it once it is there."""
+    redis_server.stop()
+    async with hub_at(redis_server.url) as hub:
+        await scored(hub, 0)
+        redis_server.start()
+        assert await used_again(hub, dear)
+
+
+async def test_stopped_under_load_and_returning(hub_at, redis_server, dear):
+    """T27: Redis dies between and under groups; all are scored, the breaker opens, and it is used again later."""
+    async with hub_at(redis_server.url) as hub:
+        alone = await scored(hub, 0)
+        load = asyncio.gather(*(scored(hub, 1000 * k, 30) for k in range(1, 9)))
+        await asyncio.sleep(0.05)
+        redis_server.stop()
+        await load
+        assert not hub.scheduler.cache.redis.open or hub.scheduler.cache.redis.errors
+        without = await scored(hub, 20_000, 100)
+        assert without[50] < alone[10] + 0.005
+        redis_server.start()
+        assert await used_again(hub, dear)
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only", "wrong key type", "no password", "evicting"])
+async def test_errors_of_the_server_are_misses(hub_at, redis_server, dear, fault):
+    """T29: OOM, READONLY, WRONGTYPE and NOAUTH are misses that the hub counts; evictions are only misses."""
+    async with hub_at(redis_server.url) as hub:
+        await scored(hub, 0, 5)
+        with sync_redis.Redis.from_url(redis_server.url) as admin:
+            if fault == "full":
+                admin.config_set("maxmemory", "1")
+            elif fault == "read-only":
+                admin.replicaof("127.0.0.1", "1")
+            elif fault == "wrong key type":
+                for key in admin.keys("rewardhub:score:*"):
+                    admin.delete(key)
+                    admin.lpush(key, "x")
+            elif fault == "no password":
+                admin.config_set("requirepass", "secret")
+                admin.execute_command("AUTH", "secret")
+                admin.client_kill_filter(_type="normal", skipme=True)
+            else:
+                admin.config_set("maxmemory-policy", "allkeys-lru")
+                admin.config_set("maxmemory", "1")
+            await scored(hub, 0, 20)
+            await scored(hub, 100, 20)
+            if fault == "no password":
+                admin.config_set("requirepass", "")
+            if fault == "read-only":
+                admin.replicaof("NO", "ONE")
+            admin.config_set("maxmemory", "0")
+        if fault in {"full", "read-only", "no password"}:
+            assert hub.scheduler.cache.redis.errors
+        assert await used_again(hub, dear)
+
+
+async def test_slow_and_half_open(hub_at, redis_server, dear):
+    """T28: with 500 ms of latency, a stall or resets, a group costs a few budgets of 50 ms until the breaker opens."""
+    async with FaultProxy(redis_server.port) as proxy, hub_at(f"redis://127.0.0.1:{proxy.port}/0") as hub:
+        await scored(hub, 0, 5)
+        for turn, change in enumerate(({"latency_s": 0.5}, {"stall": True}, {"reset_rate": 1.0})):
+            for name, value in change.items():
+                setattr(proxy.faults, name, value)
+            seconds = await scored(hub, 1000 * (turn + 1), 40)
+            assert seconds[-1] < 1.0
+            assert seconds[20] < 0.02  # half of them, at least, come while the breaker is open
+            for name in change:
+                setattr(proxy.faults, name, type(change[name])())
+            proxy.drop()
+            assert await used_again(hub, dear)
