@@ -45,7 +45,7 @@ async def score():
     """Scores groups in one call; the scorers named ``absent`` may stand in a recipe but are never asked."""
     hubs = []
 
-    async def run(recipe, *groups, inline="", inputs=None, absent=("judge", "sentence_similarity")):
+    async def run(recipe, *groups, inline="", inputs=None, absent=("judge", "text_embedding")):
         registry = default_registry(())
         for name in absent:
             registry.add(Given(name))

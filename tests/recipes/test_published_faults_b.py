@@ -5,6 +5,7 @@ judges are asked over a socket and answer as the fault needs it.
 """
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -18,19 +19,19 @@ terms:
   accuracy: {route: {cases: {multiple choice: {scorer: mcq}, regression: {scorer: regression}}}}
 value: accuracy
 """
-CHART = """\
-name: chart
-terms: {near: {scorer: chart_relaxed, with: {tolerance: 0.025, inclusive: false}}}
-value: near
-"""
-PLACE = "name: place\nterms: {place: {scorer: judge, with: {rubric: geo_guess}}}\nvalue: place\n"
-PICTURED = "name: pictured\nterms: {right: {scorer: judge, with: {rubric: equivalence}}}\nvalue: right\n"
+GLM = "glm_4_1v_thinking"
+NO_JUDGE = {"judge": 0}
 
 
 def group(reference, *texts, **rest) -> Group:
     """A group whose bare reference is the answer."""
     reference = reference if isinstance(reference, dict) else {"answer": reference}
     return Group(rest.pop("id", "g"), "What is it?", tuple(map(Response, texts)), reference, **rest)
+
+
+def boxed(answer: str) -> str:
+    """A response in GLM's format."""
+    return f"<think>x</think><answer><|begin_of_box|>{answer}<|end_of_box|></answer>"
 
 
 @pytest.fixture
@@ -47,9 +48,9 @@ def values(score):
 def judged(judging):
     """Gives the only score of this group under a scripted judge, and what the judge was asked."""
 
-    async def run(script, recipe: str, given: Group, inline: str = ""):
+    async def run(script, recipe: str, given: Group):
         async with judging(script) as (hub, server):
-            (scores,) = await hub.score([given], Call(recipe=recipe, recipe_text=inline))
+            (scores,) = await hub.score([given], Call(recipe=recipe))
             return scores[0], server.asks
 
     return run
@@ -97,35 +98,37 @@ async def test_view_r1_pays_nothing_for_a_gold_it_cannot_parse(score):
 @pytest.mark.parametrize(("said", "gold"), [("42", "42.0"), ("1/2", "0.5"), ("3/2", "1.5"), ("x+1", "1+x")])
 async def test_glm_math_knows_equal_numbers(values, said, gold):
     """glmv_reward math, judge off: 42 against 42.0, 1/2 and 0.5, 3/2 and 1.5, x+1 and 1+x were 0.0 each."""
-    assert await values("math", group(gold, said), group(said, gold, id="h")) == [1.0, 1.0]
+    one, other = group(gold, boxed(said), problem_type="math"), group(said, boxed(gold), id="h", problem_type="math")
+    assert await values(GLM, one, other, inputs=NO_JUDGE) == [1.0, 1.0]
 
 
 async def test_glm_chart_has_its_tolerance(values):
     """glmv_reward chart, 2.5 %: 102 against 100 was 0.0; years have to be equal."""
-    found = await values("", group("100", "102", "103"), group("2020", "2019", id="h"), inline=CHART)
-    assert found == [1.0, 0.0, 0.0]
+    near, year = group("100", boxed("102"), boxed("103")), group("2020", boxed("2019"), id="h")
+    charts = [replace(each, problem_type="chart") for each in (near, year)]
+    assert await values(GLM, *charts, inputs=NO_JUDGE) == [1.0, 0.0, 0.0]
 
 
 async def test_glm_judge_is_not_read_by_substring(judged):
     """glmv_reward math judge: "It is not 1.0" for 7 against 9 was 1.0; it is no verdict at all."""
-    asked = group("9", "7", metadata={"stage": "search"})
-    found, asks = await judged(says("It is not 1.0"), "thinklite_vl", asked)
+    asked = group("9", boxed("7"), problem_type="math")
+    found, asks = await judged(says("It is not 1.0"), GLM, asked)
     assert (found.value, found.status) == (None, Status.JUDGE_UNPARSEABLE)
     assert len(asks) == 2
 
 
 async def test_glm_judge_is_read_in_the_form_it_is_asked_for(judged):
     """glmv_reward general: a judge that answered "1.0", as its prompt demands, counted 0.0 for want of a box."""
-    asked = group("a bus", "the bus", metadata={"stage": "search"})
-    found, asks = await judged(verdict(1), "thinklite_vl", asked)
+    asked = group("a bus", boxed("a red bus"), problem_type="general")
+    found, asks = await judged(verdict(1), GLM, asked)
     assert (found.value, found.status) == (1.0, Status.OK)
     assert f"VERDICT[{asks[0].nonce}]: <a whole number from 0 to 1>" in asks[0].text
 
 
 async def test_glm_geoquest_is_judged(judged):
     """glmv_reward geoquest: every answer was 0.0, because the shipped prompt has other placeholders."""
-    asked = group("Eiffel Tower, Paris", "Louvre, Paris")
-    found, asks = await judged(verdict("city, 0.25"), "", asked, PLACE)
+    asked = group("Eiffel Tower, Paris", boxed("Louvre, Paris"), problem_type="geoquest")
+    found, asks = await judged(verdict("city, 0.25"), GLM, asked)
     assert found.value == 0.75
     assert asks[0].block("QUESTION").endswith("What is it?")
     assert asks[0].block("REFERENCE ANSWER") == "Eiffel Tower, Paris"
@@ -133,18 +136,19 @@ async def test_glm_geoquest_is_judged(judged):
 
 async def test_glm_ocr_of_nothing(values):
     """glmv_reward OCR: two empty texts divided by zero."""
-    assert await values("ocr_edit", group("", "", "x"), group("x", "", id="h")) == [1.0, 0.0, 0.0]
+    empty, full = group("", boxed(""), boxed("x")), group("x", boxed(""), id="h")
+    assert await values(GLM, *(replace(each, problem_type="ocr") for each in (empty, full))) == [1.0, 0.0, 0.0]
 
 
 async def test_glm_judge_sees_the_image_and_its_failure_is_no_wrong_answer(judged):
     """glmv_reward's judge client dropped the image, and its failures were 0.0 like wrong answers."""
     data = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(data, "PNG")
-    asked = group("red", "the red one", media=(Media.from_bytes(data.getvalue()),))
-    found, asks = await judged(verdict(1), "", asked, PICTURED)
+    asked = group("red", boxed("the red one"), media=(Media.from_bytes(data.getvalue()),), problem_type="vqa")
+    found, asks = await judged(verdict(1), GLM, asked)
     assert found.value == 1.0
     assert [part["type"] for part in asks[0].parts] == ["image_url", "text"]
-    failed, _ = await judged(answers(500), "", asked, PICTURED)
+    failed, _ = await judged(answers(500), GLM, asked)
     assert (failed.value, failed.status, failed.retryable) == (None, Status.UNAVAILABLE, True)
 
 
@@ -205,3 +209,10 @@ async def test_thinklite_and_vlm_r3_judges_are_read_strictly(judged, recipe, sai
     asked = group("a dog", "a hound", problem_type="open", metadata={"stage": "search"})
     found, _ = await judged(says(said), recipe, asked)
     assert (found.value, found.status) == (None, Status.JUDGE_UNPARSEABLE)
+
+
+async def test_reft_letters_do_not_pay_for_guessing(values):
+    """ReFT MathQA: any legal letter earned 0.1; here a wrong letter earns what the call's input says, else 0."""
+    asked = group("B", "(B)", "(C)", problem_type="mathqa")
+    assert await values("reft", asked) == [1.0, 0.0]
+    assert await values("reft", asked, inputs={"mcq_partial": 0.1}) == [1.0, 0.1]
