@@ -25,6 +25,8 @@ _CAPTION = {"tag": "caption"}
         Example("<answer>First. Then. Last.</answer>", {}, 1.0, {"behind": "."}),
         Example("<answer>Only one.</answer>", {}, 1.0, {"behind": "."}),
         Example("a red bus", {}, None, status=Status.NO_ANSWER),
+        Example("a red bus", {}, 1.0, {"whole": True}),
+        Example("<answer> </answer>", {}, None, {"whole": True}, status=Status.NO_ANSWER),
     ),
 )
 def tag_text(
@@ -32,6 +34,7 @@ def tag_text(
     reference: Json,  # noqa: ARG001  # reads the response alone
     *,
     tag: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")] = "answer",
+    whole: bool = False,
     behind: Annotated[str, Field(max_length=64)] = "",
 ) -> Score:
     """1.0 where the last closed ``<tag>…</tag>`` holds more than blanks; without one there is no answer.
@@ -39,9 +42,12 @@ def tag_text(
     ``details.text`` is what it holds. A term that names this one as its ``input`` scores that text instead
     of the response: a caption, a list of boxes or one of several answers, each against its own
     ``reference``. With ``behind`` it is what follows the first such text in the tag, where there is one:
-    VideoRFT leaves out the first sentence of the thoughts. Linear in the response.
+    VideoRFT leaves out the first sentence of the thoughts. ``whole``: the response itself stands for a tag
+    that is not there. Linear in the response.
     """
     text = last_tagged(response.text, tag)
+    if text is None and whole:
+        text = response.text
     if text and behind:
         head, _, tail = text.partition(behind)
         text = tail or head

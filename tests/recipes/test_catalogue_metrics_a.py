@@ -13,6 +13,7 @@ from rewardhub.config import HubConfig
 from rewardhub.grpo.losses import k3, ratio_of
 from rewardhub.local import LocalHub
 from rewardhub.models.head import head_from
+from rewardhub.models.tiny import build_tiny
 from rewardhub.registry import default_registry, verifier
 from rewardhub.reward_modeling.losses import bradley_terry
 from rewardhub.types import Call, Group, Response, Status
@@ -106,3 +107,23 @@ def test_log_scores_and_their_floor(hub):
     (scores,) = hub.score([Group("g", "", tuple(map(Response, texts)), {"answer": "B"})], Call(recipe="prompt4trust"))
     assert scores.values == pytest.approx([math.log(1e-10) - 1, math.log(1e-12)], abs=1e-9)
     assert scores.total.statuses == [Status.OK, Status.NO_ANSWER]
+
+
+def test_open_answers_are_matched_by_a_real_embedding_table(tmp_path):
+    """A67: recipe mixed_r1 with a card of kind token_match; the same words are 1, beside 1 for the format."""
+    build_tiny(tmp_path / "tiny")
+    (tmp_path / "bmas.toml").write_text('name = "bmas"\nkind = "token_match"\npath = "tiny"\n')
+    texts = ("<think>x</think><answer>a red square</answer>", "a red square", "a blue square", " ")
+    groups = [
+        Group("open", "", tuple(map(Response, texts[1:])), {"answer": "a red square"}, problem_type="open"),
+        Group("tags", "", (Response(texts[0]),), {"answer": "a red square"}, problem_type="open"),
+        Group("none", "", (Response("red"),), {"answer": ""}, problem_type="open"),
+        Group("chart", "", (Response("104"), Response("106")), {"answer": "100"}, problem_type="chart"),
+    ]
+    with LocalHub(lambda: make_hub(HubConfig(workers=1, cards=(tmp_path / "bmas.toml",)))) as made:
+        found = [scores.values for scores in made.score(groups, Call(recipe="mixed_r1", deadline_ms=120_000))]
+    same, other, blank = found[0]
+    assert (same, blank) == pytest.approx((1.0, 0.0), abs=1e-6)
+    assert 0.0 < other < 0.99
+    assert found[1] == pytest.approx([2.0], abs=1e-6)
+    assert found[2:] == [[None], [1.0, 0.0]]
