@@ -36,7 +36,7 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     """The hub of a configuration, not yet started; raises ``ConfigError`` naming what is wrong."""
     registry = default_registry(config.plugins) if registry is None else registry
     redis = RedisStore(config.redis, ttl_s=config.redis_ttl_s) if config.redis else None
-    sandbox.settings.allow_weak = config.allow_weak_sandbox
+    sandbox.settings.allow_weak, sandbox.settings.remote_url = config.allow_weak_sandbox, config.sandbox_url
     pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
     cache = Cache(MemoryStore(config.cache_mb * MB), redis)
     scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots)

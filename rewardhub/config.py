@@ -33,6 +33,7 @@ class HubConfig(BaseModel):
     worker_memory_mb: int = Field(default=2_048, ge=256)
     sandbox_slots: int = Field(default=0, ge=0, description="programs at once; 0 is one per core")
     allow_weak_sandbox: bool = Field(default=False, description="run programs below full isolation too")
+    sandbox_url: str = Field(default="", description="/run_code of a SandboxFusion server that runs programs instead")
     pool_queue: int = Field(default=100_000, ge=1, description="responses")
     model_queue: int = Field(default=4_096, ge=1, description="responses per model")
     cache_mb: int = Field(default=256, ge=0)

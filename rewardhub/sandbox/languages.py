@@ -92,6 +92,7 @@ def _pytest() -> Language | None:
 
 
 _LIBRARIES_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
+    "python_script": ((), (), ("json",), {"runtime_mb": 64}),
     "python_science": (("numpy", "scipy", "sympy"), (), ("numpy", "scipy", "sympy"), {"runtime_mb": 1024}),
     "python_solvers": (
         ("scipy",), ("highspy", "pulp"), ("scipy.optimize", "highspy", "pulp"),

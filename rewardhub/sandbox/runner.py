@@ -5,6 +5,7 @@ the end of a Python program is believed only with the run's nonce, limits are ke
 kernel. Of other languages the exit code is the end, so that only what they print may decide a score.
 """
 
+import base64
 import json
 import logging
 import math
@@ -28,6 +29,8 @@ from rewardhub.sandbox.engine import Engine
 from rewardhub.sandbox.judging import Lost, judge
 from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
+from rewardhub.sandbox.program import Program as Program
+from rewardhub.sandbox.remote import run_remote
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, memory_file, pipe
 
@@ -52,28 +55,6 @@ _ONE_THREAD = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program in ``language``: ``text`` and then ``suffix``, whose end is the end of the program.
-
-    ``exit_is_end``: without a suffix, leaving with exit code 0 by the language's own means counts as
-    the end; what the program printed is then all that speaks for it. ``expressions`` (Python's) are
-    evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows. Behind a
-    script, a program in Python with libraries, the ``probe`` runs, which finds the script's names in
-    ``made`` and gives bytes to ``tell``. ``tests``: the last of the values are the names of the suffix's
-    test functions that came to their end, one for each time.
-    """
-
-    text: str
-    suffix: str = ""
-    language: str = "python"
-    exit_is_end: bool = False
-    expressions: tuple[str, ...] = ()
-    as_json: bool = False
-    probe: str = ""
-    tests: bool = False
-
-
 def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     """Runs ``program`` on ``stdin`` (UTF-8) within ``limits``.
 
@@ -83,6 +64,8 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     """
     if not sys.platform.startswith("linux"):
         raise InternalError("programs run on Linux only")
+    if settings.remote_url:
+        return run_remote(settings.remote_url, program, stdin, limits or Limits())
     level = isolation()
     if level != FULL and not settings.allow_weak:
         reason = f"untrusted programs are refused: the isolation of this machine is {level}"
@@ -92,16 +75,24 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
 
 @dataclass(slots=True)
 class Settings:
-    """What the operator allows: ``allow_weak`` runs programs below full isolation."""
+    """What the operator allows: ``allow_weak`` runs programs below full isolation; with ``remote_url`` they run
+    on that SandboxFusion server.
+    """
 
     allow_weak: bool = False
+    remote_url: str = ""
 
 
 settings = Settings()
 
 
-@cache
 def isolation() -> str:
+    """``remote`` where programs run on another server, else :func:`local_isolation`."""
+    return "remote" if settings.remote_url else local_isolation()
+
+
+@cache
+def local_isolation() -> str:
     """The strongest isolation that works here, found by trying: ``full`` is user, pid, mount, network,
     ipc and uts namespaces, a private root, a system-call filter and limits; the rest says ``weak``.
     """
@@ -231,7 +222,8 @@ def _run_other(program: Program, stdin: str, limits: Limits) -> Run:
     language = languages()[program.language]
     source = (program.text + program.suffix).encode("utf-8", "surrogatepass")
     if language.imports:
-        job = json.dumps([program.text + program.suffix, program.probe]).encode()
+        files = {name: base64.b64encode(data).decode() for name, data in program.files}
+        job = json.dumps([program.text + program.suffix, program.probe, files]).encode()
         return _execute(language, job, stdin, limits, {"script": True, "profile": language.profile})
     if language.build:
         built, failed = _built(program.language, source)

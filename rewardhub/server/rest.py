@@ -19,6 +19,7 @@ from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import disconnected, read_body, unless_gone
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
+from rewardhub.server.programs import Programs
 from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
@@ -40,6 +41,7 @@ class RestDoor:
         self._limits = settings.limits
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
+        self._programs = Programs()
         self.leaving = False
 
     def app(self) -> ASGIApp:
@@ -72,6 +74,10 @@ class RestDoor:
             ("/v1/score/stream", "POST", self.score_stream, {"responses": lines, "openapi_extra": score_body}),
             ("/v1/media", "PUT", self.put_media, {"responses": _ok(documents.MediaReply), "openapi_extra": media_body}),
             ("/v1/scorers", "GET", self.scorers, {"responses": _ok(documents.ScorersReply)}),
+            ("/run_code", "POST", self.run_code, {"openapi_extra": {"requestBody": _json_body()}}),
+            ("/submit", "POST", self.submit, {"openapi_extra": {"requestBody": _json_body()}}),
+            ("/submit_batch", "POST", self.submit_batch, {"openapi_extra": {"requestBody": _json_body()}}),
+            ("/v1/ping", "GET", self.ping, {}),
             ("/healthz", "GET", self.healthz, {}),
             ("/readyz", "GET", self.readyz, {"responses": not_ready}),
             ("/metrics", "GET", self.metrics, {"responses": text}),
@@ -100,6 +106,22 @@ class RestDoor:
         """The scorers and recipes that a call may name."""
         return replies.json_reply({"scorers": self._hub.scorers(), "version": rewardhub.__version__})
 
+    async def run_code(self, request: Request) -> Response:
+        """SandboxFusion's ``/run_code``: runs a program in the sandbox; 200 whatever the program does."""
+        return replies.json_reply(await self._programs.run_code(await self._program_body(request)))
+
+    async def submit(self, request: Request) -> Response:
+        """SandboxFusion's ``/submit`` with the test cases in the request."""
+        return replies.json_reply(await self._programs.submit(await self._program_body(request)))
+
+    async def submit_batch(self, request: Request) -> Response:
+        """Many submissions at once, answered in their order."""
+        return replies.json_reply(await self._programs.submit_batch(await self._program_body(request)))
+
+    async def ping(self, _: Request) -> Response:
+        """SandboxFusion's liveness route."""
+        return replies.json_reply("pong")
+
     async def healthz(self, _: Request) -> Response:
         """The process lives."""
         return replies.json_reply({"status": "ok"})
@@ -119,6 +141,9 @@ class RestDoor:
     async def _body(self, request: Request, limit: int, what: str) -> bytes:
         upload = request.scope["state"]["held"].enter_context(self._inflight.upload(limit, what))
         return await read_body(request, upload, self._limits.body_s)
+
+    async def _program_body(self, request: Request) -> bytes:
+        return await self._body(request, self._limits.body_bytes, "body")
 
     async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
         return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits.groups)
@@ -208,6 +233,10 @@ def _ref(model: str) -> dict[str, str]:
 
 def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {media_type: {"schema": schema}}}
+
+
+def _json_body() -> dict[str, Any]:
+    return _body("application/json", {"type": "object"})
 
 
 def _ok(model: type) -> dict[int | str, dict[str, Any]]:

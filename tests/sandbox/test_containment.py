@@ -287,7 +287,7 @@ def test_weak_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(runner, "_warm_works", lambda: False)
     monkeypatch.setattr(runner, "_start", lambda *a, real=runner._start: refuse() if a[-1] == FULL else real(*a))
-    runner.isolation.cache_clear()
+    runner.local_isolation.cache_clear()
     try:
         assert runner.isolation() == FILTERED
         with pytest.raises(Unavailable, match="allow-weak-sandbox"):
@@ -295,7 +295,7 @@ def test_weak_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner.settings, "allow_weak", True)
         assert run(Program("print(1)")).stdout == b"1\n"
     finally:
-        runner.isolation.cache_clear()
+        runner.local_isolation.cache_clear()
 
 
 def test_isolation_is_found_and_stated() -> None:

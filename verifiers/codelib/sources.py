@@ -2,7 +2,7 @@
 
 _SANDBOX = (
     "engine", "guard", "judging", "languages", "launch", "namespaces", "objections", "packages", "plain",
-    "runner", "script", "scrub", "seccomp", "sound", "verdicts", "watch", "zygote",
+    "program", "remote", "runner", "script", "scrub", "seccomp", "sound", "verdicts", "watch", "zygote",
 )  # fmt: skip
 
 SANDBOX = (
