@@ -30,7 +30,6 @@ from rewardhub.sandbox.judging import Lost, judge
 from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.program import Program as Program
-from rewardhub.sandbox.remote import run_remote
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, memory_file, pipe
 
@@ -65,6 +64,8 @@ def run(program: Program, stdin: str = "", limits: Limits | None = None) -> Run:
     if not sys.platform.startswith("linux"):
         raise InternalError("programs run on Linux only")
     if settings.remote_url:
+        from rewardhub.sandbox.remote import run_remote
+
         return run_remote(settings.remote_url, program, stdin, limits or Limits())
     level = isolation()
     if level != FULL and not settings.allow_weak:

@@ -387,3 +387,22 @@ def test_unprivileged_user() -> None:
     )
     done = subprocess.run([python, "-I", "-B", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "12345 full True b'42\\n'\n", done.stderr
+
+
+def test_user_namespaces_switched_off() -> None:
+    """T60: where the kernel's setting forbids them the level is stated, work refused, and run only when allowed."""
+    script = (
+        "from rewardhub.errors import Unavailable\nfrom rewardhub.sandbox import runner\nprint(runner.isolation())\n"
+        "try: runner.run(runner.Program('pass'))\nexcept Unavailable as e: print('allow-weak-sandbox' in e.message)\n"
+        "runner.settings.allow_weak = True\nprint(runner.run(runner.Program('print(6 * 7)')).stdout)\n"
+        "print(runner.run(runner.Program('raise SystemExit(0)')).verdict)"
+    )
+    switched_off = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", switched_off, "sh", sys.executable, "-c", script]
+    probe = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", switched_off, "sh", "true"], check=False
+    )
+    if probe.returncode:
+        pytest.skip("this machine's kernel or user has no such setting")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == f"{FILTERED}\nTrue\nb'42\\n'\nruntime_error\n", done.stderr
