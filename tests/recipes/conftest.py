@@ -1,5 +1,6 @@
 """Hubs in this process, without models, and with a judge that answers by a script over a socket."""
 
+import asyncio
 import importlib.util
 import sys
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.local import LocalHub
 from rewardhub.recipe_check import Given
 from rewardhub.registry import default_registry
 from rewardhub.types import Call
@@ -40,19 +42,22 @@ def judging():
     return run
 
 
+@pytest.fixture(scope="package")
+def hub():
+    """A hub on a thread of its own; the judge and the embedder may stand in a recipe but are never asked."""
+    registry = default_registry(())
+    for name in ("judge", "text_embedding"):
+        registry.add(Given(name))
+    with LocalHub(lambda: make_hub(HubConfig(workers=1), registry)) as local:
+        yield local
+
+
 @pytest.fixture
-async def score():
-    """Scores groups in one call; the scorers named ``absent`` may stand in a recipe but are never asked."""
-    hubs = []
+def score(hub):
+    """Scores groups in one call."""
 
-    async def run(recipe, *groups, inline="", inputs=None, absent=("judge", "text_embedding")):
-        registry = default_registry(())
-        for name in absent:
-            registry.add(Given(name))
-        hubs.append(make_hub(HubConfig(workers=1), registry))
-        await hubs[-1].start()
-        return await hubs[-1].score(groups, Call(recipe=recipe, recipe_text=inline, inputs=inputs or {}))
+    async def run(recipe, *groups, inline="", inputs=None):
+        call = Call(recipe=recipe, recipe_text=inline, inputs=inputs or {})
+        return await asyncio.to_thread(hub.score, groups, call)
 
-    yield run
-    for hub in hubs:
-        await hub.aclose()
+    return run
