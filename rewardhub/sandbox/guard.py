@@ -20,6 +20,7 @@ __builtins__ = dict(vars(__import__("builtins")))  # type: ignore[assignment]
 
 import _sitebuiltins
 import _thread
+import gc
 import os
 import sys
 from types import CodeType, FrameType, ModuleType
@@ -218,7 +219,9 @@ def make_forbid(control: int) -> Callable[[str], None]:
 def make_hook(nonce: bytes, control: int, library: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
     """The audit hook. Its own looks at frames raise events too; each is excused once, by thread."""
     get_frame, get_thread, write = sys._getframe, _thread.get_ident, os.write
+    collecting, stop_collecting, start_collecting = gc.isenabled, gc.disable, gc.enable
     excused: set[int] = set()
+    unheard: set[int] = set()
     forbid = make_forbid(control)
     hear = make_end(nonce, control, forbid)
 
@@ -230,10 +233,24 @@ def make_hook(nonce: bytes, control: int, library: tuple[str, ...]) -> Callable[
         finally:
             excused.discard(me)
 
+    def quietly(read: Callable[..., Any], *arguments: Any) -> Any:
+        # Without the collector, whose finalisers are the program's code.
+        me, collects = get_thread(), collecting()
+        unheard.add(me)
+        stop_collecting()
+        try:
+            return read(*arguments)
+        finally:
+            unheard.discard(me)
+            if collects:
+                start_collecting()
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in WATCHED and event[:7] != "ctypes.":
             return
         me = get_thread()
+        if me in unheard:
+            return
         if me in excused and event in ("sys._getframe", "object.__getattr__"):
             excused.discard(me)
             return
@@ -245,7 +262,7 @@ def make_hook(nonce: bytes, control: int, library: tuple[str, ...]) -> Callable[
             hear(event, caller, arguments[0] if event == END and arguments else b"")
         elif event in PROCESSES:
             write(control, b"process\n")
-        elif why := objection(event, arguments, caller, look, library):
+        elif why := objection(event, arguments, caller, look, library, quietly):
             forbid(why)
 
     return hook

@@ -9,7 +9,10 @@ from __future__ import annotations
 # The functions below keep these builtins, whatever the program does to the shared ones.
 __builtins__ = dict(vars(__import__("builtins")))  # type: ignore[assignment]
 
+import _imp
+import marshal
 import os
+import sys
 from types import CodeType, FrameType
 
 TYPE_CHECKING = False
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     Frame = FrameType | None
     Library = tuple[str, ...]
 
+get_frozen, unmarshal = _imp.get_frozen_object, marshal.loads
+open_file, read_file, close_file = os.open, os.read, os.close
+CACHE_TAG = sys.implementation.cache_tag
 PROGRAM, SUFFIX = "<program>", "<suffix>"
 GUARD = os.path.join(os.path.dirname(__file__), "guard.py")  # noqa: PTH118, PTH120  # pathlib costs milliseconds
 
@@ -33,7 +39,8 @@ PROCESSES = frozenset({
     "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "subprocess.Popen",
 })  # fmt: skip
 CODE_MAKERS = frozenset({"code.__new__", "marshal.loads", "marshal.load", "object.__setattr__"})
-WATCHED = NEVER | PROCESSES | CODE_MAKERS | {
+CODE_USERS = frozenset({"exec", "function.__new__"})
+WATCHED = NEVER | PROCESSES | CODE_MAKERS | CODE_USERS | {
     "rewardhub.begin", "rewardhub.end", "sys._getframe", "object.__getattr__", "import", "compile", "open",
 }  # fmt: skip
 RAW_MODULES = frozenset({
@@ -46,7 +53,9 @@ TAKE_FRAMES = ("/collections/__init__.py", "/typing.py", "/enum.py", "/warnings.
 KEEP_FRAMES = ("/logging/__init__.py", "/traceback.py", "/asyncio/base_tasks.py", "/asyncio/coroutines.py")
 
 
-def objection(event: str, arguments: tuple[Any, ...], caller: Frame, look: Look, library: Library) -> str:
+def objection(
+    event: str, arguments: tuple[Any, ...], caller: Frame, look: Look, library: Library, quietly: Look
+) -> str:
     """Why the program may not do this, or nothing."""
     if event in NEVER or event[:7] == "ctypes.":
         return event
@@ -59,6 +68,8 @@ def objection(event: str, arguments: tuple[Any, ...], caller: Frame, look: Look,
     file = file_of(caller, look)
     if event == "compile":
         return compile_objection(arguments[1], file, library)
+    if event in CODE_USERS:
+        return "" if file == GUARD else code_objection(arguments[0], caller, look, library, quietly)
     if owner_is_suffix(caller, look, library):
         return ""
     if event in CODE_MAKERS:
@@ -72,9 +83,57 @@ def compile_objection(name: Any, file: str, library: Library) -> str:
     # Importing compiles the library under its names, and showing a traceback reparses its lines.
     if file.startswith("<frozen importlib") or file in (SUFFIX, GUARD, f"{library[0]}/threading.py"):
         return ""
-    if not isinstance(name, str):
+    return "compile under a name of the library" if isinstance(name, str) and is_theirs(exact(name), library) else ""
+
+
+def code_objection(code: Any, caller: Frame, look: Look, library: Library, quietly: Look) -> str:
+    """Why this code may not run: its file's name is trusted above, and a code object may claim any."""
+    file = exact(code.co_filename) if isinstance(code, CodeType) else ""
+    if not is_theirs(file, library):
         return ""
-    return "compile under a name of the library" if name.startswith((*library, "<frozen", SUFFIX)) else ""
+    if file == SUFFIX:
+        return "" if owner_is_suffix(caller, look, library) else "code under the name of the suffix"
+    return "" if quietly(is_genuine, file, code) else "code under a name of the library"
+
+
+def is_theirs(file: str, library: Library) -> bool:
+    return file in (SUFFIX, GUARD) or file.startswith((*library, "<frozen"))
+
+
+def exact(text: str) -> str:
+    """The text itself, whatever its class redefines."""
+    return str.__str__(text)
+
+
+def is_genuine(file: str, code: CodeType) -> bool:
+    """Whether the code is what the library's file of that name holds; the library is read-only."""
+    if file.startswith("<frozen "):
+        try:
+            return bool(code == get_frozen(file[8:-1]))
+        except ImportError:
+            return False
+    if "/../" in file or "//" in file or "/./" in file:
+        return False
+    folder, _, name = file.rpartition("/")
+    cached = f"{folder}/__pycache__/{name.removesuffix('.py')}.{CACHE_TAG}.pyc"
+    for path, load in ((cached, lambda data: unmarshal(data[16:])), (file, lambda data: compile(data, file, "exec"))):
+        data = contents(path)
+        if data and code == load(data):
+            return True
+    return False
+
+
+def contents(path: str) -> bytes:
+    """The bytes of a file, none where it cannot be read."""
+    try:
+        descriptor = open_file(path, 0)
+    except OSError:
+        return b""
+    data = b""
+    while block := read_file(descriptor, 1 << 20):
+        data += block
+    close_file(descriptor)
+    return data
 
 
 def attribute_objection(arguments: tuple[Any, ...], caller: Frame, file: str, look: Look, library: Library) -> str:
@@ -107,7 +166,7 @@ def keeps_frames(caller: Frame, file: str, look: Look, library: Library) -> bool
 
 def file_of(frame: Frame, look: Look) -> str:
     """The file of the code in a frame, "" without one."""
-    return "" if frame is None else str(look(getattr, frame, "f_code").co_filename)
+    return "" if frame is None else exact(look(getattr, frame, "f_code").co_filename)
 
 
 def owner_is_suffix(frame: Frame, look: Look, library: Library) -> bool:
