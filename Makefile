@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup demo test test-slow test-all check bench protos protos-fresh vllm test-vllm clean
+.PHONY: setup demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -30,7 +30,16 @@ check: setup
 	$(MAKE) --no-print-directory protos-fresh
 
 bench: setup
-	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load); do $(BIN)/python -P $$each; done
+	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load -e verifier); do $(BIN)/python -P $$each; done
+
+# The public implementations that verifiers replace, in an environment of their own; writes tests/bench/VERIFIERS.md.
+verifiers-table: setup .venv-peers/.ready
+	REWARDHUB_PEERS_PYTHON=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -P tests/bench/verifiers_table.py
+
+.venv-peers/.ready: constraints/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q -r constraints/peers.txt
+	touch $@
 
 # A real vLLM for tests, in an environment of its own: its pins and the server's do not mix. CPU build, 3.5 GB.
 vllm: .venv-vllm/.ready
@@ -61,4 +70,4 @@ protos-fresh: protos
 	touch $@
 
 clean:
-	rm -rf .venv .venv-protos .venv-vllm out build *.egg-info
+	rm -rf .venv .venv-protos .venv-peers .venv-vllm out build *.egg-info

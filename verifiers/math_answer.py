@@ -1,7 +1,9 @@
 """Mathematical answers: numbers, expressions, sets, intervals, matrices, relations, words.
 
 Default verdicts follow Math-Verify 0.9 (huggingface/Math-Verify) where graders agree; hedged answers,
-integers that differ by one and an unusable reference are where they deliberately do not.
+integers that differ by one and an unusable reference are where they deliberately do not. Every recorded difference
+stands with its reason in ``tests/verifiers/math_verify_pairs.tsv`` and ``math_pairs.tsv``, in short in
+``tests/bench/VERIFIERS.md``.
 """
 
 from functools import lru_cache
@@ -120,9 +122,10 @@ def math(
 ) -> Score | None:
     """Whether the response's final answer equals ``reference.answer``: 1.0 or 0.0.
 
-    ``extract`` is the order in which the answer is looked for, behind ``</think>`` where anything
-    follows it. ``preset`` sets every other choice
-    (see :class:`~rewardhub.verifiers.mathlib.policy.Policy`); a choice given here wins over it.
+    ``extract`` is the order in which the answer is looked for, outside the thoughts (``<think>``, closed or
+    left open). What a sentence denies is no answer, and what it names beside another is a list.
+    ``preset`` sets every other choice (see :class:`~rewardhub.verifiers.mathlib.policy.Policy`); a choice
+    given here wins over it.
     ``details`` hold ``verdict``, ``tier`` (text, exact, symbolic), ``reason``, ``extracted``, ``source``.
     Raises ``ReferenceUnparseable`` (empty, unbalanced, too large or of the wrong kind; plain words are
     compared as text), ``NoAnswer``, and ``OverLimit`` past the limits of ``mathlib.limits``.

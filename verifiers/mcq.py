@@ -151,7 +151,10 @@ def _read(text: str, question: Question) -> Choice:
         choice = _choose(behind, question, stated=True)
         if choice.indices:
             return choice
-    return _choose(tail, question, stated=False)
+    choice = _choose(tail, question, stated=False)
+    if len(choice.indices) == 1 and _denied(tail):
+        return Choice((), reason="the named option is denied")
+    return choice
 
 
 def _denied(text: str) -> bool:

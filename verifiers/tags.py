@@ -15,6 +15,8 @@ BOXED = "boxed"
 """In a layout: a ``\\boxed{…}`` instead of a tag."""
 
 _MAX_BOXED = 10_000
+_NEXT_TO = 40
+_JOINING = frozenset({"or", "and", ",", "/", "|", ", or", ", and", "or maybe", "or perhaps", "and also"})
 
 _NAME = re2.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _GAPS = {"whitespace": r"\s*", "newline": r"\n", "anything": r".*?"}
@@ -128,13 +130,26 @@ def said(text: str) -> str:
 
 
 def stated_answer(text: str) -> str | None:
-    """What a response marks as its answer: the last answer tag outside its thoughts, else the last box, else None."""
+    """What a response marks as its answer: the last answer tag outside its thoughts, else the last box, else None.
+
+    Where "or" or the like joins it to the one before, it is both of them, with "or" between.
+    """
     text = said(text)
     tagged = last_tagged(text, "answer")
     if tagged is None:
-        return last_boxed(text)
+        boxed = last_boxed(text)
+        return boxed if boxed is None else _alternatives(text, "\\boxed{", "}", boxed)
     boxed = last_boxed(tagged)
-    return tagged if boxed is None else boxed
+    return _alternatives(text, "<answer>", "</answer>", tagged if boxed is None else boxed)
+
+
+def _alternatives(text: str, opening: str, closing: str, last: str) -> str:
+    start = text.rfind(opening, 0, text.rfind(closing))
+    end = text.rfind(closing, max(0, start - _NEXT_TO), max(0, start))
+    if end < 0 or text[end + len(closing) : start].strip(" $.\n").lower() not in _JOINING:
+        return last
+    before = last_boxed(text[: end + 1]) if closing == "}" else last_tagged(text[: end + len(closing)], "answer")
+    return last if before is None or before == last else f"{before} or {last}"
 
 
 def _clean(text: str) -> str:

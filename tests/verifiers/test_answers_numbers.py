@@ -235,3 +235,17 @@ def test_gold_solutions_of_gsm8k(verifier: Verifier, data_dir: Path) -> None:
         raised = f"{work}#### {int(final.replace(',', '')) + 1:,}"
         values.append((score(verifier, solution, final).value, score(verifier, raised, final).value))
     assert values == [(1.0, 0.0)] * 1_319
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is 3 or 5", "3 or 5", "5 or maybe 3", "The answer is not 5.", "The answer isn't 5.", "The answer is anything but 5.",
+        "5 is not the answer.", "Answer: 5 | 3", "<answer>3</answer> or <answer>5</answer>", "\\boxed{3} or \\boxed{5}",
+        "1, 2, 3, 4, 5", "1 2 3 4 5", "\\boxed{\\neq 5}", "\\boxed{<5}", "<think>\\boxed{5}</think>", "<think>The answer is 5",
+    ],
+)  # fmt: skip
+def test_hedges_denials_and_thoughts_never_pay(text: str) -> None:
+    """Neither 5 nor 3 is what these state."""
+    assert score(numeric, text, 5).value != 1.0
+    assert score(numeric, text, 3).value != 1.0

@@ -98,3 +98,16 @@ def test_linear_time(part: str) -> None:
         begun = time.thread_time()
         assert score(text, **params).value == 0.0
         assert time.thread_time() - begun < 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think><answer>5</answer></think>", None), ("<think>\\boxed{5}</think>\\boxed{3}", "3"), ("<think>\\boxed{5}", None),
+        ("<answer>3</answer> or <answer>5</answer>", "3 or 5"), ("\\boxed{3}, \\boxed{5}", "3 or 5"), ("\\boxed{5} or \\boxed{5}", "5"),
+        ("<answer>A</answer> wait, <answer>B</answer>", "B"), ("\\boxed{3} + 2 = \\boxed{5}", "5"), ("<answer>\\boxed{5}</answer>", "5"),
+    ],
+)  # fmt: skip
+def test_the_stated_answer(text, answer):
+    """Thoughts state nothing, and two answers joined by "or" are both stated."""
+    assert stated_answer(text) == answer

@@ -20,7 +20,14 @@ _NEAR = 2_000
 _RUN = re.compile(r"(?<![\w.])([-+]?)[$€£¥]?(\.?[0-9][0-9.,]*)([eE][-+]?[0-9]+)?(\s?%)?")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}")
 _PLAIN = re.compile(r"[0-9]*\.?[0-9]*")
-_HEDGE = re.compile(r"[(\[]? ?(?:or|and|to|[-~,;/&])? ?(?:or|maybe|perhaps|approximately)?")
+_HEDGE = re.compile(r"[(\[]? ?(?:or|and|to|[-~,;/&|])? ?(?:or|maybe|perhaps|approximately)?")
+_OTHERWISE = re.compile(r"[^.;:=\d]{0,12}\bor\b[^.;:=\d]{0,12}", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|(?:anything|everything|all) but|other than|rather than|instead of)|n['’]t)"
+    r"(?: be| equal(?: to)?| the answer| is)? ?[\s(}$]{0,3}$|(?:^\s?<|≠|\\neq?|\\[lg]t)\s?$",
+    re.IGNORECASE,
+)
+_RULED_OUT = re.compile(r"[\s)$]{0,3}(?:is|are|was)?(?: not|n['’]t| wrong| incorrect)\b", re.IGNORECASE)
 _MINUS = str.maketrans("−–﹣－．，％", "----.,%")
 _WIDE = str.maketrans("０１２３４５６７８９", "0123456789")
 
@@ -65,6 +72,9 @@ def stated_number(
         raise NoAnswer("no number in the response")
     if not matches:
         return Found(None, "no number in the answer")
+    matches = [match for match in matches if not _denied(match)]
+    if not matches:
+        return Found(None, "the number is denied")
     chosen = _choice(scope, matches, several, decimal_comma)
     if chosen is None:
         return Found(None, "several numbers in the answer")
@@ -126,12 +136,19 @@ def _choice(scope: Scope, matches: list[re.Match[str]], several: Several, decima
     if scope.phrase:
         hedged = len(matches) > 1 and _HEDGE.fullmatch(_between(matches[0], matches[1]))
         return None if hedged and several == "wrong" else matches[-1 if hedged and several == "last" else 0]
-    if not scope.stated:
-        return matches[-1]
+    if not scope.stated and any(map(str.isalpha, scope.text[-_NEAR:])):
+        others = len(matches) > 1 and _OTHERWISE.fullmatch(_between(matches[-2], matches[-1]))
+        return None if others and several == "wrong" else matches[-1]
     if several == "wrong" and len(matches) > 1:
         values = {number and number.value for number in (_number(match, decimal_comma) for match in matches)}
         return matches[0] if len(values) == 1 else None
     return matches[-1 if several == "last" else 0]
+
+
+def _denied(match: re.Match[str]) -> bool:
+    """Whether the text says that this number is not the answer."""
+    before = match.string[max(0, match.start() - 40) : match.start()]
+    return bool(_DENIED.search(before) or _RULED_OUT.match(match.string, match.end()))
 
 
 def _between(one: re.Match[str], other: re.Match[str]) -> str:
