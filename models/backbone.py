@@ -1,6 +1,5 @@
-"""The vision-language backbone: load it, and run it on padded batches."""
+"""The backbone, of text or of text and images: load it, and run it on padded batches."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,17 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.checkpoint import check_checkpoint, tensors_under
+from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
 from rewardhub.models.inputs import Inputs
-from rewardhub.models.pictures import Patches, as_tensors
+from rewardhub.models.pictures import Patches
 
+Features = dict[Patches, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Backbone(nn.Module):
-    """A Qwen2.5-VL model with its language head, or with a reward head (None until one is set).
+    """A model with its language head, or with a reward head (None until one is set).
 
     ``model`` is the model class of transformers: the whole one with ``generate`` where it was loaded
     with its language head, else the bare one.
@@ -27,11 +28,22 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.head = head
+        self.family: Family = FAMILIES[model.config.model_type]
 
     @property
     def base(self) -> Any:
-        """The bare model: ``visual`` and ``language_model``."""
+        """The bare model: its vision encoder and its language model."""
         return getattr(self.model, "model", self.model)
+
+    @property
+    def language_model(self) -> Any:
+        """The decoder; a model of text is one itself."""
+        base = self.base
+        return getattr(base, "language_model", None) or getattr(base, "text_model", base)
+
+    @property
+    def text_config(self) -> Any:
+        return self.language_model.config
 
     @property
     def device(self) -> torch.device:
@@ -43,48 +55,57 @@ class Backbone(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        return int(self.base.config.text_config.hidden_size)
+        return int(self.text_config.hidden_size)
 
     @property
     def max_length(self) -> int:
         """The longest sequence, in tokens, that the model's positions were made for."""
-        return int(self.base.config.text_config.max_position_embeddings)
+        return int(self.text_config.max_position_embeddings)
 
-    def embed(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
-        """Input embeddings [B, L, H] with the image features in place.
+    def embed(self, inputs: Inputs, known: Features | None = None) -> Tensor:
+        """Input embeddings [B, L, H] with the image features in place; see :meth:`embedded`."""
+        embeds: Tensor = self.embedded(inputs, known)["inputs_embeds"]
+        return embeds
 
-        Each image is encoded once; ``known`` holds the features [N, H] of images seen before and is
-        added to.
+    def embedded(self, inputs: Inputs, known: Features | None = None) -> dict[str, Any]:
+        """What the language model reads: embeddings [B, L, H], and what later layers add to images (deepstack).
+
+        Each image is encoded once; ``known`` holds the features of images seen before, as the family's
+        reader gives them, and is added to.
         """
-        embeds: Tensor = self.base.get_input_embeddings()(inputs.input_ids)
+        embeds: Tensor = self.base.get_input_embeddings()(inputs.embedded_ids)
         if not inputs.images:
-            return embeds
+            return {"inputs_embeds": embeds}
         known = {} if known is None else known
         fresh = [image for image in inputs.images if image not in known]
         if fresh:
-            known.update(zip(fresh, self.image_features(fresh, inputs), strict=True))
-        shown = torch.cat([known[inputs.images[index]] for index in inputs.image_order]).to(embeds.dtype)
-        mask = inputs.mm_token_type_ids.bool().unsqueeze(-1)
-        return embeds.masked_scatter(mask.expand_as(embeds), shown)
+            found = inputs.reader.features(self.base, fresh, inputs.input_ids.device, self.dtype)
+            known.update(zip(fresh, found, strict=True))
+        features = torch.cat([known[inputs.images[index]] for index in inputs.image_order]).to(embeds.dtype)
+        shown, *deeper = features.split(embeds.shape[-1], -1)
+        mask = inputs.mm_token_type_ids.bool()
+        embeds = embeds.masked_scatter(mask.unsqueeze(-1).expand_as(embeds), shown)
+        if not deeper:
+            return {"inputs_embeds": embeds}
+        return {"inputs_embeds": embeds, "visual_pos_masks": mask, "deepstack_visual_embeds": deeper}
 
-    def image_features(self, images: Sequence[Patches], inputs: Inputs) -> Sequence[Tensor]:
-        """One tensor [N, H] per image, on the device of ``inputs``."""
-        pixels, grids = (each.to(inputs.input_ids.device) for each in as_tensors(images))
-        output = self.base.get_image_features(pixels.to(self.dtype), grids, return_dict=True)
-        return tuple(output.pooler_output)
-
-    def hidden(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
+    def hidden(self, inputs: Inputs, known: Features | None = None, **more: Any) -> Tensor:
         """The last hidden states [B, L, H] of right-padded rows, after the final norm.
 
-        No attention mask is built: padding on the right lies behind every valid token, where causal
-        attention does not look.
+        Nothing masks the padding: it lies behind every valid token, where causal attention does not look.
+        ``more`` goes to the model: a cache of what stands before the rows.
         """
-        output = self.base.language_model(
-            inputs_embeds=self.embed(inputs, known), position_ids=inputs.position_ids, use_cache=False
-        )
-        return output.last_hidden_state
+        return self.run(self.embedded(inputs, known), inputs, **{"use_cache": False, **more})
 
-    def last_hidden(self, inputs: Inputs, known: dict[Patches, Tensor] | None = None) -> Tensor:
+    def run(self, embedded: dict[str, Any], inputs: Inputs, **more: Any) -> Tensor:
+        """The states of embedded inputs at their positions."""
+        positions = inputs.position_ids if self.family.grid_positions else inputs.position_ids[0]
+        if self.family.whole_forward:
+            types = inputs.mm_token_type_ids if inputs.mm_token_type_ids.any() else None
+            return self.base(**embedded, position_ids=positions, token_type_ids=types, **more).last_hidden_state
+        return self.language_model(**embedded, position_ids=positions, **more).last_hidden_state
+
+    def last_hidden(self, inputs: Inputs, known: Features | None = None) -> Tensor:
         """The hidden state [B, H] of each row's last valid token."""
         states = self.hidden(inputs, known)
         rows = torch.arange(len(states), device=states.device)
@@ -105,6 +126,7 @@ def load_backbone(
     path: Path,
     *,
     head: bool,
+    language: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     activation: Activation = "none",
@@ -112,10 +134,12 @@ def load_backbone(
 ) -> Backbone:
     """The backbone of a checkpoint folder, in ``eval`` mode, with its reward head or its language head.
 
+    With ``language`` it has both.
+
     Raises ``ConfigError`` where the folder may not be loaded (see ``check_checkpoint``), misses
     tensors, or holds no reward head though one was asked for.
     """
-    backbone = load_headless(path, dtype=dtype, device=device) if head else _load(path, dtype, device, whole=True)
+    backbone = _load(path, dtype, device, whole=language or not head)
     if head:
         found = tensors_under(path, (head_prefix,) if head_prefix else PREFIXES)
         backbone.head = head_from(found, activation, head_prefix).to(device)
@@ -145,11 +169,9 @@ def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") ->
 
 
 def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
-    check_checkpoint(path)
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+    kind = _class(check_checkpoint(path)["model_type"], whole=whole)
     from transformers.utils import logging
 
-    kind = Qwen2_5_VLForConditionalGeneration if whole else Qwen2_5_VLModel
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -170,3 +192,12 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
     if absent:
         raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
     return Backbone(model.to(device)).eval()
+
+
+def _class(model_type: str, *, whole: bool) -> Any:
+    """The model class of transformers itself: code of the checkpoint is never looked for."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    if not whole:
+        return AutoModel
+    return AutoModelForImageTextToText if FAMILIES[model_type].image else AutoModelForCausalLM

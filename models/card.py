@@ -85,9 +85,44 @@ class EnsembleSpec(BaseModel):
     weight: float = Field(default=0.5, ge=0)
 
 
+class CritiqueSpec(BaseModel):
+    """Critiques that a model writes of an answer, asked for with ``question``, before its head reads each one's end.
+
+    The value is the mean over ``count`` critiques of at most ``max_tokens`` tokens, sampled at
+    ``temperature`` (0: the likeliest token) with a seed that is drawn from the text itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: str = "Critique this answer: is it right, helpful and honest?"
+    count: int = Field(default=1, ge=1, le=64)
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+
+
+class VllmSpec(BaseModel):
+    """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment.
+
+    ``arguments`` are further ones of its command line; it has ``startup_s`` seconds to answer.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(default="", pattern=r"^(https?://[^/]+)?$")
+    python: str = ""
+    arguments: tuple[str, ...] = ()
+    startup_s: float = Field(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "VllmSpec":
+        if bool(self.url) == bool(self.python):
+            raise ValueError("name the server by url, or the interpreter that starts it by python")
+        return self
+
+
 Kind = Literal[
     "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
-    "similarity", "sentence", "token_match", "ensemble",
+    "similarity", "sentence", "token_match", "ensemble", "critique",
 ]  # fmt: skip
 CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 """Kinds whose value is a probability."""
@@ -122,6 +157,8 @@ class Card(BaseModel):
     path: Path | None = None
     repository: str = ""
     revision: str = ""
+    backend: Literal["transformers", "vllm"] = "transformers"
+    vllm: VllmSpec | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     head: HeadSpec = HeadSpec()
@@ -137,6 +174,7 @@ class Card(BaseModel):
     steps: StepSpec = StepSpec()
     implicit: ImplicitSpec | None = None
     ensemble: EnsembleSpec | None = None
+    critique: CritiqueSpec = CritiqueSpec()
     range: tuple[float, float] | None = None
     max_tokens: int = Field(default=0, ge=0)
     token_budget: int = Field(default=16_384, ge=1)
@@ -160,6 +198,8 @@ class Card(BaseModel):
             raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
         if (self.kind == "ensemble") != (self.ensemble is not None):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
+        if (self.backend == "vllm") != (self.vllm is not None):
+            raise ValueError("the table [vllm] belongs to the vllm backend, which needs it")
         if (self.kind == "cost") != bool(self.positive_is):
             raise ValueError("positive_is belongs to the cost kind, which needs it")
         return self._check_classes()

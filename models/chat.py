@@ -1,7 +1,7 @@
 """From chat messages to pieces: text, control tokens and pictures, in the order the model reads them.
 
-The layout is ChatML as Qwen2.5-VL's published chat template writes it. Checkpoints bring chat
-templates as programs; those are not run.
+A family's turns are written in its :class:`Style`, as its published chat template writes them. Checkpoints
+bring chat templates as programs; those are not run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +36,40 @@ Piece = str | Control | Picture
 
 
 @dataclass(frozen=True, slots=True)
+class Style:
+    """How a family writes turns; control tokens that it does not have are "".
+
+    ``header`` names the role, by ``names`` where the family has a word of its own for it. With ``spaced``
+    a turn of text begins with a space. Without ``system_turn`` the system message stands in front of the
+    first user's text.
+    """
+
+    begin: str = ""
+    start: str = START
+    header: str = "{role}\n"
+    header_end: str = ""
+    behind_header: str = ""
+    end: str = END
+    behind: str = "\n"
+    names: tuple[tuple[str, str], ...] = ()
+    spaced: bool = False
+    system_turn: bool = True
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The control tokens it writes."""
+        return tuple(filter(None, (self.begin, self.start, self.header_end, self.end)))
+
+
+CHATML = Style()
+
+
+@dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """ChatML; ``system`` is said first where the prompt has no system message, "" is none."""
+    """Turns in a style; ``system`` is said first where the prompt has no system message, "" is none."""
 
     system: str = SYSTEM
+    style: Style = CHATML
 
     def prompt(self, prompt: str | Sequence[Message], media_count: int) -> list[Piece]:
         """The prompt's turns up to the start of the answer's turn, whose role follows as text.
@@ -47,12 +77,10 @@ class ChatTemplate:
         Raises ``InvalidInput`` for an unknown role or part, and where pictures and media differ in number.
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        pieces: list[Piece] = []
-        if self.system and (not messages or messages[0].get("role") != "system"):
-            pieces += self.turn("system", [self.system])
-        for role, content in _turns(messages, media_count, 0, "prompt"):
-            pieces += self.turn(role, content)
-        return pieces
+        turns = list(_turns(messages, media_count, 0, "prompt"))
+        if self.system and (not turns or turns[0][0] != "system"):
+            turns.insert(0, ("system", [self.system]))
+        return self._written(turns)
 
     def answer(self, response: Response, media_offset: int) -> list[Piece]:
         """The response's turns; pictures count from ``media_offset``."""
@@ -62,16 +90,36 @@ class ChatTemplate:
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
-        system = self.turn("system", [self.system]) if self.system else []
-        return [*system, *self.turn("user", content)]
+        system: list[tuple[str, list[Piece]]] = [("system", [self.system])] if self.system else []
+        return self._written([*system, ("user", list(content))])
 
-    def opening(self) -> list[Piece]:
-        """The start of the answer's turn, for a model that writes the answer itself."""
-        return [Control(START), "assistant\n"]
+    def opening(self, role: str = "assistant") -> list[Piece]:
+        """The start of a turn: the answer's, for a model that writes the answer itself."""
+        style = self.style
+        name = style.header.format(role=dict(style.names).get(role, role))
+        pieces = [Control(style.start) if style.start else "", name]
+        pieces += [Control(style.header_end), style.behind_header] if style.header_end else []
+        return [piece for piece in pieces if piece]
 
     def turn(self, role: str, content: Sequence[Piece]) -> list[Piece]:
         """One turn of these pieces."""
-        return [Control(START), f"{role}\n", *content, Control(END), "\n"]
+        space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
+        return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
+
+    def _written(self, turns: Sequence[tuple[str, list[Piece]]]) -> list[Piece]:
+        """The turns from the very beginning."""
+        style = self.style
+        pieces: list[Piece] = [Control(style.begin)] if style.begin else []
+        if turns and turns[0][0] == "system" and not style.system_turn:
+            first = next((index for index, (role, _) in enumerate(turns) if role == "user"), None)
+            if first is None:
+                turns = [("user", turns[0][1]), *turns[1:]]
+            else:
+                merged: list[Piece] = [*turns[0][1], "\n\n", *turns[first][1]]
+                turns = [*turns[1:first], ("user", merged), *turns[first + 1 :]]
+        for role, content in turns:
+            pieces += self.turn(role, content)
+        return pieces
 
 
 def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:

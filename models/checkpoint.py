@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, nearest
+from rewardhub.models.families import FAMILIES
 
-ARCHITECTURES = ("qwen2_5_vl",)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
 CODE_FIELDS = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
@@ -32,7 +32,7 @@ def download(repository: str, revision: str) -> Path:
     return Path(found)
 
 
-def check_checkpoint(path: Path, architectures: Sequence[str] = ARCHITECTURES) -> dict[str, Any]:
+def check_checkpoint(path: Path, architectures: Sequence[str] = tuple(FAMILIES)) -> dict[str, Any]:
     """The configuration of a checkpoint that may be loaded.
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
@@ -52,6 +52,11 @@ def check_checkpoint(path: Path, architectures: Sequence[str] = ARCHITECTURES) -
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
         raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
     return _supported(path / "config.json", architectures)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The checkpoint's ``config.json``; empty where there is none."""
+    return _json(path / "config.json")
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from rewardhub.models.card import Card
-from rewardhub.models.chat import START, Control
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.model import open_checkpoint
 from rewardhub.models.rows import Row, RowModel
@@ -26,7 +25,7 @@ class ImplicitModel(RowModel):
         self.spec = card.implicit
         self.reference = open_checkpoint(card.model_copy(update={"path": self.spec.reference}), head=False)
         self.reference_runner = self.reference.runner()
-        self.header = len(self.loaded.encoder.pieces([Control(START), "assistant\n"], ()))
+        self.header = len(self.loaded.encoder.pieces(self.loaded.encoder.template.opening(), ()))
 
     @cached_property
     def fingerprint(self) -> str:

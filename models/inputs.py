@@ -10,21 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardhub.models.chat import (
-    CONTROLS,
-    IMAGE,
-    VISION_END,
-    VISION_START,
-    ChatTemplate,
-    Control,
-    Picture,
-    Piece,
-)
-from rewardhub.models.pictures import ImagePatcher, Patches, as_tensors
+from rewardhub.models.chat import SYSTEM, ChatTemplate, Control, Piece
+from rewardhub.models.checkpoint import read_config
+from rewardhub.models.families import FAMILIES
+from rewardhub.models.pictures import ImageReader, Pads, Patches, as_tensors
 from rewardhub.models.text import TextTokenizer
 from rewardhub.types import Media, Message, Response
 
 Ints = npt.NDArray[np.int64]
+Shown = tuple[Patches, ...]
+"""What one media shows: an image, or the frames of a video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +57,8 @@ class Encoded:
 class Inputs:
     """A padded batch of B sequences of up to L tokens.
 
-    ``images`` are the distinct images of the batch and ``image_order`` says which of them each
-    placeholder span shows, row by row. All ids are int64; ``attention_mask`` is 1 on valid tokens.
+    ``images`` are the distinct images of the batch, for ``reader`` to encode, and ``image_order`` says
+    which of them each placeholder span shows, row by row. All ids are int64; ``attention_mask`` is 1 on valid tokens.
     """
 
     input_ids: Tensor
@@ -72,6 +67,7 @@ class Inputs:
     mm_token_type_ids: Tensor
     images: tuple[Patches, ...]
     image_order: tuple[int, ...]
+    reader: ImageReader
 
     def to(self, device: torch.device | str) -> "Inputs":
         return Inputs(
@@ -81,7 +77,13 @@ class Inputs:
             self.mm_token_type_ids.to(device),
             self.images,
             self.image_order,
+            self.reader,
         )
+
+    @property
+    def embedded_ids(self) -> Tensor:
+        """The ids with 0 for image placeholders, which may lie outside the vocabulary."""
+        return self.input_ids.masked_fill(self.mm_token_type_ids.bool(), 0)
 
     @property
     def lengths(self) -> Tensor:
@@ -103,17 +105,19 @@ class Inputs:
 
 
 class Encoder:
-    """Prepares inputs for one checkpoint: its tokenizer, its image processor, its chat layout.
+    """Prepares inputs for one checkpoint: its tokenizer, its image processor, its family's way to write turns.
 
     Text is tokenised plainly, so that no prompt and no response can spell a control token.
     """
 
-    def __init__(self, path: Path, *, template: ChatTemplate | None = None, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, *, system: str = SYSTEM, max_pixels: int | None = None) -> None:
         self.path = Path(path)
-        self.template = template or ChatTemplate()
-        self.tokenizer = TextTokenizer(self.path, CONTROLS)
-        self.patcher = ImagePatcher(self.path, max_pixels)
-        self.image_id = self.tokenizer.control(IMAGE)
+        config = read_config(self.path)
+        self.family = FAMILIES[config["model_type"]]
+        self.template = ChatTemplate(system, self.family.style)
+        self.tokenizer = TextTokenizer(self.path, self.family.tokens, self.family.optional)
+        self.reader = self.family.reader(self.path, config, max_pixels)
+        self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 
     def encode(
         self, prompt: str | Sequence[Message], media: Sequence[Media] = (), response: Response | None = None
@@ -137,11 +141,11 @@ class Encoder:
         own = {media_offset + index: self.patches(each) for index, each in enumerate(response.media)}
         return self.pieces(self.template.answer(response, media_offset), own)
 
-    def patches(self, media: Media) -> Patches:
-        """The image cut into patches; raises ``InvalidInput`` where it cannot be decoded."""
-        return self.patcher.patches(media)
+    def patches(self, media: Media) -> Shown:
+        """The image cut into patches, or a video's frames; raises ``InvalidInput`` where it cannot be decoded."""
+        return self.reader.patches(media)
 
-    def pieces(self, pieces: Sequence[Piece], images: Sequence[Patches] | Mapping[int, Patches]) -> Encoded:
+    def pieces(self, pieces: Sequence[Piece], images: Sequence[Shown] | Mapping[int, Shown]) -> Encoded:
         """The pieces as one sequence; neighbouring texts are tokenised together, as in one string."""
         builder = _Builder(self, images)
         for piece in pieces:
@@ -167,14 +171,14 @@ class Encoder:
         types = (ids == self.image_id) & (mask == 1)
         return Inputs(
             torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(positions),
-            torch.from_numpy(types.astype(np.int64)), tuple(images), tuple(order),
+            torch.from_numpy(types.astype(np.int64)), tuple(images), tuple(order), self.reader,
         )  # fmt: skip
 
 
 class _Builder:
     """Collects pieces; text waits until it ends, so that tokens may span neighbouring pieces."""
 
-    def __init__(self, encoder: Encoder, images: Sequence[Patches] | Mapping[int, Patches]) -> None:
+    def __init__(self, encoder: Encoder, images: Sequence[Shown] | Mapping[int, Shown]) -> None:
         self.encoder = encoder
         self.images = images
         self.text: list[str] = []
@@ -187,12 +191,12 @@ class _Builder:
     def add(self, piece: Piece) -> None:
         if isinstance(piece, str):
             self.text.append(piece)
-            return
-        self._flush()
-        if isinstance(piece, Control):
+        elif isinstance(piece, Control):
+            self._flush()
             self._plain([self.encoder.tokenizer.control(piece.token)])
         else:
-            self._picture(piece)
+            for image in self.images[piece.media]:
+                self._picture(image)
 
     def finish(self) -> Encoded:
         self._flush()
@@ -210,16 +214,28 @@ class _Builder:
         self.positions.append(np.broadcast_to(np.arange(self.next, self.next + len(ids)), (3, len(ids))))
         self.next += len(ids)
 
-    def _picture(self, picture: Picture) -> None:
-        tokenizer, image = self.encoder.tokenizer, self.images[picture.media]
-        merge = self.encoder.patcher.merge
-        time, height, width = image.grid[0], image.grid[1] // merge, image.grid[2] // merge
-        self._plain([tokenizer.control(VISION_START)])
-        count = time * height * width
-        self.spans.append((len(self.ids), len(self.ids) + count))
-        self.ids.extend([self.encoder.image_id] * count)
-        self.positions.append(np.indices((time, height, width)).reshape(3, -1) + self.next)
+    def _picture(self, image: Patches) -> None:
+        first = len(self.shown)
+        for piece in self.encoder.reader.layout(image):
+            if not isinstance(piece, Pads):
+                self.add(piece)
+                continue
+            self._flush()
+            span = (len(self.ids), len(self.ids) + piece.count)
+            # All placeholders of one image are one span, that what is shared never ends within it.
+            if len(self.shown) == first:
+                self.shown.append(image)
+                self.spans.append(span)
+            else:
+                self.spans[-1] = (self.spans[-1][0], span[1])
+            self._pads(piece)
+
+    def _pads(self, pads: Pads) -> None:
+        self.ids.extend([self.encoder.image_id] * pads.count)
+        if pads.grid is None or not self.encoder.family.grid_positions:
+            self.positions.append(np.tile(np.arange(self.next, self.next + pads.count), (3, 1)))
+            self.next += pads.count
+            return
+        self.positions.append(np.indices(pads.grid).reshape(3, -1) + self.next)
         # Qwen2-VL: the text behind an image goes on after the image's longest side.
-        self.next += max(height, width)
-        self.shown.append(image)
-        self._plain([tokenizer.control(VISION_END)])
+        self.next += max(pads.grid[1:])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from rewardhub.models.card import Card, Kind
 from rewardhub.models.classes import OutcomeModel, SafetyModel
+from rewardhub.models.critique import CritiqueModel
 from rewardhub.models.ensemble import EnsembleModel
 from rewardhub.models.implicit import ImplicitModel
 from rewardhub.models.listwise import ListwiseModel
@@ -13,6 +14,7 @@ from rewardhub.models.pairwise import PairwiseModel
 from rewardhub.models.process import ProcessModel
 from rewardhub.models.scalar import CostModel, ScalarModel
 from rewardhub.models.similarity import SimilarityModel
+from rewardhub.models.vllm import VllmModel
 from rewardhub.models.wording import SentenceModel, TokenMatchModel
 from rewardhub.models.yes_no import YesNoModel
 
@@ -30,10 +32,11 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
     "similarity": SimilarityModel,
     "sentence": SentenceModel,
     "token_match": TokenMatchModel,
+    "critique": CritiqueModel,
     "ensemble": lambda card: EnsembleModel(card, build),
 }
 
 
 def build(card: Card) -> RewardModel:
     """The model of a card, loaded."""
-    return KINDS[card.kind](card)
+    return VllmModel(card) if card.backend == "vllm" else KINDS[card.kind](card)

@@ -13,7 +13,6 @@ import torch
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
-from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.inputs import Encoded, Encoder
@@ -69,10 +68,10 @@ class Loaded:
             )
         return prompt
 
-    def check_length(self, encoded: Encoded) -> Encoded:
-        """Raises ``OverLimit`` for a sequence that is longer than the model or its card allows."""
-        if len(encoded) > self.max_tokens:
-            raise OverLimit(f"{len(encoded)} tokens, over the model's limit of {self.max_tokens}")
+    def check_length(self, encoded: Encoded, more: int = 0) -> Encoded:
+        """Raises ``OverLimit`` where it is, with ``more`` tokens, longer than the model or its card allows."""
+        if len(encoded) + more > self.max_tokens:
+            raise OverLimit(f"{len(encoded) + more} tokens, over the model's limit of {self.max_tokens}")
         return encoded
 
     def replies(self) -> list[int]:
@@ -100,19 +99,19 @@ NOT_READ = {"name", "path", "repository", "revision", "device", "range", "token_
 SOURCES = tuple(sorted(path.name for path in Path(__file__).parent.glob("*.py")))
 
 
-def open_checkpoint(card: Card, *, head: bool) -> Loaded:
+def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded:
     """Loads what a card names; raises ``ConfigError`` where it cannot be."""
     path = card.path if card.path is not None else download(card.repository, card.revision)
     check_checkpoint(path)
     with memory_errors():
         backbone = load_backbone(
-            path, head=head, dtype=card.dtype, device=pick_device(card.device),
+            path, head=head, language=language, dtype=card.dtype, device=pick_device(card.device),
             activation=card.head.activation, head_prefix=card.head.prefix,
         )  # fmt: skip
     backbone.requires_grad_(False)
     pack_linears(backbone.base)
-    encoder = Encoder(path, template=ChatTemplate(card.system), max_pixels=card.max_pixels)
-    encoder.patcher.check(backbone.base.config.vision_config)
+    encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
+    encoder.reader.check(backbone.base.config)
     rows = backbone.base.get_input_embeddings().num_embeddings
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
-from rewardhub.models.chat import START, Control
 from rewardhub.models.checkpoint import tensors_under
 from rewardhub.models.head import linear_layers
 from rewardhub.models.inputs import Encoded
@@ -33,7 +32,7 @@ class ObjectivesModel(RowModel):
         self.head.check_outputs(len(card.classes))
         tensors = tensors_under(self.loaded.path, (GATE, TRANSFORM))
         self._take(tensors, len(card.classes))
-        self.header = len(self.loaded.encoder.pieces([Control(START), "assistant\n"], ()))
+        self.header = len(self.loaded.encoder.pieces(self.loaded.encoder.template.opening(), ()))
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """Read where the answer's turn has just been opened, and at the last token."""

@@ -137,17 +137,17 @@ def _pack(rows: Sequence[Encoded], parts: Sequence[_Part]) -> Pack:
     for part in parts:
         past, own_from = part.family.past, part.family.past + part.family.shared
         starts.append(at)
-        pieces.append(_cut(rows[part.rows[0]], past, own_from))
+        pieces.append(cut(rows[part.rows[0]], past, own_from))
         at += part.family.shared
         for index, own in zip(part.rows, part.family.own, strict=True):
-            pieces.append(_cut(rows[index], own_from, len(rows[index])))
+            pieces.append(cut(rows[index], own_from, len(rows[index])))
             at += own
             ends.append(at - 1)
     order = tuple(index for part in parts for index in part.rows)
     return Pack(_joined(pieces), tuple(part.family for part in parts), order, tuple(ends), tuple(starts))
 
 
-def _cut(row: Encoded, start: int, stop: int) -> Encoded:
+def cut(row: Encoded, start: int, stop: int) -> Encoded:
     """The tokens of ``row`` from start to stop, at the positions they have in it."""
     kept = [index for index, (first, _) in enumerate(row.spans) if start <= first < stop]
     spans = tuple((row.spans[index][0] - start, row.spans[index][1] - start) for index in kept)

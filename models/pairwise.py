@@ -12,8 +12,8 @@ from rewardhub.errors import OverLimit, ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded
+from rewardhub.models.inputs import Shown as Images
 from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
-from rewardhub.models.pictures import Patches
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score, Status
 
@@ -25,7 +25,7 @@ class Shown:
     """Text and pictures, and the images by the numbers that the pictures name."""
 
     pieces: list[Piece]
-    images: dict[int, Patches]
+    images: dict[int, Images]
     tokens: int = 0
 
 
@@ -131,7 +131,7 @@ class PairwiseModel:
     def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         encoder, text = self.loaded.encoder, self.card.instruction
         pieces: list[Piece] = []
-        images: dict[int, Patches] = {}
+        images: dict[int, Images] = {}
         for marker, shown in (("{prompt}", prompt), ("{first}", first), ("{second}", second)):
             before, text = text.split(marker, 1)
             pieces += [before, *shifted(shown.pieces, len(images))]

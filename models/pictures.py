@@ -1,8 +1,9 @@
-"""From media to the patches a vision encoder reads; an image seen lately is not decoded again."""
+"""From media to what a vision encoder reads; an image seen lately is not decoded again."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, TooLarge
-from rewardhub.media.decode import decode
+from rewardhub.media.decode import decode, unpack
+from rewardhub.models.chat import VISION_END, VISION_START, Control
 from rewardhub.types import Media
 
 MAX_RATIO = 200
@@ -25,14 +28,24 @@ REMEMBERED_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """One image as flat patches [N, D] in [-3, 3] with its grid (time, height, width) in patches.
+    """One image, cut for its vision encoder: flat patches [N, D] or tiles [T, C, H, W], in about [-3, 3].
 
-    ``digest`` is the SHA-256 of the bytes that the image was decoded from.
+    ``grid`` is (time, height, width) in patches, or as the family counts its tiles; ``size`` is the
+    image's own (height, width). ``digest`` is the SHA-256 of the bytes that it was decoded from.
     """
 
     pixels: npt.NDArray[np.float32]
     grid: tuple[int, int, int]
     digest: bytes
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pads:
+    """Placeholders of ``count`` image features; ``grid`` where their rope positions are a grid of tokens."""
+
+    count: int
+    grid: tuple[int, int, int] | None = None
 
 
 def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
@@ -41,64 +54,63 @@ def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor([image.grid for image in images])
 
 
-class ImagePatcher:
+class ImageReader(ABC):
     """The image processor of a checkpoint; ``max_pixels`` lowers its limit on the resized image."""
 
-    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], max_pixels: int | None = None) -> None:
         self.path = path
+        self.config = config
         self.max_pixels = max_pixels
         self._recent: OrderedDict[bytes, Patches] = OrderedDict()
         self._bytes = 0
 
+    @abstractmethod
+    def make(self) -> Any:
+        """The image processor of transformers, without torchvision."""
+
+    @abstractmethod
+    def cut(self, image: Image.Image, digest: bytes) -> Patches: ...
+
+    @abstractmethod
+    def layout(self, image: Patches) -> list[str | Control | Pads]:
+        """What stands for the image in the prompt."""
+
+    @abstractmethod
+    def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        """One tensor [N, H] per image, N being its placeholders; what later layers add is behind, [N, H * (1 + D)]."""
+
+    def check(self, config: Any) -> None:
+        """Raises ``ConfigError`` where there is no image processor, or not the one the model was trained with."""
+        self.processor  # noqa: B018
+
     @cached_property
     def processor(self) -> Any:
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
         try:
-            processor = Qwen2VLImageProcessorPil.from_pretrained(str(self.path), local_files_only=True)
+            return self.make()
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{self.path}: no usable image processor: {error}", field="path") from error
-        if self.max_pixels is not None:
-            processor.size["longest_edge"] = min(self.max_pixels, processor.size["longest_edge"])
-        return processor
 
-    @property
-    def merge(self) -> int:
-        """Patches per side that make one token."""
-        return int(self.processor.merge_size)
-
-    def check(self, vision: Any) -> None:
-        """Raises ``ConfigError`` where there is no image processor, or it cuts other patches than ``vision`` reads."""
-        ours = (self.processor.patch_size, self.merge, self.processor.temporal_patch_size)
-        theirs = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
-        if ours != theirs:
-            raise ConfigError(f"{self.path}: images are cut as {ours}, the model reads {theirs}", field="path")
-
-    def patches(self, media: Media) -> Patches:
-        """Raises ``InvalidInput`` where the bytes are missing or are no image that can be decoded.
+    def patches(self, media: Media) -> tuple[Patches, ...]:
+        """An image, or each frame of a video; raises ``InvalidInput`` where the bytes are missing or no image.
 
         The same bytes give the same object while they are remembered.
         """
-        if media.kind != "image" or media.frames:
-            raise InvalidInput("this model takes images, not videos", field="media")
         if media.data is None:
             raise InvalidInput(f"the bytes of media {media.sha256} are missing", field="media")
-        key = hashlib.sha256(media.data).digest()
+        return tuple(self._one(data) for data in _frames(media))
+
+    def _one(self, data: bytes) -> Patches:
+        key = hashlib.sha256(data).digest()
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
-        return self._remember(key, self._cut(media.data, key))
-
-    def _cut(self, data: bytes, digest: bytes) -> Patches:
         try:
             image = decode(data)
         except TooLarge as error:
             raise InvalidInput(error.message, field="media") from error
         if max(image.size) > MAX_RATIO * min(image.size):
             raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
-        out = self.processor(images=[image], return_tensors="np")
-        time, height, width = (int(side) for side in out["image_grid_thw"][0])
-        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width), digest)
+        return self._remember(key, self.cut(image, key))
 
     def _remember(self, key: bytes, patches: Patches) -> Patches:
         self._recent[key] = patches
@@ -106,3 +118,64 @@ class ImagePatcher:
         while self._bytes > REMEMBERED_BYTES:
             self._bytes -= self._recent.popitem(last=False)[1].pixels.nbytes
         return patches
+
+
+class QwenImages(ImageReader):
+    """Qwen2-VL and its successors: flat patches, one token per square of them, rope positions of the grid."""
+
+    def make(self) -> Any:
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+        processor = Qwen2VLImageProcessorPil.from_pretrained(str(self.path), local_files_only=True)
+        if self.max_pixels is not None:
+            processor.size["longest_edge"] = min(self.max_pixels, processor.size["longest_edge"])
+        return processor
+
+    def check(self, config: Any) -> None:
+        processor, vision = self.processor, config.vision_config
+        ours = (processor.patch_size, processor.merge_size, processor.temporal_patch_size)
+        theirs = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+        if ours != theirs:
+            raise ConfigError(f"{self.path}: images are cut as {ours}, the model reads {theirs}", field="path")
+
+    def cut(self, image: Image.Image, digest: bytes) -> Patches:
+        out = self.processor(images=[image], return_tensors="np")
+        time, height, width = (int(side) for side in out["image_grid_thw"][0])
+        return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width), digest)
+
+    def layout(self, image: Patches) -> list[str | Control | Pads]:
+        merge = int(self.processor.merge_size)
+        time, height, width = image.grid[0], image.grid[1] // merge, image.grid[2] // merge
+        return [Control(VISION_START), Pads(time * height * width, (time, height, width)), Control(VISION_END)]
+
+    def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        pixels, grids = (each.to(device) for each in as_tensors(images))
+        output = base.get_image_features(pixels.to(dtype), grids, return_dict=True)
+        deeper = getattr(output, "deepstack_features", None) or []
+        return [torch.cat(each, -1) for each in zip(output.pooler_output, *deeper, strict=True)]
+
+
+class NoImages(ImageReader):
+    """A model of text."""
+
+    def make(self) -> Any:
+        return None
+
+    def patches(self, media: Media) -> tuple[Patches, ...]:
+        raise InvalidInput("this model reads text, not images", field="media")
+
+    def cut(self, image: Image.Image, digest: bytes) -> Patches:
+        raise NotImplementedError
+
+    def layout(self, image: Patches) -> list[str | Control | Pads]:
+        raise NotImplementedError
+
+    def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        raise NotImplementedError
+
+
+def _frames(media: Media) -> Iterator[bytes]:
+    assert media.data is not None
+    if media.kind == "video" and not media.frames:
+        raise InvalidInput("a video is read as a list of frames, and has none", field="media")
+    yield from unpack(media.data) if media.frames else [media.data]

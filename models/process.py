@@ -15,7 +15,6 @@ from rewardhub.models.rows import Row, RowModel
 from rewardhub.types import Group, Response, Score
 
 Span = tuple[int, int]
-HEADER = "assistant\n"
 
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
@@ -69,10 +68,15 @@ class ProcessModel(RowModel):
         return torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, -1)[:, 1]
 
     def _ends(self, start: int, text: str, spans: Sequence[Span]) -> tuple[int, ...]:
-        """The last token of each span; the answer's turn opens with one control token and its role."""
-        begins = [begin for begin, _ in self.loaded.encoder.tokenizer.offsets(HEADER + text)]
-        ends = [len(HEADER) + stop for _, stop in spans]
-        return tuple(start + sum(begin < end for begin in begins) for end in ends)
+        """The last token of each span of the answer's turn, whose opening ends in text of its own."""
+        encoder = self.loaded.encoder
+        opened = encoder.template.turn("assistant", [text])
+        opened = opened[: opened.index(text)]
+        last = max((index for index, piece in enumerate(opened) if isinstance(piece, Control)), default=-1)
+        before, lead = opened[: last + 1], "".join(map(str, opened[last + 1 :]))
+        begins = [begin for begin, _ in encoder.tokenizer.offsets(lead + text)]
+        first = start + len(encoder.pieces(before, ())) - 1
+        return tuple(first + sum(begin < len(lead) + stop for begin in begins) for _, stop in spans)
 
 
 def steps_of(response: Response, separator: str) -> list[Span]:

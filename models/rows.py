@@ -33,10 +33,12 @@ class RowModel:
     """
 
     has_head = True
+    has_language_head = False
+    """Whether the language head is loaded beside the reward head."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.loaded: Loaded = open_checkpoint(card, head=self.has_head)
+        self.loaded: Loaded = open_checkpoint(card, head=self.has_head, language=self.has_language_head)
         self.runner = self.loaded.runner()
 
     @cached_property

@@ -12,6 +12,7 @@ from torch import Tensor
 from rewardhub.models.attention import Plan, packed
 from rewardhub.models.backbone import Backbone
 from rewardhub.models.batching import batches
+from rewardhub.models.cached import CachedRows
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
@@ -27,9 +28,9 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Gives the hidden states of rows, after the final norm.
 
-    ``attention`` is the path taken: "packed" where the self-check at construction found it equal to
-    padded full rows, else "rows". ``memory`` holds the prompts of the packed path; ``tokens`` counts
-    the tokens that went through the layers.
+    ``attention`` is the path taken: the first of "packed" (full attention only) and "cached" that the
+    self-check at construction found equal to padded full rows, else "rows". ``memory`` holds the prompts of
+    the packed path; ``tokens`` counts the tokens that went through the layers.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class Runner:
         self.token_budget = token_budget
         self.memory = PrefixMemory(0)
         self.tokens = 0
-        self.attention: Literal["packed", "rows"] = "rows"
-        if share_prefix and self._packing_is_exact():
-            self.attention = "packed"
+        self.attention: Literal["packed", "cached", "rows"] = "rows"
+        if share_prefix:
+            self.attention = self._first_exact()
         self.memory = PrefixMemory(prefix_bytes)
 
     def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
@@ -60,7 +61,18 @@ class Runner:
         self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
     ) -> list[Tensor]:
         """For each row the states [K, H] of its tokens ``places``; ``kin`` lists rows that may begin alike."""
-        return self.packed(rows, kin, places) if self.attention == "packed" else self.padded(rows, places)
+        if self.attention == "packed":
+            return self.packed(rows, kin, places)
+        return self.cached(rows, kin, places) if self.attention == "cached" else self.padded(rows, places)
+
+    def cached(
+        self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """What rows of a kin share is read once, and its cache repeated for them."""
+        run = CachedRows(self.backbone, self.encoder, self.token_budget)
+        states = run.states(rows, kin, places)
+        self.tokens += run.tokens
+        return states
 
     def padded(self, rows: Sequence[Encoded], places: Sequence[Sequence[int]]) -> list[Tensor]:
         """Full rows, padded to the longest of their batch."""
@@ -105,7 +117,7 @@ class Runner:
         known: dict[Patches, Tensor],
     ) -> dict[int, Tensor]:
         inputs = self.encoder.collate([pack.sequence]).to(self.backbone.device)
-        language_model = self.backbone.base.language_model
+        language_model = self.backbone.language_model
         wanted = pack.places(places)
         read = [place for row in wanted for place in row]
         fresh = self._fresh(pack, rows)
@@ -117,17 +129,11 @@ class Runner:
             len(language_model.layers) - 1 if ends_only else len(language_model.layers),
         )
         with packed(language_model, read):
-            output = language_model(
-                inputs_embeds=self.backbone.embed(inputs, known),
-                position_ids=inputs.position_ids,
-                attention_mask={"full_attention": None},
-                use_cache=False,
-                plan=plan,
-            )
+            hidden = self.backbone.hidden(inputs, known, plan=plan)
         self.tokens += len(pack.sequence)
         for key, _, prefix in fresh:
             self.memory.put(key, prefix)
-        states = output.last_hidden_state[0]
+        states = hidden[0]
         return {index: states[row] for index, row in zip(pack.rows, wanted, strict=True)}
 
     def _fresh(self, pack: Pack, rows: Sequence[Encoded]) -> list[tuple[bytes, slice, Prefix]]:
@@ -142,26 +148,32 @@ class Runner:
         ]
 
     @torch.inference_mode()
-    def _packing_is_exact(self) -> bool:
-        """Whether packed and padded states of sample rows agree to the precision of their type."""
-        layers = self.backbone.base.config.text_config.layer_types
-        if set(layers) != {"full_attention"}:
-            return False
+    def _first_exact(self) -> Literal["packed", "cached", "rows"]:
+        """The first path whose states of sample rows agree with padded rows' to the precision of their type."""
+        layers = set(getattr(self.backbone.text_config, "layer_types", None) or ["full_attention"])
         rows, kin = self._samples()
+        samples = ([(len(row) - 1,) for row in rows], [(len(row) // 2, len(row) - 1) for row in rows])
+        wanted = [torch.cat(self.padded(rows, places)).float() for places in samples]
+        if layers == {"full_attention"} and self._agrees("packed", rows, kin, samples, wanted):
+            return "packed"
+        return "cached" if self._agrees("cached", rows, kin, samples, wanted) else "rows"
+
+    def _agrees(
+        self, path: Literal["packed", "cached"], rows: Sequence[Encoded], kin: Sequence[Sequence[int]],
+        samples: Sequence[Sequence[Sequence[int]]], wanted: Sequence[Tensor],
+    ) -> bool:  # fmt: skip
         apart = 0.0
-        for places in ([(len(row) - 1,) for row in rows], [(len(row) // 2, len(row) - 1) for row in rows]):
-            wanted = torch.cat(self.padded(rows, places)).float()
+        for places, states in zip(samples, wanted, strict=True):
             try:
-                found = torch.cat(self.packed(rows, kin, places)).float()
-            except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-                _log.warning("shared prefixes are off: %s: %s", type(error).__name__, error)
+                found = torch.cat(getattr(self, path)(rows, kin, places)).float()
+            except (RuntimeError, TypeError, AttributeError, NotImplementedError, KeyError) as error:
+                _log.warning("%s rows are off: %s: %s", path, type(error).__name__, error)
                 return False
-            worst = float((found - wanted).abs().max() / wanted.abs().max())
+            worst = float((found - states).abs().max() / states.abs().max())
             apart = max(apart, worst if math.isfinite(worst) else math.inf)
         if apart > TOLERANCE[self.backbone.dtype]:
-            _log.warning("shared prefixes are off: packed states differ by %.2g of the largest", apart)
-            return False
-        return True
+            _log.warning("%s rows are off: their states differ by %.2g of the largest", path, apart)
+        return apart <= TOLERANCE[self.backbone.dtype]
 
     def _samples(self) -> tuple[list[Encoded], list[list[int]]]:
         """Two families and a loner, of ids drawn evenly and unlike lengths."""

@@ -12,10 +12,11 @@ class TextTokenizer:
     """The ``tokenizer.json`` of a checkpoint, used in two separate ways.
 
     ``encode`` takes text and never yields a control token: where text spells one, such as
-    ``<|im_end|>``, it is split like any other characters. ``control`` gives the id of a control token.
+    ``<|im_end|>``, it is split like any other characters. ``control`` gives the id of a control token;
+    ``optional`` ones need not exist.
     """
 
-    def __init__(self, path: Path, controls: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, controls: Iterable[str] = (), optional: Iterable[str] = ()) -> None:
         file = path / "tokenizer.json"
         if not file.is_file():
             raise ConfigError(f"{path} holds no tokenizer.json", field="path")
@@ -26,6 +27,8 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._controls = {token: self._known(token) for token in controls}
+        present = {token: self._tokenizer.token_to_id(token) for token in optional}
+        self._controls |= {token: index for token, index in present.items() if index is not None}
         self._tokenizer.add_special_tokens(
             [AddedToken(token, special=True, normalized=False) for token in self._controls]
         )

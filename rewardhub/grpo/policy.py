@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from rewardhub.grpo.sampling import chosen, log_distribution
 from rewardhub.grpo.task import Example
 from rewardhub.models.backbone import Backbone, load_backbone
-from rewardhub.models.chat import CONTROLS, END, ChatTemplate
+from rewardhub.models.chat import CONTROLS, END
 from rewardhub.models.checkpoint import TEXT_FILES
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.tiny import build_tiny
@@ -121,4 +121,4 @@ def load_policy(model: str, out: Path, *, seed: int, device: str) -> Policy:
     """
     path = Path(model) if model else build_tiny(out / "initial", seed)
     backbone = load_backbone(path, head=False, dtype="float32", device=device)
-    return Policy(backbone, Encoder(path, template=ChatTemplate(system="")))
+    return Policy(backbone, Encoder(path, system=""))

@@ -26,8 +26,8 @@ from rewardhub.wire.proto import group_to_proto
 TRIES = 2
 PING_S = 1.0
 SILENT_S = 4.0
-THREADS = {"GOMP_SPINCOUNT": "10000"}
-"""Idle threads of a worker wait busily for some microseconds only: where cores are shared, waiting longer
+THREADS = {"OMP_WAIT_POLICY": "passive"}
+"""Idle threads of a worker do not wait busily: where cores are shared, that
 keeps the threads waited for from running, and a batch takes ten times as long."""
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

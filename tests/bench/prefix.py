@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # As a model worker is started, read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # As a model worker is started, read when torch is imported.
 
 import numpy as np
 import torch

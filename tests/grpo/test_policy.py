@@ -57,9 +57,10 @@ def test_shared_prefill_equals_plain_passes(policy: Policy, task: ColourTask, te
 def test_an_image_is_encoded_once_per_prompt(policy: Policy, task: ColourTask, monkeypatch: pytest.MonkeyPatch):
     """Eight responses to two prompts show the vision tower two images."""
     seen = []
-    original = policy.backbone.image_features
+    reader = policy.encoder.reader
+    original = reader.features
     monkeypatch.setattr(
-        policy.backbone, "image_features", lambda images, inputs: seen.append(len(images)) or original(images, inputs)
+        reader, "features", lambda base, images, *more: seen.append(len(images)) or original(base, images, *more)
     )
     pictures = prompts_of(policy, task)[:2]
     policy.logprobs(pictures, torch.zeros(16, 3, dtype=torch.long), 1.0)

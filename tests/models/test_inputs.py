@@ -13,14 +13,14 @@ from rewardhub.models.backbone import load_backbone
 from rewardhub.models.batching import batches
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.inputs import Encoder
-from rewardhub.models.pictures import ImagePatcher
+from rewardhub.models.pictures import QwenImages
 from rewardhub.models.tiny import CHAT_TEMPLATE
 from rewardhub.types import Media, Response
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny):
-    return Encoder(tiny, template=ChatTemplate(system=""))
+    return Encoder(tiny, system="")
 
 
 def test_positions_are_those_of_transformers(tiny, encoder, groups):
@@ -115,13 +115,13 @@ def test_batches_keep_to_the_budget():
 def test_images_are_remembered_within_bounds(tiny, groups, monkeypatch):
     """The same bytes are decoded once while remembered; the oldest are forgotten first."""
     first, second = groups[2].media
-    patcher = ImagePatcher(tiny)
-    kept = patcher.patches(first)
-    assert patcher.patches(replace(first, sha256="another name")) is kept
+    reader = QwenImages(tiny, {})
+    (kept,) = reader.patches(first)
+    assert reader.patches(replace(first, sha256="another name"))[0] is kept
     monkeypatch.setattr("rewardhub.models.pictures.REMEMBERED_BYTES", kept.pixels.nbytes)
-    newer = patcher.patches(second)
-    assert patcher.patches(second) is newer
-    assert patcher.patches(first) is not kept
+    (newer,) = reader.patches(second)
+    assert reader.patches(second)[0] is newer
+    assert reader.patches(first)[0] is not kept
 
 
 def test_the_card_bounds_the_resized_image(tiny):
@@ -129,12 +129,12 @@ def test_the_card_bounds_the_resized_image(tiny):
     buffer = io.BytesIO()
     Image.new("RGB", (448, 448)).save(buffer, format="PNG")
     media = Media.from_bytes(buffer.getvalue())
-    assert ImagePatcher(tiny).patches(media).grid == (1, 32, 32)
-    assert ImagePatcher(tiny, 112 * 112).patches(media).grid == (1, 8, 8)
-    assert ImagePatcher(tiny, 10**9).patches(media).grid == (1, 32, 32)
+    assert QwenImages(tiny, {}).patches(media)[0].grid == (1, 32, 32)
+    assert QwenImages(tiny, {}, 112 * 112).patches(media)[0].grid == (1, 8, 8)
+    assert QwenImages(tiny, {}, 10**9).patches(media)[0].grid == (1, 32, 32)
 
 
 def test_a_folder_without_image_processor_is_a_config_error(tmp_path, groups):
     """The error names the folder."""
     with pytest.raises(ConfigError, match="image processor"):
-        ImagePatcher(tmp_path).patches(groups[1].media[0])
+        QwenImages(tmp_path, {}).patches(groups[1].media[0])

@@ -385,3 +385,49 @@ def test_what_changes_scores_changes_the_fingerprint(with_tensors):
     prints = [model_of(path, **{"kind": "scalar"} | fields).fingerprint for fields in cards]
     assert len(set(prints)) == len(prints)
     assert model_of(path, "scalar", prefix_cache_mb=1, token_budget=99).fingerprint == prints[0]
+
+
+CRITIQUE = {"count": 3, "max_tokens": 5, "question": "Critique it."}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_critique_then_score(with_tensors, plain, groups, temperature):
+    """MM-RLHF: the head reads the end of each critique, token by token what the language head gives; the mean counts."""
+    weight = drawn(1, WIDTH)
+    spec = CRITIQUE | {"temperature": temperature}
+    model = model_of(with_tensors(**{"v_head.weight": weight}), "critique", critique=spec)
+    end = plain.ids("<|im_end|>")[0].tolist()
+
+    def asked(group, response):
+        return (
+            plain.prompt(group)
+            + answered(response.text)
+            + "<|im_start|>user\nCritique it.<|im_end|>\n"
+            + ("<|im_start|>assistant\n")
+        )
+
+    def value(group, ids):
+        types = (ids == plain.tokenizer.convert_tokens_to_ids("<|image_pad|>")).long()
+        with torch.no_grad():
+            states = plain.model.model(input_ids=ids, mm_token_type_ids=types, **plain.images(group))
+        return float(states.last_hidden_state[0, -1] @ weight[0]), plain.model.lm_head(states.last_hidden_state[0, -1])
+
+    def greedy(group, response):
+        ids = plain.ids(asked(group, response))
+        for _ in range(5):
+            _, logits = value(group, ids)
+            logits[model.forbidden] = -math.inf
+            if int(logits.argmax()) == end[0]:
+                break
+            ids = torch.cat([ids, logits.argmax().reshape(1, 1)], 1)
+        return value(group, torch.cat([ids, torch.tensor([end])], 1))[0]
+
+    if not temperature:
+        checked(model, groups[:3], greedy)
+        return
+    first, again = model.score(groups[:3]), model.score(groups[:3][::-1])[::-1]
+    for column, other in zip(first, again, strict=True):
+        assert column.values == pytest.approx(other.values, abs=1e-5)
+    details = first[1].row(0).details
+    assert len(set(details["critiques"])) == 3
+    assert first[1].values[0] == pytest.approx(statistics.fmean(details["values"]), abs=1e-6)

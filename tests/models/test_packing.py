@@ -9,7 +9,6 @@ import torch
 from rewardhub.models import attention
 from rewardhub.models.attention import Plan, attend, attend_grouped, merge, packed_attention
 from rewardhub.models.backbone import load_backbone
-from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.inputs import Encoder
 from rewardhub.models.packing import Family, packs, shared_length
 from rewardhub.models.runner import Runner
@@ -18,7 +17,7 @@ from rewardhub.types import Response
 
 @pytest.fixture(scope="module")
 def encoder(tiny):
-    return Encoder(tiny, template=ChatTemplate(system=""))
+    return Encoder(tiny, system="")
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +144,7 @@ def test_no_mask_is_built(tiny, encoder, rows, monkeypatch):
 
 @pytest.mark.parametrize("fault", ["wrong", "missing"])
 def test_a_kernel_that_is_not_exact_is_not_used(tiny, encoder, rows, monkeypatch, fault, caplog):
-    """Where the self-check finds other states, or no kernel at all, full rows are used, and it is said."""
+    """Where the self-check finds other states, or no kernel at all, the next exact path is used, and it is said."""
 
     def broken(query, key, value, scaling, causal):
         if fault == "missing":
@@ -154,16 +153,15 @@ def test_a_kernel_that_is_not_exact_is_not_used(tiny, encoder, rows, monkeypatch
 
     monkeypatch.setattr(attention, "attend", broken)
     runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
+    assert runner.attention == "cached"
+    assert "packed rows are off" in caplog.text
+    full = torch.cat(runner.padded(rows[0], ends(rows[0])))
+    assert torch.allclose(runner.last_hidden(*rows), full, atol=1e-5)
+    monkeypatch.setattr("rewardhub.models.cached.repeated", lambda cache, count: None)
+    runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
     assert runner.attention == "rows"
-    assert "shared prefixes are off" in caplog.text
-    assert torch.equal(runner.last_hidden(*rows), torch.cat(runner.padded(rows[0], ends(rows[0]))))
-
-
-def test_sliding_window_layers_take_full_rows(tiny, encoder):
-    """Layers that do not attend to everything cannot share a prefix this way."""
-    backbone = load_backbone(tiny, head=False)
-    backbone.base.config.text_config.layer_types = ["sliding_attention", "full_attention"]
-    assert Runner(backbone, encoder, 100).attention == "rows"
+    assert "cached rows are off" in caplog.text
+    assert torch.equal(runner.last_hidden(*rows), full)
 
 
 def test_bfloat16_is_shared_too(tiny, encoder, rows):

@@ -1,0 +1,69 @@
+"""Families of backbones: how each writes a prompt, reads an image and counts positions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rewardhub.models.chat import CHATML, IMAGE, VIDEO, VISION_END, VISION_START, Style
+from rewardhub.models.pictures import ImageReader, NoImages, QwenImages
+from rewardhub.models.tiles import GemmaImages, IdeficsImages, InternImages, LlavaImages
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A model type of transformers.
+
+    ``image`` is the placeholder of image features, "" for a model of text; ``controls`` are further
+    control tokens about images, of which ``optional`` ones may be missing. ``grid_positions`` says that rope
+    has three positions per token. With ``whole_forward`` the model's own forward builds its masks, since
+    image tokens attend to one another.
+    """
+
+    style: Style
+    reader: type[ImageReader] = NoImages
+    image: str = ""
+    controls: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    grid_positions: bool = False
+    whole_forward: bool = False
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All control tokens that the tokenizer has to know."""
+        return tuple(filter(None, (*self.style.controls, self.image, *self.controls)))
+
+
+GEMMA = Style(
+    begin="<bos>", start="<start_of_turn>", end="<end_of_turn>", names=(("assistant", "model"),), system_turn=False
+)
+LLAMA = Style(
+    begin="<|begin_of_text|>", start="<|start_header_id|>", header="{role}", header_end="<|end_header_id|>",
+    behind_header="\n\n", end="<|eot_id|>", behind="",
+)  # fmt: skip
+NAMES = (("user", "User"), ("assistant", "Assistant"), ("system", "System"), ("tool", "Tool"))
+SMOL = Style(begin="<|im_start|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)
+IDEFICS = Style(
+    begin="<|begin_of_text|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True
+)
+TILE_NAMES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 11) for column in range(1, 11))
+
+_qwen = Family(CHATML, QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
+_around = ("<fake_token_around_image>", "<global-img>")
+
+FAMILIES: Mapping[str, Family] = {
+    "qwen2_vl": _qwen,
+    "qwen2_5_vl": _qwen,
+    "qwen3_vl": _qwen,
+    "qwen3_5": _qwen,
+    "internvl": Family(CHATML, InternImages, "<IMG_CONTEXT>", ("<img>", "</img>")),
+    "llava_onevision": Family(CHATML, LlavaImages, "<image>"),
+    "gemma3": Family(
+        GEMMA, GemmaImages, "<image_soft_token>", ("<start_of_image>", "<end_of_image>"), whole_forward=True
+    ),
+    "smolvlm": Family(SMOL, IdeficsImages, "<image>", _around, TILE_NAMES),
+    "idefics3": Family(IDEFICS, IdeficsImages, "<image>", _around, TILE_NAMES),
+    "qwen2": Family(CHATML),
+    "qwen3": Family(CHATML),
+    "llama": Family(LLAMA),
+    "gemma3_text": Family(GEMMA),
+}
+"""By the model type in the checkpoint's configuration."""

@@ -1,0 +1,135 @@
+"""A vLLM server in an environment of its own, started from a card and ended with this process.
+
+vLLM's pins and ours do not mix: it is an interpreter named by the card, spoken to over HTTP on the loopback.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from rewardhub.errors import ConfigError
+from rewardhub.models.card import Card, VllmSpec
+
+VERSIONS = ((0, 32), (0, 33))
+"""The first and the last minor version whose answers were read as they are read here."""
+
+POOLING = frozenset({"scalar", "cost", "outcome"})
+SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Our own layout, so that no template of a checkpoint runs there."""
+
+# Each process ends with the one that started it, even where that is killed. Beside torch for CPUs,
+# torchvision asks for two operators that it does not bring.
+SHIM = """
+import ctypes
+ctypes.CDLL(None).prctl(1, 15)
+import torch
+if not torch.cuda.is_available():
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        try:
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        except RuntimeError:
+            pass
+"""
+
+
+class VllmServer:
+    """The server of a card: at ``url``, of ``version``; a process of ours where the card names an interpreter."""
+
+    def __init__(self, card: Card, path: Path) -> None:
+        assert card.vllm is not None
+        self.card = card
+        self.spec: VllmSpec = card.vllm
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = self.spec.url
+        if not self.url:
+            self._start(path)
+        try:
+            self._wait()
+            self.version = self._checked_version()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """False where the process that we started has ended."""
+        return self.process is None or self.process.poll() is None
+
+    def close(self) -> None:
+        """Ends the process, and what it started, if it is ours."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        if self.process is not None:
+            shutil.rmtree(self.log.parent, ignore_errors=True)
+
+    def _start(self, path: Path) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="rewardhub-vllm-"))
+        (folder / "template.jinja").write_text(CHAT_TEMPLATE)
+        (folder / "sitecustomize.py").write_text(SHIM)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        card, pooling = self.card, self.card.kind in POOLING
+        command = [
+            self.spec.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(path),
+            "--served-model-name", card.name, "--host", "127.0.0.1", "--port", str(port),
+            "--runner", "pooling" if pooling else "generate", "--dtype", card.dtype,
+            "--chat-template", str(folder / "template.jinja"), "--enable-prefix-caching",
+            *(["--max-model-len", str(card.max_tokens)] if card.max_tokens else []),
+            *([] if pooling else ["--logprobs-mode", "processed_logprobs"]),
+            *self.spec.arguments,
+        ]  # fmt: skip
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=SETTINGS | os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""},
+            )  # fmt: skip
+
+    def _wait(self) -> None:
+        """Until it answers; raises ``ConfigError`` where it ends or stays silent for ``startup_s``."""
+        until = time.monotonic() + (self.spec.startup_s if self.process else 10.0)
+        while time.monotonic() < until:
+            if not self.alive:
+                tail = self.log.read_text(errors="replace")[-600:]
+                raise ConfigError(f"{self.card.name}: vLLM ended while starting: {tail}", field="vllm")
+            try:
+                if httpx.get(f"{self.url}/health", timeout=2.0).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.25)
+        raise ConfigError(f"{self.card.name}: no vLLM answers at {self.url}", field="vllm.url")
+
+    def _checked_version(self) -> str:
+        try:
+            version = str(httpx.get(f"{self.url}/version", timeout=10.0).json()["version"])
+            minor = tuple(int(part) for part in version.split(".")[:2])
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise ConfigError(f"{self.url} tells no version of vLLM: {error}", field="vllm.url") from error
+        first, last = VERSIONS
+        if not first <= minor <= last:
+            known = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
+            raise ConfigError(f"{self.url} is vLLM {version}; answers of {known} are known", field="vllm")
+        return version

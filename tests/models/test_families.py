@@ -1,0 +1,161 @@
+"""Every supported family: scores are those of a plain unbatched fp32 forward of transformers, images included."""
+
+import importlib.util
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
+
+from rewardhub.models import Card, load
+from rewardhub.models.families import FAMILIES
+from rewardhub.types import Group, Media, Response, Status
+
+spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
+tiny_families = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny_families)
+
+CHATML = "<|im_start|>user\n{image}{prompt}<|im_end|>\n", "<|im_start|>assistant\n{text}<|im_end|>\n"
+GEMMA = "<bos><start_of_turn>user\n{image}{prompt}<end_of_turn>\n", "<start_of_turn>model\n{text}<end_of_turn>\n"
+LLAMA = (
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>",
+    "<|start_header_id|>assistant<|end_header_id|>\n\n{text}<|eot_id|>",
+)
+SMOL = "{begin}User:{image}{prompt}<end_of_utterance>\n", "Assistant: {text}<end_of_utterance>\n"
+TURNS = {kind: CHATML for kind in FAMILIES} | {
+    "gemma3": GEMMA, "gemma3_text": GEMMA, "llama": LLAMA, "smolvlm": SMOL, "idefics3": SMOL
+}  # fmt: skip
+BEGIN = {"smolvlm": "<|im_start|>", "idefics3": "<|begin_of_text|>"}
+PATHS = dict.fromkeys(FAMILIES, "packed") | {"qwen3_5": "cached", "gemma3": "cached", "gemma3_text": "cached"}
+
+
+class Plain:
+    """The family in transformers alone, one string at a time, with its own image processor."""
+
+    def __init__(self, kind, path):
+        self.kind, self.path = kind, path
+        self.model = AutoModel.from_pretrained(str(path), dtype=torch.float32).eval()
+        self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+        self.head = load_file(path / "value_head.safetensors")
+
+    def images(self, pictures):
+        """What the model's forward takes, and what stands in the text for each picture."""
+        processor = AutoImageProcessor.from_pretrained(str(self.path), backend="pil")
+        kind = self.kind
+        if kind.startswith("qwen"):
+            out = processor(images=pictures, return_tensors="pt")
+            holes = [f"<|vision_start|>{'<|image_pad|>' * int(n)}<|vision_end|>"
+                     for n in out["image_grid_thw"].prod(-1) // 4]  # fmt: skip
+            return {name: out[name] for name in ("pixel_values", "image_grid_thw")}, holes
+        if kind == "internvl":
+            out = processor(images=pictures, crop_to_patches=True, return_tensors="pt")
+            holes = [f"<img>{'<IMG_CONTEXT>' * 4 * int(n)}</img>\n" for n in out["num_patches"]]
+            return {"pixel_values": out["pixel_values"]}, holes
+        if kind == "gemma3":
+            out = processor(images=pictures, return_tensors="pt")
+            hole = f"\n\n<start_of_image>{'<image_soft_token>' * 4}<end_of_image>\n\n"
+            return {"pixel_values": out["pixel_values"]}, [hole] * len(pictures)
+        if kind == "llava_onevision":
+            # 56 x 56 pixels: the whole image of 4 tokens, and a grid of 4 x 4 with a newline behind each row.
+            out = processor(images=pictures, return_tensors="pt")
+            return {name: out[name] for name in ("pixel_values", "image_sizes")}, [f"{'<image>' * 24}\n"] * len(
+                pictures
+            )
+        out = processor(images=[pictures], return_tensors="pt")
+        fake = "<fake_token_around_image>"
+        rows = "".join("".join(f"{fake}<row_{r}_col_{c}><image>" for c in (1, 2)) + "\n" for r in (1, 2))
+        return {name: out[name] for name in ("pixel_values", "pixel_attention_mask") if name in out}, [
+            f"{rows}\n{fake}<global-img><image>{fake}"
+        ] * len(pictures)
+
+    @torch.no_grad()
+    def score(self, group, response):
+        pictures = [Image.open(io.BytesIO(media.data)).convert("RGB") for media in group.media]
+        more, holes = self.images(pictures) if pictures else ({}, [])
+        before, behind = TURNS[self.kind]
+        image = "".join(holes) or (" " if self.kind in BEGIN else "")
+        text = before.format(begin=BEGIN.get(self.kind, ""), image=image, prompt=group.prompt)
+        text += behind.format(text=response.text)
+        ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        if self.kind.startswith("qwen") and FAMILIES[self.kind].image:
+            more["mm_token_type_ids"] = (ids == self.tokenizer.convert_tokens_to_ids("<|image_pad|>")).long()
+        if self.kind == "gemma3":
+            more["token_type_ids"] = (ids == self.tokenizer.convert_tokens_to_ids("<image_soft_token>")).long()
+        state = self.model(input_ids=ids, **more).last_hidden_state[0, -1]
+        return float(self.head["v_head.summary.weight"][0] @ state + self.head["v_head.summary.bias"][0])
+
+
+@pytest.fixture(scope="module", params=sorted(tiny_families.CONFIGS))
+def family(request, tmp_path_factory):
+    path = tiny_families.build(request.param, tmp_path_factory.mktemp("family") / "checkpoint")
+    return request.param, Plain(request.param, path), load(Card(name="m", kind="scalar", path=path, system=""))
+
+
+def shown(kind, groups):
+    """The groups with at most one image each, or none for a model of text."""
+    most = 1 if FAMILIES[kind].image else 0
+    return [replace(group, media=group.media[:most]) for group in groups]
+
+
+def test_scores_are_those_of_a_plain_forward(family, groups):
+    """In whole groups, one by one, shuffled and among strangers; on the path that is expected of the family."""
+    kind, plain, model = family
+    groups = shown(kind, groups)
+    assert model.runner.attention == PATHS[kind]
+    wanted = [[plain.score(group, response) for response in group.responses] for group in groups]
+    assert torch.tensor([value for row in wanted for value in row]).std() > 1e-2
+    for values, column in zip(wanted, model.score(groups), strict=True):
+        assert column.values == pytest.approx(values, abs=1e-5)
+    for values, group in zip(wanted, groups, strict=True):
+        assert model.score([group])[0].values == pytest.approx(values, abs=1e-5)
+        alone = [model.score([replace(group, responses=(each,))])[0].values[0] for each in group.responses]
+        assert alone == pytest.approx(values, abs=1e-5)
+        turned = replace(group, responses=group.responses[::-1])
+        assert model.score([*groups, turned])[-1].values == pytest.approx(values[::-1], abs=1e-5)
+
+
+def test_longer_than_the_window(family):
+    """A prompt of hundreds of tokens, far over a sliding window of 24."""
+    kind, plain, model = family
+    group = Group("0", "What colour is the circle? " * 30, tuple(Response("red " * n) for n in (1, 40, 7)))
+    wanted = [plain.score(group, response) for response in group.responses]
+    assert model.score([group])[0].values == pytest.approx(wanted, abs=1e-5)
+
+
+def test_text_cannot_spell_control_tokens(family, groups):
+    """A response that spells the family's control tokens and placeholders is text: it gets a score of its own."""
+    kind, _, model = family
+    group = replace(shown(kind, groups)[1], responses=(Response("red"),))
+    ids = {model.loaded.encoder.tokenizer.control(token) for token in FAMILIES[kind].tokens}
+    for token in FAMILIES[kind].tokens:
+        spelt = replace(group, responses=(Response(f"red{token}"), Response("red")))
+        rows = [model.loaded.encoder.answer(response) for response in spelt.responses]
+        assert sum(int(each) in ids for each in rows[0].ids) == sum(int(each) in ids for each in rows[1].ids)
+        scores = model.score([spelt])[0]
+        assert scores.statuses == [Status.OK, Status.OK]
+        assert scores.values[1] == pytest.approx(model.score([group])[0].values[0], abs=1e-5)
+
+
+def test_models_of_text_take_no_images(family, groups):
+    """An image sent to a model of text is the caller's mistake."""
+    kind, _, model = family
+    (status,) = set(model.score([groups[1]])[0].statuses)
+    assert status is (Status.OK if FAMILIES[kind].image else Status.INVALID_INPUT)
+
+
+def test_a_video_is_its_frames(family, groups):
+    """The frames of a video score as the same images in the same order."""
+    from rewardhub.media.decode import pack
+
+    kind, _, model = family
+    if not FAMILIES[kind].image:
+        return
+    first, second = groups[2].media
+    video = Media(kind="video", frames=(first.sha256, second.sha256), data=pack([first.data, second.data]))
+    group = replace(groups[2], media=(first, second))
+    frames = replace(group, media=(video,))
+    assert model.score([frames])[0].values == pytest.approx(model.score([group])[0].values, abs=1e-5)
