@@ -7,7 +7,7 @@ term on its lane -> compose -> reward log. Nothing here knows HTTP, gRPC or any 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class Hub:
         self.scheduler = scheduler
         self.media = media
         self.metrics = Metrics(scheduler)
+        self.reloader: Callable[[], Awaitable[dict[str, list[str]]]] | None = None
         self._limits = limits or Limits()
         self._log = log
         self._open: dict[tuple[str, str], OpenGroup] = {}
@@ -138,6 +139,15 @@ class Hub:
 
         opened = OpenGroup(resolved, execution, lifetime, finished)
         return opened
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Reads the operator's files again: which scorers and recipes were added, removed and changed.
+
+        Raises ``ConfigError`` where one cannot be loaded; everything stays as it was then.
+        """
+        if self.reloader is None:
+            raise InvalidInput("this hub was started without files to read again")
+        return await self.reloader()
 
     def scorers(self) -> list[dict[str, Any]]:
         """Every scorer and recipe with its fingerprint."""

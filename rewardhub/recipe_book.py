@@ -56,6 +56,10 @@ class RecipeBook:
             raise ConfigError(f"{where}: the name {recipe.name!r} is taken", field="name")
         self._recipes[recipe.name] = (recipe, where)
 
+    def keep_pins_of(self, other: "RecipeBook") -> None:
+        """Runs stay pinned to what they pinned in ``other``, whose place this book takes."""
+        self._pins = other._pins
+
     def compile_own(self) -> None:
         """Compiles the operator's recipes, so that a broken one fails at start and not at its first use."""
         for recipe in self._own:

@@ -8,8 +8,9 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,13 +108,22 @@ class Registry:
         found = self.load_module(module)
         if not found:
             raise ConfigError(f"{path} defines no verifier", field="plugins")
+        for each in found:
+            _ = each.source_digest  # now, because the file may be exchanged while this version is in use
         return found
+
+
+class _Fresh(SourceFileLoader):
+    """Compiles the file each time: its bytecode cache cannot tell two versions of one second and size apart."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError("no bytecode cache")
 
 
 def import_file(path: Path) -> ModuleType:
     """The module of a Python file, under a name of its own; raises ``ConfigError`` where it fails."""
     name = f"rewardhub_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"{path} is not a Python file", field="plugins")
     module = importlib.util.module_from_spec(spec)

@@ -51,6 +51,7 @@ def serve(
     import uvloop
 
     from rewardhub.assembly import make_hub
+    from rewardhub.reload import Reload
     from rewardhub.server.logs import configure as configure_logs
     from rewardhub.server.serving import serve as serve_hub
 
@@ -61,11 +62,16 @@ def serve(
         "reward_log": reward_log,
         "allow_weak_sandbox": allow_weak_sandbox,
     }
-    effective = effective_config(config, flags, card, plugin, recipe_file, judge_url, judge_model)
+
+    def read() -> Any:
+        return effective_config(config, flags, card, plugin, recipe_file, judge_url, judge_model)
+
+    effective = read()
     configure_logs()
 
     async def main() -> None:
         hub = make_hub(effective)
+        hub.reloader = Reload(hub, read)
         settings = server_settings(effective.server)
         await serve_hub(hub, effective.http, effective.grpc, settings=settings, grace_s=effective.grace_s)
 

@@ -19,12 +19,13 @@ _LENGTH = struct.Struct("!I")
 
 
 class PoolTask(msgspec.Struct, tag="task"):
-    """Score the responses of one group with one verifier."""
+    """Score the responses of one group with the verifier of this fingerprint."""
 
     id: int
     scorer: str
     params: bytes
     group: bytes
+    fingerprint: str = ""
 
 
 class Load(msgspec.Struct, tag="load"):

@@ -173,7 +173,7 @@ class Pool:
         responses = tuple(job.group.responses[row] for row in left)
         message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
         params = dumps(dict(job.bound.given)).encode()
-        task = PoolTask(next(self._ids), job.bound.info.name, params, message)
+        task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
         limit = job.bound.info.time_limit_s + GRACE_S
         wait = limit if job.bound.info.scope == "response" else limit * len(left)
         started = time.monotonic()

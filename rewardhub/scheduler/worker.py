@@ -5,6 +5,7 @@ import socket
 from rewardhub.registry import Registry
 from rewardhub.scheduler.messages import PoolTask, Row, receive, send
 from rewardhub.scorer import LocalBound, failure
+from rewardhub.types import Score, Status
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.lines import loads
 from rewardhub.wire.proto import group_from_proto
@@ -12,15 +13,33 @@ from rewardhub.wire.proto import group_from_proto
 
 def serve(sock: socket.socket, registry: Registry) -> None:
     """Answers tasks until the hub hangs up."""
-    bound: dict[tuple[str, bytes], LocalBound] = {}
+    bound: dict[tuple[str, bytes], LocalBound | None] = {}
     while isinstance(task := receive(sock), PoolTask):
         key = (task.scorer, task.params)
         if key not in bound:
-            scorer = registry.get(task.scorer).bind(loads(task.params))
-            if not isinstance(scorer, LocalBound):
-                raise TypeError(f"{task.scorer} does not run on the pool")
-            bound[key] = scorer
-        answer(sock, task, bound[key])
+            bound[key] = _bind(task, registry)
+        scorer = bound[key]
+        if scorer is None or scorer.fingerprint != task.fingerprint:
+            refuse(sock, task)
+        else:
+            answer(sock, task, scorer)
+
+
+def _bind(task: PoolTask, registry: Registry) -> LocalBound | None:
+    """The scorer of the task; None where this worker does not have it."""
+    if task.scorer not in registry:
+        return None
+    scorer = registry.get(task.scorer).bind(loads(task.params))
+    if not isinstance(scorer, LocalBound):
+        raise TypeError(f"{task.scorer} does not run on the pool")
+    return scorer
+
+
+def refuse(sock: socket.socket, task: PoolTask) -> None:
+    """A scorer that was exchanged since the call began is not scored by another version of it."""
+    exchanged = Score(None, Status.UNAVAILABLE, details={"reason": f"{task.scorer} was exchanged"})
+    for row in range(len(pb.Group.FromString(task.group).responses)):
+        send(sock, Row.of(task.id, row, exchanged))
 
 
 def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound) -> None:

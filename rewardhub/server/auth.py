@@ -24,6 +24,7 @@ SCOPES: dict[str, Scope | None] = {
     "/submit": "score",
     "/submit_batch": "score",
     "/v1/ping": None,
+    "/v1/reload": "admin",
     "/metrics": "metrics",
     "/docs": None,
     "/openapi.json": None,

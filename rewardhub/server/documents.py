@@ -129,6 +129,14 @@ class ScorersReply(BaseModel):
     version: str
 
 
+class ReloadReply(BaseModel):
+    """Names of scorers and recipes."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
 class ReadyReply(BaseModel):
     """``reasons`` are shown to callers with a key, and to all where no keys are configured."""
 

@@ -95,6 +95,9 @@ class Metered:
     def scorers(self) -> list[dict[str, Any]]:
         return self._hub.scorers()
 
+    async def reload(self) -> dict[str, list[str]]:
+        return await self._hub.reload()
+
     def ready(self) -> list[str]:
         return self._hub.ready()
 

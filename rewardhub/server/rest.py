@@ -78,6 +78,7 @@ class RestDoor:
             ("/submit", "POST", self.submit, {"openapi_extra": {"requestBody": _json_body()}}),
             ("/submit_batch", "POST", self.submit_batch, {"openapi_extra": {"requestBody": _json_body()}}),
             ("/v1/ping", "GET", self.ping, {}),
+            ("/v1/reload", "POST", self.reload, {"responses": _ok(documents.ReloadReply)}),
             ("/healthz", "GET", self.healthz, {}),
             ("/readyz", "GET", self.readyz, {"responses": not_ready}),
             ("/metrics", "GET", self.metrics, {"responses": text}),
@@ -121,6 +122,10 @@ class RestDoor:
     async def ping(self, _: Request) -> Response:
         """SandboxFusion's liveness route."""
         return replies.json_reply("pong")
+
+    async def reload(self, _: Request) -> Response:
+        """Reads the operator's plugins, cards and recipes again, and exchanges what changed."""
+        return replies.json_reply(await self._hub.reload())
 
     async def healthz(self, _: Request) -> Response:
         """The process lives."""

@@ -144,6 +144,9 @@ class FakeHub:
         common = {"fingerprint": "f" * 16, "cost": "cheap", "deterministic": True, "ready": True, "summary": "s"}
         return [{"name": name, "family": "verifier", "scope": "response", **common} for name in RECIPES]
 
+    async def reload(self):
+        return {"added": [], "removed": [], "changed": []}
+
     def ready(self):
         return self.not_ready
 

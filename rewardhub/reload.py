@@ -1,0 +1,113 @@
+"""Exchanging scorers under load: the operator's plugins, cards and recipes are read again.
+
+What comes anew is made ready beside what serves, then takes over at once: calls that began before finish
+on what they began with, and no score is labelled with a version that did not compute it. Runs keep their
+pins, so a run that pinned another fingerprint is refused until it says ``repin``. Judges and their
+endpoints stay as they are, and a plugin is one file: modules that it imports are not read again. A file
+that cannot be read, or a model that cannot be loaded, changes nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError
+from rewardhub.hub import Hub
+from rewardhub.models.card import load_card
+from rewardhub.recipe_book import RecipeBook
+from rewardhub.registry import Registry, default_registry
+from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.pool import Pool, default_workers
+
+LAST_WORK_S, POLL_S = 120.0, 0.05
+"""What an exchanged lane gets to finish what it has taken."""
+
+
+class Reload:
+    """Reloads ``hub``; ``reread`` gives the configuration as the operator's files now state it."""
+
+    def __init__(self, hub: Hub, reread: Callable[[], HubConfig]) -> None:
+        self._hub = hub
+        self._reread = reread
+        self._turn = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def __call__(self) -> dict[str, list[str]]:
+        """The names of scorers and recipes that were added, removed and changed.
+
+        Raises ``ConfigError``, and leaves everything as it was, for what cannot be loaded.
+        """
+        async with self._turn:
+            config = await asyncio.to_thread(self._reread)
+            registry = await asyncio.to_thread(default_registry, config.plugins)
+            lanes = await self._lanes(config)
+            try:
+                book = self._book(config, registry, lanes)
+            except BaseException:
+                await self._stop(lane for lane in lanes if lane not in self._hub.scheduler.models)
+                raise
+            pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
+            await pool.start()
+            return self._exchange(book, lanes, pool)
+
+    def _book(self, config: HubConfig, registry: Registry, lanes: list[ModelLane]) -> RecipeBook:
+        for lane in lanes:
+            registry.add(ModelScorer(lane))
+        for scorer in self._hub.book.registry:
+            if scorer.info.family == "judge":
+                registry.add(scorer)
+        book = RecipeBook(registry, config.recipes)
+        book.keep_pins_of(self._hub.book)
+        book.compile_own()
+        return book
+
+    async def _lanes(self, config: HubConfig) -> list[ModelLane]:
+        """The lane of each card: the present one where the card is the same, else a new one, loaded."""
+        present = {lane.card: lane for lane in self._hub.scheduler.models}
+        cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
+        lanes = [present.get(card) or ModelLane(card, queue_limit=config.model_queue) for card in cards]
+        fresh = [lane for lane in lanes if lane not in present.values()]
+        for lane in fresh:
+            lane.start()
+        await asyncio.gather(*(lane.settled() for lane in fresh))
+        failed = next((lane for lane in fresh if lane.failure), None)
+        if failed is not None:
+            await self._stop(fresh)
+            raise ConfigError(f"{failed.card.name} cannot be loaded: {failed.failure}", field="cards")
+        return lanes
+
+    def _exchange(self, book: RecipeBook, lanes: list[ModelLane], pool: Pool) -> dict[str, list[str]]:
+        hub, scheduler = self._hub, self._hub.scheduler
+        before, after = _fingerprints(hub.book), _fingerprints(book)
+        gone = [lane for lane in scheduler.models if lane not in lanes]
+        old, scheduler.pool = scheduler.pool, pool
+        scheduler.models, hub.book = lanes, book
+        leaving: list[Pool | ModelLane] = [old, *gone]
+        for each in leaving:
+            task = asyncio.create_task(_finish(each))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        common = before.keys() & after.keys()
+        return {
+            "added": sorted(after.keys() - before.keys()),
+            "removed": sorted(before.keys() - after.keys()),
+            "changed": sorted(name for name in common if before[name] != after[name]),
+        }
+
+    @staticmethod
+    async def _stop(lanes: Iterable[ModelLane]) -> None:
+        for lane in lanes:
+            await lane.aclose()
+
+
+async def _finish(lane: Pool | ModelLane) -> None:
+    """Closes a lane once it has answered what it has taken."""
+    for _ in range(int(LAST_WORK_S / POLL_S)):
+        if not lane.queued:
+            break
+        await asyncio.sleep(POLL_S)
+    await lane.aclose()
+
+
+def _fingerprints(book: RecipeBook) -> Mapping[str, str]:
+    return {row["name"]: row["fingerprint"] for row in book.listing()}

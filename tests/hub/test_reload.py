@@ -1,0 +1,121 @@
+"""Scorers exchanged under load: one version per score, pins respected, nothing lost (T23)."""
+
+import asyncio
+import re
+
+import pytest
+
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.reload import Reload
+from rewardhub.types import Call, Group, Response, Status
+
+PLUGIN = """
+import time
+from rewardhub.registry import verifier
+
+@verifier("{name}", lane="pool", range=(0, 9))
+def scored(response, reference) -> float:
+    time.sleep(0.002)
+    return {value}
+"""
+
+
+def write(path, value, name="versioned"):
+    path.write_text(PLUGIN.format(value=value, name=name))
+
+
+@pytest.fixture
+async def reloadable(tmp_path):
+    """A hub whose plugin files are those of a list, and the list."""
+    path = tmp_path / "versioned.py"
+    write(path, 1.0)
+    plugins = [path]
+    hub = make_hub(HubConfig(workers=2, plugins=tuple(plugins)))
+    hub.reloader = Reload(hub, lambda: HubConfig(workers=2, plugins=tuple(plugins)))
+    await hub.start()
+    yield hub, plugins
+    await hub.aclose()
+
+
+async def one(hub, n=0, **call):
+    group = Group(f"g{n}", "p", (Response(f"{n}a"), Response(f"{n}b")))
+    return (await hub.score([group], Call(recipe="versioned", **call)))[0]
+
+
+async def test_each_score_has_exactly_one_version(reloadable):
+    """T23: while a verifier is exchanged three times under load, value and fingerprint always belong together."""
+    hub, (path,) = reloadable
+    seen, stop = [], asyncio.Event()
+
+    async def load(k):
+        n = 0
+        while not stop.is_set():
+            seen.append(await one(hub, f"{k}/{n}"))
+            n += 1
+
+    tasks = [asyncio.create_task(load(k)) for k in range(12)]
+    known = {(await one(hub))[0].fingerprint: 1.0}
+    for value in (2.0, 3.0, 1.0):
+        write(path, value)
+        assert (await hub.reload())["changed"] == ["versioned"]
+        known[(await one(hub))[0].fingerprint] = value
+    stop.set()
+    await asyncio.gather(*tasks)
+    assert len(known) == 3
+    assert len(seen) > 50
+    for scores in seen:
+        for score in scores:
+            assert score.status in {Status.OK, Status.UNAVAILABLE}, score
+            assert score.value == (known[score.fingerprint] if score.status is Status.OK else None)
+    print(
+        {str(score.details) for scores in seen for score in scores if score.details},
+        [round(s.timings.total_ms) for s in seen],
+    )
+    lost = sum(score.status is Status.UNAVAILABLE for scores in seen for score in scores)
+    assert lost <= len(seen) / 10
+
+
+async def test_pins_outlive_the_exchange(reloadable):
+    """A run that pinned the old version is refused, naming both, until it says repin; others go on."""
+    hub, (path,) = reloadable
+    await one(hub, run="r")
+    write(path, 2.0)
+    await hub.reload()
+    refused = await one(hub, run="r")
+    assert refused[0].value is None
+    assert refused[0].details["code"] == "pin_mismatch"
+    assert len(set(re.findall("[0-9a-f]{64}", refused[0].details["reason"]))) == 2
+    assert (await one(hub, run="other")).values == [2.0, 2.0]
+    assert (await one(hub, run="r", repin=True)).values == [2.0, 2.0]
+
+
+async def test_scorers_come_and_go(reloadable, tmp_path):
+    """A new file is a new scorer, a file that is gone is none; unknown names say so."""
+    hub, plugins = reloadable
+    plugins.append(tmp_path / "more.py")
+    write(plugins[1], 5.0, "more")
+    assert await hub.reload() == {"added": ["more"], "removed": [], "changed": []}
+    (scores,) = await hub.score([Group("g", "", (Response("x"),))], Call(recipe="more"))
+    assert scores.values == [5.0]
+    del plugins[1]
+    assert await hub.reload() == {"added": [], "removed": ["more"], "changed": []}
+    (scores,) = await hub.score([Group("g", "", (Response("x"),))], Call(recipe="more"))
+    assert scores[0].status is Status.INVALID_INPUT
+
+
+async def test_what_cannot_be_loaded_changes_nothing(reloadable):
+    """A file with a fault is named, and the hub goes on as it was."""
+    hub, (path,) = reloadable
+    before = await one(hub)
+    path.write_text("def broken(:")
+    with pytest.raises(ConfigError, match=r"versioned\.py"):
+        await hub.reload()
+    after = await one(hub, 1)
+    assert (after.values, after[0].fingerprint) == ([1.0, 1.0], before[0].fingerprint)
+
+
+async def test_a_hub_without_files_has_nothing_to_reload(hub):
+    with pytest.raises(InvalidInput):
+        await hub.reload()
