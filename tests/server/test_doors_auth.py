@@ -100,7 +100,7 @@ async def test_each_scope_opens_its_routes_only(service, scope):
         for path, needed in auth.SCOPES.items():
             if path.startswith("/rewardhub"):
                 continue
-            posts = ("/v1/score", "/v1/score/stream", "/run_code", "/submit", "/submit_batch")
+            posts = ("/v1/score", "/v1/score/stream", "/v1/reload", "/run_code", "/submit", "/submit_batch")
             method = {"/v1/media": "PUT"}.get(path, "POST" if path in posts else "GET")
             status = (await http.request(method, path, content=b"")).status_code
             if needed in {None, scope} or scope == "admin":
