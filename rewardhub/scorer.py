@@ -208,7 +208,11 @@ class BoundVerifier:
 
     def _one(self, function: Callable[..., Any], response: Response, reference: Json, extra: Any) -> Verdict:
         if len(response.text) > self.info.max_chars:
-            return Score(None, Status.OVER_LIMIT, details={"reason": f"over {self.info.max_chars} characters"})
+            return Score(
+                None,
+                Status.OVER_LIMIT,
+                details={"reason": f"the response is over {self.info.max_chars} characters", "field": "response"},
+            )
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.params)
         except (Exception, SystemExit) as error:

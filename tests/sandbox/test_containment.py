@@ -321,18 +321,25 @@ def test_fault_of_the_sandbox_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_runs_beside_each_other() -> None:
-    """Forty mixed programs at once come back with their own verdict and output."""
+    """A hundred mixed programs at once come back in their order with their own verdict and output."""
     kinds = [
-        (lambda i: f"print({i})", Verdict.OK),
-        (lambda i: f"print({i})\n1/0", Verdict.RUNTIME_ERROR),
-        (lambda i: f"print({i}, flush=True)\nwhile True: pass", Verdict.TIME_LIMIT),
-        (lambda i: f"print({i})\nraise SystemExit(0)", Verdict.RUNTIME_ERROR),
+        ("python", lambda i: f"print({i})", Verdict.OK),
+        ("python", lambda i: f"print({i})\n1/0", Verdict.RUNTIME_ERROR),
+        ("python", lambda i: f"print({i}, flush=True)\nwhile True: pass", Verdict.TIME_LIMIT),
+        ("python", lambda i: f"print({i})\nraise SystemExit(0)", Verdict.RUNTIME_ERROR),
+        ("bash", lambda i: f"echo {i}", Verdict.OK),
+        ("javascript", lambda i: f"console.log({i})", Verdict.OK),
+        ("sql", lambda i: f"select {i};", Verdict.OK),
+        ("c", lambda i: f'#include <stdio.h>\nint main(){{printf("{i % 16}\\n");return {i // 8 % 2};}}', None),
     ]
-    jobs = [(i, *kinds[i % 4]) for i in range(40)]
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda job: run(Program(job[1](job[0])), "", SHORT), jobs))
-    for (number, _, verdict), result in zip(jobs, results, strict=True):
-        assert (result.verdict, result.stdout) == (verdict, f"{number}\n".encode())
+    jobs = [(i, *kinds[i % 8]) for i in range(100) if kinds[i % 8][0] in languages()]
+    limits = replace(SHORT, time_s=3.0)
+    with ThreadPoolExecutor(100) as pool:
+        results = list(pool.map(lambda job: run(Program(job[2](job[0]), language=job[1]), "", limits), jobs))
+    for (number, language, _, verdict), result in zip(jobs, results, strict=True):
+        if language == "c":
+            verdict, number = (Verdict.RUNTIME_ERROR if number // 8 % 2 else Verdict.OK), number % 16
+        assert (result.verdict, result.stdout) == (verdict, f"{number}\n".encode()), (language, result)
 
 
 def test_no_descriptor_or_child_leaks() -> None:

@@ -173,6 +173,32 @@ def test_bad_reference_names_its_field(field: str, monkeypatch: pytest.MonkeyPat
         assert result.details["field"] == field
 
 
+def test_bad_input_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code of 10 MB is over the limit by the response; ten thousand cases and negative limits are the caller's."""
+    monkeypatch.setattr(code_exec, "run", lambda *args: pytest.fail("it ran"))
+    python = {"language": "python"}
+    for text, reference, status, field in [
+        ("x" * 10_000_000, python, Status.OVER_LIMIT, "response"),
+        (
+            "x",
+            python | {"cases": [{"stdin": "", "stdout": ""}] * 10_000},
+            Status.REFERENCE_UNPARSEABLE,
+            "reference.cases",
+        ),
+        (
+            "x",
+            python | {"mode": "asserts", "asserts": ["1 == 1"] * 10_000},
+            Status.REFERENCE_UNPARSEABLE,
+            "reference.asserts",
+        ),
+        ("x", python | {"limits": {"memory_mb": -1}}, Status.REFERENCE_UNPARSEABLE, "reference.limits.memory_mb"),
+        ("x", python | {"limits": {"time_s": -1}}, Status.REFERENCE_UNPARSEABLE, "reference.limits.time_s"),
+        ("x", {"language": "brainfuck"}, Status.REFERENCE_UNPARSEABLE, "reference.language"),
+    ]:
+        result = score(text, reference)
+        assert (result.value, result.status, result.details["field"]) == (None, status, field)
+
+
 def test_nearest_language_is_named() -> None:
     """A misspelt language is answered with the nearest known one."""
     assert "'python'" in score("x", {"language": "pyhton"}).details["reason"]
