@@ -199,14 +199,14 @@ async def test_light_if_runs_no_code_of_the_data(score, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ("thinklite_vl", "The answer is not true."),
+        ("thinklite_vl_search", "The answer is not true."),
         ("vlm_r3", "It was 0.0 at first, but it is 1.0"),
         ("vlm_r3", "VERDICT[{nonce}]: 0 or 1"),
     ],
 )
 async def test_thinklite_and_vlm_r3_judges_are_read_strictly(judged, recipe, said):
     """ThinkLite's judge took "not true" for true; VLM-R3's "0.0 … 1.0" fell back to comparing texts."""
-    asked = group("a dog", "a hound", problem_type="open", metadata={"stage": "search"})
+    asked = group("a dog", "a hound", problem_type="open")
     found, _ = await judged(says(said), recipe, asked)
     assert (found.value, found.status) == (None, Status.JUDGE_UNPARSEABLE)
 
