@@ -135,10 +135,16 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def default_registry(plugins: Sequence[Path] = ()) -> Registry:
-    """Built-ins, entry points and the operator's files."""
+def builtin_registry() -> Registry:
+    """The built-ins alone."""
     registry = Registry()
     registry.load_builtins()
+    return registry
+
+
+def default_registry(plugins: Sequence[Path] = ()) -> Registry:
+    """Built-ins, entry points and the operator's files."""
+    registry = builtin_registry()
     registry.load_entry_points()
     for path in plugins:
         registry.load_file(path)

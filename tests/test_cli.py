@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,15 @@ def test_listings():
     assert len(shown["fingerprint"]) == 64
     assert rewardhub("recipes", "show", "demo_color").returncode == 2
     assert "default" in rewardhub("config", "show").stdout
+
+
+def test_catalogue():
+    """A recipe's examples are run and its rows counted; the table is the one in the repository."""
+    checked = rewardhub("recipes", "check", "lmm_r1")
+    assert checked.returncode == 0
+    assert checked.stdout.splitlines()[-1] == "1 of 148 rows covered (ok 1, partial 0, none 0)"
+    table = Path(__file__).parent.parent / "rewardhub" / "recipes" / "CATALOGUE.md"
+    assert rewardhub("recipes", "table").stdout == table.read_text("utf-8")
 
 
 def test_config_check(tmp_path):

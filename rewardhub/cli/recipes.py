@@ -54,8 +54,9 @@ def table_() -> None:
     """Prints the catalogue's rows and their state as Markdown, the text of rewardhub/recipes/CATALOGUE.md."""
     from rewardhub.recipe_book import catalogue
     from rewardhub.recipes.coverage import table
+    from rewardhub.registry import builtin_registry
 
-    sys.stdout.write(table(catalogue()))
+    sys.stdout.write(table(catalogue(), builtin_registry().names()))
 
 
 @app.command("explain")

@@ -4,10 +4,10 @@ The catalogue has 148 rows: A1 to A77 and B1 to B71, of 140 systems, eight of wh
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from rewardhub.errors import ConfigError
-from rewardhub.recipes.recipe import Recipe
+from rewardhub.recipes.recipe import Choice, Recipe, Term
 
 ROWS = (*(f"A{number}" for number in range(1, 78)), *(f"B{number}" for number in range(1, 72)))
 _KNOWN = frozenset(ROWS)
@@ -16,10 +16,11 @@ _HEAD = """\
 
 Written by `rewardhub recipes table`; `rewardhub recipes check --all` runs every example. State: `ok`, the reward
 is a recipe that returns the published numbers; `none`, the system has no reward and the recipe checks the answers
-of its benchmarks; `partial`, with what is missing; `-`, no recipe yet. *Trainer* says what the trainer does itself.
+of its benchmarks; `partial`, with what is missing; `-`, no recipe yet. *Trainer* says what the trainer does
+itself, *needs* which judges (with their rubrics) and which reward models the operator configures by these names.
 
-| row | recipe | year | source | state | notes |
-|---|---|---|---|---|---|
+| row | recipe | year | source | state | needs | notes |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -48,22 +49,35 @@ def summary(rows: Mapping[str, Recipe]) -> str:
     return f"{count['ok'] + count['none']} of {len(ROWS)} rows covered ({states})"
 
 
-def table(recipes: Iterable[Recipe]) -> str:
-    """Every row with its recipe and state, as Markdown."""
+def table(recipes: Iterable[Recipe], builtin: Container[str]) -> str:
+    """Every row with its recipe and state, as Markdown; ``builtin`` are the scorers that every hub has."""
     rows = rows_of(recipes)
-    lines = ["| " + " | ".join(map(_cell, _line(row, rows.get(row)))) + " |" for row in ROWS]
+    lines = ["| " + " | ".join(map(_cell, _line(row, rows.get(row), builtin))) + " |" for row in ROWS]
     return _HEAD + "\n".join(lines) + f"\n\n{summary(rows)}\n"
 
 
-def _line(row: str, recipe: Recipe | None) -> Iterator[str]:
+def needs_of(recipe: Recipe, builtin: Container[str]) -> list[str]:
+    """The scorers of a recipe that no hub has by itself: judges with their rubrics, reward models."""
+    needed = [choice for term in recipe.terms.values() for choice in _choices(term) if choice.scorer not in builtin]
+    return sorted({f"{each.scorer} {each.params.get('rubric', '')}".strip() for each in needed})
+
+
+def _choices(term: Term) -> list[Choice]:
+    if term.route is None:
+        return [Choice(scorer=term.scorer, **{"with": term.params})]
+    return [*term.route.cases.values(), *([term.route.default] if term.route.default else [])]
+
+
+def _line(row: str, recipe: Recipe | None, builtin: Container[str]) -> Iterator[str]:
     if recipe is None or recipe.about is None:
-        yield from (row, "", "", "", "-", "")
+        yield from (row, "", "", "", "-", "", "")
         return
     about = recipe.about
     notes = [f"*Trainer*: {about.strategy}"] if about.strategy else []
     notes += [about.note] if about.note else []
     notes += [f"*Assumed*: {'; '.join(about.assumed)}"] if about.assumed else []
-    yield from (row, f"`{recipe.name}`", str(about.year), about.source, state_of(recipe), " ".join(notes))
+    needs = ", ".join(f"`{name}`" for name in needs_of(recipe, builtin))
+    yield from (row, f"`{recipe.name}`", str(about.year), about.source, state_of(recipe), needs, " ".join(notes))
 
 
 def _cell(text: str) -> str:

@@ -140,6 +140,7 @@ async def test_details_name_what_was_found(judges) -> None:
     assert (await details("key_information_coverage", FACTS, "x", "1,1,0,0"))["missing"] == ["a cat", "a sign"]
     assert (await details("checklist", WEIGHTED, "x", "0,1"))["unmet"] == ["cites a source"]
     assert (await details("cad_intent", {}, "x", "4; missing_feature"))["tags"] == ["missing_feature"]
+    assert (await details("cad_intent", {}, "x", "4; missing_feature, incomplete"))["faults"] == 2
     assert (await details("hallucination", {"facts": "f", "answer": "a"}, "x", "2"))["hallucinated"] is True
     assert (await details("claim_verification", {}, "x", "5,2"))["false"] == 2
     assert (await details("logic_criteria", {"context": "c"}, "x", "1,0,1,1,1"))["reflection"] == 0

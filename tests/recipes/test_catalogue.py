@@ -1,13 +1,16 @@
 """The catalogue's worked examples hold, a wrong one is found, and every row of the table has its recipe."""
 
+from difflib import get_close_matches
+
 import pytest
 
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError, UnknownName
 from rewardhub.recipe_book import CATALOGUE, catalogue
 from rewardhub.recipe_check import check_recipes, explain
-from rewardhub.recipes.coverage import ROWS, rows_of, table
+from rewardhub.recipes.coverage import ROWS, needs_of, rows_of, table
 from rewardhub.recipes.recipe import parse_recipe
+from rewardhub.registry import builtin_registry
 from rewardhub.types import Call, Group, Response
 
 WRONG = """\
@@ -123,4 +126,12 @@ def test_files_are_named_after_their_recipes():
 
 def test_the_table_is_fresh():
     """`rewardhub recipes table > rewardhub/recipes/CATALOGUE.md` was run after the last change."""
-    assert (CATALOGUE.parent / "CATALOGUE.md").read_text("utf-8") == table(catalogue())
+    assert (CATALOGUE.parent / "CATALOGUE.md").read_text("utf-8") == table(catalogue(), builtin_registry().names())
+
+
+def test_what_a_recipe_needs_is_no_misspelt_verifier():
+    """A name that no hub has is a judge or a reward model; one that is nearly a verifier's is a slip."""
+    builtin = builtin_registry().names()
+    needed = {name.split()[0] for recipe in catalogue() for name in needs_of(recipe, builtin)}
+    assert "judge" in needed
+    assert {name: near for name in needed if (near := get_close_matches(name, builtin, n=1, cutoff=0.85))} == {}
