@@ -122,7 +122,7 @@ class VllmSpec(BaseModel):
 
 Kind = Literal[
     "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
-    "similarity", "sentence", "token_match", "ensemble", "critique",
+    "similarity", "sentence", "token_match", "ensemble", "critique", "generative",
 ]  # fmt: skip
 CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 """Kinds whose value is a probability."""
@@ -145,8 +145,9 @@ class Card(BaseModel):
 
     ``choices`` are two replies of one token each, whose logits are compared. ``instruction`` belongs to
     the pairwise kind: the text that holds {prompt}, {first} and {second}; ``question`` to the yes_no
-    kind. ``classes`` name the outputs of a head with several: outcomes, safety levels, objectives;
-    ``positive`` is the class whose probability is the value. ``positive_is`` says what a high cost means.
+    and generative kinds, of which the latter writes ``max_reply_tokens`` at most. ``classes`` name the outputs
+    of a head with several: outcomes, safety levels, objectives; ``positive`` is the class whose probability
+    is the value. ``positive_is`` says what a high cost means.
     ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first.
     """
 
@@ -176,6 +177,7 @@ class Card(BaseModel):
     ensemble: EnsembleSpec | None = None
     critique: CritiqueSpec = CritiqueSpec()
     range: tuple[float, float] | None = None
+    max_reply_tokens: int = Field(default=512, ge=1)
     max_tokens: int = Field(default=0, ge=0)
     token_budget: int = Field(default=16_384, ge=1)
     max_pixels: int | None = Field(default=None, ge=784)
@@ -232,7 +234,7 @@ class Card(BaseModel):
             return (0.0, len(self.classes) - 1.0)
         if self.kind in COSINES and self.calibration == Calibration():
             return (-1.0, 1.0)
-        if self.kind in CHANCES or self.calibration.squash == "sigmoid":
+        if self.kind == "generative" or self.kind in CHANCES or self.calibration.squash == "sigmoid":
             return (0.0, 1.0)
         return (-math.inf, math.inf)
 

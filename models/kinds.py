@@ -6,6 +6,7 @@ from rewardhub.models.card import Card, Kind
 from rewardhub.models.classes import OutcomeModel, SafetyModel
 from rewardhub.models.critique import CritiqueModel
 from rewardhub.models.ensemble import EnsembleModel
+from rewardhub.models.generative import GenerativeModel
 from rewardhub.models.implicit import ImplicitModel
 from rewardhub.models.listwise import ListwiseModel
 from rewardhub.models.model import RewardModel
@@ -33,6 +34,7 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
     "sentence": SentenceModel,
     "token_match": TokenMatchModel,
     "critique": CritiqueModel,
+    "generative": GenerativeModel,
     "ensemble": lambda card: EnsembleModel(card, build),
 }
 

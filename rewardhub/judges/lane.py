@@ -230,7 +230,7 @@ class JudgeLane:
         if endpoint.model:
             body["model"] = endpoint.model
         if structured:
-            body["response_format"] = structured_schema()
+            body["response_format"] = structured_schema(nonce, asking.question.form, self.settings.reasoning_chars)
         return body
 
     async def _before_retry(self, asking: _Asking, failure: RewardHubError) -> None:

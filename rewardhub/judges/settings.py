@@ -38,7 +38,8 @@ class JudgeSettings(BaseModel):
     Requests and tokens per minute are shared by all callers; 0 is no limit.
     ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge.
     ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it.
-    ``hedge_after_s`` puts a question that waits so long to a second endpoint too, where one is free and a
+    ``reasoning_chars`` bounds the reasoning in that schema, so that the verdict fits; 0 leaves the bound out, for
+    endpoints that do not know ``maxLength``. ``hedge_after_s`` puts a question that waits so long to a second endpoint too, where one is free and a
     retry is left; 0 is never. ``prompt_price`` and ``completion_price`` are per million tokens.
     """
 
@@ -61,6 +62,7 @@ class JudgeSettings(BaseModel):
     max_chars: int = Field(default=100_000, ge=1, le=1_000_000)
     vision: bool = False
     structured: bool = False
+    reasoning_chars: int = Field(default=0, ge=0, le=1_000_000)
     hedge_after_s: float = Field(default=0.0, ge=0, le=600)
     prompt_price: float = Field(default=0.0, ge=0)
     completion_price: float = Field(default=0.0, ge=0)

@@ -14,16 +14,21 @@ import re2
 
 from rewardhub.errors import JudgeUnparseable
 
+MOST_CHOICES = 128
 _WHOLE = re2.compile(r"-?[0-9]{1,6}")
 _DECIMAL = re2.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a verdict is written: ``hint`` tells the judge, ``read`` parses or raises ``JudgeUnparseable``."""
+    """How a verdict is written: ``hint`` tells the judge, ``read`` parses or raises ``JudgeUnparseable``.
+
+    ``choices`` are all verdicts there are, where they can be listed.
+    """
 
     hint: str
     read: Callable[[str], Any]
+    choices: tuple[str, ...] = ()
 
 
 def read_verdict(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
@@ -52,13 +57,17 @@ def read_structured(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
     return form.read(fields["verdict"]), fields["reasoning"].strip()
 
 
-def structured_schema() -> dict[str, Any]:
-    """The ``response_format`` that makes an endpoint reason first and then give nonce and verdict."""
-    names = ("reasoning", "nonce", "verdict")
+def structured_schema(nonce: str, form: Form, reasoning_chars: int = 0) -> dict[str, Any]:
+    """The ``response_format`` that makes an endpoint reason first, in ``reasoning_chars`` at most where that is not
+    0, and then give this nonce and a verdict.
+    """
+    verdict: dict[str, Any] = {"type": "string"} | ({"enum": list(form.choices)} if form.choices else {})
+    reasoning: dict[str, Any] = {"type": "string"} | ({"maxLength": reasoning_chars} if reasoning_chars else {})
+    properties = {"reasoning": reasoning, "nonce": {"type": "string", "enum": [nonce]}, "verdict": verdict}
     schema = {
         "type": "object",
-        "properties": {name: {"type": "string"} for name in names},
-        "required": list(names),
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
@@ -66,18 +75,20 @@ def structured_schema() -> dict[str, Any]:
 
 def whole(low: int, high: int) -> Form:
     """An integer from ``low`` to ``high``."""
-    return Form(f"<a whole number from {low} to {high}>", lambda text: _integer(text, range(low, high + 1)))
+    allowed = range(low, high + 1)
+    choices = tuple(map(str, allowed)) if len(allowed) <= MOST_CHOICES else ()
+    return Form(f"<a whole number from {low} to {high}>", lambda text: _integer(text, allowed), choices)
 
 
 def level(*levels: int) -> Form:
     """One of the given integers."""
     names = ", ".join(map(str, levels))
-    return Form(f"<one of {names}>", lambda text: _integer(text, levels))
+    return Form(f"<one of {names}>", lambda text: _integer(text, levels), tuple(map(str, levels)))
 
 
 def choice(*words: str) -> Form:
     """One of the given words, as written."""
-    return Form(f"<one of {', '.join(words)}>", lambda text: _word(text, words))
+    return Form(f"<one of {', '.join(words)}>", lambda text: _word(text, words), words)
 
 
 def flags(count: int) -> Form:

@@ -19,6 +19,7 @@ SCOPES: dict[str, Scope | None] = {
     "/v1/score": "score",
     "/v1/score/stream": "score",
     "/v1/scorers": "score",
+    "/v1/chat/completions": "score",
     "/v1/media": "media",
     "/run_code": "score",
     "/submit": "score",

@@ -17,6 +17,7 @@ from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import disconnected, read_body, unless_gone
+from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.programs import Programs
@@ -24,6 +25,7 @@ from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
+from rewardhub.wire.lines import loads
 
 NDJSON = "application/x-ndjson"
 _REF = "#/components/schemas/{model}"
@@ -68,6 +70,8 @@ class RestDoor:
         media_body = {"requestBody": _body("application/octet-stream", {"type": "string", "format": "binary"})}
         lines = {200: {"content": {NDJSON: {"schema": _ref("ScoreLine")}}, "description": "Lines as they are ready"}}
         text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}}
+        chat_body = {"requestBody": _json_body()}
+        chat = {200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "OpenAI's form"}}
         not_ready = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply}}
         return [
             ("/v1/score", "POST", self.score, {"responses": _ok(documents.ScoreReply), "openapi_extra": score_body}),
@@ -79,6 +83,7 @@ class RestDoor:
             ("/submit_batch", "POST", self.submit_batch, {"openapi_extra": {"requestBody": _json_body()}}),
             ("/v1/ping", "GET", self.ping, {}),
             ("/v1/reload", "POST", self.reload, {"responses": _ok(documents.ReloadReply)}),
+            ("/v1/chat/completions", "POST", self.chat, {"responses": chat, "openapi_extra": chat_body}),
             ("/healthz", "GET", self.healthz, {}),
             ("/readyz", "GET", self.readyz, {"responses": not_ready}),
             ("/metrics", "GET", self.metrics, {"responses": text}),
@@ -126,6 +131,13 @@ class RestDoor:
     async def reload(self, _: Request) -> Response:
         """Reads the operator's plugins, cards and recipes again, and exchanges what changed."""
         return replies.json_reply(await self._hub.reload())
+
+    async def chat(self, request: Request) -> Response:
+        """OpenAI's chat completions, by the hub's own generative models."""
+        body = loads(await self._body(request, self._limits.body_bytes, "body"))
+        group, call = openai_chat.question(body)
+        (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=guard.tenant_of(request.scope)))
+        return replies.json_reply(openai_chat.completion(scores[0], call.recipe))
 
     async def healthz(self, _: Request) -> Response:
         """The process lives."""

@@ -190,6 +190,13 @@ async def test_structured_output_is_asked_for_and_read_strictly(judges) -> None:
     assert (row.value, row.details["reason"]) == (1.0, "checked")
     schema = server.asks[0].body["response_format"]["json_schema"]["schema"]
     assert list(schema["properties"]) == ["reasoning", "nonce", "verdict"]
+    assert schema["properties"]["nonce"]["enum"] == [server.asks[0].nonce]
+    assert schema["properties"]["verdict"]["enum"] == [str(number) for number in range(1, 11)]
+    assert schema["properties"]["reasoning"] == {"type": "string"}
+    bounded, [server] = await judges(says(good), structured=True, reasoning_chars=500)
+    await scores(bounded, group("a"))
+    schema = server.asks[0].body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["reasoning"] == {"type": "string", "maxLength": 500}
     for bad in (
         '{"verdict": "10", "reasoning": ""}', good.replace("{nonce}", "0" * 16), good.replace('"10"', "10"),
         good.replace("10", "11"), good + good, f"Here: {good}", "10", "null", "[" * 100_000,

@@ -1,0 +1,139 @@
+"""Models that write: a reply to a conversation, or a critique of a response, greedily, as JSON where asked for.
+
+A reply held to a JSON schema is written field by field: free text is generated, and of stated values the
+likeliest is taken, so that the reply has the form whatever the model.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from rewardhub.errors import InvalidInput, ScoringError
+from rewardhub.models.card import Card
+from rewardhub.models.chat import END
+from rewardhub.models.inputs import Encoded
+from rewardhub.models.model import Loaded, memory_errors, open_checkpoint
+from rewardhub.scorer import failure
+from rewardhub.types import Column, Group, Response, Score
+
+MOST_OPTIONS = 128
+
+
+class GenerativeModel:
+    """Writes what follows the prompt, or, where the response has text, what the card's ``question`` asks of it.
+
+    The value is 1.0 and ``details.text`` what was written, for other terms of a recipe to score and for the
+    chat door; ``prompt_tokens``, ``completion_tokens`` and ``finish`` ("stop" or "length") stand beside it.
+    The group's metadata may hold ``max_tokens`` and ``schema``, a JSON schema of an object of texts.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.loaded: Loaded = open_checkpoint(card, head=False)
+        self.runner = self.loaded.runner()
+        self.end = self.loaded.encoder.tokenizer.control(END)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.loaded.fingerprint(self.runner.attention)
+
+    def score(self, groups: Sequence[Group]) -> list[Column]:
+        """One column per group; see :class:`~rewardhub.models.model.RewardModel`."""
+        with memory_errors(), torch.inference_mode():
+            return [
+                Column.of([self._one(group, each) for each in group.responses], self.fingerprint) for group in groups
+            ]
+
+    def _one(self, group: Group, response: Response) -> Score:
+        try:
+            prompt = self._prompt(group, response)
+            most = min(self.card.max_reply_tokens, _most(group.metadata))
+            if len(prompt) + most > self.loaded.max_tokens:
+                raise InvalidInput(
+                    f"{len(prompt)} tokens and a reply of {most} are over the model's {self.loaded.max_tokens}",
+                    field="prompt",
+                )
+            fields = _fields(group.metadata.get("schema"))
+            text, count = self._filled(prompt, fields, most) if fields else self._written(prompt, most)
+        except ScoringError as error:
+            return failure(error)
+        finish = "length" if not fields and count >= most else "stop"
+        counts = {"prompt_tokens": len(prompt), "completion_tokens": count, "finish": finish}
+        return Score(1.0, details={"text": text, **counts})
+
+    def _prompt(self, group: Group, response: Response) -> Encoded:
+        encoder = self.loaded.encoder
+        opening = encoder.pieces(encoder.template.opening(), ())
+        prefix = encoder.prefix(group.prompt, group.media)
+        if not response.text and not response.messages:
+            return prefix + opening
+        asked = encoder.pieces(encoder.template.turn("user", [self.card.question]), ())
+        return prefix + encoder.answer(response, len(group.media)) + asked + opening
+
+    def _written(self, prompt: Encoded, most: int) -> tuple[str, int]:
+        """What the model writes next, and in how many tokens."""
+        inputs = self.loaded.encoder.collate([prompt], side="left").to(self.loaded.backbone.device)
+        found = self.loaded.backbone.model.generate(
+            **inputs.model_kwargs(), max_new_tokens=most, do_sample=False, eos_token_id=self.end, pad_token_id=self.end
+        )
+        ids = found[0, len(prompt) :].tolist()
+        return self.loaded.encoder.tokenizer.decode(ids), len(ids)
+
+    def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int]:
+        """A JSON object with these fields, each one of the stated texts, or free where none are stated."""
+        filled: dict[str, str] = {}
+        before, count = prompt, 0
+        for name, options in fields.items():
+            lead = f'{", " if filled else "{"}"{name}": "'
+            before = before + self._text(lead)
+            if options:
+                filled[name] = self._likeliest(before, options)
+            else:
+                written, spent = self._written(before, max(1, most - count))
+                filled[name], count = written.partition('"')[0], count + spent
+            before = before + self._text(json.dumps(filled[name])[1:])
+        return json.dumps(filled, ensure_ascii=False), len(before) - len(prompt)
+
+    def _likeliest(self, before: Encoded, options: Sequence[str]) -> str:
+        """The option that the model is most likely to write before the closing quotation mark."""
+        ends = [self._text(json.dumps(option)[1:]) for option in options]
+        rows = [before + end for end in ends]
+        places = [range(len(before) - 1, len(row) - 1) for row in rows]
+        states = self.runner.states(rows, [range(len(rows))], places)
+        chances = []
+        for end, state in zip(ends, states, strict=True):
+            logs = torch.log_softmax(self.loaded.backbone.logits(state), -1)
+            ids = torch.from_numpy(end.ids).to(logs.device)
+            chances.append(float(logs.gather(1, ids[:, None]).sum()))
+        return options[max(range(len(options)), key=chances.__getitem__)]
+
+    def _text(self, text: str) -> Encoded:
+        return self.loaded.encoder.pieces([text], ())
+
+
+def _most(metadata: Mapping[str, Any]) -> int:
+    most = metadata.get("max_tokens", 1 << 20)
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidInput("max_tokens must be a whole number from 1", field="metadata.max_tokens")
+    return most
+
+
+def _fields(schema: Any) -> dict[str, tuple[str, ...]]:
+    """The fields of a schema in their order with the texts stated for them; nothing without a schema."""
+    if schema is None:
+        return {}
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping) or not properties:
+        raise InvalidInput("the schema must be of an object with properties", field="metadata.schema")
+    return {str(name): _options(str(name), each) for name, each in properties.items()}
+
+
+def _options(name: str, field: Any) -> tuple[str, ...]:
+    options = field.get("enum", ()) if isinstance(field, Mapping) and field.get("type") == "string" else None
+    texts = isinstance(options, list | tuple) and all(isinstance(option, str) for option in options)
+    if options is None or not texts or len(options) > MOST_OPTIONS:
+        raise InvalidInput(f"field {name!r} must be a text, or one of at most {MOST_OPTIONS}", field="metadata.schema")
+    return tuple(options)

@@ -1,0 +1,123 @@
+"""Models that write: greedy replies, replies held to a schema, critiques, limits."""
+
+import json
+
+import pytest
+import torch
+
+from rewardhub.models import Card, load
+from rewardhub.models.colours import colour_items
+from rewardhub.models.tiny import build_tiny
+from rewardhub.types import Group, Response, Status
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "reasoning": {"type": "string"},
+        "nonce": {"type": "string", "enum": ['0a"1']},
+        "verdict": {"type": "string", "enum": [str(number) for number in range(1, 11)]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = build_tiny(tmp_path_factory.mktemp("generative") / "base", seed=3)
+    return load(Card(name="tiny", kind="generative", path=path, system="", max_reply_tokens=12))
+
+
+def chat(prompt="What colour is it?", text="", **metadata) -> Group:
+    return Group("g", prompt, (Response(text),), metadata=metadata)
+
+
+def written(model, group: Group):
+    (column,) = model.score([group])
+    return column.row(0)
+
+
+def greedy(model, group: Group, count: int) -> str:
+    """The same by full passes, one token at a time."""
+    encoder, backbone = model.loaded.encoder, model.loaded.backbone
+    row = encoder.encode(group.prompt, group.media)
+    ids: list[int] = []
+    with torch.inference_mode():
+        for _ in range(count):
+            states = backbone.hidden(encoder.collate([row]))
+            ids.append(int(backbone.logits(states[0, -1]).argmax()))
+            if ids[-1] == model.end:
+                break
+            text = encoder.tokenizer.decode(ids, skip_controls=False)
+            row = encoder.encode(group.prompt, group.media) + encoder.pieces([text], ())
+            if row.ids[-len(ids) :].tolist() != ids:
+                pytest.skip("these tokens do not survive decoding")
+    return encoder.tokenizer.decode(ids)
+
+
+def test_a_reply_is_what_the_model_most_likely_writes(model):
+    """Equal to an argmax by full passes, and the same again."""
+    score = written(model, chat(max_tokens=4))
+    assert (score.value, score.status, score.details["completion_tokens"]) == (1.0, Status.OK, 4)
+    assert score.details["finish"] == "length"
+    assert score == written(model, chat(max_tokens=4))
+    assert score.details["text"] == greedy(model, chat(), 4)
+
+
+def test_a_reply_held_to_a_schema_has_its_form_whatever_the_model(model):
+    """Free text is free; of stated texts the likeliest is taken, by its log-probability with all before it."""
+    score = written(model, chat(schema=SCHEMA))
+    reply = json.loads(score.details["text"])
+    assert list(reply) == ["reasoning", "nonce", "verdict"]
+    assert reply["nonce"] == '0a"1'
+    assert reply["verdict"] in SCHEMA["properties"]["verdict"]["enum"]
+    encoder, backbone = model.loaded.encoder, model.loaded.backbone
+    head = {name: reply[name] for name in ("reasoning", "nonce")}
+    lead = encoder.encode("What colour is it?")
+    pieces = [
+        '{"reasoning": "',
+        json.dumps(head["reasoning"])[1:],
+        ', "nonce": "',
+        json.dumps(head["nonce"])[1:],
+        ', "verdict": "',
+    ]
+    for piece in pieces:
+        lead = lead + encoder.pieces([piece], ())
+    chances = {}
+    for option in SCHEMA["properties"]["verdict"]["enum"]:
+        row = lead + encoder.pieces([option + '"'], ())
+        with torch.inference_mode():
+            logs = torch.log_softmax(backbone.logits(backbone.hidden(encoder.collate([row]))[0]), -1)
+        told = [float(logs[place - 1, row.ids[place]]) for place in range(len(lead), len(row))]
+        chances[option] = sum(told)
+    assert reply["verdict"] == max(chances, key=chances.get)
+
+
+def test_a_response_is_criticised_and_images_are_seen(model):
+    """With text in the response the card's question is asked of it; another image is another prompt."""
+    plain, critique = written(model, chat()), written(model, chat(text="It is red."))
+    assert critique.details["prompt_tokens"] > plain.details["prompt_tokens"]
+    first, second = (next(colour_items(seed)) for seed in (1, 2))
+    seen = [written(model, Group("g", each.question, (Response(),), media=(each.media,))) for each in (first, second)]
+    assert all(score.status is Status.OK for score in seen)
+    assert seen[0].details["prompt_tokens"] > plain.details["prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"max_tokens": 0}, {"max_tokens": True}, {"schema": "text"}, {"schema": {"properties": {}}},
+        {"schema": {"properties": {"a": {"type": "number"}}}},
+        {"schema": {"properties": {"a": {"type": "string", "enum": [1]}}}},
+        {"schema": {"properties": {"a": {"type": "string", "enum": ["x"] * 129}}}},
+    ],
+)  # fmt: skip
+def test_wrong_options_are_the_callers_fault(model, metadata):
+    """A bad limit or schema is a status that names its field."""
+    score = written(model, chat(**metadata))
+    assert (score.value, score.status) == (None, Status.INVALID_INPUT)
+    assert score.details["field"].startswith("metadata.")
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(model):
+    """Prompt and reply must fit the model."""
+    score = written(model, chat("x" * 2050))
+    assert (score.value, score.status, score.details["field"]) == (None, Status.INVALID_INPUT, "prompt")
