@@ -21,6 +21,10 @@ from rewardhub.types import Column, Group, Json
 _STRATEGIES = {"response": grade, "pair": compare_pairs, "group": rank}
 
 
+ANSWERING = {"temperature", "max_tokens", "max_chars", "vision", "structured", "reasoning_chars"}
+"""Settings that can change a verdict."""
+
+
 class JudgeParams(BaseModel):
     """What a recipe may set: another built-in rubric, and how many times each question is asked.
 
@@ -84,7 +88,7 @@ class BoundJudge:
     def fingerprint(self) -> str:
         """Changes with the rubric, the parser, the parameters, and the models that the endpoints name."""
         settings = self.scorer.settings
-        answering = settings.model_dump(include={"temperature", "max_tokens", "max_chars", "vision", "structured"})
+        answering = settings.model_dump(include=ANSWERING)
         parameters = msgspec.json.encode([answering, self.params])
         return digest_of("judge", self.rubric.name, self._rubric_digest, parameters, *self.scorer.lane.models)
 

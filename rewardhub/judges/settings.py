@@ -37,10 +37,11 @@ class JudgeSettings(BaseModel):
     ``retry_burst`` plus ``retry_ratio`` of the questions are retries, re-asked verdicts included.
     Requests and tokens per minute are shared by all callers; 0 is no limit.
     ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge.
-    ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it.
-    ``reasoning_chars`` bounds the reasoning in that schema, so that the verdict fits; 0 leaves the bound out, for
-    endpoints that do not know ``maxLength``. ``hedge_after_s`` puts a question that waits so long to a second endpoint too, where one is free and a
-    retry is left; 0 is never. ``prompt_price`` and ``completion_price`` are per million tokens.
+    ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it;
+    ``reasoning_chars`` bounds the reasoning in that schema, so that the verdict fits (0 leaves the bound
+    out, for endpoints that do not know ``maxLength``). ``hedge_after_s`` puts a question that waits so long
+    to a second endpoint too, where one is free and a retry is left; 0 is never. ``prompt_price`` and
+    ``completion_price`` are per million tokens.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

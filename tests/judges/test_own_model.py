@@ -1,8 +1,6 @@
-"""A judge that is a real model: the hub's own generative model behind its chat door, and vLLM."""
+"""A judge that is a real model: the hub's own generative model behind its chat door."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -125,66 +123,3 @@ def test_the_chat_door_speaks_openai(chat_url) -> None:
         assert (reply.status_code, reply.json()["error"]["field"]) == (400, "messages[0].content[0]")
         reply = http.post("/chat/completions", json=body | {"model": "wrter"})
         assert (reply.status_code, "did you mean" in reply.json()["error"]["message"]) == (400, True)
-
-
-SHIM = """
-import torch
-library = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):
-    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-"""
-"""Beside torch for CPUs, torchvision asks for two operators that it does not bring."""
-VLLM = {
-    "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def vllm_url(tmp_path_factory):
-    """``vllm serve`` with the same tiny model; REWARDHUB_VLLM_PYTHON names the interpreter that has vLLM."""
-    python = os.environ.get("REWARDHUB_VLLM_PYTHON", "")
-    if not python:
-        pytest.skip("REWARDHUB_VLLM_PYTHON is not set: no vLLM environment is at hand")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("vllm")
-    long_tiny(folder / "base", seed=4, heads=2)
-    (folder / "sitecustomize.py").write_text(SHIM)
-    command = [
-        python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder / "base", "--served-model-name", "writer",
-        "--dtype", "float32", "--enforce-eager", "--max-model-len", "8192", "--port", str(port),
-        "--host", "127.0.0.1", "--limit-mm-per-prompt", '{"image": 0, "video": 0}',
-    ]  # fmt: skip
-    environment = os.environ | VLLM | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
-    url = f"http://127.0.0.1:{port}"
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
-    ):
-        try:
-            for _ in range(3000):
-                assert process.poll() is None, (folder / "log").read_text()[-3000:]
-                try:
-                    if httpx.get(f"{url}/health").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.1)
-            yield f"{url}/v1"
-        finally:
-            process.terminate()
-
-
-@pytest.mark.slow
-@pytest.mark.vllm
-@pytest.mark.timeout(400)
-async def test_vllm_judges(vllm_url) -> None:
-    """Held to the schema a model behind vLLM gives verdicts; without it the same model gives none, and no number."""
-    rows, stats = await judged(vllm_url, structured=True, max_tokens=300, reasoning_chars=40)
-    assert [row.status for row in rows[:2]] == [Status.OK] * 2, [dict(row.details) for row in rows]
-    assert {row.value for row in rows[:2]} <= {0.0, 1.0}
-    assert stats["usage"][0]["prompt_tokens"] > 1_000
-    free, _ = await judged(vllm_url, attempts=1)
-    assert [(row.value, row.status) for row in free[:2]] == [(None, Status.JUDGE_UNPARSEABLE)] * 2
