@@ -13,7 +13,6 @@ import torch
 
 from rewardhub.errors import InvalidInput, ScoringError
 from rewardhub.models.card import Card
-from rewardhub.models.chat import END
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.model import Loaded, memory_errors, open_checkpoint
 from rewardhub.scorer import failure
@@ -34,7 +33,8 @@ class GenerativeModel:
         self.card = card
         self.loaded: Loaded = open_checkpoint(card, head=False)
         self.runner = self.loaded.runner()
-        self.end = self.loaded.encoder.tokenizer.control(END)
+        encoder = self.loaded.encoder
+        self.end = encoder.tokenizer.control(encoder.family.style.end)
 
     @cached_property
     def fingerprint(self) -> str:
