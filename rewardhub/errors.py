@@ -15,6 +15,7 @@ RewardHubError                    http  grpc
 ├── Cancelled                 499  CANCELLED           the caller went away
 ├── JudgeUnparseable                                   a judge's reply holds no verdict
 ├── PinMismatch               409  FAILED_PRECONDITION the run pinned another fingerprint
+├── KeyReused                 409  ALREADY_EXISTS      the idempotency key came with another request
 ├── Unauthenticated           401  UNAUTHENTICATED     no valid key
 ├── Forbidden                 403  PERMISSION_DENIED   the key lacks the scope
 ├── InternalError             500  INTERNAL            a fault of ours
@@ -115,6 +116,10 @@ class JudgeUnparseable(RewardHubError):
 
 class PinMismatch(RewardHubError):
     code, http, grpc, status = "pin_mismatch", 409, "FAILED_PRECONDITION", Status.INVALID_INPUT
+
+
+class KeyReused(RewardHubError):
+    code, http, grpc, status = "key_reused", 409, "ALREADY_EXISTS", Status.INVALID_INPUT
 
 
 class Unauthenticated(RewardHubError):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 
 import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
-from rewardhub.server import documents, guard, intake, replies
+from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
@@ -44,6 +45,7 @@ class RestDoor:
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
         self._programs = Programs()
+        self._replays = replay.Replays()
         self.leaving = False
 
     def app(self) -> ASGIApp:
@@ -91,9 +93,13 @@ class RestDoor:
 
     async def score(self, request: Request) -> Response:
         """Scores groups; answers 200 in request order, even if every score failed."""
-        call, items = await self._read(request)
+        body = await self._body(request, self._limits.body_bytes, "body")
+        call, items = intake.from_json(body, self._limits.groups)
         tenant = guard.tenant_of(request.scope)
-        answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
+        work = partial(intake.score, self._hub, items, call, tenant)
+        key = request.headers.get(replay.HEADER)
+        once = work() if key is None else self._replays.once(tenant, key, body, work)
+        answers = await unless_gone(request, once)
         return replies.scores_reply(answers, details=call.details)
 
     async def score_stream(self, request: Request) -> Response:

@@ -1,12 +1,12 @@
 """The gRPC door: RewardService, health and reflection behind the keys."""
 
 import asyncio
+import functools
 import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 import rewardhub
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
-from rewardhub.server import intake, logs
+from rewardhub.server import intake, logs, replay
 from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
@@ -46,11 +46,18 @@ class RewardService:
         self._limits = settings.limits
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
+        self._replays = replay.Replays()
         self._sessions: set[Session] = set()
 
     async def score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         call, items = intake.from_proto(_parsed(request), self._limits.groups)
-        answers = await intake.score(self._hub, items, _within(call, context), self._caller(context).tenant)
+        tenant = self._caller(context).tenant
+        work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
+        key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
+        if key is None:
+            answers = await work()
+        else:
+            answers = await self._replays.once(tenant, key, request.SerializeToString(deterministic=True), work)
         return score_response(answers, details=call.details, limit=self._limits.message_bytes)
 
     async def score_stream(
@@ -113,7 +120,7 @@ class RewardService:
             "ListScorers": (grpc.unary_unary_rpc_method_handler, self.list_scorers, pb.ListScorersRequest),
         }
         methods = {
-            name: make(self._guarded(name, method), partial(_parse, request), _serialize)
+            name: make(self._guarded(name, method), functools.partial(_parse, request), _serialize)
             for name, (make, method, request) in kinds.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
