@@ -1,6 +1,7 @@
 """Sends a bound scorer's rows to its lane, through the cache, under the deadline."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -131,7 +132,7 @@ class Scheduler:
 
     async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         if not isinstance(bound, BoundVerifier):
-            return await bound.score_remote(group, rows, context)  # type: ignore[attr-defined, no-any-return]
+            return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
         if bound.info.lane == "sandbox":
             return await self._sandbox(bound, group, rows)
         return await self._pooled(bound, group, rows, context)
@@ -158,6 +159,20 @@ class Scheduler:
         finally:
             self.sandboxed -= len(rows)
         return Column.of([column.row(0) for column in columns], bound.fingerprint)
+
+
+def checked(column: Column) -> Column:
+    """A remote scorer's column, in which no row is ok without a finite number."""
+    pairs = zip(column.values, column.statuses, strict=True)
+    bad = [
+        row
+        for row, (value, status) in enumerate(pairs)
+        if (status is Status.OK if value is None else not math.isfinite(value))
+    ]
+    if bad:
+        reason = "the scorer gave no finite number"
+        column.put(bad, Column.failed(len(bad), Status.INTERNAL_ERROR, reason))
+    return column
 
 
 def cacheable(bound: Bound) -> bool:
