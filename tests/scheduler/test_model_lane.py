@@ -70,7 +70,7 @@ def expected(card_file, groups):
 
 
 async def test_scores_are_the_models(hub, card_file):
-    """The worker gives the scores and the fingerprint of the model in process, whatever batch they rode in."""
+    """T11: the worker gives the scores and the fingerprint of the model in process, whatever batch they rode in."""
     groups = groups_of(12)
     values, fingerprint = expected(card_file, groups)
     answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))

@@ -1,0 +1,102 @@
+"""The queue in front of a model's worker: what goes into a batch."""
+
+import asyncio
+import math
+
+from rewardhub.models.card import Card
+from rewardhub.scheduler.messages import Failed, Ping, Pong, Scored
+from rewardhub.scheduler.model_lane import ModelLane, estimate_tokens
+from rewardhub.scorer import Context
+from rewardhub.types import Column, Group, Response, Status
+from rewardhub.v1 import types_pb2
+
+BUDGET = 2_000
+
+
+def lane(tmp_path):
+    return ModelLane(Card(name="m", kind="scalar", path=tmp_path, token_budget=BUDGET))
+
+
+async def queued(lane, groups, deadline=math.inf):
+    """Scoring tasks of groups that wait in the lane's queue."""
+    tasks = [asyncio.create_task(lane.score(group, Context(deadline))) for group in groups]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_batches_keep_to_the_token_budget(tmp_path):
+    """T09: lengths of 1 to 8,000 tokens; no batch of several is over the budget, one that is over it goes alone."""
+    served = lane(tmp_path)
+    lengths = [4, 32_000, 400, 7_000, 40, 3_000, 7_900, 12_000, 4, 400] * 3
+    groups = [Group(f"g{n}", "", (Response("x" * length),)) for n, length in enumerate(lengths)]
+    tasks = await queued(served, groups)
+    seen = []
+    while jobs := served._take():
+        tokens = [estimate_tokens(job.group) for job in jobs]
+        assert sum(tokens) <= BUDGET or len(jobs) == 1
+        seen += [job.group.id for job in jobs]
+        for job in jobs:
+            job.fail(Status.CANCELLED, "not scored here")
+    assert sorted(seen) == sorted(group.id for group in groups)
+    await asyncio.gather(*tasks)
+
+
+async def test_expired_and_cancelled_work_is_dropped(tmp_path):
+    """T03, T04: what is past its deadline or has nobody waiting is never sent to the worker."""
+    served = lane(tmp_path)
+    groups = [Group(f"g{n}", "", (Response("x"),)) for n in range(3)]
+    (late,) = await queued(served, groups[:1], deadline=0.0)
+    gone, kept = await queued(served, groups[1:])
+    gone.cancel()
+    await asyncio.sleep(0)
+    assert [job.group.id for job in served._take()] == ["g2"]
+    assert (await late).statuses == [Status.TIMEOUT]
+    assert served.queued == 1
+    kept.cancel()
+    await asyncio.gather(gone, kept, return_exceptions=True)
+    assert served.queued == 0
+
+
+class Scripted:
+    """A worker's channel that scores a text with its length, and has memory for two responses at once."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    async def send(self, message) -> None:
+        self._message = message
+
+    async def receive(self):
+        if isinstance(self._message, Ping):
+            return Pong()
+        groups = [types_pb2.Group.FromString(each) for each in self._message.groups]
+        texts = [[response.text for response in group.responses] for group in groups]
+        rows = sum(map(len, texts))
+        if rows > 2 or any("huge" in each for each in texts):
+            return Failed(self._message.id, "out of memory", memory=True)
+        self.largest = max(self.largest, rows)
+        columns = [Column([float(len(each)) for each in own], [Status.OK] * len(own)) for own in texts]
+        return Scored.of(self._message.id, columns)
+
+
+async def test_what_does_not_fit_in_memory_is_split(tmp_path):
+    """T19: a batch that does not fit is halved until it does; only a response that never fits alone is over limit."""
+    served, channel = lane(tmp_path), Scripted()
+    groups = [Group(f"g{n}", "", tuple(Response("x" * (10 * n + k)) for k in range(n))) for n in (1, 2, 5, 8)]
+    groups.append(Group("bad", "", (Response("fits"), Response("huge"), Response("fits too"))))
+    tasks = await queued(served, groups)
+
+    async def serve():
+        while True:
+            await served._batch(channel)
+
+    serving = asyncio.create_task(serve())
+    columns = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    serving.cancel()
+    for group, column in zip(groups[:-1], columns, strict=False):
+        assert column.values == [float(len(response.text)) for response in group.responses]
+        assert set(column.statuses) == {Status.OK}
+    assert columns[-1].values == [4.0, None, 8.0]
+    assert columns[-1].statuses == [Status.OK, Status.OVER_LIMIT, Status.OK]
+    assert channel.largest == 2
+    assert served.queued == 0
