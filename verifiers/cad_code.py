@@ -72,11 +72,11 @@ def cad_code(
         made, found = _built(source, limits)
         volumes = _volumes(found, gold, align)
     except _Unbuilt as error:
-        return Score(0.0, details=dict(error.result.details()) | {"isolation": isolation()})
+        return Score(0.0, details=dict(error.result.details()) | {"isolation_level": isolation()})
     iou = volumes["shared"] / (volumes["found"] + volumes["gold"] - volumes["shared"])
     iou = min(1.0, max(0.0, iou))
     details = dict(made.details()) | {
-        "iou": iou, "volume": volumes["found"], "reference_volume": volumes["gold"], "isolation": isolation(),
+        "iou": iou, "volume": volumes["found"], "reference_volume": volumes["gold"], "isolation_level": isolation(),
         "text": source,
     }  # fmt: skip
     return Score(1.0 if of == "exec" else iou, details=details)

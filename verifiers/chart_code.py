@@ -84,11 +84,11 @@ def chart_code(
     try:
         result, figure = _drawn(source, limits)
     except _Undrawn as error:
-        return Score(0.0, details=dict(error.result.details()) | {"isolation": isolation(), "exec": 0.0})
+        return Score(0.0, details=dict(error.result.details()) | {"isolation_level": isolation(), "exec": 0.0})
     measures = compare(figure, gold, tolerance)
     values = measures | {"labels": measures["text"], "text": sum(measures.values()) / len(_PARTS), "exec": 1.0}
     shown = {key: round(value, 6) for key, value in values.items() if key != "text"}
-    details = dict(result.details()) | shown | {"isolation": isolation(), "text": source, "image": figure.image}
+    details = dict(result.details()) | shown | {"isolation_level": isolation(), "text": source, "image": figure.image}
     return Score(values[of], details=details)
 
 

@@ -115,7 +115,7 @@ def code(
 
     ``tolerance`` is relative and absolute, for numbers, 0 by default. Languages other than Python have
     no end that can be proved, so that their cases must state a stdout. Details: ``verdict``,
-    ``isolation``, ``passed``, ``cases``, and of the run that failed (else the last) the reason, the end
+    ``isolation_level``, ``passed``, ``cases``, and of the run that failed (else the last) the reason, the end
     of stderr, CPU and wall seconds and peak MB. A fault of the sandbox is ``unavailable`` or
     ``internal_error``.
     """
@@ -130,7 +130,7 @@ def code(
     passed = sum(verdict is Verdict.OK for _, verdict in runs)
     shown, verdict = next((each for each in runs if each[1] is not Verdict.OK), runs[-1])
     details = shown.details() | {
-        "verdict": verdict.value, "isolation": isolation(), "passed": passed, "cases": count,
+        "verdict": verdict.value, "isolation_level": isolation(), "passed": passed, "cases": count,
     }  # fmt: skip
     other = ran if verdict is Verdict.WRONG_ANSWER else 0.0
     return Score(passed / count if fraction else 1.0 if passed == count else other, details=details)

@@ -78,7 +78,7 @@ def or_solver(
 
     What the program says: the status that it names last, "infeasible" or "unbounded", else its objective:
     the number that is its last line, else the last one behind "objective" or "optimal", else the last one.
-    Details: ``verdict``, ``objective``, ``solver_status``, ``reason``, ``isolation`` and the run's use.
+    Details: ``verdict``, ``objective``, ``solver_status``, ``reason``, ``isolation_level`` and the run's use.
     """
     wanted = _wanted(reference)
     limits = limits_of(reference)
@@ -87,7 +87,7 @@ def or_solver(
     if not response.text.strip():
         raise NoAnswer("the response is empty")
     result = run(Program(extract_code(response.text), language=LANGUAGE), "", limits)
-    details = dict(result.details()) | {"isolation": isolation()}
+    details = dict(result.details()) | {"isolation_level": isolation()}
     if result.verdict is not Verdict.OK:
         return Score(0.0, details=details)
     said = outcome(result.stdout.decode("utf-8", "replace"))

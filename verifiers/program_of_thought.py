@@ -71,7 +71,7 @@ def program_of_thought(
     its function ``solution()`` returns (PAL, arXiv 2211.10435), or the last line that it prints: the first
     of these that there is, or the one that ``answer_in`` names. Numbers are equal within ``rel_tol`` of
     the reference, texts whatever their case. The reference may have ``limits`` as of ``code``.
-    Details: ``verdict``, ``extracted``, ``reason``, ``isolation`` and the run's use.
+    Details: ``verdict``, ``extracted``, ``reason``, ``isolation_level`` and the run's use.
     """
     gold = _gold(reference)
     limits = limits_of(reference)
@@ -82,7 +82,7 @@ def program_of_thought(
     probe = _PROBE.replace("NAMED", str(answer_in in ("auto", "variable")))
     probe = probe.replace("CALLED", str(answer_in in ("auto", "function")))
     result = run(Program(extract_code(response.text), language=LANGUAGE, probe=probe), "", limits)
-    details = dict(result.details()) | {"isolation": isolation()}
+    details = dict(result.details()) | {"isolation_level": isolation()}
     if result.verdict is not Verdict.OK:
         return Score(0.0, details=details)
     answer = _answer(result, answer_in)

@@ -47,6 +47,8 @@ def _verdict(watch: Watch, lines: list[bytes], cpu_s: float, code: int) -> tuple
     """The verdict on what did not come to an end by itself, or did not start."""
     if watch.stopped is Verdict.OUTPUT_LIMIT:
         return Verdict.OUTPUT_LIMIT, f"more than {watch.limits.output_kb} KB of output"
+    if watch.stopped is Verdict.MEMORY_LIMIT:
+        return Verdict.MEMORY_LIMIT, f"its processes used more than {watch.most_mb} MB together"
     if watch.stopped is Verdict.TIME_LIMIT or cpu_s >= watch.limits.time_s + 1:
         return Verdict.TIME_LIMIT, f"not done after {watch.limits.time_s:g} s"
     if b"ready" not in lines:

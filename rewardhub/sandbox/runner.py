@@ -31,7 +31,7 @@ from rewardhub.sandbox.languages import Language, languages
 from rewardhub.sandbox.launch import FILTERED, FULL, LIMITED
 from rewardhub.sandbox.program import Program as Program
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
-from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, memory_file, pipe
+from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, measure, memory_file, pipe
 
 _LOG = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ def _submit(
     out, err, control = (stack.enter_context(pipe(size)) for size in (cap, cap, CONTROL_BYTES))
     order = {
         "cpu_s": math.ceil(limits.time_s) + 1, "memory_mb": limits.memory_mb + language.runtime_mb,
-        "scratch_mb": SCRATCH_MB, "tasks": language.tasks,
+        "scratch_mb": SCRATCH_MB, "tasks": language.tasks, "measured": special.get("profile") == "shell",
     } | special  # fmt: skip
     engine = _engine(language.name)
     with memory_file(stdin) as stdin_file:
@@ -215,7 +215,10 @@ def _submit(
         os.close(each.write)
         each.write = -1
     tell = stack.enter_context(adopted(report))
-    return Watch(out, err, control, tell, limits, begun=time.monotonic())
+    watch = Watch(out, err, control, tell, limits, begun=time.monotonic())
+    if order["measured"]:
+        measure(watch, report, order["memory_mb"])
+    return watch
 
 
 def _run_other(program: Program, stdin: str, limits: Limits) -> Run:

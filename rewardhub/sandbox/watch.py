@@ -2,6 +2,7 @@
 
 import fcntl
 import math
+import mmap
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ START_S = 10.0
 """Seconds that isolating a program and starting its runtime may take."""
 CONTROL_BYTES = 4 << 20
 _BLOCK = 1 << 16
+_MEASURE_S = 0.05
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Pipe:
 
 @dataclass(slots=True)
 class Watch:
-    """A run in flight."""
+    """A run in flight; ``pid`` is that of one whose processes may use ``most_mb`` together, else 0."""
 
     out: Pipe
     err: Pipe
@@ -50,6 +52,8 @@ class Watch:
     begun: float = 0.0
     ended: float = 0.0
     stopped: Verdict | None = None
+    pid: int = 0
+    most_mb: int = 0
 
     def lines(self) -> list[bytes]:
         return bytes(self.control.data).split(b"\n")
@@ -66,6 +70,8 @@ def follow(watch: Watch) -> None:
     deadline = _begin(watch) if started else watch.begun + START_S + watch.limits.time_s
     while pipes and watch.stopped is None:
         left = deadline - time.monotonic()
+        if watch.pid:
+            left = min(left, _MEASURE_S)
         for descriptor, _ in poll.poll(math.ceil(max(left, 0.0) * 1000)):
             if not pipes[descriptor].drain():
                 poll.unregister(descriptor)
@@ -74,9 +80,43 @@ def follow(watch: Watch) -> None:
             deadline, started = _begin(watch), True
         if watch.out.over or watch.err.over:
             watch.stopped = Verdict.OUTPUT_LIMIT
+        elif watch.pid and resident_mb(watch.pid) > watch.most_mb:
+            watch.stopped = Verdict.MEMORY_LIMIT
         elif pipes and time.monotonic() >= deadline:
             watch.stopped = Verdict.TIME_LIMIT
     watch.ended = time.monotonic()
+
+
+def measure(watch: Watch, report: socket.socket, most_mb: int) -> None:
+    """Has :func:`follow` end the run when its processes use more memory together than ``most_mb``.
+
+    The kernel's limits are for each process; the warm process sends a handle of the run's first one.
+    """
+    report.settimeout(START_S)
+    said, handles, _, _ = socket.recv_fds(report, 4096, 1)
+    report.settimeout(None)
+    watch.report.data += said.strip()
+    for handle in handles:
+        with open(f"/proc/self/fdinfo/{handle}") as lines:  # noqa: PTH123
+            watch.pid = next((int(line.split()[1]) for line in lines if line.startswith("Pid:")), 0)
+        os.close(handle)
+    watch.pid, watch.most_mb = max(watch.pid, 0), most_mb
+
+
+def resident_mb(pid: int) -> float:
+    """Of a process and all below it; those that have ended use nothing."""
+    waiting, pages = [pid], 0
+    while waiting:
+        each = waiting.pop()
+        try:
+            with open(f"/proc/{each}/statm") as sizes:  # noqa: PTH123
+                resident, shared = sizes.read().split()[1:3]
+            with open(f"/proc/{each}/task/{each}/children") as children:  # noqa: PTH123
+                waiting += map(int, children.read().split())
+        except (OSError, ValueError):
+            continue
+        pages += int(resident) - int(shared)
+    return pages * mmap.PAGESIZE / 2**20
 
 
 def _begin(watch: Watch) -> float:

@@ -138,10 +138,13 @@ class ReloadReply(BaseModel):
 
 
 class ReadyReply(BaseModel):
-    """``reasons`` are shown to callers with a key, and to all where no keys are configured."""
+    """``reasons`` and ``isolation_level``, of programs, are shown to callers with a key, and to all where no
+    keys are configured.
+    """
 
     ready: bool
     reasons: list[str]
+    isolation_level: str = ""
 
 
 class ErrorDetail(BaseModel):

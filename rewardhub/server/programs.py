@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rewardhub.errors import DeadlineExceeded, InvalidInput
+from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
+from rewardhub.sandbox.runner import isolation
 from rewardhub.server.compat import online_judge, sandbox_fusion
 
 Request = Mapping[str, Any]
@@ -21,6 +22,13 @@ class Programs:
         self._slots = slots or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="programs")
         self._waiting = 0
+
+    async def isolation_level(self) -> str:
+        """How strongly programs are isolated here; found by trying, the first time."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, isolation)
+        except RewardHubError:
+            return "unknown"
 
     async def run_code(self, body: bytes) -> Any:
         """SandboxFusion's ``/run_code``."""

@@ -154,6 +154,8 @@ class RestDoor:
         reasons = ["the hub is draining"] if self.leaving else self._hub.ready()
         known = request.scope["state"]["caller"] is not None
         shown = {"ready": not reasons, "reasons": reasons if known else []}
+        if known:
+            shown["isolation_level"] = await self._programs.isolation_level()
         return replies.json_reply(shown, 503 if reasons else 200)
 
     async def metrics(self, _: Request) -> Response:

@@ -130,3 +130,15 @@ def test_hostile_native_program_fails(name: str) -> None:
     said = result.stdout + result.stderr
     assert b"root:" not in said
     assert b"uid=" not in said.replace(b"uid=1000", b""), said
+
+
+def test_processes_share_their_memory() -> None:
+    """T51: twenty processes that each keep to the limit pass it together; an honest pipeline does not."""
+    if "bash" not in languages():
+        pytest.skip("bash is not installed")
+    each = "(x=$(head -c 60000000 /dev/zero | tr '\\0' x); sleep 9) &"
+    bomb = run(Program(f"for i in {{1..8}}; do {each} done; wait", language="bash"), "", Limits(8.0, 128))
+    assert bomb.verdict is Verdict.MEMORY_LIMIT, bomb
+    assert "together" in bomb.reason
+    honest = run(Program("seq 1000 | sort -n | tail -1", language="bash"), "", Limits(8.0, 128))
+    assert (honest.verdict, honest.stdout) == (Verdict.OK, b"1000\n")

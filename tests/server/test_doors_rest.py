@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from rewardhub.errors import ConfigError
+from rewardhub.sandbox.runner import isolation
 from rewardhub.server import documents
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.wire import lines
@@ -356,7 +357,7 @@ async def test_health_and_readiness(service):
     """healthz is always 200; readyz says 503 and why."""
     async with service() as running, running.http() as http:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
-        assert (await http.get("/readyz")).json() == {"ready": True, "reasons": []}
+        assert (await http.get("/readyz")).json() == {"ready": True, "reasons": [], "isolation_level": isolation()}
         running.hub.not_ready = ["model x is dead"]
         reply = await http.get("/readyz")
         assert (reply.status_code, reply.json()["reasons"]) == (503, ["model x is dead"])

@@ -126,7 +126,7 @@ def test_endless_program_is_wrong_not_late() -> None:
     """A program that never ends is a verdict on the response."""
     endless = score("while True: pass", {"language": "python", "limits": {"time_s": 0.3}})
     assert (endless.value, endless.status, endless.details["verdict"]) == (0.0, Status.OK, "time_limit")
-    assert endless.details["isolation"]
+    assert endless.details["isolation_level"]
 
 
 def test_right_output_without_the_end_is_wrong() -> None:
