@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rewardhub.errors import ConfigError, nearest
 
 PREFIX = "REWARDHUB_"
-# Read by tests and by the command line, not by the hub.
-_OTHER_VARIABLES = frozenset({"REWARDHUB_DATA", "REWARDHUB_URL", "REWARDHUB_API_KEY", "REWARDHUB_CONFIG"})
+# Read by the command line, the client, adapters and tests, not by the hub.
+_OTHER_VARIABLES = frozenset(
+    f"REWARDHUB_{name}" for name in ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON")
+)
 
 
 class HubConfig(BaseModel):

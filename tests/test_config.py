@@ -52,3 +52,9 @@ def test_missing_file_is_named():
     """A file that is not there is an error, not an empty configuration."""
     with pytest.raises(ConfigError, match="nowhere"):
         load_config(Path("/nowhere.toml"), environ={})
+
+
+def test_variables_of_tests_trainers_and_the_command_line_are_no_settings():
+    """Where the client, an adapter or a test reads its own variable, a hub in that environment starts all the same."""
+    names = ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON")
+    assert load_config(environ={f"REWARDHUB_{name}": "x" for name in names})[0] == HubConfig()
