@@ -1,6 +1,7 @@
 """The math verifier on real gold answers: GSM8K test, MATH-500, best-of-8 responses with labels."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,3 +70,28 @@ def test_best_of_eight_agrees_with_published_labels(data_dir):
     scores = verdicts(math.bind({}), [(text, gold) for text, gold, _ in triples])
     differ = [gold for (_, gold, label), score in zip(triples, scores, strict=True) if (score.value == 1.0) != label]
     assert differ == ["10{,}000"]
+
+
+def test_math500_with_one_digit_changed_is_wrong(data_dir):
+    """Each digit of each answer, one at a time, raised by one: wrong, but for the power of a unit, which is dropped."""
+    pairs = []
+    for row in lines(data_dir / "math500/test.jsonl"):
+        answer = row["answer"]
+        for match in re.finditer(r"\d", answer):
+            raised = answer[: match.start()] + str((int(match[0]) + 1) % 10) + answer[match.end() :]
+            pairs.append((rf"\boxed{{{raised}}}", answer))
+    scores = verdicts(math.bind({}), pairs)
+    right = [pair for pair, score in zip(pairs, scores, strict=True) if score.value == 1.0]
+    assert right == [
+        (r"\boxed{864 \mbox{ inches}^3}", r"864 \mbox{ inches}^2"), (r"\boxed{15\mbox{ cm}^3}", r"15\mbox{ cm}^2"),
+    ]  # fmt: skip
+    assert len(pairs) > 1_000
+
+
+def test_math500_with_another_answer_beside_is_wrong(data_dir):
+    """An answer listed with a second one never pays."""
+    pairs = []
+    for row in lines(data_dir / "math500/test.jsonl"):
+        for form in ("{}, 777", "777, {}", r"{} \text{{ or }} 777", "{} (or 777)", r"777 \text{{ or }} {}"):
+            pairs.append((rf"\boxed{{{form.format(row['answer'])}}}", row["answer"]))
+    assert [pair for pair, score in zip(pairs, verdicts(math.bind({}), pairs), strict=True) if score.value == 1.0] == []

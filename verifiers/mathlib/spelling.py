@@ -18,6 +18,9 @@ _WITHOUT_MEANING = re.compile(
     r"|Large|LARGE|huge|Huge|rm|bf|it)(?![A-Za-z])"
 )
 _ALIGNED = re.compile(r"^\\begin\s*\{(aligned|align\*?|gathered|split|equation\*?)\}(.*)\\end\s*\{\1\}$", re.DOTALL)
+_CASES = re.compile(
+    r"^(?:\\\{)?\s*\\begin\s*\{(cases|array|aligned)\}(?:\s*\{[lcr| ]{1,8}\})?(.*)\\end\s*\{\1\}\.?$", re.DOTALL
+)
 _REPEATING = re.compile(r"(\d{0,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*(?:\{\s*(\d{1,40})\s*\}|(\d))")
 _BRACES = re.compile(r"([\^_])\{(?:(\w)\}(?![0-9A-Za-z])|(\\[A-Za-z]+)\}(?![A-Za-z]))")
 _PRIME = re.compile(r"\^\{?\\prime\}?")
@@ -65,6 +68,7 @@ def _raised(match: re.Match[str]) -> str:
 def respelled(text: str) -> str:
     """LaTeX without colour and size, repeating decimals as fractions, and the other spellings of this file."""
     if "\\" in text:
+        text = _system(text)
         aligned = _ALIGNED.match(text)
         text = _WITHOUT_MEANING.sub(" ", aligned[2].replace("&", "") if aligned else text)
         text = text[:-1] if text[-1:] == "\\" != text[-2:-1] else text
@@ -76,6 +80,14 @@ def respelled(text: str) -> str:
         if applies(text):
             text = change(text)
     return text.strip()
+
+
+def _system(text: str) -> str:
+    """A system of equations as the list of them; pieces with conditions stay as they are."""
+    match = _CASES.match(text) if "begin" in text else None
+    rows = [row.strip(" ,;") for row in match[2].split(r"\\")] if match and "&" not in match[2] else []
+    rows = [row for row in rows if row]
+    return ", ".join(rows) if len(rows) > 1 and all("=" in row for row in rows) else text
 
 
 def _repeating(match: re.Match[str]) -> str:
