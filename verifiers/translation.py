@@ -1,4 +1,4 @@
-"""``bleu``, ``bleu_corpus`` and ``meteor``: captions and translations against reference texts."""
+"""``bleu``, ``bleu_corpus``, ``self_bleu`` and ``meteor``: texts against reference texts, or against each other."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -103,6 +103,48 @@ def bleu_corpus(
             failures[row] = failure(error)
     value = Score(_bleu(golds, said, order, smoothing))
     return [failures.get(row, value) for row in range(len(responses))]
+
+
+@verifier(
+    "self_bleu",
+    lane="pool",
+    scope="group",
+    time_limit_s=20.0,
+    max_chars=MAX_CHARS,
+    libraries=("nltk",),
+    sources=_SOURCES,
+    examples=(
+        Example("the cat sat down", {}, 0.0),
+        Example("", {}, None, status=Status.NO_ANSWER),
+    ),
+)
+def self_bleu(
+    responses: list[Response],
+    reference: Json,  # noqa: ARG001  # the responses are compared with each other
+    *,
+    order: Order = 3,
+    smoothing: Smoothing = "method1",
+    ignore_case: bool = True,
+    tokens: WordTokens = "treebank",
+) -> list[Score]:
+    """How like the others of its group each response is: its BLEU against all of them, in [0, 1].
+
+    Self-BLEU (Zhu et al. 2018, arXiv 1802.01886), 1.0 for identical texts of ``order`` tokens and more. MMR1's
+    diversity of a prompt's rollouts is 1 minus the group's mean. Responses without words are left out; a
+    lone one is 0.0, like nothing. An empty response is ``no_answer``, one over 20,000 characters ``over_limit``.
+    """
+    said: dict[int, list[str]] = {}
+    failures: dict[int, Score] = {}
+    for row, response in enumerate(responses):
+        try:
+            said[row] = _said(response, tokens, ignore_case)
+        except ScoringError as error:
+            failures[row] = failure(error)
+    found = {}
+    for row, words in said.items():
+        others = [each for other, each in said.items() if other != row]
+        found[row] = Score(_bleu([others], [words], order, smoothing) if others else 0.0)
+    return [failures.get(row) or found[row] for row in range(len(responses))]
 
 
 @verifier(

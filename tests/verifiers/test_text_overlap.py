@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rewardhub.scorer import Verifier
 from rewardhub.types import Group, Json, Response, Score, Status
 from rewardhub.verifiers.rouge import rouge
-from rewardhub.verifiers.translation import bleu, bleu_corpus, meteor
+from rewardhub.verifiers.translation import bleu, bleu_corpus, meteor, self_bleu
 
 ALL = (rouge, bleu, meteor)
 
@@ -176,3 +176,19 @@ def test_overlap_properties(one: list[str], other: list[str]) -> None:
     assert score(rouge, said, gold).value == pytest.approx(score(rouge, gold, said).value)
     assert score(bleu, gold, gold).value == pytest.approx(1.0) or len(one) < 4
     assert score(meteor, gold, gold).value == pytest.approx(1 - 0.5 / len(one) ** 3)
+
+
+def test_self_bleu_measures_how_alike_rollouts_are():
+    """MMR1 (A45): identical rollouts of three tokens and more are 1, unlike ones near 0; a blank one is left out."""
+
+    def alike(*texts):
+        group = Group("g", "", tuple(map(Response, texts)))
+        column = self_bleu.bind({}).score(group, range(len(texts)))
+        return column.values, column.statuses
+
+    assert alike("the cat sat", "the cat sat")[0] == [1.0, 1.0]
+    assert alike("the cat sat", "a dog ran", "birds fly south")[0] == [0.0, 0.0, 0.0]
+    values, statuses = alike("the cat sat", "The cat sat", "", "a dog ran")
+    assert values == [1.0, 1.0, None, 0.0]
+    assert statuses[2] is Status.NO_ANSWER
+    assert 0.0 < alike("the cat sat down", "the cat sat up")[0][0] < 1.0
