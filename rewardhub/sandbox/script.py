@@ -6,6 +6,7 @@ its probe, which looks at what the program made and writes to descriptor 3; that
 """
 
 import _sitebuiltins
+import atexit
 import base64
 import json
 import os
@@ -31,13 +32,14 @@ def run(job: int) -> NoReturn:
         with open(name, "wb") as file:  # noqa: PTH123
             file.write(base64.b64decode(content))
     leave, space = os._exit, _main_module()
+    finish = (sys.modules["threading"]._shutdown, atexit._run_exitfuncs)
     code = _execute(program, _NAMES[0], space, exec)
     if probe and code == 0:
         code = _execute(probe, _NAMES[1], {"made": space, "tell": _tell}, exec)
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
+        for each in (*finish, sys.stdout.flush, sys.stderr.flush):
+            each()
+    except BaseException:
         code = code or 1
     leave(code)
 

@@ -63,6 +63,21 @@ def test_libraries_of_python() -> None:
     assert (ok["status"], ok["run_result"]["stdout"]) == ("Success", "6\n")
 
 
+def test_a_program_ends_as_the_interpreter_ends() -> None:
+    """Threads are waited for, exit handlers run, and what is buffered comes out."""
+    text = "import atexit, threading, time\natexit.register(print, 'last')\nthreading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()\nprint('main')"
+    ok = run_code({"code": text, "language": "python"})
+    assert (ok["status"], ok["run_result"]["stdout"]) == ("Success", "main\nthread\nlast\n")
+    late = run_code(
+        {
+            "code": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()",
+            "language": "python",
+            "run_timeout": 0.5,
+        }
+    )
+    assert late["run_result"]["status"] == "TimeLimitExceeded"
+
+
 def test_files_go_in_and_come_out() -> None:
     """Base64 both ways; links and what lies outside are not fetched."""
     text = "import os\nos.makedirs('out', exist_ok=True)\nopen('out/b', 'w').write(open('in/a').read().upper())\nos.symlink('/etc/passwd', 'link')"
