@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rewardhub import tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
@@ -185,6 +186,14 @@ class Hub:
             raise Unavailable("the hub is shutting down", retry_after_s=1.0)
 
     async def _score(self, group: Group, call: Call, tenant: str) -> GroupScores:
+        with tracing.span("group", recipe=group.recipe or call.recipe, responses=len(group.responses)) as span:
+            scores = await self._scored(group, call, tenant)
+            if span is not None:
+                for status in set(scores.total.statuses):
+                    span.set_attribute(f"status.{status}", scores.total.statuses.count(status))
+            return scores
+
+    async def _scored(self, group: Group, call: Call, tenant: str) -> GroupScores:
         started = time.monotonic()
         try:
             if len(group.responses) > MAX_RESPONSES:

@@ -50,6 +50,7 @@ def serve(
     """Starts the hub; SIGTERM drains it and ends with 0."""
     import uvloop
 
+    from rewardhub import tracing
     from rewardhub.assembly import make_hub
     from rewardhub.reload import Reload
     from rewardhub.server.logs import configure as configure_logs
@@ -68,6 +69,7 @@ def serve(
 
     effective = read()
     configure_logs()
+    tracing.configure()
 
     async def main() -> None:
         hub = make_hub(effective)

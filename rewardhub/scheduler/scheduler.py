@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
+from rewardhub import tracing
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache, Compute, VersionChanged
 from rewardhub.errors import RewardHubError, Unavailable
@@ -63,6 +64,10 @@ class Scheduler:
         self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode = "use"
     ) -> Column:
         """The column of ``rows``; whatever goes wrong is a status."""
+        with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(rows)):
+            return await self._run(bound, group, rows, context, mode)
+
+    async def _run(self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode) -> Column:
         if isinstance(bound, BoundVerifier) and bound.info.lane in {"inline", "pool"}:
             fast = self._inline(bound, group, rows)
             if fast is not None:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rewardhub import tracing
 from rewardhub.errors import Forbidden, InternalError, RewardHubError
 from rewardhub.server import logs, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
@@ -34,6 +35,7 @@ class Guard:
                 scope["state"] = {"caller": self._admit(scope), "held": held}
                 if scope["path"] not in OPEN_ROUTES:
                     held.enter_context(self._inflight.call())
+                held.enter_context(tracing.caller(_text(scope)))
                 await self._app(scope, receive, watched)
         except RewardHubError as error:
             await watched.reply(error, scope, receive)
@@ -45,7 +47,7 @@ class Guard:
             self._metrics.request("rest", _route(scope), str(watched.status or 499), time.perf_counter() - started)
 
     def _admit(self, scope: Scope) -> Caller | None:
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        headers = _text(scope)
         if scope["path"] in OPEN_ROUTES:
             return self._caller_if_any(headers)
         if self._auth.keyless:
@@ -82,6 +84,10 @@ def internal(scope: Scope, error: Exception) -> InternalError:
     """Logs the exception; the caller is told its id only."""
     error_id = logs.fault("request failed", error, method=scope["method"], route=_route(scope))
     return InternalError(f"an internal error; its id is {error_id}")
+
+
+def _text(scope: Scope) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
 def tenant_of(scope: Scope) -> str:

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 import rewardhub
+from rewardhub import tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.server import intake, logs, replay
 from rewardhub.server.auth import Auth, Caller
@@ -129,7 +130,7 @@ class RewardService:
         async def handler(request: Any, context: Context) -> Any:
             started, code = time.perf_counter(), "CANCELLED"
             try:
-                with self._inflight.call():
+                with self._inflight.call(), tracing.caller(headers_of(context.invocation_metadata())):
                     reply = await method(request, context)
                 code = "OK"
                 return reply

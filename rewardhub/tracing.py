@@ -1,0 +1,65 @@
+"""OpenTelemetry traces, on where the standard variable OTEL_EXPORTER_OTLP_ENDPOINT says where they go.
+
+A trace holds a span per group and, below it, one per term: names, counts and statuses, never a prompt, a
+response or a key. A caller's ``traceparent`` becomes the parent. Switched off, a span costs nothing worth
+measuring. Needs the ``tracing`` extra.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from rewardhub.errors import ConfigError
+
+try:
+    from opentelemetry import context, propagate, trace
+except ImportError:  # pragma: no cover - the extra is in every development environment
+    trace = None  # type: ignore[assignment]
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_on = False
+
+
+def configure() -> None:
+    """Sends spans to where the environment says, if it does; raises ``ConfigError`` without the extra."""
+    if not os.environ.get(ENDPOINT):
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise ConfigError(f"{ENDPOINT} is set: install rewardhub[tracing]", field=ENDPOINT) from None
+    provider = TracerProvider(resource=Resource.create({"service.name": "rewardhub"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    use(provider)
+
+
+def use(provider: Any) -> None:
+    """Spans go to ``provider`` from now on; None switches them off."""
+    global _on
+    if provider is not None:
+        trace.set_tracer_provider(provider)
+    _on = provider is not None
+
+
+def span(name: str, **attributes: str | int) -> AbstractContextManager[Any]:
+    """A span around what is in the ``with``; gives the span, or None while traces are off."""
+    if not _on:
+        return nullcontext()
+    return trace.get_tracer("rewardhub").start_as_current_span(f"rewardhub.{name}", attributes=attributes)
+
+
+@contextmanager
+def caller(headers: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Makes the ``traceparent`` among a caller's headers the parent of the spans in the ``with``."""
+    if not _on:
+        yield
+        return
+    token = context.attach(propagate.extract(dict(headers)))
+    try:
+        yield
+    finally:
+        context.detach(token)

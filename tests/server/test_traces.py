@@ -1,0 +1,79 @@
+"""Traces of OpenTelemetry: a caller's trace goes through the door to the terms, and holds no text."""
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from rewardhub import tracing
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.registry import Registry, verifier
+from rewardhub.types import Call, Group, Response
+from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.v1 import reward_service_pb2_grpc as stubs
+from rewardhub.wire import proto
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+RECIPE = "name: both\nterms: {a: {scorer: short}, b: {scorer: short}}\nvalue: a + b"
+
+
+@verifier("short")
+def short(response, reference) -> float:
+    """1 for at most 20 characters."""
+    return float(len(response.text) <= 20)
+
+
+@pytest.fixture
+def exporter():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.use(provider)
+    yield exporter
+    tracing.use(None)
+    provider.shutdown()
+
+
+async def test_a_callers_trace_reaches_the_terms(service, exporter):
+    """REST and gRPC: a span for the group under the caller's span, one per term below it; no prompt, no response."""
+    registry = Registry()
+    registry.add(short)
+    hub = make_hub(HubConfig(workers=1), registry)
+    hub.release = type("None", (), {"set": lambda self: None})()  # what the fixture does to a fake hub
+    await hub.start()
+    group = Group("g", "a secret prompt", (Response("a secret response"),))
+    try:
+        async with service(hub=hub) as running, running.http(headers={"traceparent": TRACEPARENT}) as http:
+            body = {"recipe_text": RECIPE, "groups": [{"prompt": group.prompt, "responses": [group.responses[0].text]}]}
+            assert (await http.post("/v1/score", json=body)).json()["groups"][0]["scores"][0]["value"] == 2.0
+            by_rest = exporter.get_finished_spans()
+            exporter.clear()
+            async with grpc.aio.insecure_channel(running.grpc_addr) as channel:
+                request = pb.ScoreRequest(
+                    options=proto.call_to_proto(Call(recipe_text=RECIPE)), groups=[proto.group_to_proto(group)]
+                )
+                await stubs.RewardServiceStub(channel).Score(request, metadata=(("traceparent", TRACEPARENT),))
+            by_grpc = exporter.get_finished_spans()
+    finally:
+        await hub.aclose()
+    for spans in (by_rest, by_grpc):
+        (whole,) = [span for span in spans if span.name == "rewardhub.group"]
+        terms = [span for span in spans if span.name == "rewardhub.term"]
+        assert f"{whole.context.trace_id:032x}" == TRACE
+        # FastAPI adds a span of its own between the caller's and the group's.
+        assert [f"{span.parent.span_id:016x}" for span in spans].count(PARENT) == 1
+        assert whole.attributes["status.ok"] == 1
+        assert [(term.attributes["scorer"], term.parent.span_id) for term in terms] == [
+            ("short", whole.context.span_id)
+        ] * 2
+        assert "secret" not in "".join(span.to_json() for span in spans)
+
+
+def test_without_a_destination_nothing_is_traced(monkeypatch):
+    """Off by default: a span is nothing at all."""
+    monkeypatch.delenv(tracing.ENDPOINT, raising=False)
+    tracing.configure()
+    with tracing.span("group", recipe="r") as span, tracing.caller([("traceparent", TRACEPARENT)]):
+        assert span is None
