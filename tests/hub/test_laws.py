@@ -28,7 +28,7 @@ async def test_one_answer_per_response_by_group_and_index(hub, dear):
 
 
 async def test_failures_of_ours_are_never_numbers(hub):
-    """A crash and a non-finite result have a status and no value; their neighbours are scored."""
+    """T24: a crash and a non-finite result have a status and no value; their neighbours are scored."""
     group = Group("g", "", (Response("fine"), Response("boom"), Response("fine too")))
     (scores,) = await hub.score([group], Call(recipe="crash"))
     assert scores.values == [1.0, None, 1.0]

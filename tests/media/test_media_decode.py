@@ -113,7 +113,7 @@ def test_good_images_decode_to_rgb_of_the_headers_size(name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_media_are_refused_from_the_header(name):
-    """Every foreign, cut, animated or doubled file is invalid input, within 100 ms."""
+    """T64: every foreign, cut, animated or doubled file is invalid input, within 100 ms."""
     start = time.perf_counter()
     with pytest.raises(InvalidInput):
         inspect(BAD[name])
@@ -128,7 +128,7 @@ def test_a_decode_bomb_names_its_size_and_the_limit(data):
 
 
 def test_bombs_cost_no_memory():
-    """R17: refusing every bomb takes at most 64 MB more and 100 ms each, in a fresh process."""
+    """T64, R17: refusing every bomb takes at most 64 MB more and 100 ms each, in a fresh process."""
     code = (
         "import resource,sys,time;sys.path.insert(0,sys.argv[1]);import test_media_decode as t;"
         "from rewardhub.media.decode import decode;from rewardhub.errors import RewardHubError\n"

@@ -129,7 +129,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/score/stream"])
 async def test_malformed_bodies_are_refused(service, path):
-    """What is no request at all is 400 with the field; 10^5-deep JSON too."""
+    """T64: what is no request at all is 400 with the field; 10^5-deep JSON too."""
     async with service() as running, running.http() as http:
         for content, field in MALFORMED:
             assert_error(await http.post(path, content=content), 400, "invalid_input", field)

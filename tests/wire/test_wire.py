@@ -210,7 +210,7 @@ def test_score_is_a_number_only_with_a_value():
 
 @pytest.mark.parametrize("field", ["reference", "metadata"])
 def test_deep_objects_are_refused(field):
-    """What nests deeper than a hundred levels is refused before anything recurses into it."""
+    """T64: what nests deeper than a hundred levels is refused before anything recurses into it."""
     deep = {}
     for _ in range(150):
         deep = {"a": [deep]}
