@@ -30,7 +30,7 @@ def unwrapped(reference: Node, answer: Node, policy: Policy) -> tuple[Node, Node
     reference, answer = settled(reference), settled(answer)
     if policy.relation == "keep":
         return reference, answer
-    if _is_equation(answer) and not isinstance(reference, Relation):
+    if _is_equation(answer) and not isinstance(reference, Relation) and not _contradiction(answer):
         return reference, _value(answer)
     if _is_assignment(reference) and not isinstance(answer, Relation):
         return _value(reference), answer
@@ -49,6 +49,14 @@ def settled(node: Node) -> Node:
 
 def _is_equation(node: Node) -> bool:
     return isinstance(node, Relation) and (set(node.ops) <= _EQUATIONS or node.ops == ("in",))
+
+
+def _contradiction(node: Node) -> bool:
+    """``8 = 10``: an equation between different integers states nothing."""
+    if not isinstance(node, Relation) or set(node.ops) != {"="}:
+        return False
+    values = {side.value for side in node.sides if isinstance(side, Num) and isinstance(side.value, int)}
+    return len(values) > 1
 
 
 def _is_assignment(node: Node) -> bool:
