@@ -121,16 +121,17 @@ class RecipeBook:
         return self._recipes[name]
 
     def _state(self, name: str) -> dict[str, Any]:
-        """A scorer with required parameters has no fingerprint of its own."""
+        """A scorer with required parameters has no fingerprint of its own; a recipe may lack a scorer."""
         try:
-            return {"fingerprint": self.plan(name).fingerprint, "ready": True}
+            plan = self.plan(name)
+            return {"fingerprint": plan.fingerprint, "ready": not plan.lacks}
         except InvalidInput:
             return {"fingerprint": "", "ready": False}
 
     def _compile(self, name: str) -> Plan:
         if name in self._recipes or name in self._files:
             recipe, where = self._recipe(name)
-            return compile_plan(recipe, self.registry, where)
+            return compile_plan(recipe, self.registry, where, published=name in self._files)
         if name not in self.registry:
             raise UnknownName("recipe", name, self.names(), field="recipe")
         lowest = self.registry.get(name).info.range[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.recipes.absent import Absent
 from rewardhub.recipes.expression import Expression, compile_expression
 from rewardhub.recipes.recipe import Choice, Recipe, Term
 from rewardhub.registry import Registry
@@ -66,6 +67,11 @@ class Plan:
         return tuple(bound for term in self.terms for bound in term.bounds)
 
     @cached_property
+    def lacks(self) -> list[str]:
+        """The scorers that it names and the hub does not have."""
+        return sorted({bound.name for bound in self.bounds if isinstance(bound, Absent)})
+
+    @cached_property
     def _digests(self) -> dict[tuple[str, ...], str]:
         return {}
 
@@ -94,8 +100,13 @@ class Plan:
         return frozenset(names)
 
 
-def compile_plan(recipe: Recipe, registry: Registry, where: str, *, implicit: bool = False) -> Plan:
-    """Binds scorers and compiles expressions; raises ``ConfigError`` naming the place in ``where``."""
+def compile_plan(
+    recipe: Recipe, registry: Registry, where: str, *, implicit: bool = False, published: bool = False
+) -> Plan:
+    """Binds scorers and compiles expressions; raises ``ConfigError`` naming the place in ``where``.
+
+    A ``published`` recipe may name scorers that this hub does not have.
+    """
     terms = {name: (term, _when(name, term, recipe, where)) for name, term in recipe.terms.items()}
     waves: list[tuple[PlannedTerm, ...]] = []
     done: dict[str, PlannedTerm] = {}
@@ -104,7 +115,7 @@ def compile_plan(recipe: Recipe, registry: Registry, where: str, *, implicit: bo
         if not ready:
             names = ", ".join(sorted(set(terms) - set(done)))
             raise ConfigError(f"{where}: the terms {names} wait for each other", field="terms")
-        wave = tuple(_planned(name, *terms[name], registry, done, where) for name in ready)
+        wave = tuple(_planned(name, *terms[name], registry, done, where, published) for name in ready)
         done |= {term.name: term for term in wave}
         waves.append(wave)
     if len(waves) > MAX_WAVES:
@@ -126,23 +137,31 @@ def _needs(term: Term, when: Expression | None) -> set[str]:
 
 
 def _planned(
-    name: str, term: Term, when: Expression | None, registry: Registry, done: Mapping[str, PlannedTerm], where: str
+    name: str,
+    term: Term,
+    when: Expression | None,
+    registry: Registry,
+    done: Mapping[str, PlannedTerm],
+    where: str,
+    published: bool,
 ) -> PlannedTerm:
     at = f"{where}: terms.{name}"
     if bool(term.scorer) == bool(term.route):
         raise ConfigError(f"{at}: exactly one of scorer and route is expected", field=f"terms.{name}")
     route = term.route
     default = route.default if route else Choice(scorer=term.scorer, **{"with": term.params})
-    cases = {value: _bind(choice, registry, at) for value, choice in (route.cases if route else {}).items()}
-    bound = _bind(default, registry, at) if default else None
+    cases = {value: _bind(choice, registry, at, published) for value, choice in (route.cases if route else {}).items()}
+    bound = _bind(default, registry, at, published) if default else None
     group_wide = any(each.info.scope != "response" for each in [*([bound] if bound else []), *cases.values()])
     needs = _needs(term, when)
     whole = group_wide or (when is not None and when.uses_group) or any(done[other].whole for other in needs)
     return PlannedTerm(name, term, bound, cases, when, whole)
 
 
-def _bind(choice: Choice, registry: Registry, at: str) -> Bound:
+def _bind(choice: Choice, registry: Registry, at: str, published: bool) -> Bound:
     try:
+        if published and choice.scorer not in registry:
+            return Absent(choice.scorer, choice.params)
         return registry.get(choice.scorer).bind(choice.params)
     except InvalidInput as error:
         raise ConfigError(f"{at}: {error.message}", field=error.field) from None
