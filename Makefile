@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm clean
+.PHONY: setup extras demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -20,7 +20,13 @@ test: setup
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not gpu and not vllm" --timeout 1800
 
-test-all: test test-slow
+# What only some tests need: a CAD kernel (1.4 GB with its libraries), the fuzzer of the REST door.
+extras: .venv/.extras
+.venv/.extras: .venv/.ready
+	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e ".[cad,fuzz]"
+	touch $@
+
+test-all: extras test test-slow
 
 check: setup
 	$(BIN)/ruff check .
