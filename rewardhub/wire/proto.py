@@ -80,7 +80,14 @@ def group_from_proto(message: pb.Group, where: str = "group") -> Group:
 
 
 def responses_from_proto(messages: Iterable[pb.Response], where: str) -> tuple[Response, ...]:
-    return tuple(_response(each, f"{where}.responses[{index}]") for index, each in enumerate(messages))
+    responses = []
+    for index, each in enumerate(messages):
+        fields = each.ListFields()
+        if len(fields) == 1 and fields[0][0].number == 1:
+            responses.append(Response(fields[0][1]))  # the common case: nothing but a text
+        else:
+            responses.append(_response(each, f"{where}.responses[{index}]"))
+    return tuple(responses)
 
 
 def response_to_proto(response: Response, media_data: bool = False) -> pb.Response:
@@ -98,9 +105,6 @@ def response_to_proto(response: Response, media_data: bool = False) -> pb.Respon
 
 
 def _response(message: pb.Response, where: str) -> Response:
-    fields = message.ListFields()
-    if len(fields) == 1 and fields[0][0].number == 1:
-        return Response(message.text)  # the common case: nothing but a text
     tokens = message.tokens if message.HasField("tokens") else None
     return Response(
         text=message.text,
