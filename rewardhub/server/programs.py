@@ -10,15 +10,22 @@ from typing import Any
 from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
 from rewardhub.sandbox.runner import isolation
 from rewardhub.server.compat import online_judge, sandbox_fusion
+from rewardhub.server.quota import Quotas
+from rewardhub.types import Response
 
 Request = Mapping[str, Any]
 _QUEUE_PER_SLOT = 512
+_ONE = (Response(),)
 
 
 class Programs:
-    """Runs programs for the doors, at most ``slots`` at once (0: one per core) and a bounded queue of others."""
+    """Runs programs for the doors, at most ``slots`` at once (0: one per core) and a bounded queue of others.
 
-    def __init__(self, slots: int = 0) -> None:
+    Each program counts as a request and a response of its tenant's quotas.
+    """
+
+    def __init__(self, quotas: Quotas, slots: int = 0) -> None:
+        self._quotas = quotas
         self._slots = slots or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="programs")
         self._waiting = 0
@@ -30,17 +37,20 @@ class Programs:
         except RewardHubError:
             return "unknown"
 
-    async def run_code(self, body: bytes) -> Any:
+    async def run_code(self, body: bytes, tenant: str) -> Any:
         """SandboxFusion's ``/run_code``."""
+        self._quotas.charge(tenant, _ONE)
         return await self._run(sandbox_fusion.run_code, _parsed(body))
 
-    async def submit(self, body: bytes) -> Any:
+    async def submit(self, body: bytes, tenant: str) -> Any:
         """SandboxFusion's ``/submit``."""
+        self._quotas.charge(tenant, _ONE)
         return await self._run(online_judge.submit, _parsed(body))
 
-    async def submit_batch(self, body: bytes) -> Any:
+    async def submit_batch(self, body: bytes, tenant: str) -> Any:
         """Many submissions; the answers in their order, each an answer of ``/submit`` or an error."""
         submissions = online_judge.batch(_parsed(body))
+        self._quotas.charge(tenant, _ONE * len(submissions))
         self._admit(len(submissions))
         return {"results": await asyncio.gather(*(self._one(each) for each in submissions))}
 

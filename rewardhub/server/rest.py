@@ -22,6 +22,7 @@ from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.programs import Programs
+from rewardhub.server.quota import Quotas
 from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
@@ -38,13 +39,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 class RestDoor:
     """The routes over one hub; ``leaving`` makes the hub unready for who asks."""
 
-    def __init__(self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics) -> None:
+    def __init__(
+        self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics, quotas: Quotas
+    ) -> None:
         self._hub = hub
         self._auth = auth
         self._limits = settings.limits
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
-        self._programs = Programs()
+        self._programs = Programs(quotas)
         self._replays = replay.Replays()
         self.leaving = False
 
@@ -120,15 +123,15 @@ class RestDoor:
 
     async def run_code(self, request: Request) -> Response:
         """SandboxFusion's ``/run_code``: runs a program in the sandbox; 200 whatever the program does."""
-        return replies.json_reply(await self._programs.run_code(await self._program_body(request)))
+        return replies.json_reply(await self._programs.run_code(*await self._program(request)))
 
     async def submit(self, request: Request) -> Response:
         """SandboxFusion's ``/submit`` with the test cases in the request."""
-        return replies.json_reply(await self._programs.submit(await self._program_body(request)))
+        return replies.json_reply(await self._programs.submit(*await self._program(request)))
 
     async def submit_batch(self, request: Request) -> Response:
         """Many submissions at once, answered in their order."""
-        return replies.json_reply(await self._programs.submit_batch(await self._program_body(request)))
+        return replies.json_reply(await self._programs.submit_batch(*await self._program(request)))
 
     async def ping(self, _: Request) -> Response:
         """SandboxFusion's liveness route."""
@@ -167,8 +170,10 @@ class RestDoor:
         upload = request.scope["state"]["held"].enter_context(self._inflight.upload(limit, what))
         return await read_body(request, upload, self._limits.body_s)
 
-    async def _program_body(self, request: Request) -> bytes:
-        return await self._body(request, self._limits.body_bytes, "body")
+    async def _program(self, request: Request) -> tuple[bytes, str]:
+        """The body and the tenant."""
+        body = await self._body(request, self._limits.body_bytes, "body")
+        return body, guard.tenant_of(request.scope)
 
     async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
         return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits.groups)

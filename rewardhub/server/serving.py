@@ -64,9 +64,10 @@ class Doors:
         self, hub: ScoringHub, auth: Auth, settings: ServerSettings, http_socket: socket.socket, grpc_addr: str
     ) -> None:
         metrics = DoorMetrics()
-        hub = Metered(hub, Quotas(settings.quotas)) if settings.quotas else hub
+        quotas = Quotas(settings.quotas)
+        hub = Metered(hub, quotas) if settings.quotas else hub
         self._hub = hub
-        self._rest = RestDoor(hub, auth, settings, metrics)
+        self._rest = RestDoor(hub, auth, settings, metrics, quotas)
         self._service = RewardService(hub, auth, settings, metrics)
         self._health = grpc_server.Health()
         self._grpc = grpc_server.make_server(self._service, self._health, auth, settings)

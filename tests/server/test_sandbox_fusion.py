@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import threading
@@ -20,6 +21,7 @@ from rewardhub.sandbox.runner import Program, run
 from rewardhub.sandbox.verdicts import Limits, Verdict
 from rewardhub.server.compat.online_judge import submit
 from rewardhub.server.compat.sandbox_fusion import run_code
+from rewardhub.server.settings import ApiKey, Quota, ServerSettings
 from rewardhub.types import Group, Response, Status
 from rewardhub.verifiers import code_exec
 from rewardhub.verifiers.code_exec import code
@@ -338,3 +340,14 @@ def test_end_of_a_remote_program_is_random(monkeypatch: pytest.MonkeyPatch) -> N
     run(Program("print('x')"))
     ends = [re.search(r"[0-9a-f]{32}", text)[0] for text in seen]
     assert len(set(ends)) == 2
+
+
+async def test_programs_count_against_quotas(service) -> None:
+    """A tenant without quota left gets 429 here too."""
+    key = ApiKey(key_sha256=hashlib.sha256(b"k").hexdigest(), tenant="a")
+    settings = ServerSettings(keys=(key,), quotas={"a": Quota(responses_per_s=0.5)})
+    async with service(settings) as running, running.http(headers={"x-api-key": "k"}) as client:
+        body = {"code": "print(1)", "language": "python"}
+        assert (await client.post("/run_code", json=body)).status_code == 200
+        refused = await client.post("/run_code", json=body)
+        assert (refused.status_code, refused.json()["error"]["field"]) == (429, "responses_per_s")
