@@ -148,6 +148,8 @@ class Card(BaseModel):
     and generative kinds, of which the latter writes ``max_reply_tokens`` at most. ``classes`` name the outputs
     of a head with several: outcomes, safety levels, objectives; ``positive`` is the class whose probability
     is the value. ``positive_is`` says what a high cost means.
+    A ``reproducible`` card computes each response by itself in fp32, so that its score is the same to the
+    last bit whatever it is asked with: for audits.
     ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first.
     """
 
@@ -183,6 +185,7 @@ class Card(BaseModel):
     max_pixels: int | None = Field(default=None, ge=784)
     pooling: Literal["mean", "first"] = "mean"
     share_prefix: bool = True
+    reproducible: bool = False
     prefix_cache_mb: int = Field(default=256, ge=0)
     summary: str = ""
 
@@ -200,6 +203,8 @@ class Card(BaseModel):
             raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
         if (self.kind == "ensemble") != (self.ensemble is not None):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
+        if self.reproducible and self.dtype != "float32":
+            raise ValueError("a reproducible card computes in float32")
         if (self.backend == "vllm") != (self.vllm is not None):
             raise ValueError("the table [vllm] belongs to the vllm backend, which needs it")
         if (self.kind == "cost") != bool(self.positive_is):

@@ -57,7 +57,8 @@ class Loaded:
         card = self.card
         return Runner(
             self.backbone, self.encoder, card.token_budget,
-            share_prefix=card.share_prefix, prefix_bytes=card.prefix_cache_mb * 1024 * 1024,
+            share_prefix=card.share_prefix, reproducible=card.reproducible,
+            prefix_bytes=card.prefix_cache_mb * 1024 * 1024,
         )  # fmt: skip
 
     def check_prompt(self, prompt: Encoded) -> Encoded:

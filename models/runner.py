@@ -12,6 +12,7 @@ from torch import Tensor
 from rewardhub.models.attention import Plan, packed
 from rewardhub.models.backbone import Backbone
 from rewardhub.models.batching import batches
+from rewardhub.models.budget import measured_budget
 from rewardhub.models.cached import CachedRows
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
@@ -22,6 +23,7 @@ CPU_JOIN = 2048
 """Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+Path = Literal["packed", "cached", "rows", "alone"]
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +31,9 @@ class Runner:
     """Gives the hidden states of rows, after the final norm.
 
     ``attention`` is the path taken: the first of "packed" (full attention only) and "cached" that the
-    self-check at construction found equal to padded full rows, else "rows". ``memory`` holds the prompts of
+    self-check at construction found equal to padded full rows, else "rows"; "alone" where scores are to
+    be reproducible to the last bit. ``drift`` is how far the path's states were from full rows', as a share of
+    the largest. ``memory`` holds the prompts of
     the packed path; ``tokens`` counts the tokens that went through the layers.
     """
 
@@ -40,6 +44,7 @@ class Runner:
         token_budget: int,
         *,
         share_prefix: bool = True,
+        reproducible: bool = False,
         prefix_bytes: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -47,9 +52,12 @@ class Runner:
         self.token_budget = token_budget
         self.memory = PrefixMemory(0)
         self.tokens = 0
-        self.attention: Literal["packed", "cached", "rows"] = "rows"
-        if share_prefix:
+        self.attention: Path = "alone" if reproducible else "rows"
+        self.drift = 0.0
+        if share_prefix and not reproducible:
             self.attention = self._first_exact()
+        if not reproducible:
+            self.token_budget = min(token_budget, measured_budget(self))
         self.memory = PrefixMemory(prefix_bytes)
 
     def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
@@ -63,7 +71,11 @@ class Runner:
         """For each row the states [K, H] of its tokens ``places``; ``kin`` lists rows that may begin alike."""
         if self.attention == "packed":
             return self.packed(rows, kin, places)
-        return self.cached(rows, kin, places) if self.attention == "cached" else self.padded(rows, places)
+        if self.attention == "cached":
+            return self.cached(rows, kin, places)
+        if self.attention == "alone":
+            return [self.padded([row], [at])[0] for row, at in zip(rows, places, strict=True)]
+        return self.padded(rows, places)
 
     def cached(
         self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
@@ -148,7 +160,7 @@ class Runner:
         ]
 
     @torch.inference_mode()
-    def _first_exact(self) -> Literal["packed", "cached", "rows"]:
+    def _first_exact(self) -> Path:
         """The first path whose states of sample rows agree with padded rows' to the precision of their type."""
         layers = set(getattr(self.backbone.text_config, "layer_types", None) or ["full_attention"])
         rows, kin = self._samples()
@@ -156,7 +168,10 @@ class Runner:
         wanted = [torch.cat(self.padded(rows, places)).float() for places in samples]
         if layers == {"full_attention"} and self._agrees("packed", rows, kin, samples, wanted):
             return "packed"
-        return "cached" if self._agrees("cached", rows, kin, samples, wanted) else "rows"
+        if self._agrees("cached", rows, kin, samples, wanted):
+            return "cached"
+        self.drift = 0.0
+        return "rows"
 
     def _agrees(
         self, path: Literal["packed", "cached"], rows: Sequence[Encoded], kin: Sequence[Sequence[int]],
@@ -171,6 +186,7 @@ class Runner:
                 return False
             worst = float((found - states).abs().max() / states.abs().max())
             apart = max(apart, worst if math.isfinite(worst) else math.inf)
+        self.drift = apart
         if apart > TOLERANCE[self.backbone.dtype]:
             _log.warning("%s rows are off: their states differ by %.2g of the largest", path, apart)
         return apart <= TOLERANCE[self.backbone.dtype]

@@ -35,8 +35,17 @@ class Load(msgspec.Struct, tag="load"):
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
+    """``token_budget`` is what a batch may hold as measured (0: not measured).
+
+    ``attention`` is the path that prefixes are shared on, ``drift`` how far its states are from those of
+    full rows, as a share of the largest.
+    """
+
     fingerprint: str
     seconds: float
+    token_budget: int = 0
+    attention: str = ""
+    drift: float = 0.0
 
 
 class ScoreBatch(msgspec.Struct, tag="score"):

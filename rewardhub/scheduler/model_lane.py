@@ -55,6 +55,10 @@ class WorkerLost(Exception):
     """The process died, hung or broke the protocol."""
 
 
+class LoadFailed(WorkerLost):
+    """The worker could not load its model."""
+
+
 class ModelLane:
     """Serves one card. ``queue_limit`` is in responses, ``load_s`` bounds one load."""
 
@@ -65,6 +69,13 @@ class ModelLane:
         self.pid = 0
         self.queued = 0
         self.loaded = asyncio.Event()
+        self.token_budget = card.token_budget
+        self.attention = ""
+        self.drift = 0.0
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._leaving = False
+        self._failures = 0
         self._limit = queue_limit
         self._load_s = load_s
         self._waiting: FairQueue[_Job] = FairQueue()
@@ -80,6 +91,31 @@ class ModelLane:
             await asyncio.gather(self._task, return_exceptions=True)
         self._refuse_all("the hub is shutting down")
 
+    @property
+    def asleep(self) -> bool:
+        """Whether there is no worker until work comes or :meth:`wake` is called."""
+        return not self._awake.is_set()
+
+    def sleep(self) -> None:
+        """Gives the model's memory back once the batch in hand is done; work that comes later wakes it."""
+        self._awake.clear()
+        self._leaving = True
+
+    def wake(self) -> None:
+        """Loads the model anew if it sleeps."""
+        self._awake.set()
+
+    def reload(self, card: Card) -> None:
+        """Serves another card in place of this one once the batch in hand is done; waiting work goes to it.
+
+        Every score carries the fingerprint of the version that gave it. Raises ``ConfigError`` for a card
+        of another name or scope.
+        """
+        if (card.name, card.scope) != (self.card.name, self.card.scope):
+            raise ConfigError(f"{card.name} ({card.scope}) cannot take the place of {self.card.name}", field="card")
+        self.card, self.token_budget = card, card.token_budget
+        self._leaving = True
+
     async def score(self, group: Group, context: Context) -> Column:
         """Scores the group's responses; raises ``Unavailable`` when the queue is full or loading fails."""
         if self.queued + len(group.responses) > self._limit:
@@ -89,13 +125,14 @@ class ModelLane:
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
         job = _Job(group, estimate_tokens(group), context.deadline, done)
         self.queued += len(group.responses)
+        self.wake()
         self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
         try:
             column = await done
         finally:
             self.queued -= len(group.responses)
             done.cancel()
-        return replace(column, fingerprint=self.fingerprint)
+        return column if column.fingerprint else replace(column, fingerprint=self.fingerprint)
 
     async def settled(self) -> None:
         """Waits until the model is loaded or its first load has failed."""
@@ -110,12 +147,18 @@ class ModelLane:
             job.fail(Status.UNAVAILABLE, reason)
 
     async def _serve(self) -> None:
-        for attempt in itertools.count():
-            await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] if not self.fingerprint else 0.0)
+        while True:
+            await self._awake.wait()
+            await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
+            self._leaving = False
             try:
                 await self._life()
-            except WorkerLost as error:
-                self.failure = "" if self.fingerprint else str(error)
+            except LoadFailed as error:
+                self.failure = str(error)
+                self._failures += 1
+                self.loaded.clear()
+            except WorkerLost:
+                self._failures += 1
                 self.loaded.clear()
 
     async def _life(self) -> None:
@@ -128,7 +171,7 @@ class ModelLane:
         channel = await Channel.open(ours)
         try:
             await self._load(channel)
-            while True:
+            while not self._leaving:
                 await self._batch(channel)
         finally:
             self.pid = 0
@@ -142,11 +185,13 @@ class ModelLane:
             await channel.send(Load(self.card.model_dump_json().encode()))
             answer = await asyncio.wait_for(channel.receive(), self._load_s)
         except (OSError, TimeoutError) as error:
-            raise WorkerLost(f"no answer while loading: {type(error).__name__}") from None
+            raise LoadFailed(f"no answer while loading: {type(error).__name__}") from None
         if not isinstance(answer, Loaded):
             self._refuse_all(f"loading failed: {answer.reason}")
-            raise WorkerLost(answer.reason)
+            raise LoadFailed(answer.reason)
         self.fingerprint, self.failure = answer.fingerprint, ""
+        self.attention, self.drift = answer.attention, answer.drift
+        self.token_budget = answer.token_budget or self.card.token_budget
         self.loaded.set()
 
     async def _batch(self, channel: Channel) -> None:
@@ -165,6 +210,7 @@ class ModelLane:
         except WorkerLost:
             self._retry_alone(jobs)
             raise
+        self._failures = 0
         self._hand_out(jobs, answer)
 
     async def _exchange(self, channel: Channel, message: Ping | ScoreBatch, kind: object) -> object:
@@ -198,7 +244,7 @@ class ModelLane:
         while (job := self._waiting.pop()) is not None:
             if job.done.done() or job.deadline <= time.monotonic():
                 job.fail(Status.TIMEOUT, "the deadline passed in the queue")
-            elif jobs and (job.strikes or tokens + job.tokens > self.card.token_budget):
+            elif jobs and (job.strikes or tokens + job.tokens > self.token_budget):
                 self._waiting.put_back(job)
                 break
             else:
@@ -219,7 +265,7 @@ class ModelLane:
     def _hand_out(self, jobs: list[_Job], answer: object) -> None:
         if isinstance(answer, Scored):
             for job, rows in zip(jobs, answer.columns, strict=True):
-                job.answer(Column.of([row.score() for row in rows]))
+                job.answer(Column.of([row.score() for row in rows], self.fingerprint))
         elif isinstance(answer, Failed):
             self._split(jobs, answer)
 
@@ -227,7 +273,7 @@ class ModelLane:
         """Halves a batch that failed, so that only what cannot be scored alone is lost."""
         if len(jobs) > 1:
             for job in jobs:
-                job.tokens = max(job.tokens, self.card.token_budget // 2 + 1)
+                job.tokens = max(job.tokens, self.token_budget // 2 + 1)
                 self._waiting.put_back(job)
         elif failed.memory and len(jobs[0].group.responses) > 1 and self.card.scope == "response":
             asyncio.get_running_loop().create_task(self._halves(jobs[0]))
@@ -245,9 +291,14 @@ class ModelLane:
             halves.append(_Job(group, estimate_tokens(group), job.deadline, loop.create_future()))
         for half in halves:
             self._waiting.put_back(half)
-        column = await halves[0].done
-        column.extend(await halves[1].done)
-        job.answer(column)
+        first, second = await halves[0].done, await halves[1].done
+        if {first.fingerprint, second.fingerprint} == {self.fingerprint} or not (
+            first.fingerprint and second.fingerprint
+        ):
+            first.extend(second)
+            job.answer(first)
+        else:  # Another version was loaded in between: no group is scored by two.
+            self._waiting.put_back(job)
 
 
 @dataclass(frozen=True)

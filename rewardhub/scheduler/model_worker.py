@@ -54,7 +54,9 @@ def _load(message: Load, reply: Callable[[Message], None]) -> Callable[[list[Gro
     except Exception as error:
         reply(Failed(0, f"{type(error).__name__}: {error}", memory=isinstance(error, MemoryError)))
         return None
-    reply(Loaded(model.fingerprint, time.monotonic() - started))
+    runner = getattr(model, "runner", None)
+    told = (runner.token_budget, runner.attention, runner.drift) if runner else (0, "", 0.0)
+    reply(Loaded(model.fingerprint, time.monotonic() - started, *told))
     return model.score
 
 

@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLModel, Qwen2VLImageProcessorPil
 
+from rewardhub.models.budget import per_token
+from rewardhub.models.colours import COLOURS, answer, colour_items
 from rewardhub.models.model import RewardModel
 from rewardhub.types import Group, Media, Response, Status
 
@@ -255,3 +258,45 @@ def test_empty_calls(scalar, groups):
     model = scalar()
     assert model.score([]) == []
     assert len(model.score([replace(groups[0], responses=())])[0]) == 0
+
+
+def test_reproducible_to_the_last_bit(scalar, groups):
+    """Alone, in a group, turned round, among strangers: the very same numbers; the ordinary mode's drift is known."""
+    model = scalar(reproducible=True)
+    wanted = [model.score([group])[0].values for group in groups]
+    assert [column.values for column in model.score(groups[::-1])[::-1]] == wanted
+    for group, values in zip(groups, wanted, strict=True):
+        alone = [model.score([replace(group, responses=(each,))])[0].values[0] for each in group.responses]
+        assert alone == values
+    ordinary = scalar()
+    assert model.fingerprint != ordinary.fingerprint
+    assert 0 < ordinary.runner.drift < 1e-4
+    for column, values in zip(ordinary.score(groups), wanted, strict=True):
+        assert column.values == pytest.approx(values, abs=1e-5)
+    with pytest.raises(ValueError, match="float32"):
+        scalar(reproducible=True, dtype="bfloat16")
+
+
+def test_the_budget_is_what_memory_holds(scalar, monkeypatch):
+    """With little memory left a batch holds fewer tokens than the card allows; with much, as many."""
+    assert scalar(token_budget=5000).runner.token_budget == 5000
+    monkeypatch.setattr("rewardhub.models.budget._available", lambda: 1_000_000)
+    small = scalar().runner
+    assert 10 < small.token_budget < 1000
+    assert small.token_budget * per_token(small.backbone) <= 600_000
+
+
+def test_bfloat16_keeps_scores_and_order(scalar):
+    """bf16 stays within 4 % of the scores' deviation (mean), and 99 % of pairs that differ by over 5 % keep their order."""
+    names = list(COLOURS)
+    groups = [
+        Group(str(n), item.question, tuple(Response(answer(name) + " so" * k) for k, name in enumerate(names)), media=(item.media,))
+        for n, item in enumerate(islice(colour_items(3), 12))
+    ]  # fmt: skip
+    exact = torch.tensor([column.values for column in scalar().score(groups)])
+    brief = torch.tensor([column.values for column in scalar(dtype="bfloat16").score(groups)])
+    deviation = exact.std()
+    assert (exact - brief).abs().mean() <= 0.04 * deviation
+    gaps, kept = exact.unsqueeze(2) - exact.unsqueeze(1), brief.unsqueeze(2) - brief.unsqueeze(1)
+    clear = gaps.abs() > 0.05 * deviation
+    assert ((gaps.sign() == kept.sign()) & clear).sum() >= 0.99 * clear.sum()

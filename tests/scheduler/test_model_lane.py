@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
 
@@ -9,6 +10,7 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError
 from rewardhub.registry import Registry
 from rewardhub.types import Call, Group, Response, Status
 
@@ -136,3 +138,135 @@ async def test_a_broken_image_costs_only_its_group(hub):
     bad = replace(other, media=(Media.from_bytes(other.media[0].data[:-40]),))
     answers = await asyncio.gather(*(hub.score([group], CALL) for group in (good, bad, good)))
     assert [scores[0].status for (scores,) in answers] == [Status.OK, Status.INVALID_INPUT, Status.OK]
+
+
+def with_weights(card_file, tmp_path, change, **fields):
+    """The card of a copy of the checkpoint whose head is changed."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from rewardhub.models.card import load_card
+
+    card = load_card(card_file)
+    path = tmp_path / "changed"
+    shutil.copytree(card.path, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["language_model.score.weight"] = change(tensors["language_model.score.weight"])
+    save_file(tensors, path / "model.safetensors")
+    return card.model_copy(update={"path": path, **fields})
+
+
+async def test_too_much_for_the_memory_is_split(hub, card_file):
+    """T19: a batch that the worker cannot allocate is tried in halves; one response too large is over its limit."""
+    from rewardhub.models.card import load_card
+
+    lane = hub.scheduler.models[0]
+    (small,) = groups_of(1)
+    assert (await hub.score([small], CALL))[0][0].status is Status.OK
+    lane.token_budget = 10**6
+    texts = [f"{'red green blue ' * 330}{n}" for n in range(64)]
+    big = Group("big", small.prompt, tuple(map(Response, texts)), media=small.media)
+    worker = lane.pid
+    size = int(open(f"/proc/{worker}/statm").read().split()[0]) * 4096
+    resource.prlimit(worker, resource.RLIMIT_AS, (size + 48 * 2**20, size + 48 * 2**20))
+    (scores,) = await hub.score([big], CALL)
+    assert lane.pid == worker
+    assert set(scores.total.statuses) <= {Status.OK, Status.OVER_LIMIT}
+    assert scores.total.statuses.count(Status.OK) > 0
+    from rewardhub.models import load
+
+    wanted = load(load_card(card_file)).score([big])[0].values
+    for score, value in zip(scores, wanted, strict=True):
+        assert score.status is not Status.OK or score.value == pytest.approx(value, abs=1e-5)
+    assert (await hub.score([small], CALL))[0][0].status is Status.OK
+
+
+async def test_another_version_under_load(hub, card_file, tmp_path):
+    """T23: while 150 groups are scored another version is loaded; every group is of one version, by its label."""
+    lane = hub.scheduler.models[0]
+    groups = groups_of(150)
+    old, first = expected(card_file, groups)
+    newer = with_weights(card_file, tmp_path, lambda weight: -2 * weight)
+    from rewardhub.models import load
+
+    model = load(newer)
+    values = {first: old, model.fingerprint: [model.score([group])[0].values for group in groups]}
+    call = Call(recipe="tiny")
+    tasks = [asyncio.create_task(hub.score([group], call)) for group in groups[:75]]
+    await tasks[0]
+    lane.reload(newer)
+    tasks += [asyncio.create_task(hub.score([group], call)) for group in groups[75:]]
+    answers = await asyncio.gather(*tasks)
+    labels = []
+    for index, (scores,) in enumerate(answers):
+        (label,) = {score.fingerprint for score in scores}
+        labels.append(label)
+        assert scores.values == pytest.approx(values[label][index], abs=1e-5)
+    assert labels[0] == first
+    assert labels[-1] == model.fingerprint == lane.fingerprint
+    (again,) = await hub.score([groups[0]], call)
+    assert again[0].fingerprint == model.fingerprint
+    assert not again[0].cached
+    with pytest.raises(ConfigError):
+        lane.reload(newer.model_copy(update={"name": "other"}))
+
+
+async def test_not_a_number_is_no_score(card_file, tmp_path):
+    """T24: NaN from the model is an internal error, with no value, and is not remembered."""
+    card = with_weights(card_file, tmp_path, lambda weight: weight * float("nan"))
+    path = tmp_path / "nan.toml"
+    path.write_text(CARD.format(path=card.path))
+    hub = make_hub(HubConfig(workers=1, cards=(path,)), Registry())
+    await hub.start()
+    try:
+        for _ in range(2):
+            (scores,) = await hub.score(groups_of(1), Call(recipe="tiny"))
+            assert set(scores.total.statuses) == {Status.INTERNAL_ERROR}
+            assert scores.values == [None] * len(COLOURS)
+            assert not scores[0].cached
+    finally:
+        await hub.aclose()
+
+
+async def test_a_sleeping_model_is_woken_by_work(hub):
+    """Asleep there is no process; work, or the operator, brings it back with the same scores."""
+    lane = hub.scheduler.models[0]
+    (group,) = groups_of(1)
+    (before,) = await hub.score([group], CALL)
+    pid = lane.pid
+    lane.sleep()
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if not lane.pid:
+            break
+    assert lane.asleep
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    (after,) = await hub.score([group], CALL)
+    assert after.values == before.values
+    assert lane.pid not in {0, pid}
+    assert not lane.asleep
+
+
+async def test_a_model_that_stops_loading_is_given_time(hub, card_file, tmp_path):
+    """T22: a version that cannot be loaded is tried again ever more slowly, and refused meanwhile with its reason."""
+    from rewardhub.models.card import load_card
+
+    lane = hub.scheduler.models[0]
+    await hub.score(groups_of(1), CALL)
+    good = load_card(card_file)
+    lane.reload(good.model_copy(update={"path": tmp_path / "nowhere"}))
+    for _ in range(200):
+        await asyncio.sleep(0.1)
+        if lane.failure:
+            break
+    (scores,) = await hub.score(groups_of(1), CALL)
+    assert scores[0].status is Status.UNAVAILABLE
+    assert "nowhere" in scores[0].details["reason"]
+    lane.reload(good)
+    await asyncio.wait_for(lane.loaded.wait(), 60)
+    (scores,) = await hub.score(groups_of(1), CALL)
+    assert scores[0].status is Status.OK
+    assert lane.attention == "packed"
+    assert 0 <= lane.drift < 1e-4

@@ -1,0 +1,58 @@
+"""How many tokens a batch may hold: what is free on the device, over what one token was measured to take."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from rewardhub.models.inputs import Encoded
+
+SHARE = 0.6
+"""The share of free memory that a batch may fill."""
+
+PROBE = 512
+"""Tokens of the row that is measured on a GPU."""
+
+
+class Runs(Protocol):
+    backbone: Any
+    encoder: Any
+
+    def padded(self, rows: list[Encoded], places: list[tuple[int, ...]]) -> Any: ...
+
+
+@torch.inference_mode()
+def measured_budget(runner: Runs) -> int:
+    """The most tokens of a batch on the runner's device."""
+    device = runner.backbone.device
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, int(free * SHARE / _per_token_on_gpu(runner, device)))
+    return max(1, int(_available() * SHARE / per_token(runner.backbone)))
+
+
+def per_token(backbone: Any) -> float:
+    """Bytes that a token takes in a layer at most: the states, the queries, keys and values, the feed-forward part."""
+    config = backbone.text_config
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    keys = 2 * (getattr(config, "num_key_value_heads", None) or heads)
+    numbers = 6 * config.hidden_size + 3 * (heads + keys) * width + 3 * config.intermediate_size
+    kept = keys * width * config.num_hidden_layers
+    return float((numbers + kept) * torch.finfo(backbone.dtype).bits / 8)
+
+
+def _per_token_on_gpu(runner: Runs, device: torch.device) -> float:
+    ids = np.zeros(PROBE, np.int64)
+    row = Encoded(ids, np.tile(np.arange(PROBE), (3, 1)), (), (), PROBE)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    runner.padded([row], [(PROBE - 1,)])
+    return max(1.0, (torch.cuda.max_memory_allocated(device) - before) / PROBE)
+
+
+def _available() -> int:
+    """Bytes that this machine has to give."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
