@@ -100,6 +100,19 @@ class CritiqueSpec(BaseModel):
     temperature: float = Field(default=0.0, ge=0)
 
 
+class VotesSpec(BaseModel):
+    """Comparisons that a pairwise model writes out: ``count`` per order, each naming 1 or 2 in answer tags.
+
+    With a count of 0 the next token's probabilities are read instead.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=0, ge=0, le=64)
+    max_tokens: int = Field(default=1024, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+
+
 class VllmSpec(BaseModel):
     """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment.
 
@@ -178,6 +191,7 @@ class Card(BaseModel):
     implicit: ImplicitSpec | None = None
     ensemble: EnsembleSpec | None = None
     critique: CritiqueSpec = CritiqueSpec()
+    votes: VotesSpec = VotesSpec()
     range: tuple[float, float] | None = None
     max_reply_tokens: int = Field(default=512, ge=1)
     max_tokens: int = Field(default=0, ge=0)

@@ -1,5 +1,10 @@
-"""Generative pairwise models: the next token after the question which answer is better."""
+"""Generative pairwise models: the next token after the question which answer is better, or votes written out.
 
+Votes: R1-Reward, arXiv 2505.02835, writes its reasons and then ``<answer>1</answer>`` or 2; several are
+sampled in both orders and their share is the probability.
+"""
+
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +19,7 @@ from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.inputs import Shown as Images
 from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
+from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score, Status
 
@@ -61,6 +67,7 @@ class PairwiseModel:
         self.loaded = open_checkpoint(card, head=False)
         self.runner = self.loaded.runner()
         self.choices = self.loaded.replies()
+        self.writer = Writer(self.loaded, max_tokens=card.votes.max_tokens, temperature=card.votes.temperature)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,7 +84,7 @@ class PairwiseModel:
             values = iter(self.first_wins(ready, kin))
         columns = []
         for group, each in zip(groups, encoded, strict=True):
-            wins = {pair: finite(next(values)) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
+            wins = {pair: next(values) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
             merits = [
                 each.failures.get(index) or _merit(index, len(group.responses), wins)
                 for index in range(len(group.responses))
@@ -107,14 +114,24 @@ class PairwiseModel:
             found.rows[first, second] = attempt(partial(self._row, prompt, answers[first], answers[second]))
         return found
 
-    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]]) -> list[float]:
+    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]]) -> list[Score]:
         """The probability that the first answer of each sequence is named the better one."""
         if not rows:
             return []
+        if self.card.votes.count:
+            return [self._voted(row) for row in rows]
         with torch.inference_mode():
             logits = self.loaded.backbone.logits(self.runner.last_hidden(rows, kin))
             first, second = logits[:, self.choices[0]], logits[:, self.choices[1]]
-            return [float(value) for value in torch.sigmoid(first - second).cpu()]
+            return [finite(float(value)) for value in torch.sigmoid(first - second).cpu()]
+
+    def _voted(self, row: Encoded) -> Score:
+        """The share of votes for the first answer among those that name one."""
+        texts, _ = self.writer.write(row, self.card.votes.count)
+        votes = [vote for vote in map(verdict, texts) if vote]
+        if not votes:
+            return Score(None, Status.JUDGE_UNPARSEABLE, details={"reason": "no vote names an answer"})
+        return Score(votes.count(1) / len(votes))
 
     def _answer(self, response: Response, room: int) -> Shown:
         encoder = self.loaded.encoder
@@ -126,7 +143,8 @@ class PairwiseModel:
         return shown
 
     def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
-        return self.loaded.check_length(self._sequence(prompt, first, second))
+        more = self.card.votes.max_tokens + 1 if self.card.votes.count else 0
+        return self.loaded.check_length(self._sequence(prompt, first, second), more)
 
     def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         encoder, text = self.loaded.encoder, self.card.instruction
@@ -138,6 +156,15 @@ class PairwiseModel:
             images |= {len(images) + index: image for index, image in shown.images.items()}
         asked = encoder.template.asking([*pieces, text])
         return encoder.pieces([*asked, *encoder.template.opening()], images)
+
+
+VERDICT = re.compile(r"<answer>\s*([12])\s*</answer>\s*\Z")
+
+
+def verdict(text: str) -> int:
+    """The answer that a written comparison names at its very end, 1 or 2; 0 for none."""
+    found = VERDICT.search(text)
+    return int(found[1]) if found else 0
 
 
 def _merit(index: int, count: int, wins: dict[Pair, Score]) -> Score:

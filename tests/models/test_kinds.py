@@ -416,7 +416,7 @@ def test_critique_then_score(with_tensors, plain, groups, temperature):
         ids = plain.ids(asked(group, response))
         for _ in range(5):
             _, logits = value(group, ids)
-            logits[model.forbidden] = -math.inf
+            logits[model.writer.forbidden] = -math.inf
             if int(logits.argmax()) == end[0]:
                 break
             ids = torch.cat([ids, logits.argmax().reshape(1, 1)], 1)

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
-from rewardhub.types import Group, Media, Response, Status
+from rewardhub.models.pairwise import verdict
+from rewardhub.types import Group, Media, Response, Score, Status
 
 ASK = "Q: {prompt} A: {first} B: {second} Better?"
 
@@ -135,3 +136,43 @@ def test_choices_are_single_tokens(tiny):
     """A choice of several tokens has no single probability and is refused."""
     with pytest.raises(ConfigError, match="not one"):
         load(card(tiny, choices=("first answer", "2")))
+
+
+def test_votes_written_out(tiny, groups, monkeypatch):
+    """k votes per order; both orders count, the share of votes is the value, and who names no answer has no vote."""
+    votes = {"count": 4, "max_tokens": 6, "temperature": 1.0}
+    model = load(Card(name="m", kind="pairwise", path=tiny, system="", votes=votes))
+    plain = load(Card(name="m", kind="pairwise", path=tiny, system=""))
+    assert model.fingerprint != plain.fingerprint
+    group = next(group for group in groups if len(group.responses) == 3)
+    assert set(model.score([group])[0].statuses) == {Status.JUDGE_UNPARSEABLE}
+    written = {}
+
+    def write(row, count):
+        texts = ["reasons <answer>1</answer>", "<answer>2</answer>", "neither", "so <answer> 1 </answer>\n"][:count]
+        written[row.ids.tobytes()] = texts
+        return texts, None
+
+    monkeypatch.setattr(model.writer, "write", write)
+    values = model.score([group])[0].values
+    assert len(written) == 6
+    # Two of three votes for the first place whoever stands there: both orders together are even.
+    assert values == pytest.approx([0.5] * 3)
+
+
+def test_written_votes_are_the_models_own(tiny, groups):
+    """Sampled alike whatever the batch, and different at the different rows of a group."""
+    model = load(Card(name="m", kind="pairwise", path=tiny, system="", votes={"count": 2, "max_tokens": 8}))
+    rows = [row for row in model.encode(groups[2]).rows.values() if not isinstance(row, Score)]
+    first = [model.writer.write(row, 2)[0] for row in rows]
+    assert first == [model.writer.write(row, 2)[0] for row in rows]
+    assert len({text for texts in first for text in texts}) > 1
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("<answer>1</answer>", 1), ("a <answer>2</answer> \n", 2), ("<answer>1</answer> no <answer>2</answer>", 2),
+    ("<answer>1</answer> and more", 0), ("<answer>3</answer>", 0), ("1", 0), ("", 0),
+])  # fmt: skip
+def test_verdicts_stand_at_the_end(text, wanted):
+    """Only an answer tag at the very end is a verdict."""
+    assert verdict(text) == wanted

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -157,31 +157,6 @@ def with_weights(card_file, tmp_path, change, **fields):
     return card.model_copy(update={"path": path, **fields})
 
 
-async def test_too_much_for_the_memory_is_split(hub, card_file):
-    """T19: a batch that the worker cannot allocate is tried in halves; one response too large is over its limit."""
-    from rewardhub.models.card import load_card
-
-    lane = hub.scheduler.models[0]
-    (small,) = groups_of(1)
-    assert (await hub.score([small], CALL))[0][0].status is Status.OK
-    lane.token_budget = 10**6
-    texts = [f"{'red green blue ' * 330}{n}" for n in range(64)]
-    big = Group("big", small.prompt, tuple(map(Response, texts)), media=small.media)
-    worker = lane.pid
-    size = int(open(f"/proc/{worker}/statm").read().split()[0]) * 4096
-    resource.prlimit(worker, resource.RLIMIT_AS, (size + 48 * 2**20, size + 48 * 2**20))
-    (scores,) = await hub.score([big], CALL)
-    assert lane.pid == worker
-    assert set(scores.total.statuses) <= {Status.OK, Status.OVER_LIMIT}
-    assert scores.total.statuses.count(Status.OK) > 0
-    from rewardhub.models import load
-
-    wanted = load(load_card(card_file)).score([big])[0].values
-    for score, value in zip(scores, wanted, strict=True):
-        assert score.status is not Status.OK or score.value == pytest.approx(value, abs=1e-5)
-    assert (await hub.score([small], CALL))[0][0].status is Status.OK
-
-
 async def test_another_version_under_load(hub, card_file, tmp_path):
     """T23: while 150 groups are scored another version is loaded; every group is of one version, by its label."""
     lane = hub.scheduler.models[0]
@@ -238,11 +213,11 @@ async def test_a_sleeping_model_is_woken_by_work(hub):
     lane.sleep()
     for _ in range(100):
         await asyncio.sleep(0.1)
-        if not lane.pid:
+        if not Path(f"/proc/{pid}").exists():
             break
+    assert not Path(f"/proc/{pid}").exists()
     assert lane.asleep
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert lane.pid == 0
     (after,) = await hub.score([group], CALL)
     assert after.values == before.values
     assert lane.pid not in {0, pid}
