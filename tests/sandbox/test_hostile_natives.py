@@ -83,7 +83,7 @@ HOSTILE = {
     "includes itself": ("c", "#include __FILE__\nint main(){}"),
     "includes the compiler's input": ("c", '#include "/dev/stdin"\nint main(){}'),
     "embeds a secret": ("c", '__asm__(".incbin \\"/etc/passwd\\"");int main(){}'),
-    "macro bomb": ("c", "#define A B B B B B B B B B B\n#define B D D D D D D D D D D\n#define D E E E E E E E E E E\n#define E F F F F F F F F F F\n#define F G G G G G G G G G G\n#define G I I I I I I I I I I\n#define I 1+1+1+1+1+1+1+1+1+1+\nint x=A 1;int main(){}"),
+    "macro bomb": ("c", "#define A B B B B B B B B B B\n#define B D D D D D D D D D D\n#define D E E E E E E E E E E\n#define E F F F F F F F F F F\n#define F G G G G G G G G G G\n#define G I I I I I I I I I I\n#define I J J J J J J J J J J\n#define J 1+1+1+1+1+1+1+1+1+1+\nint x=A 1;int main(){}"),
     "constant expression without end": ("cpp", "constexpr int f(int n){return n?f(n-1)+f(n-1):1;}constexpr int x=f(60);int main(){}"),
     "template of templates": ("cpp", "template<class T>struct A{A<A<T>>*p;int f(){return p->f();}};int main(){A<int>a;return a.f();}"),
     "shell kills all": ("bash", "kill -9 -1; exit 1"),
