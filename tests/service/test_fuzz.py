@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 RECIPES = ("nonce", "pooled_nonce", "math", "mcq", "box_iou", "no such recipe")
-EXAMPLES = {"/v1/score": 400, "/v1/score/stream": 200, "/v1/media": 200}
+EXAMPLES = {"/v1/score": 200, "/v1/score/stream": 80, "/v1/media": 300}
 MUTATIONS = 5_000
 
 
@@ -45,7 +45,7 @@ def check(reply: httpx.Response) -> None:
 
 def fuzzed(http: httpx.Client, operation, mode) -> int:
     """Sends generated requests of one operation; how many."""
-    count = EXAMPLES.get(operation.path, 50)
+    count = EXAMPLES.get(operation.path, 60)
     rng, sent = random.Random(operation.path), 0
 
     @settings(
@@ -66,7 +66,7 @@ def fuzzed(http: httpx.Client, operation, mode) -> int:
 
 
 def test_rest_by_its_own_document(serve):
-    """Every route by valid and by invalid requests made from the OpenAPI document; 1,000 cases and more."""
+    """Every route by valid and by invalid requests made from the OpenAPI document; 800 cases and more."""
     from schemathesis import GenerationMode
 
     with serve() as hub, httpx.Client(base_url=hub.url, timeout=60) as http:
@@ -79,7 +79,7 @@ def test_rest_by_its_own_document(serve):
                     sent += fuzzed(http, found.ok(), mode)
                 except Unsatisfiable:
                     continue  # a route without parameters has no invalid request
-        assert sent >= 1_000
+        assert sent >= 800
         still_scores(hub)
 
 
