@@ -72,7 +72,7 @@ def test_missing_language_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cards.languages.cache_clear()
     try:
         result = score("x", language="javascript", cases=[{"stdout": "1"}])
-        assert result.status is Status.REFERENCE_UNPARSEABLE
+        assert result.status is Status.INVALID_INPUT
         assert "javascript is not installed here: no node" in result.details["reason"]
     finally:
         cards.languages.cache_clear()

@@ -169,8 +169,7 @@ def test_bad_reference_names_its_field(field: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(code_exec, "run", lambda *args: pytest.fail("it ran"))
     for reference in BAD[field]:
         result = score("print(1)", reference)
-        assert (result.value, result.status) == (None, Status.REFERENCE_UNPARSEABLE)
-        assert result.details["field"] == field
+        assert (result.value, result.blame, result.details["field"]) == (None, "caller", field)
 
 
 def test_bad_input_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,18 +181,18 @@ def test_bad_input_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPat
         (
             "x",
             python | {"cases": [{"stdin": "", "stdout": ""}] * 10_000},
-            Status.REFERENCE_UNPARSEABLE,
+            Status.INVALID_INPUT,
             "reference.cases",
         ),
         (
             "x",
             python | {"mode": "asserts", "asserts": ["1 == 1"] * 10_000},
-            Status.REFERENCE_UNPARSEABLE,
+            Status.INVALID_INPUT,
             "reference.asserts",
         ),
-        ("x", python | {"limits": {"memory_mb": -1}}, Status.REFERENCE_UNPARSEABLE, "reference.limits.memory_mb"),
-        ("x", python | {"limits": {"time_s": -1}}, Status.REFERENCE_UNPARSEABLE, "reference.limits.time_s"),
-        ("x", {"language": "brainfuck"}, Status.REFERENCE_UNPARSEABLE, "reference.language"),
+        ("x", python | {"limits": {"memory_mb": -1}}, Status.INVALID_INPUT, "reference.limits.memory_mb"),
+        ("x", python | {"limits": {"time_s": -1}}, Status.INVALID_INPUT, "reference.limits.time_s"),
+        ("x", {"language": "brainfuck"}, Status.INVALID_INPUT, "reference.language"),
     ]:
         result = score(text, reference)
         assert (result.value, result.status, result.details["field"]) == (None, status, field)

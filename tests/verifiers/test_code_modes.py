@@ -180,7 +180,7 @@ def test_bad_reference_names_its_field(field: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(code_exec, "run", lambda *args: pytest.fail("it ran"))
     for reference in BAD[field]:
         result = score("print(1)", reference)
-        assert (result.value, result.status, result.details["field"]) == (None, Status.REFERENCE_UNPARSEABLE, field)
+        assert (result.value, result.blame, result.details["field"]) == (None, "caller", field)
 
 
 def test_expected_side_never_sees_the_program() -> None:

@@ -130,7 +130,7 @@ def test_tolerance() -> None:
 def test_bad_reference_names_its_field(reference: Json, field: str) -> None:
     """Before anything runs, with the blame on the caller."""
     result = score("print(1)", reference)
-    assert (result.value, result.status, result.details["field"]) == (None, Status.REFERENCE_UNPARSEABLE, field)
+    assert (result.value, result.blame, result.details["field"]) == (None, "caller", field)
 
 
 def test_the_solvers_are_a_language_of_their_own() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rewardhub.errors import NoAnswer, ReferenceUnparseable, nearest
+from rewardhub.errors import InvalidInput, NoAnswer, ReferenceUnparseable, nearest
 from rewardhub.sandbox.languages import languages, missing
 from rewardhub.sandbox.plain import encode
 from rewardhub.sandbox.runner import Program
@@ -52,13 +52,17 @@ class Expected:
 
 
 def parse(response: Response, reference: Json, *, exit_is_end: bool) -> Task:
-    """The task; raises ``ReferenceUnparseable`` that names the field, ``NoAnswer`` for an empty response."""
+    """The task; every error names its field.
+
+    Raises ``InvalidInput`` for what cannot be run (mode, language, limits, too many cases),
+    ``ReferenceUnparseable`` for what cannot be compared, ``NoAnswer`` for an empty response.
+    """
     language = _language(reference, "language")
     mode = reference.get("mode", "program")
     if not isinstance(mode, str) or mode not in _MODES:
-        raise ReferenceUnparseable(f"unknown mode {mode!r}{nearest(str(mode), _MODES)}", field="reference.mode")
+        raise InvalidInput(f"unknown mode {mode!r}{nearest(str(mode), _MODES)}", field="reference.mode")
     if mode in _OF_VALUES and language != "python":
-        raise ReferenceUnparseable(f"mode {mode!r} is for python, not {language}", field="reference.mode")
+        raise InvalidInput(f"mode {mode!r} is for python, not {language}", field="reference.mode")
     prefix, suffix = _text(reference, "prefix", "reference") or "", _text(reference, "suffix", "reference") or ""
     limits = limits_of(reference)
     blank = Task(Program("", suffix, language, exit_is_end), (("", None),), limits, prefix=prefix)
@@ -73,8 +77,8 @@ def _language(holder: Json, key: str, default: str | None = None) -> str:
     if language not in languages():
         field = f"reference.{key}"
         if lack := missing(language):
-            raise ReferenceUnparseable(f"{language} is not installed here: {lack}", field=field)
-        raise ReferenceUnparseable(f"unknown language {language!r}{nearest(language, languages())}", field=field)
+            raise InvalidInput(f"{language} is not installed here: {lack}", field=field)
+        raise InvalidInput(f"unknown language {language!r}{nearest(language, languages())}", field=field)
     return str(language)
 
 
@@ -196,9 +200,11 @@ def _tolerance(reference: Json) -> float:
 
 
 def _listed(reference: Json, key: str) -> list[Any]:
-    value = reference.get(key)
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_CASES:
-        raise ReferenceUnparseable(f"reference.{key} must be a list of 1 to {MAX_CASES}", field=f"reference.{key}")
+    field, value = f"reference.{key}", reference.get(key)
+    if not isinstance(value, list) or not value:
+        raise ReferenceUnparseable(f"{field} must be a list of 1 to {MAX_CASES}", field=field)
+    if len(value) > MAX_CASES:
+        raise InvalidInput(f"{field} has {len(value)} items, at most {MAX_CASES}", field=field)
     return value
 
 
@@ -222,10 +228,7 @@ def _cases(reference: Json) -> list[tuple[str, str | None]]:
     cases = reference.get("cases")
     if cases is None or (cases == [] and reference.get("suffix")):
         return [("", None)]
-    if not isinstance(cases, list) or not 0 < len(cases) <= MAX_CASES:
-        reason = f"reference.cases must be a list of 1 to {MAX_CASES} cases"
-        raise ReferenceUnparseable(reason, field="reference.cases")
-    return [_case(case, f"reference.cases[{index}]") for index, case in enumerate(cases)]
+    return [_case(case, f"reference.cases[{index}]") for index, case in enumerate(_listed(reference, "cases"))]
 
 
 def _case(case: Any, where: str) -> tuple[str, str | None]:
@@ -241,7 +244,7 @@ def limits_of(reference: Json) -> Limits:
     if limits is None:
         return Limits()
     if not isinstance(limits, Mapping):
-        raise ReferenceUnparseable("reference.limits must be an object", field="reference.limits")
+        raise InvalidInput("reference.limits must be an object", field="reference.limits")
     values = {key: _limit(key, value) for key, value in limits.items()}
     whole = {key: math.ceil(value) for key, value in values.items() if key != "time_s"}
     return Limits(time_s=values.get("time_s", Limits().time_s), **whole)
@@ -250,8 +253,8 @@ def limits_of(reference: Json) -> Limits:
 def _limit(key: str, value: Any) -> float:
     field = f"reference.limits.{key}"
     if key not in MAX_LIMITS:
-        raise ReferenceUnparseable(f"{field} is unknown{nearest(key, MAX_LIMITS)}", field=field)
+        raise InvalidInput(f"{field} is unknown{nearest(key, MAX_LIMITS)}", field=field)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value <= MAX_LIMITS[key]:
-        raise ReferenceUnparseable(f"{field} must be a number in (0, {MAX_LIMITS[key]}]", field=field)
+        raise InvalidInput(f"{field} must be a number in (0, {MAX_LIMITS[key]}]", field=field)
     return float(value)
