@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
-from rewardhub.models.checkpoint import check_checkpoint, tensors_under
+from rewardhub.models.checkpoint import check_checkpoint, tensors_under, weight_files
 from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
 from rewardhub.models.inputs import Inputs
@@ -176,11 +176,12 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
+        _check_size(path, kind)
         model, report = kind.from_pretrained(
             str(path), dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
-    except (MemoryError, torch.OutOfMemoryError):
+    except (ConfigError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
@@ -192,6 +193,20 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
     if absent:
         raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
     return Backbone(model.to(device)).eval()
+
+
+def _check_size(path: Path, kind: Any) -> None:
+    """Refuses a configuration of a model that the weights cannot fill, before memory is taken for it."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = kind.from_config(config, trust_remote_code=False)
+    described = sum(each.numel() for each in model.parameters())
+    held = sum(file.stat().st_size for file in weight_files(path))
+    if described > held:  # not even a byte for each
+        reason = f"{path}: config.json describes {described:,} parameters, the weights are {held:,} bytes"
+        raise ConfigError(reason, field="path")
 
 
 def _class(model_type: str, *, whole: bool) -> Any:

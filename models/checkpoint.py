@@ -19,6 +19,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
 CODE_FIELDS = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
 MAX_JSON = 64 * 1024 * 1024
+LAYERS, MAX_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "depth"), 1024
 
 
 def download(repository: str, revision: str) -> Path:
@@ -125,6 +126,10 @@ def _supported(file: Path, architectures: Sequence[str]) -> dict[str, Any]:
     if kind not in architectures:
         hint = nearest(str(kind), architectures)
         raise ConfigError(f"{file}: model_type {kind!r} is not supported{hint}", field="path")
+    for part in (config, *(each for each in config.values() if isinstance(each, dict))):
+        for key in LAYERS:
+            if isinstance(count := part.get(key, 0), int) and count > MAX_LAYERS:
+                raise ConfigError(f"{file}: {key} is {count}, at most {MAX_LAYERS}", field="path")
     return config
 
 

@@ -1,6 +1,6 @@
 """Namespaces and the minimal root of a sandboxed program, by plain system calls."""
 
-# ruff: noqa: PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
 import ctypes
 import os
@@ -20,7 +20,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _NOBODY = 65534
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
-_MOUNT_SETATTR = 442
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_CLONE_TREE, _FROM_DESCRIPTOR = 1, 4
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _PR_SET_PDEATHSIG = 1
 SIGKILL = 9
@@ -153,17 +154,35 @@ def close_pids(libc: ctypes.CDLL, pids: int) -> None:
     _check(libc.setns(pids, _NEW_PID), "own pid namespace")
 
 
-def enter_run(libc: ctypes.CDLL, proc: int, scratch_mb: int) -> None:
-    """Moves one run, forked from a warm process, into namespaces and scratch space of its own, and
-    gives up every capability.
+def covered(shown: Sequence[str]) -> list[str]:
+    """What of the shown paths lies where the scratch space comes: an environment may be installed there."""
+    below = f"{WORK_DIR}/"
+    return sorted({below + path.removeprefix(below).split("/")[0] for path in shown if path.startswith(below)})
+
+
+def enter_run(libc: ctypes.CDLL, proc: int, scratch_mb: int, kept: Sequence[str]) -> None:
+    """Moves one run, forked from a warm process, into namespaces and scratch space of its own, in which the
+    ``kept`` folders stay as they are, and gives up every capability.
     """
     _new_user(libc, _NEW_MOUNT | _NEW_IPC | _NEW_UTS, proc, (USER, USER))
+    trees = {folder: _tree(libc, folder) for folder in kept}
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOSYMFOLLOW
     options = f"size={scratch_mb}m,nr_inodes=8192,mode=700".encode()
     _check(libc.mount(b"tmpfs", WORK_DIR.encode(), b"tmpfs", flags, options), "scratch space")
+    for folder, tree in trees.items():
+        os.mkdir(folder)
+        moved = libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, folder.encode(), _FROM_DESCRIPTOR)
+        _check(moved, f"keep {folder}")
+        os.close(tree)
     os.chdir(WORK_DIR)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capabilities")
+
+
+def _tree(libc: ctypes.CDLL, folder: str) -> int:
+    tree: int = libc.syscall(_OPEN_TREE, _AT_FDCWD, folder.encode(), _CLONE_TREE | _AT_RECURSIVE | os.O_CLOEXEC)
+    _check(min(tree, 0), f"keep {folder}")
+    return tree
 
 
 def _new_user(libc: ctypes.CDLL, flags: int, proc: int, outside: tuple[int, int]) -> None:

@@ -50,8 +50,8 @@ _USUAL = (
 class Zygote:
     """The state of the warm process."""
 
-    def __init__(self, proc: int, libc: Any, guard: ModuleType) -> None:
-        self.libc, self.guard, self.proc = libc, guard, proc
+    def __init__(self, proc: int, libc: Any, guard: ModuleType, kept: list[str]) -> None:
+        self.libc, self.guard, self.proc, self.kept = libc, guard, proc, kept
         machine = os.uname().machine
         self.filters = {name: seccomp.assemble(machine, allowed) for name, allowed in PROFILES.items()}
         self.pids = os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc)
@@ -130,7 +130,7 @@ class Zygote:
             self.socket.detach()
             os.setsid()  # a signal to its own group must reach nobody else
             namespaces.die_with_parent(self.libc)
-            namespaces.enter_run(self.libc, self.proc, order["scratch_mb"])
+            namespaces.enter_run(self.libc, self.proc, order["scratch_mb"], self.kept)
             report = place(descriptors)
             if order.get("source"):
                 save(_JOB, order["source"])
@@ -256,7 +256,7 @@ def main(text: str, root: str) -> None:
         proc = namespaces.enter_shared(libc, order["shown"], _ROOT_MB)
         lead(side)
         namespaces.die_with_parent(libc)
-        zygote = Zygote(proc, libc, guard)
+        zygote = Zygote(proc, libc, guard, namespaces.covered(order["shown"]))
     except Exception as error:
         side.send(f"error {type(error).__name__}: {error}".encode())
         return

@@ -1,6 +1,7 @@
-"""A judge that is a real model: the hub's own generative model behind its chat door."""
+"""A judge that is a real model: the hub's own generative model behind its chat door, and one behind vLLM."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ import httpx
 import pytest
 
 from rewardhub.judges import JudgePool, JudgeSettings, judge_scorers
+from rewardhub.models import Card
 from rewardhub.models.colours import colour_items
 from rewardhub.models.tiny import build_tiny
+from rewardhub.models.vllm_server import VllmServer
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Response, Status
 
@@ -123,3 +126,34 @@ def test_the_chat_door_speaks_openai(chat_url) -> None:
         assert (reply.status_code, reply.json()["error"]["field"]) == (400, "messages[0].content[0]")
         reply = http.post("/chat/completions", json=body | {"model": "wrter"})
         assert (reply.status_code, "did you mean" in reply.json()["error"]["message"]) == (400, True)
+
+
+COMPACT = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+ARGUMENTS = (
+    "--enforce-eager", "--limit-mm-per-prompt", '{"image": 0, "video": 0}', "--structured-outputs-config", COMPACT,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vllm_url(tmp_path_factory):
+    """A vLLM server with the same tiny model; REWARDHUB_VLLM_PYTHON names the interpreter that has vLLM."""
+    python = os.environ.get("REWARDHUB_VLLM_PYTHON", "")
+    if not python:
+        pytest.skip("REWARDHUB_VLLM_PYTHON is not set: no vLLM environment is at hand")
+    path = long_tiny(tmp_path_factory.mktemp("vllm") / "base", seed=4, heads=2)
+    spec = {"python": python, "arguments": ARGUMENTS}
+    server = VllmServer(Card(name="writer", kind="yes_no", path=path, max_tokens=8192, backend="vllm", vllm=spec), path)
+    yield f"{server.url}/v1"
+    server.close()
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(600)
+async def test_a_model_behind_vllm_judges(vllm_url) -> None:
+    """Held to the schema it gives verdicts; left free the same untrained model gives none, and no number."""
+    rows, stats = await judged(vllm_url, structured=True, max_tokens=400, reasoning_chars=40)
+    assert [row.status for row in rows[:2]] == [Status.OK] * 2, [dict(row.details) for row in rows]
+    assert {row.value for row in rows[:2]} <= {0.0, 1.0}
+    assert stats["usage"][0]["prompt_tokens"] > 1_000
+    free, _ = await judged(vllm_url, attempts=1)
+    assert [(row.value, row.status) for row in free[:2]] == [(None, Status.JUDGE_UNPARSEABLE)] * 2

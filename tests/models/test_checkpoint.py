@@ -113,6 +113,7 @@ def test_missing_tensors_are_not_made_up(copy):
 BROKEN = {
     "adapter": lambda path: (path / "adapter_config.json").write_text("{}"),
     "not JSON": lambda path: (path / "config.json").write_text("{"),
+    "endless layers": lambda path: edit(path / "config.json", num_hidden_layers=10**9),
     "architecture": lambda path: edit(path / "config.json", model_type="llama"),
     "no tokenizer": lambda path: (path / "tokenizer.json").unlink(),
     "no image processor": lambda path: (path / "preprocessor_config.json").unlink(),

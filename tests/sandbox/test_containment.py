@@ -372,6 +372,23 @@ def test_runtime_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert run(Program("print(1)")).stdout == b"1\n"
 
 
+def test_packages_below_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in a temporary folder serves programs too, read-only, beside their scratch space."""
+    package = tmp_path / "site" / "colours"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "late.py").write_text("NAME = 'blue'\n")
+    card = languages()["python_script"]
+    shown = (*card.shown, str(package))
+    moved = replace(card, name="moved", shown=shown, folders=(str(package.parent),), imports=("json", "colours"))
+    monkeypatch.setitem(languages(), "moved", moved)
+    text = (
+        "import os, colours.late\nprint(colours.late.NAME)\nopen('/tmp/own', 'w').close()\n"
+        f"try:\n    open({str(package / 'x')!r}, 'w')\nexcept OSError as error:\n    print(error.strerror)\n"
+    )
+    assert run(Program(text, language="moved")).stdout == b"blue\nRead-only file system\n"
+
+
 def test_usage_is_told() -> None:
     """CPU time, wall time and peak memory are the program's own, in seconds and MB."""
     text = "x = bytearray(50 * 10**6)\nimport time\nt = time.process_time()\nwhile time.process_time() - t < 0.2: pass"

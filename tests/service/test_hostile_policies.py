@@ -146,7 +146,7 @@ def test_a_program_cannot_kill_its_grader(hub, attack):
 
 
 def test_thoughts_are_not_the_answer(hub):
-    """What is said after closed thoughts counts; a right box in them does not, unless nothing follows."""
+    """What is said outside thoughts counts; a right box in them does not, whatever follows."""
     texts = [
         "<think>\\boxed{3}</think><answer>7</answer>",
         "<think>\\boxed{7}</think>I do not know",
@@ -154,5 +154,5 @@ def test_thoughts_are_not_the_answer(hub):
     ]
     group = Group("g", "", tuple(map(Response, texts)), {"answer": "7"})
     (scores,) = hub.score([group], Call(recipe="math"))
-    assert scores.values == [1.0, 0.0, 1.0]
-    assert scores[1].status is Status.NO_ANSWER
+    assert scores.values == [1.0, 0.0, 0.0]
+    assert [score.status for score in scores[1:]] == [Status.NO_ANSWER] * 2
