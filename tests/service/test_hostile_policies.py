@@ -155,4 +155,4 @@ def test_thoughts_are_not_the_answer(hub):
     group = Group("g", "", tuple(map(Response, texts)), {"answer": "7"})
     (scores,) = hub.score([group], Call(recipe="math"))
     assert scores.values == [1.0, 0.0, 0.0]
-    assert [score.status for score in scores[1:]] == [Status.NO_ANSWER] * 2
+    assert [score.status for score in scores][1:] == [Status.NO_ANSWER] * 2
