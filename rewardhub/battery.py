@@ -20,7 +20,7 @@ from rewardhub.scorer import BoundVerifier, Example, Verifier
 from rewardhub.types import Group, Json, Response, Score, Status
 
 TOLERANCE = 1e-6
-START_S = 10.0
+START_S = 20.0
 """Seconds that the watched process may take to start and, on top of a limit, to answer."""
 LONGEST_S = 60.0
 HUGE = 1_000_000
@@ -101,8 +101,8 @@ def check(verifier: Verifier) -> list[Finding]:
 
     Examples give their value and status; values are finite, within the declared range and the same
     twice; empty, huge and weird responses and unusable references are answered within the time limit,
-    an unusable reference with ``reference_unparseable``; nothing becomes ``internal_error``; details
-    are JSON.
+    an unusable reference with ``reference_unparseable`` or ``invalid_input``; nothing becomes
+    ``internal_error``; details are JSON.
     """
     name = verifier.info.name
     findings = [Finding(name, "declaration", message) for message in _declaration(verifier)]
@@ -160,7 +160,7 @@ def _reference_probes(usable: list[Example]) -> Iterator[_Probe]:
     if all(example.reference for example in usable):
         first = usable[0]
         group = _with(first, reference={})
-        yield _Probe("reference", "an empty reference", group, first.params, _unparseable, hostile=True)
+        yield _Probe("reference", "an empty reference", group, first.params, _unusable, hostile=True)
     seen: set[str] = set()
     for example in usable:
         for key, value in example.reference.items():
@@ -171,7 +171,7 @@ def _reference_probes(usable: list[Example]) -> Iterator[_Probe]:
                 if bad is not None:
                     group = _with(example, reference={**example.reference, key: bad})
                     label = f"{label} in reference.{key}"  # noqa: PLW2901
-                    yield _Probe("reference", label, group, example.params, _unparseable, hostile=True)
+                    yield _Probe("reference", label, group, example.params, _unusable, hostile=True)
 
 
 def _with_nan(value: Any) -> Any:
@@ -214,10 +214,10 @@ def _anything(_score: Score) -> str:
     return ""
 
 
-def _unparseable(score: Score) -> str:
-    if score.status is Status.REFERENCE_UNPARSEABLE:
+def _unusable(score: Score) -> str:
+    if score.status in {Status.REFERENCE_UNPARSEABLE, Status.INVALID_INPUT}:
         return ""
-    return f"expected reference_unparseable, got {score.status} {score.value}"
+    return f"expected reference_unparseable or invalid_input, got {score.status} {score.value}"
 
 
 def _problem(verifier: Verifier, probe: _Probe) -> str:

@@ -79,7 +79,7 @@ def box_text(
 ) -> Score:
     """1.0 where the response holds exactly one closed box, empty or not; else there is no answer.
 
-    ``details.text`` is what the box holds, which a term that names this one as its ``input`` scores
+    ``details.text`` is what the box holds, less lone surrogates, which a term that names this one as its ``input`` scores
     instead of the response. ``mark`` and ``within`` as for ``boxed``. Linear in the response.
     """
     text = last_tagged(response.text, within) if within else response.text
@@ -89,7 +89,7 @@ def box_text(
     opening, closing = _MARKS[mark]
     rest = text.partition(opening)[2]
     inner = _balanced(rest) if mark == "boxed" else _before(rest, closing)
-    return Score(1.0, details={"text": inner or ""})
+    return Score(1.0, details={"text": (inner or "").encode("utf-8", "replace").decode()})
 
 
 def _wrong(text: str, mark: Mark, count: int, filled: bool) -> str:

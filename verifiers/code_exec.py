@@ -74,10 +74,10 @@ _PYTEST = {"language": "python", "mode": "pytest", "tests": _TESTS}
         Example("def f(n): return 1", _PYTEST, 0.0),
         Example("print(8)", _JUDGE, 0.0),
         Example("", _ECHO, None, status=Status.NO_ANSWER),
-        Example("print(1)", {"language": "pyhton"}, None, status=Status.REFERENCE_UNPARSEABLE),
+        Example("print(1)", {"language": "pyhton"}, None, status=Status.INVALID_INPUT),
         Example(
             "print(1)", {"language": "python", "limits": {"time_s": -1}}, None,
-            status=Status.REFERENCE_UNPARSEABLE,
+            status=Status.INVALID_INPUT,
         ),
     ),
 )  # fmt: skip

@@ -118,12 +118,13 @@ async def test_a_draining_stream_answers_what_it_took(service, fake_hub):
     """Drain answers every group that the stream took, then ends it with UNAVAILABLE."""
     async with service() as running, running.stub() as stub:
         talk = stub.ScoreStream()
-        await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("slow"))))
+        await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("hold"))))
         for index in range(50):
             await talk.write(pb.ScoreStreamRequest(group=hold(f"g{index}").groups[0]))
         while running.hub.running < 50:
             await asyncio.sleep(0.01)
         running.stop.now()
+        running.hub.release.set()
         scores = {}
         with pytest.raises(grpc.aio.AioRpcError):
             while True:

@@ -59,8 +59,10 @@ def parse(response: Response, reference: Json, *, exit_is_end: bool) -> Task:
     """
     language = _language(reference, "language")
     mode = reference.get("mode", "program")
-    if not isinstance(mode, str) or mode not in _MODES:
-        raise InvalidInput(f"unknown mode {mode!r}{nearest(str(mode), _MODES)}", field="reference.mode")
+    if not isinstance(mode, str):
+        raise ReferenceUnparseable(f"reference.mode is {type(mode).__name__}, expected str", field="reference.mode")
+    if mode not in _MODES:
+        raise InvalidInput(f"unknown mode {mode!r}{nearest(mode, _MODES)}", field="reference.mode")
     if mode in _OF_VALUES and language != "python":
         raise InvalidInput(f"mode {mode!r} is for python, not {language}", field="reference.mode")
     prefix, suffix = _text(reference, "prefix", "reference") or "", _text(reference, "suffix", "reference") or ""
@@ -244,7 +246,7 @@ def limits_of(reference: Json) -> Limits:
     if limits is None:
         return Limits()
     if not isinstance(limits, Mapping):
-        raise InvalidInput("reference.limits must be an object", field="reference.limits")
+        raise ReferenceUnparseable("reference.limits must be an object", field="reference.limits")
     values = {key: _limit(key, value) for key, value in limits.items()}
     whole = {key: math.ceil(value) for key, value in values.items() if key != "time_s"}
     return Limits(time_s=values.get("time_s", Limits().time_s), **whole)
@@ -254,7 +256,8 @@ def _limit(key: str, value: Any) -> float:
     field = f"reference.limits.{key}"
     if key not in MAX_LIMITS:
         raise InvalidInput(f"{field} is unknown{nearest(key, MAX_LIMITS)}", field=field)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= MAX_LIMITS[key]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ReferenceUnparseable(f"{field} is {type(value).__name__}, expected a number", field=field)
+    if not 0 < value <= MAX_LIMITS[key]:
         raise InvalidInput(f"{field} must be a number in (0, {MAX_LIMITS[key]}]", field=field)
     return float(value)
