@@ -79,8 +79,8 @@ def box_text(
 ) -> Score:
     """1.0 where the response holds exactly one closed box, empty or not; else there is no answer.
 
-    ``details.text`` is what the box holds, less lone surrogates, which a term that names this one as its ``input`` scores
-    instead of the response. ``mark`` and ``within`` as for ``boxed``. Linear in the response.
+    ``details.text`` is what the box holds, less lone surrogates; a term that names this one as its
+    ``input`` scores it instead of the response. ``mark`` and ``within`` as for ``boxed``. Linear in the response.
     """
     text = last_tagged(response.text, within) if within else response.text
     reason = f"<{within}> is missing" if text is None else _wrong(text, mark, 1, filled=False)
