@@ -1,6 +1,6 @@
 """From the columns of terms to the total: the vectorised half of a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +104,11 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
     column, status = min(failed, key=lambda each: _RANK[each[1]])
     detail = column.details[row] if column.details else None
     return status, detail
+
+
+def gravest(statuses: Sequence[Status]) -> Status | None:
+    """The gravest of the failures among ``statuses``; None where each is a verdict."""
+    return min((each for each in statuses if not each.is_verdict), key=lambda each: _RANK[each], default=None)
 
 
 def absent(scope: Scope) -> tuple[Status, Json]:

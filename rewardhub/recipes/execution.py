@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from rewardhub.recipes.compose import absent, compose, condition_rows, scope_of, stated_values
+from rewardhub.recipes.compose import absent, compose, condition_rows, gravest, scope_of, stated_values
 from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan, PlannedTerm
 from rewardhub.scorer import Bound
@@ -119,8 +119,7 @@ class Execution:
     def _cause(self, term: PlannedTerm, row: int, scope: Scope) -> tuple[Status, str]:
         """Why the condition of a row has no value."""
         names = term.when.names if term.when else ()
-        statuses = [self._columns[name].statuses[row] for name in names if name in self._columns]
-        failed = next((status for status in statuses if not status.is_verdict), None)
+        failed = gravest([self._columns[name].statuses[row] for name in names if name in self._columns])
         if failed is None and scope.absent:
             status, details = absent(scope)
             return status, str(details["reason"])

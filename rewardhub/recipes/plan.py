@@ -87,9 +87,9 @@ class Plan:
         return {name: expression for name, expression in self.lets.items() if name in self._names}
 
     @cached_property
-    def reads(self) -> frozenset[str]:
-        """The terms that the value reads, through lets too."""
-        return self._names - set(self.lets)
+    def reads(self) -> tuple[str, ...]:
+        """The terms that the value reads, through lets too, in the order they run: a cause before what it causes."""
+        return tuple(term.name for term in self.terms if term.name in self._names)
 
     @cached_property
     def _names(self) -> frozenset[str]:

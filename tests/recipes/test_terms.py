@@ -16,11 +16,11 @@ value: caption + 10 * boxes
 ANSWER = "<caption>a red bus</caption> [[0, 0, 10, 10]]"
 
 
-def score(reference, *texts):
-    """The scores of these responses under the recipe above."""
+def score(reference, *texts, recipe=CAPTIONED):
+    """The scores of these responses under a recipe, the one above by default."""
     group = Group("g", "", tuple(map(Response, texts)), reference)
     with LocalHub(lambda: make_hub(HubConfig(workers=1))) as hub:
-        (scores,) = hub.score([group], Call(recipe_text=CAPTIONED))
+        (scores,) = hub.score([group], Call(recipe_text=recipe))
     return scores
 
 
@@ -37,3 +37,11 @@ def test_a_missing_field_is_the_callers_fault():
     (found,) = score({"answer": "a red bus", "seen": {"boxes": []}}, ANSWER)
     assert (found.value, found.status) == (None, Status.REFERENCE_UNPARSEABLE)
     assert "reference.caption" in found.details["reason"]
+
+
+def test_of_equally_grave_failures_the_first_term_is_blamed():
+    """The order is that of the recipe, not one that the process drew for itself."""
+    names = [f"t{number}" for number in range(12)]
+    terms = "".join(f"  {name}: {{scorer: math, reference: {name}}}\n" for name in names)
+    (found,) = score({"answer": "1"}, "1", recipe=f"name: many\nterms:\n{terms}value: {' + '.join(reversed(names))}\n")
+    assert found.details["reason"] == "reference.t0 is missing"
