@@ -38,16 +38,16 @@ def test_a_good_recipe_compiles_to_waves(registry):
     assert [[term.name for term in wave] for wave in plan.waves] == [["accuracy"], ["style"]]
     assert plan.recipe.version == "2"
     assert not plan.needs_group
-    assert plan.reads == {"accuracy", "style"}
+    assert plan.reads == ("accuracy", "style")
 
 
 def test_a_let_that_the_value_does_not_read_costs_nothing(registry):
     """Only what the value reads, through lets too, makes it wait for the group; the rest is for explain."""
     shown = GOOD.replace("let:", "let:\n  rank: g_rank(accuracy)\n  order: rank / 2")
     plan = compile_plan(parse_recipe(shown, "x"), registry, "x")
-    assert (list(plan.steps), plan.needs_group, plan.reads) == (["both"], False, {"accuracy", "style"})
+    assert (list(plan.steps), plan.needs_group, plan.reads) == (["both"], False, ("accuracy", "style"))
     plan = compile_plan(parse_recipe(shown.replace("both / 2", "order"), "x"), registry, "x")
-    assert (list(plan.steps), plan.needs_group, plan.reads) == (["rank", "order"], True, {"accuracy"})
+    assert (list(plan.steps), plan.needs_group, plan.reads) == (["rank", "order"], True, ("accuracy",))
 
 
 @pytest.mark.parametrize(
