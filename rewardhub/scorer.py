@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
 from numbers import Real
@@ -27,7 +27,7 @@ from rewardhub.types import Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
 Scope = Literal["response", "pair", "group"]
-Verdict = float | int | bool | Score
+Verdict = float | Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,9 @@ class Verifier:
     """A plain function ``(response, reference, *, parameters…)`` made into a scorer.
 
     The function may take a third positional parameter ``group``. With ``scope="group"`` it gets all
-    responses at once and returns one verdict each. ``fast`` has the same signature and returns None
-    where it cannot decide.
+    responses at once and returns one verdict each. ``fast`` has the same signature and the same defaults
+    and returns None where it cannot decide. The text of a response is always UTF-8: half of a surrogate
+    pair is a question mark.
     """
 
     info: ScorerInfo
@@ -197,24 +198,31 @@ class BoundVerifier:
     def try_fast(self, group: Group, indices: Sequence[int]) -> Column | None:
         return self._run(self.verifier.fast, group, indices) if self.verifier.fast else None
 
+    @cached_property
+    def arguments(self) -> Mapping[str, Any]:
+        """The parameters that were given, validated; the function has the defaults of the others itself."""
+        return {name: self.params[name] for name in self.given}
+
     def _run(self, function: Callable[..., Any], group: Group, indices: Sequence[int]) -> Column:
         responses = [group.responses[index] for index in indices]
+        if self.info.lane != "sandbox":  # a program is run as it was written
+            responses = [*map(_legible, responses)]
         extra = (group,) if self.verifier.takes_group else ()
         if self.info.scope == "response":
-            verdicts = [self._one(function, response, group.reference, extra) for response in responses]
+            longest = self.info.max_chars
+            verdicts = [self._one(function, response, group.reference, extra, longest) for response in responses]
         else:
             verdicts = self._all(function, responses, group.reference, extra)
         return _column(verdicts, self.fingerprint)
 
-    def _one(self, function: Callable[..., Any], response: Response, reference: Json, extra: Any) -> Verdict:
-        if len(response.text) > self.info.max_chars:
-            return Score(
-                None,
-                Status.OVER_LIMIT,
-                details={"reason": f"the response is over {self.info.max_chars} characters", "field": "response"},
-            )
+    def _one(
+        self, function: Callable[..., Any], response: Response, reference: Json, extra: Any, longest: int
+    ) -> Verdict:
+        if len(response.text) > longest:
+            reason = f"the response is over {longest} characters"
+            return Score(None, Status.OVER_LIMIT, details={"reason": reason, "field": "response"})
         try:
-            verdict: Verdict | None = function(response, reference, *extra, **self.params)
+            verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
         except (Exception, SystemExit) as error:
             return failure(error)
         if verdict is None and function is self.verifier.fast:
@@ -225,21 +233,32 @@ class BoundVerifier:
         self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
     ) -> list[Verdict]:
         try:
-            verdicts = [_judged(each) for each in function(responses, reference, *extra, **self.params)]
+            verdicts = [_judged(each) for each in function(responses, reference, *extra, **self.arguments)]
         except (Exception, SystemExit) as error:
             return [failure(error)] * len(responses)
         if len(verdicts) != len(responses):
-            reason = f"{len(verdicts)} verdicts for {len(responses)} responses"
-            return [Score(None, Status.INTERNAL_ERROR, details={"reason": reason})] * len(responses)
+            return [_fault(f"{len(verdicts)} verdicts for {len(responses)} responses")] * len(responses)
         return verdicts
 
 
+def _legible(response: Response) -> Response:
+    """The response with a question mark in place of each half of a surrogate pair, so that all of it is UTF-8."""
+    if response.text.isascii():
+        return response
+    clean = response.text.encode("utf-8", "replace").decode()
+    return response if clean == response.text else replace(response, text=clean)
+
+
 def _judged(verdict: Any) -> Verdict:
-    """What the function returned, if it is a score or a number; texts and None are faults of the function."""
-    if isinstance(verdict, Score | Real):
-        return verdict  # type: ignore[return-value]
-    reason = f"the scorer returned {type(verdict).__name__}, expected a number or a Score"
-    return Score(None, Status.INTERNAL_ERROR, details={"reason": reason})
+    """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
+    number = verdict.value if isinstance(verdict, Score) else verdict
+    if number is None and number is not verdict:
+        return verdict  # type: ignore[no-any-return]
+    if not isinstance(number, (float, Real)):
+        return _fault(f"the scorer returned {type(number).__name__}, expected a number or a Score")
+    if not math.isfinite(number):
+        return _fault("the scorer returned a non-finite number")
+    return verdict if isinstance(verdict, Score) else number  # type: ignore[return-value]
 
 
 UNDECIDED = Score(None, Status.SKIPPED)
@@ -251,21 +270,18 @@ def failure(error: BaseException) -> Score:
     if isinstance(error, RewardHubError):
         details = {"reason": error.message} | ({"field": error.field} if error.field else {})
         return Score(None, error.status, details=details)
-    return Score(None, Status.INTERNAL_ERROR, details={"reason": f"{type(error).__name__} in the scorer"})
+    return _fault(f"{type(error).__name__} in the scorer")
+
+
+def _fault(reason: str) -> Score:
+    return Score(None, Status.INTERNAL_ERROR, details={"reason": reason})
 
 
 def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:
-    plain = [float(verdict) for verdict in verdicts if not isinstance(verdict, Score)]
-    if len(plain) == len(verdicts) and all(map(math.isfinite, plain)):
-        return Column([*plain], [Status.OK] * len(plain), fingerprint)
-    return Column.of([_checked(verdict) for verdict in verdicts], fingerprint)
-
-
-def _checked(verdict: Verdict) -> Score:
-    score = verdict if isinstance(verdict, Score) else Score(float(verdict))
-    if score.value is not None and not math.isfinite(score.value):
-        return Score(None, Status.INTERNAL_ERROR, details={"reason": "the scorer returned a non-finite number"})
-    return score
+    if Score not in set(map(type, verdicts)):
+        return Column([*map(float, verdicts)], [Status.OK] * len(verdicts), fingerprint)
+    scores = [verdict if isinstance(verdict, Score) else Score(verdict) for verdict in verdicts]
+    return Column.of(scores, fingerprint)
 
 
 def digest_of(*parts: str | bytes) -> str:

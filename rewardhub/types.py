@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 Json = Mapping[str, Any]
@@ -208,6 +209,9 @@ class Score:
         return self.value
 
 
+_ROW = attrgetter("value", "status", "details", "confidence", "steps", "cached")
+
+
 @dataclass(slots=True)
 class Column:
     """One score per response, as parallel lists; a ``None`` list is "none of them has any"."""
@@ -226,16 +230,18 @@ class Column:
     @classmethod
     def of(cls, scores: Sequence[Score], fingerprint: str = "") -> "Column":
         """The column with these rows; parts of the rows are not kept."""
-        column = cls([score.value for score in scores], [score.status for score in scores], fingerprint)
-        if any(score.details for score in scores):
-            column.details = [score.details or None for score in scores]
-        if any(score.confidence is not None for score in scores):
-            column.confidence = [score.confidence for score in scores]
-        if any(score.steps for score in scores):
-            column.steps = [score.steps for score in scores]
-        if any(score.cached for score in scores):
-            column.cached = [score.cached for score in scores]
-        return column
+        if not scores:
+            return cls([], [], fingerprint)
+        values, statuses, details, confidence, steps, cached = zip(*map(_ROW, scores), strict=True)
+        return cls(
+            [*values],
+            [*statuses],
+            fingerprint,
+            [each or None for each in details] if any(details) else None,
+            [*confidence] if confidence.count(None) < len(scores) else None,
+            [*steps] if any(steps) else None,
+            [*cached] if any(cached) else None,
+        )
 
     @classmethod
     def failed(cls, count: int, status: Status, reason: str, **details: Any) -> "Column":

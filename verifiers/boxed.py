@@ -89,7 +89,7 @@ def box_text(
     opening, closing = _MARKS[mark]
     rest = text.partition(opening)[2]
     inner = _balanced(rest) if mark == "boxed" else _before(rest, closing)
-    return Score(1.0, details={"text": (inner or "").encode("utf-8", "replace").decode()})
+    return Score(1.0, details={"text": inner or ""})
 
 
 def _wrong(text: str, mark: Mark, count: int, filled: bool) -> str:

@@ -181,7 +181,6 @@ def _compared(
 
 
 def _response_box(text: str, space: Space, convention: Convention, several: Several) -> Box | str:
-    text = text.encode("utf-8", "replace").decode()
     stated = stated_answer(text)
     candidates = find_boxes(text if stated is None else stated)
     if not candidates:

@@ -62,7 +62,7 @@ def checklist(response: Response, reference: Json, *, aggregate: Aggregate = "me
     return _score(response, reference, math.function, aggregate=aggregate)
 
 
-def _score(response: Response, reference: Json, grade: Grade | None, aggregate: Aggregate) -> Score | None:
+def _score(response: Response, reference: Json, grade: Grade | None, aggregate: Aggregate = "mean") -> Score | None:
     items = _items(reference)
     answers = [_answer(response.text, number + 1) for number in range(len(items))]
     if all(answer is None for answer in answers) and "<a1>" not in response.text:

@@ -128,7 +128,7 @@ def _perception(response: Response, puzzle: Puzzle, perceived: Board | None) -> 
     """Whether the perceived board, in the answer or before it, is the given one; None where there is none."""
     seen = perceived
     if seen is None:
-        seen, _ = find_boards(response.text.encode("utf-8", "replace").decode())
+        seen, _ = find_boards(response.text)
     if seen is None or puzzle.givens is None:
         return None
     return seen == puzzle.givens or _blanked(seen) == puzzle.givens

@@ -90,7 +90,7 @@ def gui_action(response: Response, reference: Json, *, style: Style = "osworld")
     length factor and what counts as repetitive are not published in full.
     """
     gold = _expected(reference, style)
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     tagged = None if text.lstrip().startswith("{") else last_tagged(text, "answer")
     try:
         found = find_json(text if tagged is None else tagged)

@@ -120,7 +120,7 @@ def label(
     return Score(float(not reason), details={"extracted": printable(said)} | ({"reason": reason} if reason else {}))
 
 
-def _contains(response: Response, reference: Json, ignore_case: bool, extract: Extract) -> Score:
+def _contains(response: Response, reference: Json, ignore_case: bool = True, extract: Extract = "whole") -> Score:
     golds = reference_texts(reference)
     if reference.get("aliases") is not None:
         golds += reference_texts(reference, "aliases")

@@ -45,7 +45,7 @@ def language_mix(
     ``english_words`` words of Latin letters, more than ``english_share`` of its words. Defaults: the veto
     of GLM-4.1V-Thinking (THUDM/GLM-4.1V-Thinking). Details: the number of paragraphs of each kind.
     """
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     lines = text.split("\n")
     paragraphs = ["\n".join(part) for filled, part in groupby(lines, lambda line: bool(line.strip())) if filled]
     chinese = sum(_is_chinese(each, chinese_chars, chinese_share) for each in paragraphs)

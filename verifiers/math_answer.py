@@ -14,7 +14,6 @@ from rewardhub.scorer import Example
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.mathlib.grade import grade, left_open
 from rewardhub.verifiers.mathlib.policy import SOURCES, Policy, Preset, Source, policy_of
-from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.tree import Node
 
 _MODULES = (
@@ -77,18 +76,16 @@ def _symbolic(one: Node, two: Node) -> bool | None:
 
 
 @lru_cache(maxsize=256)
-def _settings(preset: Preset, extract: tuple[Source, ...], **changes: object) -> tuple[Policy, tuple[Source, ...]]:
+def _settings(
+    preset: Preset = "math_verify", extract: tuple[Source, ...] = SOURCES, **changes: object
+) -> tuple[Policy, tuple[Source, ...]]:
     return policy_of(preset, **changes), extract
-
-
-def _decide(response: Response, reference: Json, oracle: Oracle, params: dict[str, object]) -> Score | None:
-    policy, order = _settings(**params)
-    return grade(response.text, reference, policy, order, oracle)
 
 
 def math_fast(response: Response, reference: Json, **params: object) -> Score | None:
     """The text and exact tiers: bounded, without SymPy; None where only the symbolic tier can tell."""
-    return _decide(response, reference, left_open, params)
+    policy, order = _settings(**params)
+    return grade(response.text, reference, policy, order, left_open)
 
 
 @verifier(
@@ -137,4 +134,5 @@ def math(
         "pi_approx": pi_approx, "number_words": number_words, "ignore_case": ignore_case,
         "decimals": decimals, "abs_tol": abs_tol, "rel_tol": rel_tol,
     }  # fmt: skip
-    return _decide(response, reference, _symbolic, params)
+    policy, order = _settings(**params)
+    return grade(response.text, reference, policy, order, _symbolic)

@@ -63,12 +63,9 @@ def pattern(
     the whole. RE2 is linear in the response and has no look-around and no back-references. A pattern
     that RE2 does not compile is refused when the recipe is loaded.
     """
-    text: str | None = response.text
-    if within:
-        text = last_tagged(response.text, within)
-        if text is None:
-            return Score(0.0, details={"reason": f"<{within}> is missing"})
-    text = (text or "").encode("utf-8", "replace").decode()
+    text = last_tagged(response.text, within) if within else response.text
+    if text is None:
+        return Score(0.0, details={"reason": f"<{within}> is missing"})
     compiled = _compiled(pattern)
     found = compiled.search(text) if match == "search" else compiled.fullmatch(text)
     return Score(1.0) if found else Score(0.0, details={"reason": "the pattern does not match"})

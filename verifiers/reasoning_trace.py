@@ -92,7 +92,7 @@ def reasoning_trace(
     Details: ``followed``, one boolean per instruction.
     """
     checks = [_check(name, given) for name, given in _instructions(reference)]
-    text = _trace_of(response.text.encode("utf-8", "replace").decode(), trace)
+    text = _trace_of(response.text, trace)
     if not text.strip():
         return Score(0.0, details={"followed": [False] * len(checks), "reason": "there is no reasoning"})
     followed = [check(text) for check in checks]

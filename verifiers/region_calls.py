@@ -42,7 +42,7 @@ def region_calls(
     calls = response.text.count(_KEY)
     if not 0 < calls <= MAX_ITEMS:
         return Score(0.0, details={"reason": f"{calls} region calls"})
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     found = [find_json(match.group()) for match in _CALL.finditer(text) if _KEY in match.group()]
     frame = frame_of(reference, group, space)
     boxes, valid = frame.boxes([items_of(each)[0] for each in found if isinstance(each, dict)])

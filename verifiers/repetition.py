@@ -115,7 +115,7 @@ def no_repeat(
     is Affordance-R1's rule; a 50-character window seen ten times is GLM-4.1V-Thinking's. Windows may
     overlap. Details: how ``often`` the most frequent one occurs.
     """
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     often = _most_frequent_sentence(text, least_words) if unit == "sentence" else most_frequent_window(text, window)
     details: dict[str, Any] = {"often": often}
     if often >= times:

@@ -33,7 +33,7 @@ def segment_length(
     A region call is a ``{"bbox_2d": […]}``, readable or not. Segments are stripped; blank ones do not
     count. VLM-R3 (justgogorunrun/VLM-R3). Details: ``shortest``, in characters.
     """
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     segments = [segment.strip() for segment in _CALL.split(text)]
     shortest = min((len(segment) for segment in segments if segment), default=0)
     return Score(min(most, per_char * shortest), details={"shortest": shortest})

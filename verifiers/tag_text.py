@@ -53,7 +53,7 @@ def tag_text(
         text = tail or head
     if text is None or not text.strip():
         raise NoAnswer(f"<{tag}> is missing or blank")
-    return Score(1.0, details={"text": _shown(text.strip())})
+    return Score(1.0, details={"text": text.strip()})
 
 
 @verifier(
@@ -84,9 +84,5 @@ def json_text(
     said = dict.fromkeys(text.strip() for text in texts if isinstance(text, str) and text.strip())
     if not said:
         raise NoAnswer(f"no text under {field!r}")
-    return Score(1.0, details={"text": _shown(", ".join(said))})
-
-
-def _shown(text: str) -> str:
-    """The text without lone surrogates, which have no place in JSON."""
-    return text.encode("utf-8", "replace").decode()
+    text = ", ".join(said).encode("utf-8", "replace").decode()  # an escape of JSON may be half a surrogate pair
+    return Score(1.0, details={"text": text})

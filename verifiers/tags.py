@@ -88,9 +88,7 @@ def tags(
     (SRPO); caption, bbox, answer (SATORI); think, class, extension (TimeMaster); ``forbidden`` and
     ``at_most_once`` boxes (GLM-4.1V); ``before`` with answer alone (VLM-R3).
     """
-    text = _clean(response.text)
-    if collapse:
-        text = _collapsed(text)
+    text = _collapsed(response.text) if collapse else response.text
     reason = _extra(text, forbidden, at_most_once)
     for layout in layouts if not reason else ():
         reason = _mismatch(text, tuple(layout), between, before, after, once, filled, boxed_in)
@@ -125,6 +123,8 @@ def last_boxed(text: str) -> str | None:
 
 def said(text: str) -> str:
     """What a response says outside its thoughts: behind the last ``</think>`` and before a ``<think>`` left open."""
+    if ">" not in text:
+        return text
     behind = text.rpartition("</think>")[2]
     return behind.partition("<think>")[0]
 
@@ -150,11 +150,6 @@ def _alternatives(text: str, opening: str, closing: str, last: str) -> str:
         return last
     before = last_boxed(text[: end + 1]) if closing == "}" else last_tagged(text[: end + len(closing)], "answer")
     return last if before is None or before == last else f"{before} or {last}"
-
-
-def _clean(text: str) -> str:
-    """The text with lone surrogates, which no UTF-8 matcher takes, replaced."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _collapsed(text: str) -> str:

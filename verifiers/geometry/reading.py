@@ -48,7 +48,7 @@ class Item:
 
 def answer_text(response: Response) -> tuple[str, bool]:
     """The answer tag or ``\\boxed{}`` where there is one, else the text; and whether there was one."""
-    text = response.text.encode("utf-8", "replace").decode()
+    text = response.text
     stated = stated_answer(text)
     return (text, False) if stated is None else (stated, True)
 

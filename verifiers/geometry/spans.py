@@ -28,8 +28,7 @@ def find_span(text: str) -> tuple[float, float] | None:
     Raises ``Wrong`` for what is written as a span but is none: a negative time, 75 seconds in MM:SS, an
     end that is not after its start.
     """
-    plain = text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
-    match = _SPAN.search(plain.replace('"', " ").replace("'", " "))
+    match = _SPAN.search(text.replace('"', " ").replace("'", " "))
     if match is None:
         return None
     first_sign, first, second_sign, second = match.groups()

@@ -20,7 +20,7 @@ from rewardhub.verifiers.mathlib.relations import settled
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
 from rewardhub.verifiers.mathlib.shapes import unitless
-from rewardhub.verifiers.mathlib.tree import Mul, Node, Text, walk
+from rewardhub.verifiers.mathlib.tree import Mul, Neg, Node, Num, Text, walk
 from rewardhub.verifiers.tags import said
 
 Tier = Literal["text", "exact", "symbolic"]
@@ -100,8 +100,6 @@ class _Counted:
 
 
 def _score(equal: bool, tier: Tier, reason: str, answer: str, source: Source) -> Score:
-    if not answer.isascii():  # a lone surrogate has no place in JSON
-        answer = answer.encode("utf-8", "replace").decode()
     details = {
         "verdict": "right" if equal else "wrong", "tier": tier, "reason": reason,
         "extracted": answer if len(answer) <= 200 else answer[:200] + "…", "source": source,
@@ -145,6 +143,8 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         key = _key(answer, policy)
         if not key.strip("$ ") or key == "{}":
             raise ReferenceUnparseable("reference.answer is empty", field=_FIELD)
+        if written.lstrip("+-").isdecimal() and (number := plain(key)):
+            return Prepared(written, key, _integer(number), number)
         if not normalise.balanced(key) or normalise.open_dollar(answer):
             raise ReferenceUnparseable("reference.answer has unbalanced braces or delimiters", field=_FIELD)
         tree = _reference_tree(answer, policy)
@@ -154,6 +154,11 @@ def _prepare(answer: str, policy: Policy) -> Prepared:
         raise ReferenceUnparseable(f"reference.answer is too large: {error}", field=_FIELD) from None
     folded = key.casefold() if tree is None and policy.ignore_case else key
     return Prepared(written, folded, tree, plain(key))
+
+
+def _integer(number: Plain) -> Node:
+    """What the grammar makes of a written integer."""
+    return Num(int(number.value)) if number.value >= 0 else Neg(Num(int(-number.value)))
 
 
 def _reference_tree(answer: str, policy: Policy) -> Node | None:
