@@ -19,23 +19,19 @@ from __future__ import annotations
 __builtins__ = dict(vars(__import__("builtins")))  # type: ignore[assignment]
 
 import _sitebuiltins
-import _thread
-import gc
 import os
 import sys
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, ModuleType
 
 TYPE_CHECKING = False  # importing typing would double the start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Look = Callable[..., Any]
-    Frame = FrameType | None
-    Hear = Callable[[str, Frame, bytes], None]
+    Stock = tuple[dict[str, Any], dict[str, ModuleType], list[tuple[list[Any], list[Any]]]]
 
 PROGRAM, SUFFIX = "<program>", "<suffix>"
-BEGIN, END = "rewardhub.begin", "rewardhub.end"
+RANDOM = "random"
 FUTURES = 0x1FE0000
 """The compiler flags of ``__future__`` imports, which hold for the suffix too."""
 
@@ -53,8 +49,8 @@ def load_beside(name: str) -> ModuleType:
 
 
 encode = load_beside("plain").encode
-sound, _objections = load_beside("sound"), load_beside("objections")
-PROCESSES, WATCHED, objection = _objections.PROCESSES, _objections.WATCHED, _objections.objection
+sound, hook = load_beside("sound"), load_beside("hook")
+BEGIN, END = hook.BEGIN, hook.END
 FOLDERS: tuple[str, ...] = ()
 """Of packages that a program may import beside the standard library; set by the warm process."""
 
@@ -76,6 +72,10 @@ def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool, bool]:
     return nonce, text[0], text[1], text[2].split("\0") if text[2] else [], bool(as_json), bool(tests)
 
 
+def compile_program(text: str) -> CodeType:
+    return compile(text, PROGRAM, "exec", dont_inherit=True)
+
+
 def compile_units(program: str, suffix: str, made: dict[str, Callable[..., Any]]) -> tuple[CodeType, CodeType]:
     """The program and its suffix as two units, so that neither can swallow lines of the other.
 
@@ -85,9 +85,8 @@ def compile_units(program: str, suffix: str, made: dict[str, Callable[..., Any]]
     try:
         tail = sound.compile_suffix(suffix, SUFFIX, 0, made)
     except (SyntaxError, ValueError):
-        whole = compile(program + suffix, PROGRAM, "exec", dont_inherit=True)
-        return whole, compile("", SUFFIX, "exec", dont_inherit=True)
-    head = compile(program, PROGRAM, "exec", dont_inherit=True)
+        return compile_program(program + suffix), compile("", SUFFIX, "exec", dont_inherit=True)
+    head = compile_program(program)
     if flags := head.co_flags & FUTURES:
         tail = sound.compile_suffix(suffix, SUFFIX, flags, made)
     return head, tail
@@ -114,7 +113,7 @@ def execute(
 
 
 def make_values(
-    expressions: list[str], evaluate: Callable[..., Any], as_json: bool, ended: list[str] | None = None
+    expressions: list[str], evaluate: Callable[..., Any], as_json: bool = False, ended: list[str] | None = None
 ) -> Callable[[dict[str, Any]], bytes]:
     """Tells the values of the expressions, each as the hexadecimal digits of what ``plain.encode`` makes of it.
 
@@ -144,24 +143,28 @@ def names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*(names_in(each) for each in inner))
 
 
-def make_restored(names: dict[str, Any], mentioned: set[str]) -> Callable[[], dict[str, Any]]:
+def take_stock() -> Stock:
+    """What there is before any program runs: the builtins, the modules, and where imports are looked for."""
+    modules = {name: module for name, module in sys.modules.items() if name != "__main__"}
+    searched: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.path_hooks)
+    return dict(vars(sys.modules["builtins"])), modules, [(each, list(each)) for each in searched]
+
+
+def make_restored(names: dict[str, Any], stock: Stock, mentioned: set[str]) -> Callable[[], dict[str, Any]]:
     """Gives the suffix its names, with the builtins, the imports and the modules it mentions as they were.
 
     Where the program defines a builtin's name over (``abs``, say) the suffix sees the builtin, unless
     such names are all of the program that it mentions: then they are what it tests.
     """
     shared = vars(sys.modules["builtins"])
-    saved = dict(shared)
-    modules = {name: module for name, module in sys.modules.items() if name != "__main__"}
+    saved, modules, lists = stock
     contents = [(vars(modules[name]), dict(vars(modules[name]))) for name in mentioned & modules.keys()]
-    searched: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.path_hooks)
-    lists = [(each, list(each)) for each in searched]
 
     def restored() -> dict[str, Any]:
         shared.update(saved)
         for each, before in lists:
             each[:] = before
-        for name in [name for name, module in sys.modules.items() if is_package(module)]:
+        for name in [name for name, module in sys.modules.items() if FOLDERS and is_package(module)]:
             del sys.modules[name]
         sys.modules.update(modules)
         for content, kept in contents:
@@ -180,92 +183,7 @@ def make_restored(names: dict[str, Any], mentioned: set[str]) -> Callable[[], di
 def is_package(module: object) -> bool:
     """Whether a module comes from the packages beside the standard library, which the suffix loads afresh."""
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and bool(FOLDERS) and file.startswith(FOLDERS)
-
-
-def make_end(nonce: bytes, control: int, forbid: Callable[[str], None]) -> Hear:
-    """Hears BEGIN and END. The first pair is a rehearsal that shows from where END is said."""
-    write, get_pid, owner = os.write, os.getpid, os.getpid()
-    frames: list[Frame] = []
-    place: list[int] = []
-
-    def hear(event: str, frame: Frame, values: bytes) -> None:
-        if frame is None:
-            forbid("a forged end")
-        elif event == BEGIN and len(frames) < 2:
-            frames.append(frame)
-        elif event == END and len(frames) == 1 and frame is frames[0]:
-            place.append(frame.f_lasti)
-        elif event == END and frame is frames[1] and frame.f_lasti == place[0] and get_pid() == owner:
-            line = b"end " + nonce + (b" " + values if values else b"") + b"\n"
-            while line:
-                line = line[write(control, line) :]
-        else:
-            forbid("a forged end")
-
-    return hear
-
-
-def make_forbid(control: int) -> Callable[[str], None]:
-    write, leave = os.write, os._exit
-
-    def forbid(what: str) -> None:
-        write(control, f"forbidden {what}\n".encode("ascii", "replace"))
-        leave(1)
-
-    return forbid
-
-
-def make_hook(nonce: bytes, control: int, library: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
-    """The audit hook. Its own looks at frames raise events too; each is excused once, by thread."""
-    get_frame, get_thread, write = sys._getframe, _thread.get_ident, os.write
-    collecting, stop_collecting, start_collecting = gc.isenabled, gc.disable, gc.enable
-    excused: set[int] = set()
-    unheard: set[int] = set()
-    forbid = make_forbid(control)
-    hear = make_end(nonce, control, forbid)
-
-    def look(read: Callable[..., Any], *arguments: Any) -> Any:
-        me = get_thread()
-        excused.add(me)
-        try:
-            return read(*arguments)
-        finally:
-            excused.discard(me)
-
-    def quietly(read: Callable[..., Any], *arguments: Any) -> Any:
-        # Without the collector, whose finalisers are the program's code.
-        me, collects = get_thread(), collecting()
-        unheard.add(me)
-        stop_collecting()
-        try:
-            return read(*arguments)
-        finally:
-            unheard.discard(me)
-            if collects:
-                start_collecting()
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in WATCHED and event[:7] != "ctypes.":
-            return
-        me = get_thread()
-        if me in unheard:
-            return
-        if me in excused and event in ("sys._getframe", "object.__getattr__"):
-            excused.discard(me)
-            return
-        try:
-            caller = look(get_frame, 2)
-        except ValueError:  # raised by C code alone, at exit for instance
-            caller = None
-        if event in (BEGIN, END):
-            hear(event, caller, arguments[0] if event == END and arguments else b"")
-        elif event in PROCESSES:
-            write(control, b"process\n")
-        elif why := objection(event, arguments, caller, look, library, quietly):
-            forbid(why)
-
-    return hook
+    return isinstance(file, str) and file.startswith(FOLDERS)
 
 
 def report(error: BaseException, control: int) -> None:
@@ -293,7 +211,48 @@ def prepare() -> dict[str, Any]:
     return vars(module)
 
 
-def run_warm(job: int, control: int) -> None:
+def make_ready() -> Callable[[int, int], int]:
+    """Does all that needs no job yet, so that many forks share it; returns what runs one job, once.
+
+    The way to hand over the nonce is gone before the program runs: its closure holds it from then on.
+    """
+    library = (os.path.dirname(os.__file__), *FOLDERS)  # noqa: PTH120  # pathlib costs milliseconds
+    compare = sound.make_compare(library)
+    nothing = compile("", SUFFIX, "exec", dont_inherit=True)
+    names, stock, arms = prepare(), take_stock(), [hook.install_hook(load_beside("objections"), library)]
+    execute((nothing, nothing), {}, exec, sys.audit, dict, make_values([], eval))
+
+    def main(job: int, control: int) -> int:
+        """Runs the job to its end; returns the exit code."""
+        nonce, program, suffix, expressions, as_json, tests = read_job(job)
+        ended: list[str] = []
+        made = {sound.COMPARE: compare} | ({sound.MARK: ended.append} if tests else {})
+        os.write(control, b"ready\n")
+        try:
+            units = compile_units(program, suffix, made) if suffix else (compile_program(program), nothing)
+            values = make_values(expressions, eval, as_json, ended if tests else None)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            os.write(control, b"uncompiled\n")
+            report(error.with_traceback(None), control)
+            os._exit(1)
+        looks_back = suffix or expressions
+        restored = make_restored(names, stock, names_in(units[1])) if looks_back else lambda: names
+        if RANDOM in program or RANDOM in suffix:
+            sys.modules[RANDOM].seed()  # a fork repeats its parent's numbers
+        del program, suffix, expressions, made
+        arms.pop()(nonce, control)
+        del nonce
+        os.write(control, b"started\n")
+        ended_by = execute(units, names, exec, sys.audit, restored, values)
+        if ended_by is not None:
+            report(ended_by, control)
+            return 1
+        return 0
+
+    return main
+
+
+def run_warm(main: Callable[[int, int], int], job: int, control: int) -> None:
     """Runs the job and ends this process as the interpreter ends, without taking it to pieces."""
     leave, flush = os._exit, (sys.stdout.flush, sys.stderr.flush)
     join, last_calls = sys.modules["threading"]._shutdown, __import__("atexit")._run_exitfuncs
@@ -310,33 +269,6 @@ def run_warm(job: int, control: int) -> None:
     leave(code)
 
 
-def main(job: int, control: int) -> int:
-    """Runs the job to its end; returns the exit code."""
-    nonce, program, suffix, expressions, as_json, tests = read_job(job)
-    library = (os.path.dirname(os.__file__), *FOLDERS)  # noqa: PTH120  # pathlib costs milliseconds
-    ended: list[str] = []
-    made = {sound.COMPARE: sound.make_compare(library)} | ({sound.MARK: ended.append} if tests else {})
-    os.write(control, b"ready\n")
-    try:
-        units = compile_units(program, suffix, made)
-        values = make_values(expressions, eval, as_json, ended if tests else None)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        os.write(control, b"uncompiled\n")
-        report(error.with_traceback(None), control)
-        os._exit(1)
-    del program, suffix, expressions, made
-    nothing = compile_units("", "", {})
-    names = prepare()
-    sys.addaudithook(make_hook(nonce, control, library))
-    del nonce
-    execute(nothing, {}, exec, sys.audit, make_restored({}, set()), make_values([], eval, False))
-    os.write(control, b"started\n")
-    ended_by = execute(units, names, exec, sys.audit, make_restored(names, names_in(units[1])), values)
-    if ended_by is not None:
-        report(ended_by, control)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    given = [int(each) for each in sys.argv[1:]]
+    sys.exit(make_ready()(*given))

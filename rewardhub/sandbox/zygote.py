@@ -9,17 +9,23 @@ this process, and this process with the one that started it.
 
 # ruff: noqa: PTH123, S606, E402
 
+import os
+
+register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
+# A warm process has one thread and no lock held, so that its forks need not be told; a tenth of a millisecond each.
+
 import gc
 import importlib.util
 import json
-import os
 import resource
 import select
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -50,8 +56,9 @@ _USUAL = (
 class Zygote:
     """The state of the warm process."""
 
-    def __init__(self, proc: int, libc: Any, guard: ModuleType, kept: list[str]) -> None:
-        self.libc, self.guard, self.proc, self.kept = libc, guard, proc, kept
+    def __init__(self, proc: int, libc: Any, kept: list[str]) -> None:
+        self.libc, self.proc, self.kept = libc, proc, kept
+        self.run_python: Callable[[int, int], None]
         machine = os.uname().machine
         self.filters = {name: seccomp.assemble(machine, allowed) for name, allowed in PROFILES.items()}
         self.pids = os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc)
@@ -143,9 +150,9 @@ class Zygote:
         if order.get("script"):
             script.run(_JOB)
         if not order.get("command"):
-            guard = self.guard
+            run_python = self.run_python
             self.__dict__.clear()
-            guard.run_warm(_JOB, _CONTROL)
+            run_python(_JOB, _CONTROL)
         execute(order)
 
 
@@ -228,16 +235,16 @@ def lead(side: socket.socket) -> None:
     os._exit(0)
 
 
-def hide(*, pointers: bool) -> list[str]:
+def hide(*, pointers: bool) -> None:
     """Takes this package away, and ``ctypes`` too unless a script needs it, which has no secret beside
-    it that a pointer could read; returns what is reachable still.
+    it that a pointer could read.
     """
+    os.register_at_fork = register_at_fork
+    vars(sys.modules["__main__"]).clear()
     if pointers:
         scrub.forget(("rewardhub",))
-        return scrub.leaks()
     for name in [name for name in sys.modules if name.split(".")[0] == "rewardhub"]:
         del sys.modules[name]
-    return []
 
 
 def main(text: str, root: str) -> None:
@@ -256,15 +263,16 @@ def main(text: str, root: str) -> None:
         proc = namespaces.enter_shared(libc, order["shown"], _ROOT_MB)
         lead(side)
         namespaces.die_with_parent(libc)
-        zygote = Zygote(proc, libc, guard, namespaces.covered(order["shown"]))
+        zygote = Zygote(proc, libc, namespaces.covered(order["shown"]))
     except Exception as error:
         side.send(f"error {type(error).__name__}: {error}".encode())
         return
     sys.path.remove(root)
     sys.path_importer_cache.pop(root, None)
-    vars(sys.modules["__main__"]).clear()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    found = hide(pointers=not order["imports"])
+    hide(pointers=not order["imports"])
+    zygote.run_python = partial(guard.run_warm, guard.make_ready())
+    found = [] if order["imports"] else scrub.leaks()
     gc.collect()
     gc.freeze()
     if found:
