@@ -48,7 +48,7 @@ class Engine:
         atexit.register(self.close)
 
     def submit(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[socket.socket, "_Warm"]:
-        """Starts a run; ``descriptors`` are its job, stdin, stdout, stderr and control.
+        """Starts a run; ``descriptors`` are its stdin, stdout, stderr, control and job.
 
         Returns the socket that tells of its end, and whose shutdown ends it, and the process it is in,
         for :meth:`done`. Raises ``InternalError`` where no process gets warm, ``OSError`` where the

@@ -19,6 +19,8 @@ from __future__ import annotations
 __builtins__ = dict(vars(__import__("builtins")))  # type: ignore[assignment]
 
 import _sitebuiltins
+import _thread
+import atexit
 import os
 import sys
 from types import CodeType, ModuleType
@@ -49,7 +51,7 @@ def load_beside(name: str) -> ModuleType:
 
 
 encode = load_beside("plain").encode
-sound, hook = load_beside("sound"), load_beside("hook")
+sound, hook, objections = load_beside("sound"), load_beside("hook"), load_beside("objections")
 BEGIN, END = hook.BEGIN, hook.END
 FOLDERS: tuple[str, ...] = ()
 """Of packages that a program may import beside the standard library; set by the warm process."""
@@ -60,7 +62,7 @@ def read_job(descriptor: int) -> tuple[bytes, str, str, list[str], bool, bool]:
     whether as JSON, and whether to tell which tests of the suffix came to their end.
     """
     data = b""
-    while block := os.read(descriptor, 1 << 20):
+    while block := os.read(descriptor, 1 << 16):
         data += block
     os.close(descriptor)
     nonce, lengths, rest = data.split(b"\n", 2)
@@ -211,19 +213,19 @@ def prepare() -> dict[str, Any]:
     return vars(module)
 
 
-def make_ready() -> Callable[[int, int], int]:
+def make_ready(rehearsals: int) -> Callable[[int, int], int]:
     """Does all that needs no job yet, so that many forks share it; returns what runs one job, once.
 
-    The way to hand over the nonce is gone before the program runs: its closure holds it from then on.
+    After ``rehearsals`` of a job that does nothing the interpreter's caches are filled, which forks would
+    fill each for itself. The way to hand over the nonce is gone before the program runs: its closure holds
+    it from then on.
     """
     library = (os.path.dirname(os.__file__), *FOLDERS)  # noqa: PTH120  # pathlib costs milliseconds
     compare = sound.make_compare(library)
     nothing = compile("", SUFFIX, "exec", dont_inherit=True)
-    names, stock, arms = prepare(), take_stock(), [hook.install_hook(load_beside("objections"), library)]
-    execute((nothing, nothing), {}, exec, sys.audit, dict, make_values([], eval))
+    names, stock, arms = prepare(), take_stock(), [hook.install_hook(objections, library)]
 
-    def main(job: int, control: int) -> int:
-        """Runs the job to its end; returns the exit code."""
+    def main(job: int, control: int, arm: Callable[[bytes, int], None]) -> int:
         nonce, program, suffix, expressions, as_json, tests = read_job(job)
         ended: list[str] = []
         made = {sound.COMPARE: compare} | ({sound.MARK: ended.append} if tests else {})
@@ -237,11 +239,11 @@ def make_ready() -> Callable[[int, int], int]:
             os._exit(1)
         looks_back = suffix or expressions
         restored = make_restored(names, stock, names_in(units[1])) if looks_back else lambda: names
-        if RANDOM in program or RANDOM in suffix:
+        if (RANDOM in program or RANDOM in suffix) and RANDOM in sys.modules:
             sys.modules[RANDOM].seed()  # a fork repeats its parent's numbers
         del program, suffix, expressions, made
-        arms.pop()(nonce, control)
-        del nonce
+        arm(nonce, control)
+        del nonce, arm
         os.write(control, b"started\n")
         ended_by = execute(units, names, exec, sys.audit, restored, values)
         if ended_by is not None:
@@ -249,16 +251,28 @@ def make_ready() -> Callable[[int, int], int]:
             return 1
         return 0
 
-    return main
+    for _ in range(rehearsals):
+        rehearse(main)
+    return lambda job, control: main(job, control, arms.pop())
+
+
+def rehearse(main: Callable[..., int]) -> None:
+    (job, write), void = os.pipe(), os.open(os.devnull, os.O_WRONLY)
+    os.write(write, b"\n4 0 0 0 0\npass")
+    os.close(write)
+    main(job, void, lambda *_: None)
+    os.close(void)
 
 
 def run_warm(main: Callable[[int, int], int], job: int, control: int) -> None:
     """Runs the job and ends this process as the interpreter ends, without taking it to pieces."""
     leave, flush = os._exit, (sys.stdout.flush, sys.stderr.flush)
-    join, last_calls = sys.modules["threading"]._shutdown, __import__("atexit")._run_exitfuncs
+    count_threads, join = _thread._count, sys.modules["threading"]._shutdown
+    last_calls = atexit._run_exitfuncs
     code = main(job, control)
     try:
-        join()
+        if count_threads():
+            join()
         last_calls()
         for each in flush:
             each()
@@ -271,4 +285,4 @@ def run_warm(main: Callable[[int, int], int], job: int, control: int) -> None:
 
 if __name__ == "__main__":
     given = [int(each) for each in sys.argv[1:]]
-    sys.exit(make_ready()(*given))
+    sys.exit(make_ready(1)(*given))

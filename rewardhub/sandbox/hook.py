@@ -44,7 +44,7 @@ def install_hook(rules: ModuleType, library: tuple[str, ...]) -> Arm:
 
 
 def make_hear(armed: Armed, forbid: Callable[[str], None]) -> Callable[[str, Frame, bytes], None]:
-    """Hears BEGIN and END. The first pair is the rehearsal."""
+    """Hears BEGIN and END; unarmed, in a rehearsal, it learns from where END is said."""
     write, get_pid = os.write, os.getpid
     frames: list[Frame] = []
     place: list[int] = []
@@ -52,11 +52,12 @@ def make_hear(armed: Armed, forbid: Callable[[str], None]) -> Callable[[str, Fra
     def hear(event: str, frame: Frame, values: bytes) -> None:
         if frame is None:
             forbid("a forged end")
-        elif event == BEGIN and len(frames) == len(armed):
+        elif not armed:
+            if event == END:
+                place[:] = [frame.f_lasti]
+        elif event == BEGIN and not frames:
             frames.append(frame)
-        elif event == END and not armed and frame is frames[0]:
-            place.append(frame.f_lasti)
-        elif event == END and frame is frames[1] and frame.f_lasti == place[0] and get_pid() == armed[0][2]:
+        elif event == END and frame is frames[0] and frame.f_lasti == place[0] and get_pid() == armed[0][2]:
             line = b"end " + armed[0][0] + (b" " + values if values else b"") + b"\n"
             while line:
                 line = line[write(armed[0][1], line) :]
@@ -76,9 +77,7 @@ def make_forbid(armed: Armed) -> Callable[[str], None]:
     return forbid
 
 
-def make_hook(
-    armed: Armed, rules: ModuleType, library: tuple[str, ...]
-) -> Callable[[str, tuple[Any, ...]], None]:
+def make_hook(armed: Armed, rules: ModuleType, library: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:
     """The hook. Its own looks at frames raise events too; each is excused once, by thread."""
     get_frame, get_thread, write = sys._getframe, _thread.get_ident, os.write
     collecting, stop_collecting, start_collecting = gc.isenabled, gc.disable, gc.enable

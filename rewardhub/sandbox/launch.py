@@ -13,6 +13,7 @@ import resource
 import sys
 
 from rewardhub.sandbox import namespaces, seccomp
+from rewardhub.sandbox.steps import take
 
 FULL = "full"
 FILTERED = "weak (seccomp, rlimits)"
@@ -77,7 +78,7 @@ def _become(order: Order) -> None:
             namespaces.build_root(libc, os.uname().machine, order.shown, order.scratch_mb)
         _limit(order)
         if order.isolation != LIMITED:
-            seccomp.install(libc)
+            take(seccomp.steps(libc, seccomp.assemble(os.uname().machine)))
         os.execv(order.command[0], order.command)  # noqa: S606
     except (OSError, KeyError, ValueError) as error:
         os.write(order.report, f"error {type(error).__name__}: {error}\n".encode())

@@ -1,10 +1,12 @@
 """Namespaces and the minimal root of a sandboxed program, by plain system calls."""
 
-# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH106, PTH112, PTH114, PTH115, PTH120, PTH123, PTH211
 
 import ctypes
 import os
 from collections.abc import Sequence
+
+from rewardhub.sandbox.steps import Step, take
 
 _NEW_USER, _NEW_PID, _NEW_NET, _NEW_MOUNT, _NEW_IPC, _NEW_UTS = (
     0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000, 0x04000000,
@@ -118,7 +120,11 @@ def _freeze(libc: ctypes.CDLL, target: str, reach: int = _AT_RECURSIVE) -> None:
 
 def die_with_parent(libc: ctypes.CDLL) -> None:
     """Has the kernel kill this process when its parent dies."""
-    _check(libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(SIGKILL), 0, 0, 0), "pdeathsig")
+    take([step_to_die_with_parent(libc)])
+
+
+def step_to_die_with_parent(libc: ctypes.CDLL) -> Step:
+    return "pdeathsig", libc.prctl, (_PR_SET_PDEATHSIG, ctypes.c_ulong(SIGKILL), 0, 0, 0)
 
 
 def enter_shared(libc: ctypes.CDLL, shown: Sequence[str], size_mb: int) -> int:
@@ -144,14 +150,11 @@ def enter_shared(libc: ctypes.CDLL, shown: Sequence[str], size_mb: int) -> int:
     return proc
 
 
-def open_pids(libc: ctypes.CDLL) -> None:
-    """Has the next child be the first of a new pid namespace."""
-    _check(libc.unshare(_NEW_PID), "pid namespace")
-
-
-def close_pids(libc: ctypes.CDLL, pids: int) -> None:
-    """Has further children be in the pid namespace of this process again."""
-    _check(libc.setns(pids, _NEW_PID), "own pid namespace")
+def steps_around_fork(libc: ctypes.CDLL, pids: int) -> tuple[list[Step], list[Step]]:
+    """What has the next child be the first of a new pid namespace, and further ones be in that of this
+    process again, whose descriptor is ``pids``.
+    """
+    return [("pid namespace", libc.unshare, (_NEW_PID,))], [("own pid namespace", libc.setns, (pids, _NEW_PID))]
 
 
 def covered(shown: Sequence[str]) -> list[str]:
@@ -160,37 +163,42 @@ def covered(shown: Sequence[str]) -> list[str]:
     return sorted({below + path.removeprefix(below).split("/")[0] for path in shown if path.startswith(below)})
 
 
-def enter_run(libc: ctypes.CDLL, proc: int, scratch_mb: int, kept: Sequence[str]) -> None:
-    """Moves one run, forked from a warm process, into namespaces and scratch space of its own, in which the
-    ``kept`` folders stay as they are, and gives up every capability.
+def steps_into_run(libc: ctypes.CDLL, proc: int, free: int, scratch_mb: int, kept: Sequence[str]) -> list[Step]:
+    """Moves a fork of a warm process into namespaces and scratch space of its own, in which the ``kept``
+    folders stay as they are, and gives up every capability and ``proc``. ``free`` is the first free descriptor.
     """
-    _new_user(libc, _NEW_MOUNT | _NEW_IPC | _NEW_UTS, proc, (USER, USER))
-    trees = {folder: _tree(libc, folder) for folder in kept}
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOSYMFOLLOW
     options = f"size={scratch_mb}m,nr_inodes=8192,mode=700".encode()
-    _check(libc.mount(b"tmpfs", WORK_DIR.encode(), b"tmpfs", flags, options), "scratch space")
-    for folder, tree in trees.items():
-        os.mkdir(folder)
-        moved = libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, folder.encode(), _FROM_DESCRIPTOR)
-        _check(moved, f"keep {folder}")
-        os.close(tree)
-    os.chdir(WORK_DIR)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capabilities")
+    work, trees = WORK_DIR.encode(), [(free + index, folder.encode()) for index, folder in enumerate(kept)]
+    steps: list[Step] = [("unshare", libc.unshare, (_NEW_USER | _NEW_MOUNT | _NEW_IPC | _NEW_UTS,))]
+    for name, line in _mapped(USER, USER):
+        steps.append((name, libc.openat, (proc, f"self/{name}".encode(), os.O_WRONLY | os.O_CLOEXEC)))
+        steps.append((name, libc.write, (free, line, len(line))))
+        steps.append((name, libc.close, (free,)))
+    for _, folder in trees:
+        steps.append((f"keep {folder!r}", libc.syscall, (_OPEN_TREE, _AT_FDCWD, folder, _CLONE_TREE | _AT_RECURSIVE)))
+    steps.append(("scratch space", libc.mount, (b"tmpfs", work, b"tmpfs", flags, options)))
+    for tree, folder in trees:
+        steps.append((f"keep {folder!r}", libc.mkdir, (folder, 0o700)))
+        steps.append(("move", libc.syscall, (_MOVE_MOUNT, tree, b"", _AT_FDCWD, folder, _FROM_DESCRIPTOR)))
+        steps.append(("close", libc.close, (tree,)))
+    nothing = ((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
+    steps += [("chdir", libc.chdir, (work,)), ("capabilities", libc.capset, nothing), ("close", libc.close, (proc,))]
+    return steps
 
 
-def _tree(libc: ctypes.CDLL, folder: str) -> int:
-    tree: int = libc.syscall(_OPEN_TREE, _AT_FDCWD, folder.encode(), _CLONE_TREE | _AT_RECURSIVE | os.O_CLOEXEC)
-    _check(min(tree, 0), f"keep {folder}")
-    return tree
+def _mapped(user: int, group: int) -> list[tuple[str, bytes]]:
+    """The files of a new user namespace and what to write to each, so that these are ``USER`` inside."""
+    return [
+        ("setgroups", b"deny"), ("uid_map", f"{USER} {user} 1".encode()), ("gid_map", f"{USER} {group} 1".encode()),
+    ]  # fmt: skip
 
 
 def _new_user(libc: ctypes.CDLL, flags: int, proc: int, outside: tuple[int, int]) -> None:
     _check(libc.unshare(_NEW_USER | flags), "unshare")
-    lines = (("setgroups", "deny"), ("uid_map", f"{USER} {outside[0]} 1"), ("gid_map", f"{USER} {outside[1]} 1"))
-    for name, line in lines:
+    for name, line in _mapped(*outside):
         file = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
         try:
-            os.write(file, line.encode())
+            os.write(file, line)
         finally:
             os.close(file)

@@ -175,7 +175,7 @@ def _start(stack: ExitStack, job: bytes, stdin: bytes, limits: Limits, language:
 @cache
 def _engine(language: str) -> Engine:
     card = languages()[language]
-    return Engine(card, _ENVIRONMENT | (_ONE_THREAD if card.imports else {}))
+    return Engine(card, _ENVIRONMENT | {"LD_BIND_NOW": "1"} | (_ONE_THREAD if card.imports else {}))
 
 
 # A fork starts warm processes of its own; those of its parent stay the parent's.
@@ -209,7 +209,7 @@ def _submit(
     } | special  # fmt: skip
     engine = _engine(language.name)
     with memory_file(stdin) as stdin_file:
-        report, warm = engine.submit(order, (job_file, stdin_file, out.write, err.write, control.write))
+        report, warm = engine.submit(order, (stdin_file, out.write, err.write, control.write, job_file))
     stack.callback(engine.done, warm)
     for each in (out, err, control):
         os.close(each.write)

@@ -6,8 +6,9 @@ and everything that reaches into the kernel's configuration or into other proces
 """
 
 import ctypes
-import os
 import struct
+
+from rewardhub.sandbox.steps import Step
 
 _X86_64 = {
     "clone": 56, "clone3": 435, "fork": 57, "vfork": 58, "rt_sigaction": 13, "socket": 41, "ptrace": 101,
@@ -46,36 +47,45 @@ def _op(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
 def assemble(machine: str, allowed: frozenset[str] = frozenset()) -> bytes:
     """The filter as classic BPF for ``x86_64`` or ``aarch64``; raises ``KeyError`` for another machine.
 
-    ``allowed`` calls are not denied; with ``clone`` among them processes may be made.
+    ``allowed`` calls are not denied; with ``clone`` among them processes may be made. The numbers are found
+    by halving: the kernel tries a new filter with every call there is.
     """
     architecture, numbers = _MACHINES[machine]
-    denied = [number for name, number in numbers.items() if name not in {"clone", "clone3", *allowed}]
+    clone = [_op(_LOAD, _FIRST_ARGUMENT_AT), _op(_ANY_BIT, _NAMESPACES, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
+    if "clone" not in allowed:
+        # Without the flag of a thread it makes a process; with that of a namespace it would make room to escape.
+        clone += [_op(_ANY_BIT, _CLONE_THREAD, 1), _op(_RETURN, _ERRNO | _EAGAIN)]
+    denied = {name: number for name, number in numbers.items() if name not in allowed or name in ("clone", "clone3")}
+    blocks = {number: [_op(_RETURN, _ERRNO | _EPERM)] for number in denied.values()}
+    blocks[numbers["clone3"]] = [_op(_RETURN, _ERRNO | _ENOSYS)]
+    blocks[numbers["clone"]] = [*clone, _op(_RETURN, _ALLOW)]
     program = [
         _op(_LOAD, _ARCHITECTURE_AT), _op(_EQUAL, architecture, 1), _op(_RETURN, _KILL),
         _op(_LOAD, _NUMBER_AT), _op(_AT_LEAST, _X32_BIT, 0, 1), _op(_RETURN, _KILL),
-        _op(_EQUAL, numbers["clone3"], 0, 1), _op(_RETURN, _ERRNO | _ENOSYS),
-    ]  # fmt: skip
-    for number in denied:
-        program += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
-    # Without the flag of a thread it makes a process; with that of a namespace it would make room to escape.
-    threads_only = [_op(_ANY_BIT, _CLONE_THREAD, 1), _op(_RETURN, _ERRNO | _EAGAIN)] if "clone" not in allowed else []
-    program += [
-        _op(_EQUAL, numbers["clone"], 0, 3 + len(threads_only)), _op(_LOAD, _FIRST_ARGUMENT_AT),
-        _op(_ANY_BIT, _NAMESPACES, 0, 1), _op(_RETURN, _ERRNO | _EPERM), *threads_only, _op(_RETURN, _ALLOW),
+        *_search(sorted(blocks.items())),
     ]  # fmt: skip
     return b"".join(program)
+
+
+def _search(blocks: list[tuple[int, list[bytes]]]) -> list[bytes]:
+    """Runs the block of the loaded number, all others are allowed."""
+    if len(blocks) == 1:
+        number, block = blocks[0]
+        return [_op(_EQUAL, number, 0, len(block)), *block, _op(_RETURN, _ALLOW)]
+    middle = len(blocks) // 2
+    low, high = _search(blocks[:middle]), _search(blocks[middle:])
+    return [_op(_AT_LEAST, blocks[middle][0], len(low), 0), *low, *high]
 
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def install(libc: ctypes.CDLL, code: bytes = b"") -> None:
-    """Filters this process and what it executes, for good; raises ``OSError`` where that fails."""
-    code = code or assemble(os.uname().machine)
-    program = _Program(len(code) // 8, code)
-    zero = ctypes.c_ulong(0)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero):
-        raise OSError(ctypes.get_errno(), "no_new_privs")
-    if libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), ctypes.byref(program), zero, zero):
-        raise OSError(ctypes.get_errno(), "seccomp")
+def steps(libc: ctypes.CDLL, code: bytes) -> list[Step]:
+    """Filters the process that takes them and what it executes, for good."""
+    program, zero = _Program(len(code) // 8, code), ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(_MODE_FILTER)
+    return [
+        ("no_new_privs", libc.prctl, (_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)),
+        ("seccomp", libc.prctl, (_PR_SET_SECCOMP, mode, ctypes.byref(program), zero, zero)),
+    ]
