@@ -17,6 +17,9 @@ from rewardhub.judges.judge import judge_scorers
 from rewardhub.judges.panel import PanelSettings, panel_scorers
 from rewardhub.judges.pool import JudgePool
 from rewardhub.judges.settings import JudgeSettings
+from rewardhub.media.addresses import Policy
+from rewardhub.media.fetch import Fetcher
+from rewardhub.media.remote import Remote
 from rewardhub.media.store import MediaLimits, MediaStore
 from rewardhub.models.card import load_card
 from rewardhub.recipe_book import RecipeBook
@@ -56,9 +59,20 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     limits = MediaLimits(item_bytes=item, tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
     log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
     book = RecipeBook(registry, config.recipes)
-    hub = Hub(book, scheduler, MediaStore(limits), limits=Limits(config.deadline_ms, config.open_group_s), log=log)
+    hub = Hub(
+        book, scheduler, _media_store(limits, config), limits=Limits(config.deadline_ms, config.open_group_s), log=log
+    )
     hub.metrics.add(JudgeFigures(asked))
     return hub
+
+
+def _media_store(limits: MediaLimits, config: HubConfig) -> MediaStore:
+    store = MediaStore(limits)
+    if config.media_fetch:
+        policy = Policy(config.media_fetch, config.media_fetch_networks)
+        fetcher = Fetcher(policy, max_bytes=limits.item_bytes, within_s=config.media_fetch_s)
+        store.remote = Remote(fetcher, store)
+    return store
 
 
 def _tables(model: type[Settings], key: str, tables: Sequence[dict[str, Any]]) -> list[Settings]:

@@ -201,8 +201,8 @@ class Hub:
             if group.expected > len(group.responses):
                 return await self._join(group, call, tenant)
             plan = self.book.resolve(group, call, tenant)
-            group = self.media.resolve(group, tenant)
             seconds = self._seconds(call)
+            group = self.media.resolve(await self.media.fetch(group, tenant, seconds), tenant)
             name = name_of(plan, group, call)
             execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, name, seconds, started + seconds))
             scores = await execution.finish(group)
@@ -218,7 +218,7 @@ class Hub:
     async def _join(self, group: Group, call: Call, tenant: str) -> GroupScores:
         """A part of an open group: its scores when they are final."""
         key = (tenant, group.id)
-        group = self.media.resolve(group, tenant)
+        group = self.media.resolve(await self.media.fetch(group, tenant, self._seconds(call)), tenant)
         opened = self._open.get(key)
         if opened is None:
             opened = self.open(replace(group, responses=()), call, tenant=tenant)

@@ -98,8 +98,9 @@ class Space(StrEnum):
 class Media:
     """An image, or a video as a list of frames, known by the SHA-256 of its bytes.
 
-    ``data`` is present only where the bytes are at hand; it never takes part in equality.
-    ``width`` and ``height`` are declared pixels, ``fps`` frames per second; 0 is "not declared".
+    ``data`` is present only where the bytes are at hand; it never takes part in equality. ``url`` is an
+    address that a hub may be allowed to fetch the bytes from, in place of the hash. ``width`` and
+    ``height`` are declared pixels, ``fps`` frames per second; 0 is "not declared".
     """
 
     sha256: str = ""
@@ -109,6 +110,7 @@ class Media:
     space: Space = Space.PIXEL
     frames: tuple[str, ...] = ()
     fps: float = 0.0
+    url: str = ""
     data: bytes | None = field(default=None, compare=False, repr=False)
 
     @classmethod

@@ -5,11 +5,13 @@ least recently leaves first; a media that nobody used for the time to live leave
 """
 
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,12 +67,19 @@ class _Shelf:
         return next(iter(self.entries.values())).used
 
 
+class Remote(Protocol):
+    """Fetches what addresses give."""
+
+    async def at_hand(self, group: Group, tenant: str, within_s: float) -> Group: ...
+
+
 class MediaStore:
     """Safe to call from any thread. ``clock`` is in seconds."""
 
     def __init__(self, limits: MediaLimits | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits or MediaLimits()
         self.evictions = 0
+        self.remote: Remote | None = None
         self._clock = clock
         self._lock = threading.Lock()
         self._shelves: dict[str, _Shelf] = {}
@@ -111,6 +120,10 @@ class MediaStore:
         responses = [self._with_media(each, index, tenant) for index, each in enumerate(group.responses)]
         return replace(group, media=self._all(group.media, tenant, "media"), responses=tuple(responses))
 
+    async def fetch(self, group: Group, tenant: str = "", within_s: float = math.inf) -> Group:
+        """The group with hashes in place of addresses, where this hub fetches; raises as ``Remote.at_hand``."""
+        return group if self.remote is None else await self.remote.at_hand(group, tenant, within_s)
+
     def stats(self) -> dict[str, int]:
         """Bytes and items held, and items that left before their time."""
         with self._lock:
@@ -126,6 +139,8 @@ class MediaStore:
         return tuple(self._one(each, tenant, f"{where}[{index}]") for index, each in enumerate(media))
 
     def _one(self, media: Media, tenant: str, where: str) -> Media:
+        if media.url:
+            raise InvalidInput(f"{where}.url: this hub fetches no addresses; upload the bytes", field=f"{where}.url")
         if media.frames or media.kind == "video":
             return self._video(media, tenant, where)
         if media.data is None:
@@ -208,6 +223,8 @@ def references(group: Group) -> list[str]:
 
 
 def _hashes(media: Media) -> Sequence[str]:
+    if media.url:
+        return ()
     if media.frames:
         return media.frames
     return () if media.data is not None or not media.sha256 else (media.sha256,)

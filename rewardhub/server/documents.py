@@ -15,7 +15,7 @@ class _Closed(BaseModel):
 
 
 class MediaLine(_Closed):
-    """An image by its hash or as base64, or a video as the hashes of its frames."""
+    """An image by its hash, as base64 or by an address, or a video as the hashes of its frames."""
 
     sha256: Sha256 | None = None
     data: str | None = Field(None, description="the bytes in base64")
@@ -25,6 +25,7 @@ class MediaLine(_Closed):
     space: Space = Field(Space.PIXEL, description="the space that boxes and points are written in")
     frames: list[Sha256] = []
     fps: float = 0.0
+    url: str = Field("", description="fetched where the hub's operator allows it")
 
 
 class ResponseLine(_Closed):

@@ -4,6 +4,9 @@ An item is a ``Group``, a :class:`Partial` where some of its responses could not
 ``GroupScores`` that already answer a group which could not be read at all.
 """
 
+import asyncio
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,7 +47,7 @@ def from_proto(request: pb.ScoreRequest, max_groups: int) -> tuple[Call, list[It
 
 async def score(hub: ScoringHub, items: Sequence[Item], call: Call, tenant: str) -> list[GroupScores]:
     """The answers in request order."""
-    ready = [_resolved(item, hub.media, tenant) for item in items]
+    ready, call = await _at_hand(hub.media, items, call, tenant)
     groups = [group for item in ready if (group := _to_score(item)) is not None]
     answers = await hub.score(groups, call, tenant=tenant) if groups else []
     if len(answers) != len(groups):
@@ -66,11 +69,22 @@ def failed(group_id: str, rows: int, error: RewardHubError) -> GroupScores:
     return GroupScores(group_id, failed_rows(rows, error), indices=list(range(rows)))
 
 
-def _resolved(item: Item, media: MediaStore, tenant: str) -> Item:
+async def _at_hand(media: MediaStore, items: Sequence[Item], call: Call, tenant: str) -> tuple[list[Item], Call]:
+    """The items with their media, and the call with what is left of its deadline once they were fetched."""
+    within_s = call.deadline_ms / 1000 or math.inf
+    if media.remote is None:
+        return [await _resolved(item, media, tenant, within_s) for item in items], call
+    started = time.monotonic()
+    ready = await asyncio.gather(*(_resolved(item, media, tenant, within_s) for item in items))
+    took_ms = int((time.monotonic() - started) * 1000)
+    return ready, replace(call, deadline_ms=max(1, call.deadline_ms - took_ms)) if call.deadline_ms else call
+
+
+async def _resolved(item: Item, media: MediaStore, tenant: str, within_s: float) -> Item:
     if isinstance(item, GroupScores):
         return item
     try:
-        return resolved(item, media, tenant)
+        return await resolved(item, media, tenant, within_s)
     except RewardHubError as error:
         return failed(item.id, rows_of(item), error)
 

@@ -1,5 +1,6 @@
 """A group of which some responses are unusable: the others are scored, each row keeps its place."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,29 +59,33 @@ def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Res
     return Partial(replace(group, responses=tuple(good.values())), tuple(good), errors)
 
 
-def resolved(item: Group | Partial, media: MediaStore, tenant: str) -> Group | Partial:
+async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within_s: float) -> Group | Partial:
     """The item with its media at hand; a response whose media is unusable is split off.
 
     Raises what the store raises for media of the prompt, or of a member of an open group.
     """
     group = item if isinstance(item, Group) else item.group
     try:
-        ready = media.resolve(group, tenant)
+        ready = media.resolve(await media.fetch(group, tenant, within_s), tenant)
         return ready if isinstance(item, Group) else replace(item, group=ready)
     except RewardHubError as error:
         if not error.field.startswith("responses[") or group.expected > len(group.responses):
             raise
     kept, errors = (range(len(group.responses)), {}) if isinstance(item, Group) else (item.kept, item.errors)
-    prompt = media.resolve(replace(group, responses=()), tenant)
+    prompt = media.resolve(await media.fetch(replace(group, responses=()), tenant, within_s), tenant)
+    alone = (media.fetch(Group(group.id, responses=(each,)), tenant, within_s) for each in group.responses)
+    fetched = await asyncio.gather(*alone, return_exceptions=True)
 
-    def read(response: Response, index: int) -> Response:
+    def read(response: Group | BaseException, index: int) -> Response:
         try:
-            return media.resolve(Group(group.id, responses=(response,)), tenant).responses[0]
+            if isinstance(response, BaseException):
+                raise response
+            return media.resolve(response, tenant).responses[0]
         except RewardHubError as error:
             error.field = error.field.replace("responses[0]", f"responses[{kept[index]}]", 1)
             error.message = error.message.replace("responses[0]", f"responses[{kept[index]}]", 1)
             raise
 
-    rest = split(prompt, group.responses, read)
+    rest = split(prompt, fetched, read)
     lost = {kept[index]: error for index, error in rest.errors.items()}
     return Partial(rest.group, tuple(kept[index] for index in rest.kept), {**errors, **lost})

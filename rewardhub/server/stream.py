@@ -98,7 +98,7 @@ class Events:
 
         async def run() -> None:
             try:
-                self._session.open(self._media.resolve(item, self._tenant), call)
+                self._session.open(await self._at_hand(item, call), call)
             except Exception as error:
                 self._fail(item, error)
 
@@ -121,7 +121,7 @@ class Events:
 
         async def run() -> None:
             try:
-                self._session.add(message.id, self._media.resolve(group, self._tenant).responses)
+                self._session.add(message.id, (await self._at_hand(group, self._call)).responses)
             except Exception as error:
                 refuse(known(error))
 
@@ -172,6 +172,10 @@ class Events:
             self._session.answer(Notice(missing=missing))
         if self._recheck is None or self._recheck.done():
             self._recheck = asyncio.create_task(self._watch())
+
+    async def _at_hand(self, group: Group, call: Call) -> Group:
+        within_s = call.deadline_ms / 1000 or math.inf
+        return self._media.resolve(await self._media.fetch(group, self._tenant, within_s), self._tenant)
 
     def _missing(self, group: Group) -> list[str]:
         hashes = references(group)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rewardhub/v1/types.proto\x12\x0crewardhub.v1\"\xb6\x01\n\x05Media\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.rewardhub.v1.MediaKind\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12,\n\x05space\x18\x05 \x01(\x0e\x32\x1d.rewardhub.v1.CoordinateSpace\x12\x0e\n\x06\x66rames\x18\x06 \x03(\t\x12\x0b\n\x03\x66ps\x18\x07 \x01(\x01\x12\x0c\n\x04\x64\x61ta\x18\x08 \x01(\x0c\"2\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05media\x18\x02 \x01(\rH\x00\x42\t\n\x07\x63ontent\"I\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12!\n\x05parts\x18\x02 \x03(\x0b\x32\x12.rewardhub.v1.Part\x12\r\n\x05\x65xtra\x18\x03 \x01(\x0c\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"\x8e\x02\n\x08Response\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.rewardhub.v1.Message\x12\x13\n\x06tokens\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x34\n\x07signals\x18\x04 \x03(\x0b\x32#.rewardhub.v1.Response.SignalsEntry\x12!\n\x05steps\x18\x05 \x03(\x0b\x32\x12.rewardhub.v1.Span\x12\"\n\x05media\x18\x06 \x03(\x0b\x32\x13.rewardhub.v1.Media\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_tokens\"\xf8\x01\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\'\n\x08messages\x18\x03 \x03(\x0b\x32\x15.rewardhub.v1.Message\x12\"\n\x05media\x18\x04 \x03(\x0b\x32\x13.rewardhub.v1.Media\x12\x11\n\treference\x18\x05 \x01(\x0c\x12)\n\tresponses\x18\x06 \x03(\x0b\x32\x16.rewardhub.v1.Response\x12\x14\n\x0cproblem_type\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x10\n\x08metadata\x18\t \x01(\x0c\x12\x10\n\x08\x65xpected\x18\n \x01(\r\"\xe2\x02\n\x0b\x43\x61llOptions\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0epolicy_version\x18\x04 \x01(\t\x12\x35\n\x06inputs\x18\x05 \x03(\x0b\x32%.rewardhub.v1.CallOptions.InputsEntry\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\r\x12&\n\x05\x63\x61\x63he\x18\x07 \x01(\x0e\x32\x17.rewardhub.v1.CacheMode\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.rewardhub.v1.Priority\x12\x0f\n\x07\x64\x65tails\x18\t \x01(\x08\x12\r\n\x05repin\x18\n \x01(\x08\x12\x15\n\rinline_recipe\x18\x0b \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_step\"\xfd\x01\n\x07\x43olumns\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x0f\n\x07present\x18\x02 \x03(\x08\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.rewardhub.v1.Status\x12#\n\x06\x62lames\x18\x04 \x03(\x0e\x32\x13.rewardhub.v1.Blame\x12\x11\n\tretryable\x18\x05 \x03(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x03(\x08\x12\x12\n\nconfidence\x18\x07 \x03(\x01\x12\x0f\n\x07\x64\x65tails\x18\x08 \x03(\x0c\x12\'\n\x05steps\x18\t \x03(\x0b\x32\x18.rewardhub.v1.StepScores\x12\x13\n\x0b\x66ingerprint\x18\n \x01(\r\"\x1c\n\nStepScores\x12\x0e\n\x06values\x18\x01 \x03(\x01\"C\n\x0bPartColumns\x12\x0c\n\x04path\x18\x01 \x01(\t\x12&\n\x07\x63olumns\x18\x02 \x01(\x0b\x32\x15.rewardhub.v1.Columns\"=\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x0e\n\x06run_ms\x18\x02 \x01(\x01\x12\x10\n\x08total_ms\x18\x03 \x01(\x01\"`\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"\xd8\x01\n\x0bGroupScores\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12$\n\x05total\x18\x03 \x01(\x0b\x32\x15.rewardhub.v1.Columns\x12(\n\x05parts\x18\x04 \x03(\x0b\x32\x19.rewardhub.v1.PartColumns\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.rewardhub.v1.Timings\x12\x10\n\x08\x63omplete\x18\x06 \x01(\x08\x12\"\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x13.rewardhub.v1.Error*\xc4\x02\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\r\n\tSTATUS_OK\x10\x01\x12\x14\n\x10STATUS_NO_ANSWER\x10\x02\x12\x15\n\x11STATUS_OVER_LIMIT\x10\x03\x12 \n\x1cSTATUS_REFERENCE_UNPARSEABLE\x10\x04\x12\x18\n\x14STATUS_INVALID_INPUT\x10\x05\x12\x12\n\x0eSTATUS_TIMEOUT\x10\x06\x12\x16\n\x12STATUS_UNAVAILABLE\x10\x07\x12\x1c\n\x18STATUS_JUDGE_UNPARSEABLE\x10\x08\x12\x14\n\x10STATUS_CANCELLED\x10\t\x12\x19\n\x15STATUS_INTERNAL_ERROR\x10\n\x12\x12\n\x0eSTATUS_SKIPPED\x10\x0b\x12\x1b\n\x17STATUS_INCOMPLETE_GROUP\x10\x0c*V\n\x05\x42lame\x12\x15\n\x11\x42LAME_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42LAME_RESPONSE\x10\x01\x12\x10\n\x0c\x42LAME_CALLER\x10\x02\x12\x10\n\x0c\x42LAME_SYSTEM\x10\x03*p\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_MODE_BYPASS\x10\x01\x12\x18\n\x14\x43\x41\x43HE_MODE_READ_ONLY\x10\x02\x12\x16\n\x12\x43\x41\x43HE_MODE_REFRESH\x10\x03*7\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_BULK\x10\x01*=\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x01*\x96\x01\n\x0f\x43oordinateSpace\x12 \n\x1c\x43OORDINATE_SPACE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43OORDINATE_SPACE_NORM_0_1\x10\x01\x12 \n\x1c\x43OORDINATE_SPACE_NORM_0_1000\x10\x02\x12 \n\x1c\x43OORDINATE_SPACE_MODEL_INPUT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rewardhub/v1/types.proto\x12\x0crewardhub.v1\"\xc3\x01\n\x05Media\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.rewardhub.v1.MediaKind\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12,\n\x05space\x18\x05 \x01(\x0e\x32\x1d.rewardhub.v1.CoordinateSpace\x12\x0e\n\x06\x66rames\x18\x06 \x03(\t\x12\x0b\n\x03\x66ps\x18\x07 \x01(\x01\x12\x0c\n\x04\x64\x61ta\x18\x08 \x01(\x0c\x12\x0b\n\x03url\x18\t \x01(\t\"2\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05media\x18\x02 \x01(\rH\x00\x42\t\n\x07\x63ontent\"I\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12!\n\x05parts\x18\x02 \x03(\x0b\x32\x12.rewardhub.v1.Part\x12\r\n\x05\x65xtra\x18\x03 \x01(\x0c\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"\x8e\x02\n\x08Response\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.rewardhub.v1.Message\x12\x13\n\x06tokens\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x34\n\x07signals\x18\x04 \x03(\x0b\x32#.rewardhub.v1.Response.SignalsEntry\x12!\n\x05steps\x18\x05 \x03(\x0b\x32\x12.rewardhub.v1.Span\x12\"\n\x05media\x18\x06 \x03(\x0b\x32\x13.rewardhub.v1.Media\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_tokens\"\xf8\x01\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\'\n\x08messages\x18\x03 \x03(\x0b\x32\x15.rewardhub.v1.Message\x12\"\n\x05media\x18\x04 \x03(\x0b\x32\x13.rewardhub.v1.Media\x12\x11\n\treference\x18\x05 \x01(\x0c\x12)\n\tresponses\x18\x06 \x03(\x0b\x32\x16.rewardhub.v1.Response\x12\x14\n\x0cproblem_type\x18\x07 \x01(\t\x12\x0e\n\x06recipe\x18\x08 \x01(\t\x12\x10\n\x08metadata\x18\t \x01(\x0c\x12\x10\n\x08\x65xpected\x18\n \x01(\r\"\xe2\x02\n\x0b\x43\x61llOptions\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0epolicy_version\x18\x04 \x01(\t\x12\x35\n\x06inputs\x18\x05 \x03(\x0b\x32%.rewardhub.v1.CallOptions.InputsEntry\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\r\x12&\n\x05\x63\x61\x63he\x18\x07 \x01(\x0e\x32\x17.rewardhub.v1.CacheMode\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.rewardhub.v1.Priority\x12\x0f\n\x07\x64\x65tails\x18\t \x01(\x08\x12\r\n\x05repin\x18\n \x01(\x08\x12\x15\n\rinline_recipe\x18\x0b \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_step\"\xfd\x01\n\x07\x43olumns\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x0f\n\x07present\x18\x02 \x03(\x08\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.rewardhub.v1.Status\x12#\n\x06\x62lames\x18\x04 \x03(\x0e\x32\x13.rewardhub.v1.Blame\x12\x11\n\tretryable\x18\x05 \x03(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x03(\x08\x12\x12\n\nconfidence\x18\x07 \x03(\x01\x12\x0f\n\x07\x64\x65tails\x18\x08 \x03(\x0c\x12\'\n\x05steps\x18\t \x03(\x0b\x32\x18.rewardhub.v1.StepScores\x12\x13\n\x0b\x66ingerprint\x18\n \x01(\r\"\x1c\n\nStepScores\x12\x0e\n\x06values\x18\x01 \x03(\x01\"C\n\x0bPartColumns\x12\x0c\n\x04path\x18\x01 \x01(\t\x12&\n\x07\x63olumns\x18\x02 \x01(\x0b\x32\x15.rewardhub.v1.Columns\"=\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x0e\n\x06run_ms\x18\x02 \x01(\x01\x12\x10\n\x08total_ms\x18\x03 \x01(\x01\"`\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"\xd8\x01\n\x0bGroupScores\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12$\n\x05total\x18\x03 \x01(\x0b\x32\x15.rewardhub.v1.Columns\x12(\n\x05parts\x18\x04 \x03(\x0b\x32\x19.rewardhub.v1.PartColumns\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.rewardhub.v1.Timings\x12\x10\n\x08\x63omplete\x18\x06 \x01(\x08\x12\"\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x13.rewardhub.v1.Error*\xc4\x02\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\r\n\tSTATUS_OK\x10\x01\x12\x14\n\x10STATUS_NO_ANSWER\x10\x02\x12\x15\n\x11STATUS_OVER_LIMIT\x10\x03\x12 \n\x1cSTATUS_REFERENCE_UNPARSEABLE\x10\x04\x12\x18\n\x14STATUS_INVALID_INPUT\x10\x05\x12\x12\n\x0eSTATUS_TIMEOUT\x10\x06\x12\x16\n\x12STATUS_UNAVAILABLE\x10\x07\x12\x1c\n\x18STATUS_JUDGE_UNPARSEABLE\x10\x08\x12\x14\n\x10STATUS_CANCELLED\x10\t\x12\x19\n\x15STATUS_INTERNAL_ERROR\x10\n\x12\x12\n\x0eSTATUS_SKIPPED\x10\x0b\x12\x1b\n\x17STATUS_INCOMPLETE_GROUP\x10\x0c*V\n\x05\x42lame\x12\x15\n\x11\x42LAME_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42LAME_RESPONSE\x10\x01\x12\x10\n\x0c\x42LAME_CALLER\x10\x02\x12\x10\n\x0c\x42LAME_SYSTEM\x10\x03*p\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_MODE_BYPASS\x10\x01\x12\x18\n\x14\x43\x41\x43HE_MODE_READ_ONLY\x10\x02\x12\x16\n\x12\x43\x41\x43HE_MODE_REFRESH\x10\x03*7\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_BULK\x10\x01*=\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x01*\x96\x01\n\x0f\x43oordinateSpace\x12 \n\x1c\x43OORDINATE_SPACE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43OORDINATE_SPACE_NORM_0_1\x10\x01\x12 \n\x1c\x43OORDINATE_SPACE_NORM_0_1000\x10\x02\x12 \n\x1c\x43OORDINATE_SPACE_MODEL_INPUT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,46 +35,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSE_SIGNALSENTRY']._serialized_options = b'8\001'
   _globals['_CALLOPTIONS_INPUTSENTRY']._loaded_options = None
   _globals['_CALLOPTIONS_INPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_STATUS']._serialized_start=2007
-  _globals['_STATUS']._serialized_end=2331
-  _globals['_BLAME']._serialized_start=2333
-  _globals['_BLAME']._serialized_end=2419
-  _globals['_CACHEMODE']._serialized_start=2421
-  _globals['_CACHEMODE']._serialized_end=2533
-  _globals['_PRIORITY']._serialized_start=2535
-  _globals['_PRIORITY']._serialized_end=2590
-  _globals['_MEDIAKIND']._serialized_start=2592
-  _globals['_MEDIAKIND']._serialized_end=2653
-  _globals['_COORDINATESPACE']._serialized_start=2656
-  _globals['_COORDINATESPACE']._serialized_end=2806
+  _globals['_STATUS']._serialized_start=2020
+  _globals['_STATUS']._serialized_end=2344
+  _globals['_BLAME']._serialized_start=2346
+  _globals['_BLAME']._serialized_end=2432
+  _globals['_CACHEMODE']._serialized_start=2434
+  _globals['_CACHEMODE']._serialized_end=2546
+  _globals['_PRIORITY']._serialized_start=2548
+  _globals['_PRIORITY']._serialized_end=2603
+  _globals['_MEDIAKIND']._serialized_start=2605
+  _globals['_MEDIAKIND']._serialized_end=2666
+  _globals['_COORDINATESPACE']._serialized_start=2669
+  _globals['_COORDINATESPACE']._serialized_end=2819
   _globals['_MEDIA']._serialized_start=43
-  _globals['_MEDIA']._serialized_end=225
-  _globals['_PART']._serialized_start=227
-  _globals['_PART']._serialized_end=277
-  _globals['_MESSAGE']._serialized_start=279
-  _globals['_MESSAGE']._serialized_end=352
-  _globals['_SPAN']._serialized_start=354
-  _globals['_SPAN']._serialized_end=388
-  _globals['_RESPONSE']._serialized_start=391
-  _globals['_RESPONSE']._serialized_end=661
-  _globals['_RESPONSE_SIGNALSENTRY']._serialized_start=604
-  _globals['_RESPONSE_SIGNALSENTRY']._serialized_end=650
-  _globals['_GROUP']._serialized_start=664
-  _globals['_GROUP']._serialized_end=912
-  _globals['_CALLOPTIONS']._serialized_start=915
-  _globals['_CALLOPTIONS']._serialized_end=1269
-  _globals['_CALLOPTIONS_INPUTSENTRY']._serialized_start=1215
-  _globals['_CALLOPTIONS_INPUTSENTRY']._serialized_end=1260
-  _globals['_COLUMNS']._serialized_start=1272
-  _globals['_COLUMNS']._serialized_end=1525
-  _globals['_STEPSCORES']._serialized_start=1527
-  _globals['_STEPSCORES']._serialized_end=1555
-  _globals['_PARTCOLUMNS']._serialized_start=1557
-  _globals['_PARTCOLUMNS']._serialized_end=1624
-  _globals['_TIMINGS']._serialized_start=1626
-  _globals['_TIMINGS']._serialized_end=1687
-  _globals['_ERROR']._serialized_start=1689
-  _globals['_ERROR']._serialized_end=1785
-  _globals['_GROUPSCORES']._serialized_start=1788
-  _globals['_GROUPSCORES']._serialized_end=2004
+  _globals['_MEDIA']._serialized_end=238
+  _globals['_PART']._serialized_start=240
+  _globals['_PART']._serialized_end=290
+  _globals['_MESSAGE']._serialized_start=292
+  _globals['_MESSAGE']._serialized_end=365
+  _globals['_SPAN']._serialized_start=367
+  _globals['_SPAN']._serialized_end=401
+  _globals['_RESPONSE']._serialized_start=404
+  _globals['_RESPONSE']._serialized_end=674
+  _globals['_RESPONSE_SIGNALSENTRY']._serialized_start=617
+  _globals['_RESPONSE_SIGNALSENTRY']._serialized_end=663
+  _globals['_GROUP']._serialized_start=677
+  _globals['_GROUP']._serialized_end=925
+  _globals['_CALLOPTIONS']._serialized_start=928
+  _globals['_CALLOPTIONS']._serialized_end=1282
+  _globals['_CALLOPTIONS_INPUTSENTRY']._serialized_start=1228
+  _globals['_CALLOPTIONS_INPUTSENTRY']._serialized_end=1273
+  _globals['_COLUMNS']._serialized_start=1285
+  _globals['_COLUMNS']._serialized_end=1538
+  _globals['_STEPSCORES']._serialized_start=1540
+  _globals['_STEPSCORES']._serialized_end=1568
+  _globals['_PARTCOLUMNS']._serialized_start=1570
+  _globals['_PARTCOLUMNS']._serialized_end=1637
+  _globals['_TIMINGS']._serialized_start=1639
+  _globals['_TIMINGS']._serialized_end=1700
+  _globals['_ERROR']._serialized_start=1702
+  _globals['_ERROR']._serialized_end=1798
+  _globals['_GROUPSCORES']._serialized_start=1801
+  _globals['_GROUPSCORES']._serialized_end=2017
 # @@protoc_insertion_point(module_scope)

@@ -181,6 +181,7 @@ class Media(google.protobuf.message.Message):
     FRAMES_FIELD_NUMBER: builtins.int
     FPS_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
     sha256: builtins.str
     kind: global___MediaKind.ValueType
     width: builtins.int
@@ -191,6 +192,8 @@ class Media(google.protobuf.message.Message):
     """frames per second of `frames`; 0 = not declared"""
     data: builtins.bytes
     """the bytes themselves, for a small image in the same message"""
+    url: builtins.str
+    """an address to fetch the bytes from, where the hub's operator allows it"""
     @property
     def frames(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """sha256 of each frame of a video"""
@@ -206,8 +209,9 @@ class Media(google.protobuf.message.Message):
         frames: collections.abc.Iterable[builtins.str] | None = ...,
         fps: builtins.float = ...,
         data: builtins.bytes = ...,
+        url: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "fps", b"fps", "frames", b"frames", "height", b"height", "kind", b"kind", "sha256", b"sha256", "space", b"space", "width", b"width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "fps", b"fps", "frames", b"frames", "height", b"height", "kind", b"kind", "sha256", b"sha256", "space", b"space", "url", b"url", "width", b"width"]) -> None: ...
 
 global___Media = Media
 

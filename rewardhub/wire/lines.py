@@ -37,7 +37,7 @@ CALL_FIELDS = (
     "recipe_text",
 )  # fmt: skip
 _RESPONSE_FIELDS = ("text", "messages", "tokens", "signals", "steps", "media")
-_MEDIA_FIELDS = ("sha256", "data", "path", "kind", "width", "height", "space", "frames", "fps")
+_MEDIA_FIELDS = ("sha256", "data", "path", "kind", "width", "height", "space", "frames", "fps", "url")
 T = TypeVar("T")
 MAX_DEPTH = 100
 MAX_DIGITS = 4_000
@@ -182,10 +182,11 @@ def _media(value: Any, where: str, read_path: ReadPath | None) -> Media:
     content = _media_bytes(data, where, read_path)
     frames = each(data, "frames", hash_of, where)
     sha256 = hash_of(data["sha256"], join(where, "sha256")) if data.get("sha256") else ""
+    url = take(data, "url", str, "", where)
     if content is not None:
         sha256 = checked_hash(content, sha256, where)
-    elif not sha256 and not frames:
-        raise InvalidInput(f"{where} has none of sha256, data, path and frames", field=where)
+    elif not sha256 and not frames and not url:
+        raise InvalidInput(f"{where} has none of sha256, data, path, frames and url", field=where)
     return Media(
         sha256=sha256,
         kind=cast(Any, choice(data, "kind", ("image", "video"), where)),
@@ -194,6 +195,7 @@ def _media(value: Any, where: str, read_path: ReadPath | None) -> Media:
         space=Space(choice(data, "space", tuple(Space), where)),
         frames=frames,
         fps=take(data, "fps", float, 0.0, where),
+        url=url,
         data=content,
     )
 
@@ -282,6 +284,7 @@ def _media_to_json(media: Media, media_data: bool) -> dict[str, Any]:
         "space": str(media.space),
         "frames": list(media.frames),
         "fps": media.fps,
+        "url": media.url,
     }
     if media_data and media.data is not None:
         data["data"] = base64.b64encode(media.data).decode()

@@ -132,6 +132,7 @@ def media_to_proto(media: Media, with_data: bool = False) -> pb.Media:
         space=cast(Any, SPACES.index(media.space)),
         frames=media.frames,
         fps=media.fps,
+        url=media.url,
         data=(media.data or b"") if with_data else b"",
     )
 
@@ -140,7 +141,7 @@ def media_from_proto(message: pb.Media, where: str) -> Media:
     sha256 = message.sha256
     if message.data:
         sha256 = checked_hash(message.data, sha256, where)
-    elif not message.frames or sha256:
+    elif sha256 or not (message.frames or message.url):
         hash_of(sha256, f"{where}.sha256")
     return Media(
         sha256=sha256,
@@ -150,6 +151,7 @@ def media_from_proto(message: pb.Media, where: str) -> Media:
         space=_pick(SPACES, message.space, f"{where}.space"),
         frames=tuple(hash_of(frame, f"{where}.frames") for frame in message.frames),
         fps=message.fps,
+        url=message.url,
         data=message.data or None,
     )
 

@@ -98,9 +98,9 @@ def _part(part: Any, where: str, media: list[Media]) -> dict[str, Any]:
         return {"type": "text", "text": part["text"]}
     image = part.get("image_url") if kind == "image_url" else None
     url = image.get("url") if isinstance(image, Mapping) else None
-    if not isinstance(url, str) or not url.startswith(_DATA):
+    if not isinstance(url, str) or not url.startswith((_DATA, "https://", "http://")):
         raise InvalidInput(f"{where} must be a text, or an image as a data URL", field=where)
-    media.append(Media.from_bytes(_decoded(url, where)))
+    media.append(Media.from_bytes(_decoded(url, where)) if url.startswith(_DATA) else Media(url=url))
     return {"type": "image", "media": len(media) - 1}
 
 

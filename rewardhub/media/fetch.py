@@ -1,0 +1,149 @@
+"""Fetching media by address, off unless the operator lists hosts.
+
+A name is resolved once, every address it has is checked, and the connection goes to the address that was
+checked. Each redirect is a new request with new checks. No cookies, no credentials, no proxies of the
+environment, no compression, no connection kept for another fetch.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urljoin
+
+import httpcore
+
+from rewardhub.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
+from rewardhub.media.addresses import Policy, Target, parse
+
+WIDTH, QUEUE = 16, 256
+REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LATER = frozenset({408, 425, 429})
+_HEADERS = ((b"accept", b"image/png, image/jpeg, image/webp"), (b"accept-encoding", b"identity"))
+LookUp = Callable[..., list[tuple[Any, ...]]]
+
+
+class Fetcher:
+    """Gets at most ``max_bytes`` within ``within_s`` seconds, redirects included; ``WIDTH`` at once."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_bytes: int,
+        within_s: float = 10.0,
+        look_up: LookUp = socket.getaddrinfo,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._policy = policy
+        self._max_bytes = max_bytes
+        self._within_s = within_s
+        self._ssl = ssl_context
+        # Names are looked up on threads of their own, so that slow name servers delay fetches only.
+        self._pinned = _Pinned(policy, look_up, ThreadPoolExecutor(WIDTH, thread_name_prefix="names"))
+        self._turns = asyncio.Semaphore(WIDTH)
+        self._waiting = 0
+
+    async def get(self, url: str) -> bytes:
+        """The bytes behind a URL.
+
+        Raises ``InvalidInput`` for what may not or cannot be fetched, ``TooLarge``, ``DeadlineExceeded``, and
+        ``Unavailable`` where another try may succeed.
+        """
+        if self._waiting >= QUEUE:
+            raise Unavailable("too many fetches at once", retry_after_s=1.0)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._within_s), self._turns:
+                return await self._follow(parse(url))
+        except TimeoutError:
+            raise DeadlineExceeded(f"the fetch took more than {self._within_s:g} s") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
+            raise Unavailable("the host could not be reached or broke off", retry_after_s=1.0) from None
+        finally:
+            self._waiting -= 1
+
+    async def _follow(self, target: Target) -> bytes:
+        for _ in range(REDIRECTS + 1):
+            self._policy.check_host(target)
+            answer = await self._request(target)
+            if isinstance(answer, bytes):
+                return answer
+            if target.scheme == "https" and answer.scheme == "http":
+                raise InvalidInput("the host redirects from https to http")
+            target = answer
+        raise InvalidInput(f"the host redirects more than {REDIRECTS} times")
+
+    async def _request(self, target: Target) -> bytes | Target:
+        """The body, or where the host redirects to."""
+        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        async with (
+            httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=self._pinned) as pool,
+            pool.stream("GET", url, headers=[*_HEADERS, (b"host", _host(target))]) as response,
+        ):
+            headers = {name.lower(): value for name, value in response.headers}
+            if response.status in _REDIRECTS and b"location" in headers:
+                return parse(urljoin(target.origin + target.path, headers[b"location"].decode("latin-1")))
+            if response.status in _LATER or response.status >= 500:
+                raise Unavailable(f"the host answers {response.status}", retry_after_s=1.0)
+            if response.status != 200:
+                raise InvalidInput(f"the host answers {response.status}")
+            if headers.get(b"content-encoding", b"identity") != b"identity":
+                raise InvalidInput("the host answers in a content-encoding that was not asked for")
+            return await self._body(response, headers.get(b"content-length", b"0"))
+
+    async def _body(self, response: httpcore.Response, declared: bytes) -> bytes:
+        if not re.fullmatch(rb"\d{1,18}", declared) or int(declared) > self._max_bytes:
+            raise self._too_large()
+        body = bytearray()
+        async for chunk in response.aiter_stream():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the media has more than the limit of {self._max_bytes} bytes")
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were checked, never to a name."""
+
+    def __init__(self, policy: Policy, look_up: LookUp, threads: ThreadPoolExecutor) -> None:
+        self._policy = policy
+        self._look_up = look_up
+        self._threads = threads
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        for address in await self._addresses(host, port):
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except httpcore.ConnectError:
+                continue
+        raise httpcore.ConnectError("no address answers")
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        """Every address of the name, all of them allowed."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, lambda: self._look_up(host, port, type=socket.SOCK_STREAM))
+        addresses = list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+        for address in addresses:
+            self._policy.check_address(address, port)
+        return addresses
+
+
+def _host(target: Target) -> bytes:
+    host, default = target.origin.partition("://")[2], {"http": ":80", "https": ":443"}[target.scheme]
+    return host.removesuffix(default).encode()
