@@ -19,8 +19,8 @@ from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 
-LAST_WORK_S, POLL_S = 120.0, 0.05
-"""What an exchanged lane gets to finish what it has taken."""
+LAST_WORK_S, WARM_S, POLL_S = 120.0, 30.0, 0.05
+"""What an exchanged lane gets to finish what it has taken, and a new pool to start."""
 
 
 class Reload:
@@ -42,13 +42,21 @@ class Reload:
             registry = await asyncio.to_thread(default_registry, config.plugins)
             lanes = await self._lanes(config)
             try:
-                book = self._book(config, registry, lanes)
+                book = await asyncio.to_thread(self._book, config, registry, lanes)
+                before, after = await asyncio.to_thread(_fingerprints, self._hub.book, book)
             except BaseException:
                 await self._stop(lane for lane in lanes if lane not in self._hub.scheduler.models)
                 raise
             pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
             await pool.start()
-            return self._exchange(book, lanes, pool)
+            await _warm(pool)
+            self._exchange(book, lanes, pool)
+            common = before.keys() & after.keys()
+            return {
+                "added": sorted(after.keys() - before.keys()),
+                "removed": sorted(before.keys() - after.keys()),
+                "changed": sorted(name for name in common if before[name] != after[name]),
+            }
 
     def _book(self, config: HubConfig, registry: Registry, lanes: list[ModelLane]) -> RecipeBook:
         for lane in lanes:
@@ -76,9 +84,8 @@ class Reload:
             raise ConfigError(f"{failed.card.name} cannot be loaded: {failed.failure}", field="cards")
         return lanes
 
-    def _exchange(self, book: RecipeBook, lanes: list[ModelLane], pool: Pool) -> dict[str, list[str]]:
+    def _exchange(self, book: RecipeBook, lanes: list[ModelLane], pool: Pool) -> None:
         hub, scheduler = self._hub, self._hub.scheduler
-        before, after = _fingerprints(hub.book), _fingerprints(book)
         gone = [lane for lane in scheduler.models if lane not in lanes]
         old, scheduler.pool = scheduler.pool, pool
         scheduler.models, hub.book = lanes, book
@@ -87,17 +94,19 @@ class Reload:
             task = asyncio.create_task(_finish(each))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
-        common = before.keys() & after.keys()
-        return {
-            "added": sorted(after.keys() - before.keys()),
-            "removed": sorted(before.keys() - after.keys()),
-            "changed": sorted(name for name in common if before[name] != after[name]),
-        }
 
     @staticmethod
     async def _stop(lanes: Iterable[ModelLane]) -> None:
         for lane in lanes:
             await lane.aclose()
+
+
+async def _warm(pool: Pool) -> None:
+    """Waits for the pool's first worker, so that the exchange is no pause."""
+    for _ in range(int(WARM_S / POLL_S)):
+        if pool.pids:
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def _finish(lane: Pool | ModelLane) -> None:
@@ -109,5 +118,6 @@ async def _finish(lane: Pool | ModelLane) -> None:
     await lane.aclose()
 
 
-def _fingerprints(book: RecipeBook) -> Mapping[str, str]:
-    return {row["name"]: row["fingerprint"] for row in book.listing()}
+def _fingerprints(*books: RecipeBook) -> list[Mapping[str, str]]:
+    """By name, of each book; compiles the whole catalogue the first time, which is no work for the event loop."""
+    return [{row["name"]: row["fingerprint"] for row in book.listing()} for book in books]

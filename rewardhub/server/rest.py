@@ -119,7 +119,9 @@ class RestDoor:
 
     async def scorers(self, _: Request) -> Response:
         """The scorers and recipes that a call may name."""
-        return replies.json_reply({"scorers": self._hub.scorers(), "version": rewardhub.__version__})
+        return replies.json_reply(
+            {"scorers": await asyncio.to_thread(self._hub.scorers), "version": rewardhub.__version__}
+        )
 
     async def run_code(self, request: Request) -> Response:
         """SandboxFusion's ``/run_code``: runs a program in the sandbox; 200 whatever the program does."""

@@ -99,7 +99,7 @@ class RewardService:
 
     async def list_scorers(self, request: pb.ListScorersRequest, _: Context) -> pb.ListScorersResponse:
         _parsed(request)
-        scorers = [pb.Scorer(**each) for each in self._hub.scorers()]
+        scorers = [pb.Scorer(**each) for each in await asyncio.to_thread(self._hub.scorers)]
         return pb.ListScorersResponse(scorers=scorers, version=rewardhub.__version__)
 
     async def finish_streams(self) -> None:
