@@ -135,6 +135,10 @@ def finite(value: float) -> Score:
     return Score(None, Status.INTERNAL_ERROR, details={"reason": "the model computed a non-finite number"})
 
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive")
+"""What torch's allocator and oneDNN, which names no reason, say on a CPU."""
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Turns torch's several out-of-memory errors into ``MemoryError``."""
@@ -143,6 +147,6 @@ def memory_errors() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        if any(sign in str(error) for sign in _NO_MEMORY):
             raise MemoryError(str(error)) from error
         raise

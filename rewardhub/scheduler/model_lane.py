@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
@@ -35,13 +35,19 @@ BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 @dataclass(eq=False)
 class _Job:
-    """One group, or some of its responses, waiting for a score."""
+    """One group, or some of its responses, waiting for a score: ``size`` is an estimate of its tokens, ``tokens``
+    what it counts for in a batch.
+    """
 
     group: Group
     tokens: int
     deadline: float
     done: asyncio.Future[Column]
     strikes: int = 0
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.tokens
 
     def answer(self, column: Column) -> None:
         if not self.done.done():
@@ -76,6 +82,7 @@ class ModelLane:
         self._awake.set()
         self._leaving = False
         self._failures = 0
+        self._fitted = 0  # tokens of the largest batch that this worker scored
         self._limit = queue_limit
         self._load_s = load_s
         self._waiting: FairQueue[_Job] = FairQueue()
@@ -192,6 +199,7 @@ class ModelLane:
         self.fingerprint, self.failure = answer.fingerprint, ""
         self.attention, self.drift = answer.attention, answer.drift
         self.token_budget = answer.token_budget or self.card.token_budget
+        self._fitted = 0
         self.loaded.set()
 
     async def _batch(self, channel: Channel) -> None:
@@ -264,6 +272,7 @@ class ModelLane:
 
     def _hand_out(self, jobs: list[_Job], answer: object) -> None:
         if isinstance(answer, Scored):
+            self._fitted = max(self._fitted, sum(job.size for job in jobs))
             for job, rows in zip(jobs, answer.columns, strict=True):
                 job.answer(Column.of([row.score() for row in rows], self.fingerprint))
         elif isinstance(answer, Failed):
@@ -277,6 +286,9 @@ class ModelLane:
                 self._waiting.put_back(job)
         elif failed.memory and len(jobs[0].group.responses) > 1 and self.card.scope == "response":
             asyncio.get_running_loop().create_task(self._halves(jobs[0]))
+        elif failed.memory and jobs[0].size <= self._fitted:
+            self._retry_alone(jobs)
+            raise WorkerLost("the worker has no memory for what it had memory for before")
         elif failed.memory:
             jobs[0].fail(Status.OVER_LIMIT, "one response alone does not fit in the model's memory")
         else:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from rewardhub.models import load
 from rewardhub.models.card import Card
-from rewardhub.models.memory import keep_freed_memory
+from rewardhub.models.memory import give_back_memory, keep_freed_memory
 from rewardhub.scheduler.messages import Failed, Load, Loaded, Message, Ping, Pong, ScoreBatch, Scored, receive, send
 from rewardhub.types import Column, Group
 from rewardhub.v1 import types_pb2 as pb
@@ -35,7 +35,10 @@ def serve(sock: socket.socket) -> None:
         if isinstance(message, Load):
             score = _load(message, reply)
         elif isinstance(message, ScoreBatch) and score is not None:
-            reply(_score(message, score))
+            answer = _score(message, score)
+            if isinstance(answer, Failed) and answer.memory:
+                give_back_memory()
+            reply(answer)
 
 
 def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message | None]", reply: Callable[[Message], None]) -> None:

@@ -245,3 +245,54 @@ async def test_a_model_that_stops_loading_is_given_time(hub, card_file, tmp_path
     assert scores[0].status is Status.OK
     assert lane.attention == "packed"
     assert 0 <= lane.drift < 1e-4
+
+
+NO_MEMORY = """
+import sys
+if "rewardhub.scheduler.model_worker" in sys.orig_argv:
+    import torch
+    embed = torch.nn.Embedding.forward
+    def forward(self, ids):
+        if ids.numel() > 600:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return embed(self, ids)
+    torch.nn.Embedding.forward = forward
+"""
+
+
+async def test_a_real_worker_out_of_memory_is_split(card_file, tmp_path, monkeypatch):
+    """T19: in a real worker torch has no memory for more than 600 tokens at once: batches are halved until they fit,
+    one response that never fits is over limit, and the process survives."""
+    (tmp_path / "sitecustomize.py").write_text(NO_MEMORY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    groups = [Group(f"g{n}", "p", tuple(Response(f"{n} {k} " * 15) for k in range(4))) for n in range(12)]
+    groups.append(Group("huge", "p", (Response("fits"), Response("x y " * 400), Response("fits too"))))
+    values, _ = expected(card_file, groups[:-1])
+    hub = make_hub(HubConfig(workers=1, cards=(card_file,)), Registry())
+    await hub.start()
+    try:
+        lane = hub.scheduler.models[0]
+        pid = lane.pid
+        answers = [scores for (scores,) in await asyncio.gather(*(hub.score([group], CALL) for group in groups))]
+        assert answers[-1].total.statuses == [Status.OK, Status.OVER_LIMIT, Status.OK]
+        assert "memory" in answers[-1][1].details["reason"]
+        for scores, own in zip(answers, values, strict=False):
+            assert scores.values == pytest.approx(own, abs=1e-5)
+        assert lane.pid == pid
+    finally:
+        await hub.aclose()
+
+
+async def test_a_worker_that_lost_its_memory_is_replaced(hub):
+    """T19: what a worker had memory for it cannot suddenly lack: no score is made of that, another worker does it."""
+    import resource
+
+    lane = hub.scheduler.models[0]
+    groups = [Group(f"g{n}", "p", tuple(Response(f"{n} {k} " * 60) for k in range(8))) for n in range(4)]
+    alone = [(await hub.score([group], CALL))[0].values for group in groups]
+    pages = int(Path(f"/proc/{lane.pid}/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE")
+    resource.prlimit(lane.pid, resource.RLIMIT_AS, (limit, limit))
+    answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))
+    for (scores,), own in zip(answers, alone, strict=True):
+        assert scores.values == pytest.approx(own, abs=1e-5)
