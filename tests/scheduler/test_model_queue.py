@@ -83,7 +83,7 @@ async def test_what_does_not_fit_in_memory_is_split(tmp_path):
     """T19: a batch that does not fit is halved until it does; only a response that never fits alone is over limit."""
     served, channel = lane(tmp_path), Scripted()
     groups = [Group(f"g{n}", "", tuple(Response("x" * (10 * n + k)) for k in range(n))) for n in (1, 2, 5, 8)]
-    groups.append(Group("bad", "", (Response("fits"), Response("huge"), Response("fits too"))))
+    groups.append(Group("bad", "", (Response("fits"), Response("huge" * 500), Response("fits too"))))
     tasks = await queued(served, groups)
 
     async def serve():
