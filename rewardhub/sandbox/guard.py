@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Stock = tuple[dict[str, Any], dict[str, ModuleType], list[tuple[list[Any], list[Any]]]]
-
 PROGRAM, SUFFIX = "<program>", "<suffix>"
 RANDOM = "random"
 FUTURES = 0x1FE0000
@@ -51,7 +49,9 @@ def load_beside(name: str) -> ModuleType:
 
 
 encode = load_beside("plain").encode
-sound, hook, objections = load_beside("sound"), load_beside("hook"), load_beside("objections")
+sound, comparing = load_beside("sound"), load_beside("comparing")
+hook, objections = load_beside("hook"), load_beside("objections")
+handover = load_beside("handover")
 BEGIN, END = hook.BEGIN, hook.END
 FOLDERS: tuple[str, ...] = ()
 """Of packages that a program may import beside the standard library; set by the warm process."""
@@ -139,55 +139,6 @@ def make_values(
     return values
 
 
-def names_in(code: CodeType) -> set[str]:
-    """The global names and attributes that a unit mentions."""
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    return set(code.co_names).union(*(names_in(each) for each in inner))
-
-
-def take_stock() -> Stock:
-    """What there is before any program runs: the builtins, the modules, and where imports are looked for."""
-    modules = {name: module for name, module in sys.modules.items() if name != "__main__"}
-    searched: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.path_hooks)
-    return dict(vars(sys.modules["builtins"])), modules, [(each, list(each)) for each in searched]
-
-
-def make_restored(names: dict[str, Any], stock: Stock, mentioned: set[str]) -> Callable[[], dict[str, Any]]:
-    """Gives the suffix its names, with the builtins, the imports and the modules it mentions as they were.
-
-    Where the program defines a builtin's name over (``abs``, say) the suffix sees the builtin, unless
-    such names are all of the program that it mentions: then they are what it tests.
-    """
-    shared = vars(sys.modules["builtins"])
-    saved, modules, lists = stock
-    contents = [(vars(modules[name]), dict(vars(modules[name]))) for name in mentioned & modules.keys()]
-
-    def restored() -> dict[str, Any]:
-        shared.update(saved)
-        for each, before in lists:
-            each[:] = before
-        for name in [name for name, module in sys.modules.items() if FOLDERS and is_package(module)]:
-            del sys.modules[name]
-        sys.modules.update(modules)
-        for content, kept in contents:
-            content.update(kept)
-        names["__builtins__"] = shared
-        # A class mentions the ``__name__`` of its module.
-        defined = {name for name in mentioned.intersection(names) if name[:2] != "__"}
-        covered = defined.intersection(saved)
-        if not covered or covered == defined:
-            return names
-        return {name: value for name, value in names.items() if name not in covered}
-
-    return restored
-
-
-def is_package(module: object) -> bool:
-    """Whether a module comes from the packages beside the standard library, which the suffix loads afresh."""
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and file.startswith(FOLDERS)
-
-
 def report(error: BaseException, control: int) -> None:
     """Tells the parent what ended the program; a claim, good for nothing but a failing verdict."""
     os.write(control, b"error " + type(error).__name__.encode("ascii", "replace") + b"\n")
@@ -221,9 +172,9 @@ def make_ready(rehearsals: int) -> Callable[[int, int], int]:
     it from then on.
     """
     library = (os.path.dirname(os.__file__), *FOLDERS)  # noqa: PTH120  # pathlib costs milliseconds
-    compare = sound.make_compare(library)
+    compare = comparing.make_compare(library)
     nothing = compile("", SUFFIX, "exec", dont_inherit=True)
-    names, stock, arms = prepare(), take_stock(), [hook.install_hook(objections, library)]
+    names, stock, arms = prepare(), handover.take_stock(), [hook.install_hook(objections, library)]
 
     def main(job: int, control: int, arm: Callable[[bytes, int], None]) -> int:
         nonce, program, suffix, expressions, as_json, tests = read_job(job)
@@ -238,7 +189,7 @@ def make_ready(rehearsals: int) -> Callable[[int, int], int]:
             report(error.with_traceback(None), control)
             os._exit(1)
         looks_back = suffix or expressions
-        restored = make_restored(names, stock, names_in(units[1])) if looks_back else lambda: names
+        restored = handover.make_restored(names, stock, units[1], FOLDERS, tests) if looks_back else lambda: names
         if (RANDOM in program or RANDOM in suffix) and RANDOM in sys.modules:
             sys.modules[RANDOM].seed()  # a fork repeats its parent's numbers
         del program, suffix, expressions, made

@@ -11,7 +11,10 @@ from typing import Any
 
 from rewardhub.sandbox import packages
 
-_INSIDE = [str(Path(__file__).with_name(f"{name}.py")) for name in ("guard", "plain", "sound", "hook", "objections")]
+_INSIDE = [
+    str(Path(__file__).with_name(f"{name}.py"))
+    for name in ("guard", "plain", "sound", "comparing", "handover", "hook", "objections")
+]
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _FONTS = ("/usr/share/fonts",)
 _TOOLS = ("/bin", "/usr/bin", "/usr/include", "/usr/libexec")
