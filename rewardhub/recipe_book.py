@@ -77,6 +77,10 @@ class RecipeBook:
                 raise UnknownName("recipe", name, known, field="recipe")
         return [self._recipe(name)[0] for name in wanted]
 
+    def place(self, name: str) -> str:
+        """The file of a recipe."""
+        return self._recipe(name)[1]
+
     def plan(self, name: str) -> Plan:
         """The plan of a recipe or scorer; raises ``UnknownName`` with the nearest name."""
         if name not in self._plans:

@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.errors import InvalidInput, RewardHubError
+from rewardhub.errors import InvalidInput, RewardHubError, nearest
 from rewardhub.hub import Hub
 from rewardhub.judges.rubric import builtin_rubric
 from rewardhub.recipes.compose import scope_of
@@ -92,9 +93,9 @@ async def _check(hub: Hub, names: Sequence[str]) -> CheckReport:
 
 async def _check_examples(hub: Hub, recipe: Recipe, report: CheckReport) -> None:
     try:
-        plan = compile_plan(recipe, Lenient(hub.book.registry), recipe.name)
+        plan = compile_plan(recipe, Lenient(hub.book.registry), hub.book.place(recipe.name))
     except InvalidInput as error:
-        report.failures.append(f"{recipe.name}: {error.message}")
+        report.failures.append(error.message)
         return
     for number, test in enumerate(recipe.tests, 1):
         if lacking := [name for name in test.needs if find_spec(name) is None]:
@@ -112,6 +113,8 @@ async def _check_examples(hub: Hub, recipe: Recipe, report: CheckReport) -> None
 async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
     """What differs from the example; nothing where it holds."""
     group, call = group_from_json(test.group, default_id="example"), Call(inputs=test.inputs)
+    if fault := _ill_given(plan, test, len(group.responses)):
+        return fault
     execution = _execution(hub, plan, call, test)
     scores = await execution.finish(group)
     found = {name: column.values for name, column in scores.parts.items()}
@@ -123,6 +126,22 @@ async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
         if len(values) != len(expected) or not all(map(_same, values, expected, [test.tolerance] * len(values))):
             reasons = [score.details.get("reason", "") for score in scores if score.value is None]
             return f"{name} is {values}, expected {list(expected)} {reasons or ''}".strip()
+    return ""
+
+
+def _ill_given(plan: Plan, test: RecipeTest, size: int) -> str:
+    """What the example states of no term, or not once for each response."""
+    stated: dict[str, Mapping[str, Sequence[Any]]] = {
+        "given": test.given,
+        "given_steps": test.given_steps,
+        "given_details": test.given_details,
+    }
+    for kind, terms in stated.items():
+        for name, rows in terms.items():
+            if name not in plan.recipe.terms:
+                return f"{kind} names {name!r}, which is no term{nearest(name, plan.recipe.terms)}"
+            if len(rows) != size:
+                return f"{kind}.{name} is stated for {len(rows)} of {size} responses"
     return ""
 
 
@@ -194,5 +213,11 @@ async def _explained(hub: Hub, group: Group, call: Call) -> str:
 
 
 def _shown(column: Column) -> str:
-    pairs = zip(column.values, column.statuses, strict=True)
-    return ", ".join(f"{status}" if value is None else f"{value:g}" for value, status in pairs)
+    """The values or statuses in order, and below them the reasons of what failed."""
+    shown = ", ".join(
+        f"{status}" if value is None else f"{value:g}"
+        for value, status in zip(column.values, column.statuses, strict=True)
+    )
+    failed = [column.row(row) for row, status in enumerate(column.statuses) if not status.is_verdict]
+    reasons = {str(each.details.get("reason", "")): None for each in failed if each.status is not Status.SKIPPED}
+    return "".join([shown, *(f"\n          {reason}" for reason in reasons if reason)])

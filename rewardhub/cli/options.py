@@ -22,6 +22,9 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python fil
 RecipeFiles = Annotated[list[Path] | None, typer.Option("--recipe-file", help="YAML recipe; may be repeated")]
 JudgeUrl = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compatible base URL of the judge")]
 JudgeModel = Annotated[str, typer.Option("--judge-model", help="the judge's model; empty lets the endpoint choose")]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", help="name=number that the recipe reads as an input; may be repeated")
+]
 Url = Annotated[str | None, typer.Option("--url", help="hub to ask, http:// or grpc://", envvar="REWARDHUB_URL")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="REWARDHUB_API_KEY", show_envvar=True)]
 
@@ -74,6 +77,18 @@ def effective_config(
     if judge_url:
         given["judges"] = [{"name": "judge", "endpoints": [{"url": judge_url, "model": judge_model}]}]  # type: ignore[list-item]
     return load_config(path, flags | given)[0]
+
+
+def numbers(inputs: list[str] | None) -> dict[str, float]:
+    """The numbers of ``name=number`` texts; raises ``InvalidInput``."""
+    found: dict[str, float] = {}
+    for each in inputs or ():
+        name, _, number = each.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise InvalidInput(f"--input {each}: expected name=number", field="input") from None
+    return found
 
 
 def server_settings(table: dict[str, Any]) -> Any:

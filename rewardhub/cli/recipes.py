@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from rewardhub.cli.options import Cards, Config, Plugins, RecipeFiles, effective_config, recipe_book, reported
+from rewardhub.cli.options import (
+    Cards,
+    Config,
+    Inputs,
+    Plugins,
+    RecipeFiles,
+    effective_config,
+    numbers,
+    recipe_book,
+    reported,
+)
 from rewardhub.client import read_group_file
 from rewardhub.types import Call
 
@@ -64,6 +74,7 @@ def table_() -> None:
 def explain_(
     file: Annotated[Path, typer.Argument(help="group file")],
     recipe: Annotated[str, typer.Option(help="recipe; a group's own recipe wins")] = "",
+    inputs: Inputs = None,
     config: Config = None,
     card: Cards = None,
     plugin: Plugins = None,
@@ -72,6 +83,6 @@ def explain_(
     """Prints each wave, term, let and value for every group of a file."""
     from rewardhub.recipe_check import explain
 
-    groups = list(read_group_file(file))
-    for text in explain(effective_config(config, {}, card, plugin, recipe_file), groups, Call(recipe=recipe)):
+    groups, call = list(read_group_file(file)), Call(recipe=recipe, inputs=numbers(inputs))
+    for text in explain(effective_config(config, {}, card, plugin, recipe_file), groups, call):
         sys.stdout.write(text + "\n")

@@ -14,6 +14,7 @@ from rewardhub.cli.options import (
     ApiKey,
     Cards,
     Config,
+    Inputs,
     JudgeModel,
     JudgeUrl,
     Plugins,
@@ -21,6 +22,7 @@ from rewardhub.cli.options import (
     Url,
     console,
     effective_config,
+    numbers,
     recipe_book,
     reported,
     rewards,
@@ -89,6 +91,7 @@ def score(
     api_key: ApiKey = None,
     run: Annotated[str, typer.Option(help="training run that pins the recipe")] = "",
     deadline_ms: Annotated[int, typer.Option(help="per group; 0 is the hub's default", min=0)] = 0,
+    inputs: Inputs = None,
     config: Config = None,
     card: Cards = None,
     plugin: Plugins = None,
@@ -98,7 +101,7 @@ def score(
 ) -> None:
     """Scores a group file, in this process or at --url; a line per group, in input order."""
     groups = list(read_group_file(file))
-    call = Call(recipe=recipe, run=run, deadline_ms=deadline_ms)
+    call = Call(recipe=recipe, run=run, deadline_ms=deadline_ms, inputs=numbers(inputs))
     with rewards(url, api_key, (config, {}, card, plugin, recipe_file, judge_url, judge_model)) as hub:
         lines = _in_order(groups, hub, call)
     text = "".join(dumps(scores_to_json(scores)) + "\n" for scores in lines)

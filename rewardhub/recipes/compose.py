@@ -89,21 +89,34 @@ def _verdict(statuses: list[Status]) -> tuple[Status, Json | None]:
 
 
 def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]) -> tuple[Status, Json | None]:
-    """Why a total has no value: the gravest failure among the terms it reads, else a fault of the recipe."""
-    failed = [(column, column.statuses[row]) for column in read if column.values[row] is None]
-    if not failed and plan.needs_group:
-        failed = [(column, status) for column in read for status in column.statuses if not status.is_verdict]
-    if not failed and scope.absent and np.isnan(total):
+    """Why a total has no value: the gravest failure among the terms it reads, then what the caller left out, then
+    a skipped term, then too few members; else a fault of the recipe.
+    """
+    fault = Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
+    if np.isinf(total):
+        return fault
+    alone = not plan.needs_group or any(_failed(column, row) for column in read)
+    rows = [row] if alone else range(scope.size)
+    if failed := [(column, each) for column in read for each in rows if _failed(column, each)]:
+        return _told(*min(failed, key=lambda each: _RANK[each[0].statuses[each[1]]]))
+    if scope.absent:
         return absent(scope)
-    if np.isinf(total) or (not failed and not plan.needs_group):
-        return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
-    if not failed and all(len(column) - column.values.count(None) >= plan.recipe.min_valid for column in read):
-        return Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
-    if not failed:
-        return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {plan.recipe.min_valid} members have a value"}
-    column, status = min(failed, key=lambda each: _RANK[each[1]])
-    detail = column.details[row] if column.details else None
-    return status, detail
+    if skipped := [column for column in read if column.statuses[row] is Status.SKIPPED]:
+        unrouted = plan.unrouted(scope.group)
+        return (Status.INVALID_INPUT, unrouted) if unrouted else _told(skipped[0], row)
+    least = plan.recipe.min_valid
+    if plan.needs_group and any(len(column) - column.values.count(None) < least for column in read):
+        return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {least} members have a value"}
+    return fault
+
+
+def _failed(column: Column, row: int) -> bool:
+    status = column.statuses[row]
+    return not status.is_verdict and status is not Status.SKIPPED
+
+
+def _told(column: Column, row: int) -> tuple[Status, Json | None]:
+    return column.statuses[row], column.details[row] if column.details else None
 
 
 def gravest(statuses: Sequence[Status]) -> Status | None:

@@ -64,10 +64,15 @@ def compile_expression(text: str, known: Mapping[str, Any], where: str) -> Expre
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{where}: not an expression: {error}", field=where) from None
+        raise ConfigError(f"{where}: not an expression: {_reason(error)}", field=where) from None
     compiler = _Compiler(known, where)
     run = compiler.visit(tree.body, 0)
     return Expression(text, run, frozenset(compiler.names), compiler.uses_group)
+
+
+def _reason(error: Exception) -> str:
+    at = f" at character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+    return f"{error.msg if isinstance(error, SyntaxError) else error}{at}"
 
 
 @dataclass
@@ -92,19 +97,21 @@ class _Compiler:
     def visit_Constant(self, node: ast.Constant, depth: int) -> Node:
         value = node.value
         if isinstance(value, str):
-            return lambda _: value
+            raise self.error(f"the text {value!r} can only be compared")
         if not isinstance(value, int | float) or abs(value) > 1e300:
-            raise self.error(f"{value!r} is not a number or a text")
+            raise self.error(f"{str(value)[:40]} is not a number up to 1e300")
         number = float(value)
         return lambda _: number
 
     def visit_Name(self, node: ast.Name, depth: int) -> Node:
         name = node.id
+        if name in functions.TEXTS:
+            raise self.error(f"{name} is a text and can only be compared")
         if name in functions.FIELDS:
             self.uses_group |= name in functions.GROUP_FIELDS
             return functions.FIELDS[name]
         if name not in self.known:
-            raise self.error(f"unknown name {name!r}{nearest(name, [*self.known, *functions.FIELDS])}")
+            raise self.error(f"unknown name {name!r}{nearest(name, [*self.known, *functions.NAMES])}")
         self.names.add(name)
         return lambda scope: scope.values[name]
 
@@ -126,7 +133,7 @@ class _Compiler:
         raise self.error(f"{type(node.op).__name__} is not part of the language")
 
     def visit_Compare(self, node: ast.Compare, depth: int) -> Node:
-        operands = [self.visit(each, depth) for each in (node.left, *node.comparators)]
+        operands = [self._compared(each, depth) for each in (node.left, *node.comparators)]
         kinds = [_COMPARE.get(type(each)) for each in node.ops]
         if None in kinds:
             raise self.error("only == != < <= > >= compare")
@@ -137,6 +144,17 @@ class _Compiler:
             return reduce(functions.both, links)
 
         return run
+
+    def _compared(self, node: ast.expr, depth: int) -> Node:
+        """An operand of a comparison: the one place for a text, and for a field that may hold one."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+            return lambda _: text
+        if isinstance(node, ast.Name) and node.id in functions.TEXTS:
+            return functions.TEXTS[node.id]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "field":
+            return self._read("field", node, text=True)
+        return self.visit(node, depth)
 
     def visit_BoolOp(self, node: ast.BoolOp, depth: int) -> Node:
         operands = [self.visit(each, depth) for each in node.values]
@@ -157,7 +175,9 @@ class _Compiler:
         if name in functions.READS:
             return self._read(name, node)
         arguments = [self.visit(each, depth) for each in node.args]
-        keywords = {each.arg or "": self.visit(each.value, depth) for each in node.keywords}
+        keywords = {each.arg or "**": self.visit(each.value, depth) for each in node.keywords}
+        if len(keywords) < len(node.keywords):
+            raise self.error(f"{name} has a keyword twice")
         self._check_arity(name, known[name], len(arguments), set(keywords))
         if name in functions.GROUP:
             self.uses_group = True
@@ -169,11 +189,13 @@ class _Compiler:
         return lambda scope: function(*(run(scope) for run in arguments))
 
     def _check_arity(self, name: str, function: Any, count: int, keywords: set[str]) -> None:
-        low, high, allowed = functions.arity(function, in_group=name in functions.GROUP)
-        if not low <= count <= high or not keywords <= allowed:
-            raise self.error(f"{name} takes {low} to {high} arguments and the keywords {sorted(allowed)}")
+        expected, allowed = functions.arity(function, in_group=name in functions.GROUP)
+        if count != expected or not keywords <= allowed:
+            plural = "" if expected == 1 else "s"
+            named = f", and by name {', '.join(sorted(allowed))}" if allowed else ""
+            raise self.error(f"{name} takes {expected} argument{plural}{named}")
 
-    def _read(self, name: str, node: ast.Call) -> Node:
+    def _read(self, name: str, node: ast.Call, *, text: bool = False) -> Node:
         """``signal("x")``, ``has("x")``, ``field("x")`` or ``field("x", easy=1)``, ``input("x", default)``."""
         if name in functions.OF_TERM:
             return self._read_term(name, node)
@@ -185,6 +207,8 @@ class _Compiler:
             otherwise, option = self.visit(node.args[1], 0), first.value
             return lambda scope: float(scope.call.inputs[option]) if option in scope.call.inputs else otherwise(scope)
         key, read, numbers = first.value, functions.READS[name], self._numbers(name, node)
+        if text and not numbers:
+            return lambda scope: functions.text_or_number(scope, key)
         return lambda scope: read(scope, key, **numbers)
 
     def _read_term(self, name: str, node: ast.Call) -> Node:

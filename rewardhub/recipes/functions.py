@@ -133,8 +133,12 @@ def g_max(scope: Scope, values: Any, *, where: Any = None) -> float:
 
 
 def g_std(scope: Scope, values: Any, *, where: Any = None, ddof: Any = 0.0) -> float:
-    """Standard deviation with ``ddof`` delta degrees of freedom (0: population, 1: sample)."""
-    return _over(scope, values, where, lambda valid: np.std(valid) if ddof == 0 else np.std(valid, ddof=int(ddof)))
+    """Standard deviation, over the number of rows less ``ddof`` (0: population, 1: sample).
+
+    NaN where ``ddof`` is not a whole number from 0, or no more than ``ddof`` rows are valid.
+    """
+    degrees = int(ddof) if isinstance(ddof, float) and ddof in range(scope.size) else scope.size
+    return _over(scope, values, where, lambda valid: np.std(valid, ddof=degrees) if len(valid) > degrees else np.nan)
 
 
 def g_count(scope: Scope, condition: Any, *, where: Any = None) -> float:
@@ -198,8 +202,8 @@ def _input(scope: Scope, name: str) -> float:
     return float(scope.checked(f"inputs.{name}", scope.call.inputs.get(name, np.nan)))
 
 
-def _field(scope: Scope, name: str, **numbers: float) -> float | str:
-    """A number or text of the group's metadata, else of its reference.
+def _field(scope: Scope, name: str, **numbers: float) -> float:
+    """A number of the group's metadata, else of its reference.
 
     ``field("difficulty", easy=1, hard=1.5)`` is the number that is stated for the text; another text is missing.
     """
@@ -208,8 +212,15 @@ def _field(scope: Scope, name: str, **numbers: float) -> float | str:
         known = numbers.get(value, np.nan) if isinstance(value, str) else np.nan
         return float(scope.checked(f"metadata.{name} ({', '.join(numbers)})", known))
     if isinstance(value, str):
-        return value
-    return float(scope.checked(f"metadata.{name}", float(value) if isinstance(value, int | float) else np.nan))
+        return float(scope.checked(f"metadata.{name} as a number", np.nan))
+    number = float(value) if isinstance(value, int | float) and abs(value) <= 1e300 else np.nan
+    return float(scope.checked(f"metadata.{name}", number))
+
+
+def text_or_number(scope: Scope, name: str) -> float | str:
+    """A text of the group's metadata, else of its reference; else a number as ``field`` reads it."""
+    value = scope.group.metadata.get(name, scope.group.reference.get(name))
+    return value if isinstance(value, str) else _field(scope, name)
 
 
 def _has(scope: Scope, name: str) -> float:
@@ -227,10 +238,12 @@ def _tokens(scope: Scope) -> Array:
 FIELDS: Mapping[str, Callable[[Scope], Any]] = {
     "tokens": _tokens,
     "chars": lambda scope: np.array([len(response.text) for response in scope.group.responses], dtype=np.float64),
-    "problem_type": lambda scope: scope.group.problem_type,
     "group_size": lambda scope: float(scope.size),
 }
 GROUP_FIELDS = frozenset({"group_size"})
+TEXTS: Mapping[str, Callable[[Scope], str]] = {"problem_type": lambda scope: scope.group.problem_type}
+NAMES = frozenset({*FIELDS, *TEXTS})
+"""What expressions read by a bare name, which no term and no let may have."""
 PLAIN: Mapping[str, Callable[..., Any]] = {
     "where": where,
     "div": div,
@@ -276,9 +289,9 @@ OF_TERM: Mapping[str, str] = {
 """Reads whose first argument is a term, with what they take."""
 
 
-def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, int, set[str]]:
-    """Least and most positional arguments of an expression's function, and its keywords."""
+def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, set[str]]:
+    """The number of positional arguments of an expression's function, and its keywords."""
     parameters = list(inspect.signature(function).parameters.values())[1 if in_group else 0 :]
     positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     keywords = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
-    return len(positional), len(positional), keywords
+    return len(positional), keywords

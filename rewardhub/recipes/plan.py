@@ -1,16 +1,20 @@
 """A recipe compiled for running: bound scorers, compiled expressions, waves, a fingerprint."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
+from typing import Any
 
-from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.errors import ConfigError, InvalidInput, nearest
+from rewardhub.recipes import functions
 from rewardhub.recipes.absent import Absent
 from rewardhub.recipes.expression import Expression, compile_expression
 from rewardhub.recipes.recipe import Choice, Recipe, Term
 from rewardhub.registry import Registry
 from rewardhub.scorer import Bound, digest_of
-from rewardhub.types import Group
+from rewardhub.types import Group, Json
 
 MAX_WAVES = 8
 
@@ -28,11 +32,12 @@ class PlannedTerm:
 
     def pick(self, group: Group) -> Bound | None:
         """The scorer for this group; None where its route names none."""
-        route = self.term.route
-        if route is None:
-            return self.bound
-        value = group.problem_type if route.field == "problem_type" else group.metadata.get(route.field)
-        return self.cases.get(str(value), self.bound)
+        return self.cases.get(str(self.routed_by(group)), self.bound) if self.term.route else self.bound
+
+    def routed_by(self, group: Group) -> Any:
+        """The value of the field that its route goes by; None without a route."""
+        field = self.term.route.field if self.term.route else ""
+        return group.problem_type if field == "problem_type" else group.metadata.get(field)
 
     @property
     def bounds(self) -> list[Bound]:
@@ -91,6 +96,18 @@ class Plan:
         """The terms that the value reads, through lets too, in the order they run: a cause before what it causes."""
         return tuple(term.name for term in self.terms if term.name in self._names)
 
+    def unrouted(self, group: Group) -> Json | None:
+        """Why the value reads a term that has no scorer for this group, as a failure's details; None where none."""
+        lost = [term for term in self.terms if term.name in self._names and term.term.route and not term.pick(group)]
+        if not lost or not lost[0].term.route:
+            return None
+        field, value = lost[0].term.route.field, lost[0].routed_by(group)
+        place = field if field == "problem_type" else f"metadata.{field}"
+        known = {case for term in lost for case in term.cases}
+        told = f"{place} {str(value)[:64]!r}" if value else f"a group without {place}"
+        reason = f"the recipe {self.recipe.name} has no scorer for {told}{nearest(str(value or ''), known)}"
+        return {"reason": reason, "field": place}
+
     @cached_property
     def _names(self) -> frozenset[str]:
         names = set(self.value.names)
@@ -107,21 +124,23 @@ def compile_plan(
 
     A ``published`` recipe may name scorers that this hub does not have.
     """
-    terms = {name: (term, _when(name, term, recipe, where)) for name, term in recipe.terms.items()}
+    _check_names(recipe, where)
+    whens = {name: _when(name, term, recipe, where) for name, term in recipe.terms.items()}
+    needs = {name: _needs(term, whens[name]) for name, term in recipe.terms.items()}
     waves: list[tuple[PlannedTerm, ...]] = []
     done: dict[str, PlannedTerm] = {}
-    while len(done) < len(terms):
-        ready = [name for name, (term, when) in terms.items() if name not in done and _needs(term, when) <= set(done)]
+    while len(done) < len(needs):
+        ready = [name for name, needed in needs.items() if name not in done and needed <= set(done)]
         if not ready:
-            names = ", ".join(sorted(set(terms) - set(done)))
+            names = ", ".join(sorted(set(needs) - set(done)))
             raise ConfigError(f"{where}: the terms {names} wait for each other", field="terms")
-        wave = tuple(_planned(name, *terms[name], registry, done, where, published) for name in ready)
+        wave = tuple(_planned(name, recipe, whens[name], registry, done, where, published) for name in ready)
         done |= {term.name: term for term in wave}
         waves.append(wave)
     if len(waves) > MAX_WAVES:
         raise ConfigError(f"{where}: {len(waves)} waves, at most {MAX_WAVES}", field="terms")
     lets = _lets(recipe, where)
-    value = compile_expression(recipe.value, dict.fromkeys([*recipe.terms, *lets]), f"{where}: value")
+    value = compile_expression(recipe.value, dict.fromkeys([*recipe.terms, *lets]), recipe.at(where, "value"))
     return Plan(recipe, tuple(waves), lets, value, implicit)
 
 
@@ -129,7 +148,7 @@ def _when(name: str, term: Term, recipe: Recipe, where: str) -> Expression | Non
     if not term.when:
         return None
     others = dict.fromkeys(other for other in recipe.terms if other != name)
-    return compile_expression(term.when, others, f"{where}: terms.{name}.when")
+    return compile_expression(term.when, others, recipe.at(where, f"terms.{name}.when"))
 
 
 def _needs(term: Term, when: Expression | None) -> set[str]:
@@ -138,14 +157,15 @@ def _needs(term: Term, when: Expression | None) -> set[str]:
 
 def _planned(
     name: str,
-    term: Term,
+    recipe: Recipe,
     when: Expression | None,
     registry: Registry,
     done: Mapping[str, PlannedTerm],
     where: str,
     published: bool,
 ) -> PlannedTerm:
-    at = f"{where}: terms.{name}"
+    term = recipe.terms[name]
+    at = recipe.at(where, f"terms.{name}")
     if bool(term.scorer) == bool(term.route):
         raise ConfigError(f"{at}: exactly one of scorer and route is expected", field=f"terms.{name}")
     route = term.route
@@ -170,8 +190,20 @@ def _bind(choice: Choice, registry: Registry, at: str, published: bool) -> Bound
 def _lets(recipe: Recipe, where: str) -> dict[str, Expression]:
     lets: dict[str, Expression] = {}
     for name, text in recipe.let.items():
-        if name in recipe.terms or not name.isidentifier():
-            raise ConfigError(f"{where}: let.{name} is no free name", field=f"let.{name}")
         known = dict.fromkeys([*recipe.terms, *lets])
-        lets[name] = compile_expression(text, known, f"{where}: let.{name}")
+        lets[name] = compile_expression(text, known, recipe.at(where, f"let.{name}"))
     return lets
+
+
+def _check_names(recipe: Recipe, where: str) -> None:
+    """Raises ``ConfigError`` for a term or let that expressions could not read, or would take for something else."""
+    for kind, names in (("terms", recipe.terms), ("let", recipe.let)):
+        for name in names:
+            at = recipe.at(where, f"{kind}.{name}")
+            plain = name.isidentifier() and not iskeyword(name) and unicodedata.is_normalized("NFKC", name)
+            if not plain or name in functions.NAMES or (kind == "let" and name in recipe.terms):
+                raise ConfigError(f"{at}: {name!r} is no free name", field=f"{kind}.{name}")
+    for name, term in recipe.terms.items():
+        if term.input and term.input not in recipe.terms:
+            at = recipe.at(where, f"terms.{name}.input")
+            raise ConfigError(f"{at}: unknown term {term.input!r}{nearest(term.input, recipe.terms)}", field="input")

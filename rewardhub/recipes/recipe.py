@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from rewardhub.errors import ConfigError, nearest
 
@@ -102,7 +102,7 @@ class Recipe(BaseModel):
     ``group_strict`` when any lacks one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
     version: str = "1"
@@ -117,6 +117,12 @@ class Recipe(BaseModel):
     min_valid: int = Field(default=2, ge=1)
     group_strict: bool = False
     tests: tuple[RecipeTest, ...] = ()
+    _node: Any = PrivateAttr(default=None)
+
+    def at(self, where: str, path: str) -> str:
+        """Where the field stands: the file, the line where it is known, and the ``path``."""
+        line = f":{_line(self._node, path.split('.'))}" if self._node else ""
+        return f"{where}{line}: {path}"
 
     def canonical(self) -> str:
         """What decides a score, as JSON; not what is said about it."""
@@ -143,14 +149,16 @@ def parse_recipe(text: str, where: str) -> Recipe:
         node = loader.get_single_node()
         data = loader.construct_document(node) if node else None
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}", field=where) from None
+        raise _not_yaml(error, where) from None
     _refuse_doubled(node, where)
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected an object with name, terms and value", field=where)
     try:
-        return Recipe.model_validate(dict(data))
+        recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise _explain(error, node, where) from None
+    recipe._node = node
+    return recipe
 
 
 def parse_inline(text: str, limits: Limits) -> Recipe:
@@ -190,6 +198,12 @@ def _refuse_aliases(text: str) -> None:
         raise ConfigError("recipe_text: aliases are not allowed", field="recipe_text")
 
 
+def _not_yaml(error: Exception, where: str) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    told = " ".join(str(getattr(error, "problem", None) or error).split())
+    return ConfigError(f"{where}{f':{mark.line + 1}' if mark else ''}: not YAML: {told}", field=where)
+
+
 def _explain(error: ValidationError, node: Any, where: str) -> ConfigError:
     # A misspelt key explains a missing one, so it comes first.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -202,7 +216,11 @@ def _explain(error: ValidationError, node: Any, where: str) -> ConfigError:
 
 
 def _known(path: list[str]) -> list[str]:
-    model = Recipe if len(path) == 1 else Route if "route" in path else Term
+    """The fields of the object that the last name of ``path`` stands in."""
+    above: dict[str, type[BaseModel]] = {"about": About, "tests": RecipeTest, "terms": Term}
+    model = Recipe if len(path) == 1 else above.get(path[0], Recipe)
+    if "route" in path[2:-1]:
+        model = Choice if path[-2] != "route" else Route
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
@@ -210,6 +228,10 @@ def _line(node: Any, path: list[str]) -> int:
     """The line of the deepest key of ``path`` that the text holds."""
     line = 1
     for part in path:
+        if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         found = next(((key, value) for key, value in node.value if key.value == part), None)

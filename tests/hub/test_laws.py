@@ -110,12 +110,13 @@ value: t
     groups = [
         Group("a", "p", (Response("x"),), problem_type="hash"),
         Group("b", "p", (Response("4"),), {"answer": "4"}, problem_type="match"),
-        Group("c", "p", (Response("4"),), problem_type="other"),
+        Group("c", "p", (Response("4"),), problem_type="hsah"),
         Group("d", "p", (Response("q"),), recipe="oracle"),
     ]
     scores = await hub.score(groups, Call(recipe_text=text))
     assert [each.values for each in scores] == [[oracle("p", "x")], [1.0], [None], [oracle("p", "q")]]
-    assert scores[2][0].status is Status.SKIPPED
+    assert scores[2][0].status is Status.INVALID_INPUT
+    assert scores[2][0].details["reason"].endswith("no scorer for problem_type 'hsah'; did you mean 'hash'?")
 
 
 async def test_a_failed_term_leaves_the_total_without_a_value(hub, dear):

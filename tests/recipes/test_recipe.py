@@ -6,6 +6,7 @@ from rewardhub.errors import ConfigError
 from rewardhub.recipes.plan import compile_plan
 from rewardhub.recipes.recipe import Limits, parse_inline, parse_recipe
 from rewardhub.registry import Registry, verifier
+from rewardhub.types import Group
 
 GOOD = """\
 name: demo
@@ -63,8 +64,24 @@ def test_a_let_that_the_value_does_not_read_costs_nothing(registry):
         ("name: demo", "name: De mo", "demo.yaml:1: name"),
         ("terms:", "terms: {}\nx:", "terms"),
         ("{scorer: hit}", "{}", "exactly one of scorer and route"),
-        ("both:", "accuracy:", "let.accuracy is no free name"),
-        ("name: demo", "name: [", "not YAML"),
+        ("both:", "accuracy:", "demo.yaml:7: let.accuracy: 'accuracy' is no free name"),
+        ("both:", "tokens:", "demo.yaml:7: let.tokens: 'tokens' is no free name"),
+        ("  accuracy: {", "  chars: {", "demo.yaml:4: terms.chars: 'chars' is no free name"),
+        ("  accuracy: {", "  problem_type: {", "terms.problem_type: 'problem_type' is no free name"),
+        ("  accuracy: {", "  if: {", "terms.if: 'if' is no free name"),
+        ("  accuracy: {", "  a-b: {", "terms.a-b: 'a-b' is no free name"),
+        ("  accuracy: {", "  \ufb01t: {", "is no free name"),
+        ("when: ", "input: acuracy, when: ", "demo.yaml:5: .*unknown term 'acuracy'; did you mean 'accuracy'"),
+        ("both / 2", "both ** 2", "demo.yaml:8: value: Pow is not part of the language"),
+        ("if_skipped(style, 0)", "(style", "demo.yaml:7: let.both: not an expression: .* at character 12"),
+        ('"accuracy == 1"', '"acc == 1"', "demo.yaml:5: terms.style.when: unknown name 'acc'"),
+        ("value:", "no_answer: .nan\nvalue:", "demo.yaml:8: no_answer: Input should be a finite number"),
+        (
+            "value:",
+            "tests: [{group: {}, vals: []}]\nvalue:",
+            "tests.0.vals: unknown field 'vals'; did you mean 'values'",
+        ),
+        ("name: demo", "name: [", "demo.yaml:3: not YAML: did not find expected"),
         ("name: demo", "name: !!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
@@ -102,3 +119,14 @@ def test_the_fingerprint_follows_the_content(registry):
     ]
     prints = {compile_plan(parse_recipe(text, "x"), registry, "x").fingerprint for text in texts}
     assert len(prints) == 4
+
+
+def test_a_route_that_fits_no_group_is_the_callers_to_mend(registry):
+    """The reason names what was sent and every case of the routes that the value reads."""
+    text = "name: r\nterms: {a: {route: {cases: {math: {scorer: hit}}}}, b: {route: {cases: {mcq: {scorer: hit}}}}}\n"
+    plan = compile_plan(parse_recipe(text + "value: if_skipped(a, b)", "r"), registry, "r")
+    assert plan.unrouted(Group("g")) == {
+        "reason": "the recipe r has no scorer for a group without problem_type; known: math, mcq",
+        "field": "problem_type",
+    }
+    assert "'maht'; did you mean 'math'" in plan.unrouted(Group("g", problem_type="maht"))["reason"]
