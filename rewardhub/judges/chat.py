@@ -16,8 +16,20 @@ UNSTATED_PUSH_BACK_S = 0.25
 LONGEST_MODEL_NAME = 200
 
 
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
 class _Message(msgspec.Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content; of parts those that are text, so without what a model thought."""
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content if part.type == "text")
+        return self.content
 
 
 class _Choice(msgspec.Struct):
@@ -25,20 +37,18 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
-
-
 class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-    model: str | None = ""
-    usage: _Usage | None = None
+    """The names, counts and errors beside the text are read leniently: they void no verdict."""
+
+    choices: list[_Choice] = []
+    model: Any = None
+    usage: Any = None
+    error: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an endpoint answered; token counts are the endpoint's own, 0 where it gave none."""
+    """What an endpoint answered; token counts are the endpoint's own, 0 where it gave none that can be true."""
 
     text: str
     model: str = ""
@@ -82,7 +92,7 @@ async def complete(
             data = await _read(answer, max_bytes)
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise EndpointFailure(f"the judge endpoint failed: {type(error).__name__}") from None
-    return _decoded(data)
+    return _decoded(data, most_tokens=max_bytes + len(content))
 
 
 def refusal(status: int, retry_after: str) -> RewardHubError:
@@ -121,18 +131,26 @@ async def _read(answer: httpx.Response, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _decoded(data: bytes) -> Reply:
+def _decoded(data: bytes, most_tokens: int) -> Reply:
     try:
         completion = msgspec.json.decode(data, type=_Completion)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise NotACompletion("the reply is not a chat completion") from None
-    if not completion.choices or completion.choices[0].message.content is None:
+    if not completion.choices and completion.error:
+        raise EndpointFailure("the judge endpoint answered 200 with an error")
+    text = completion.choices[0].message.text if completion.choices else None
+    if text is None:
         raise JudgeUnparseable("the reply holds no text")
-    usage = completion.usage or _Usage()
+    usage = completion.usage if isinstance(completion.usage, dict) else {}
     return Reply(
-        text=completion.choices[0].message.content,
-        model=(completion.model or "")[:LONGEST_MODEL_NAME],
+        text=text,
+        model=completion.model[:LONGEST_MODEL_NAME] if isinstance(completion.model, str) else "",
         truncated=completion.choices[0].finish_reason == "length",
-        prompt_tokens=usage.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
+        prompt_tokens=_count(usage.get("prompt_tokens"), most_tokens),
+        completion_tokens=_count(usage.get("completion_tokens"), most_tokens),
     )
+
+
+def _count(said: Any, most: int) -> int:
+    """A count of tokens as an endpoint tells it: it is added to what a tenant has spent, so it has to be possible."""
+    return said if isinstance(said, int) and 0 <= said <= most else 0

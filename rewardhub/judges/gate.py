@@ -17,15 +17,21 @@ MASTER_KEYS = (
 
 _OPENERS = frozenset({
     "thought process", "thinking process", "mental process", "solution", "the solution", "answer",
-    "the answer", "the answer is", "final answer", "the final answer is", "let's think step by step",
+    "the answer", "the answer is", "final answer", "the final answer", "the final answer is", "answers",
+    "let's think step by step", "let me think step by step", "let's solve this problem",
     "let's solve this problem step by step", "let's solve this step by step", "let us solve this problem step by step",
     "let me solve it step by step", "let me solve this step by step", "let's begin", "let's start",
-    "step 1", "step by step", "here is the solution", "here is the answer", "explanation",
-    "解", "解答", "解説", "解析", "答案", "かいせつ", "respuesta", "solución", "solution process", "lösung", "réponse",
-    "思考过程", "reasoning",
+    "step by step", "here is the solution", "here is the answer", "here's the solution", "here's the answer",
+    "explanation", "solution process", "reasoning",
+    "解", "解答", "解説", "解析", "答", "答案", "答案是", "回答", "答え", "かいせつ", "かいとう", "思考过程",
+    "让我们一步一步地思考", "让我们一步步思考", "답", "정답", "풀이", "해설", "respuesta", "la respuesta es",
+    "solución", "lösung", "antwort", "réponse", "risposta", "soluzione", "resposta", "solução", "ответ", "решение",
+    "odpowiedź", "cevap", "çözüm", "jawaban", "đáp án", "lời giải", "उत्तर", "हल", "الجواب", "الحل",
 })  # fmt: skip
 _LONGEST = max(map(len, _OPENERS)) + 8
-_SHELL = re2.compile(r"</?[A-Za-z_]{1,32}>|\\boxed\{\s*\}|[*_#`~]+")
+_SHELL = re2.compile(r"</?[A-Za-z_]{1,32}>|<[|｜][^<>]{1,64}[|｜]>|&nbsp;|\\(?:boxed|text|mathrm)\{\s*\}|[*_#`~$^|]+")
+# Fillers that Unicode counts among letters and symbols.
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _SENTENCE_END = re2.compile(r"[\n:.!。：…]+")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'"})
 
@@ -47,7 +53,7 @@ def content_free(answer: str, reference: str = "") -> str:
 
 def _carries_content(character: str) -> bool:
     # Letters, numbers and symbols; combining marks, punctuation, blanks and controls say nothing alone.
-    return unicodedata.category(character)[0] in "LNS"
+    return unicodedata.category(character)[0] in "LNS" and character not in _BLANK_LETTERS
 
 
 def _only_openers(text: str) -> bool:
@@ -64,5 +70,6 @@ def _says_the_same(answer: str, reference: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    words = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold().split()
+    plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
+    words = "".join(each for each in plain if unicodedata.category(each) != "Cf").split()
     return " ".join(words).strip(" ,;-–—()[]{}\"'?")

@@ -130,8 +130,7 @@ class JudgeLane:
             self.balancer.refuse_if_down()
             try:
                 async with self._slot(asking.bulk):
-                    await self._pay(asking)
-                    asking.last = await self.balancer.choose(asking.last, asking.deadline)
+                    asking.last = await self._admitted(asking)
                     return await self._once(asking, asking.last)
             except (EndpointFailure, JudgeUnparseable) as error:
                 asking.failure = error
@@ -151,15 +150,22 @@ class JudgeLane:
                 self._waiting -= 1
             yield
 
-    async def _pay(self, asking: _Asking) -> None:
-        """Waits until requests and tokens per minute allow a call; raises ``Unavailable`` where that is too long."""
+    async def _admitted(self, asking: _Asking) -> EndpointState:
+        """Pays for a call out of requests and tokens per minute and chooses its endpoint.
+
+        Raises ``Unavailable`` where either takes too long; what no call is made for is given back.
+        """
         tokens = asking.question.tokens + self.settings.max_tokens
         wait = max(self._requests.take(1), self._tokens.take(tokens))
-        if wait > min(self.settings.timeout_s, asking.deadline - time.monotonic() - SHORTEST_CALL_S):
+        try:
+            if wait > min(self.settings.timeout_s, asking.deadline - time.monotonic() - SHORTEST_CALL_S):
+                raise Unavailable("the judge's rate is used up", retry_after_s=wait)
+            await asyncio.sleep(wait)
+            return await self.balancer.choose(asking.last, asking.deadline)
+        except BaseException:
             self._requests.give_back(1)
             self._tokens.give_back(tokens)
-            raise Unavailable("the judge's rate is used up", retry_after_s=wait)
-        await asyncio.sleep(wait)
+            raise
 
     async def _once(self, asking: _Asking, endpoint: EndpointState) -> Answer:
         # A fresh nonce for each call: an earlier reply cannot be replayed as this one's verdict.
@@ -213,11 +219,14 @@ class JudgeLane:
 
     def _read(self, reply: Reply, nonce: str, question: Question) -> tuple[Any, str]:
         read = read_structured if self.settings.structured else read_verdict
+        cut = f", cut at {self.settings.max_tokens} tokens" if reply.truncated else ""
         try:
-            return read(reply.text, nonce, question.form)
+            found = read(reply.text, nonce, question.form)
         except JudgeUnparseable as error:
-            cut = f", cut at {self.settings.max_tokens} tokens" if reply.truncated else ""
             raise JudgeUnparseable(error.message + cut) from None
+        if cut and not self.settings.structured:  # The 1 of a 10 is a verdict of its own.
+            raise JudgeUnparseable("the verdict may lack its end" + cut)
+        return found
 
     def _body(self, asking: _Asking, endpoint: EndpointState, nonce: str) -> dict[str, Any]:
         structured = self.settings.structured

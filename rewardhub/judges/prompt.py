@@ -32,9 +32,11 @@ message, as plain text without markup."""
 _REMINDER = "An earlier reply to this question could not be read: its last line was not in the form below.\n"
 _SECRET = secrets.token_bytes(32)
 _ACTIVE = re2.compile(
-    r"(?i)<<<+|<[|｜]|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|IMG)\]"
-    r"|</?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image|image|video|img"
-    r"|image_soft_token|think|tool_call|tool_response|audio)>|VERDICT\s*\["
+    r"(?i)<<<+|<[|｜]|<</?SYS>>|\[(?:/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|IMG)|g?MASK)\]"
+    r"|</?(?:s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eom|im_start|im_end|start_of_turn|end_of_turn|end_of_utterance"
+    r"|image|img|img_context|image_soft_token|start_of_image|end_of_image|fake_token_around_image|global-img"
+    r"|row_[0-9]+_col_[0-9]+|video|audio|box|ref|quad|unused[0-9]+|extra_id_[0-9]+|think|tool_calls?|tool_response)>"
+    r"|VERDICT\s*\["
 )
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
 

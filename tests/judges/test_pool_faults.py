@@ -174,6 +174,43 @@ async def test_a_verdict_cut_by_the_token_limit_says_so(judges) -> None:
     assert (row.status, "cut at 5 tokens" in row.details["reason"]) == (Status.JUDGE_UNPARSEABLE, True)
 
 
+async def test_a_verdict_that_may_lack_its_end_is_none(judges) -> None:
+    """A reply cut behind "VERDICT[…]: 1" may have meant 10; a JSON reply that is whole is whole."""
+    scorer, [server] = await judges(says("Fine.\nVERDICT[{nonce}]: 1", finish="length"), attempts=2)
+    [row] = await scores(scorer, "seven")
+    assert (row.value, row.status, len(server.asks)) == (None, Status.JUDGE_UNPARSEABLE, 2)
+    assert row.details["reason"] == "the verdict may lack its end, cut at 512 tokens"
+    whole = '{{"reasoning": "Fine.", "nonce": "{nonce}", "verdict": "10"}}'.replace("{{", "{").replace("}}", "}")
+    scorer, _ = await judges(says(whole, finish="length"), structured=True)
+    [row] = await scores(scorer, "seven")
+    assert (row.value, row.status) == (1.0, Status.OK)
+
+
+async def test_an_error_under_200_fails_over(judges) -> None:
+    """A gateway that reports its own failure with status 200 is a failed endpoint, not an unreadable verdict."""
+    broken = raw(b'{"error": {"message": "upstream is overloaded", "code": 502}}')
+    scorer, servers = await judges(broken, verdict(10))
+    rows = [row for _ in range(4) for row in await scores(scorer, "seven")]
+    assert {row.value for row in rows} == {1.0}
+    scorer, [server] = await judges(broken, attempts=2)
+    [row] = await scores(scorer, "seven")
+    assert (row.status, len(server.asks)) == (Status.UNAVAILABLE, 2)
+
+
+async def test_questions_that_were_given_up_leave_the_rate_to_others(judges) -> None:
+    """What was taken of requests and tokens per minute for a call that is never made is given back."""
+    scorer, [server] = await judges(verdict(10), requests_per_minute=120, tokens_per_minute=600_000)
+    before = scorer.lane._tokens.level
+    await scores(scorer, *["seven"] * 20)
+    waiting = asyncio.create_task(scores(scorer, *["seven"] * 12))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert scorer.lane._requests.level > -1
+    assert scorer.lane._tokens.level == pytest.approx(before - 20 * 120, abs=6_000)
+    assert len(server.asks) == 20
+
+
 async def test_a_reply_of_a_megabyte_is_cut(judges) -> None:
     """T37: over the size limit nothing is read on; below it a long reasoning is fine."""
     scorer, [server] = await judges(says("x" * 1_000_000 + "\nVERDICT[{nonce}]: 10"), attempts=2)

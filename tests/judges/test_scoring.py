@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 import time
 
@@ -275,6 +276,46 @@ async def test_usage_is_counted_per_tenant_and_recipe(judges) -> None:
         {"tenant": "two", "recipe": "r"} | twice | {"cost": pytest.approx(700e-6)},
         {"tenant": "two", "recipe": "s"} | once,
     ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": -(10**9), "completion_tokens": 20}, (0, 20)),
+        ({"prompt_tokens": 10**15, "completion_tokens": 20}, (0, 20)),
+        ({"prompt_tokens": 12.5, "completion_tokens": "20"}, (0, 0)),
+        ({"prompt_tokens": 100}, (100, 0)),
+        (["nothing"], (0, 0)),
+        (None, (0, 0)),
+    ],
+)
+async def test_what_cannot_have_been_used_is_not_counted(judges, usage, counted) -> None:
+    """A verdict stands whatever its endpoint says of tokens and model; impossible counts are none."""
+
+    def script(ask: Ask):
+        said = {"choices": [{"message": {"content": f"Fine.\nVERDICT[{ask.nonce}]: 10"}}], "usage": usage, "model": 7}
+        return raw(json.dumps(said).encode())(ask)
+
+    scorer, _ = await judges(script, prompt_price=1)
+    [row] = await scores(scorer, group("a"))
+    assert row.value == 1.0
+    [used] = scorer.lane.stats()["usage"]
+    assert (used["prompt_tokens"], used["completion_tokens"]) == counted
+    assert used["cost"] == pytest.approx(counted[0] / 1e6)
+
+
+async def test_content_in_parts_is_its_text(judges) -> None:
+    """The parts that are text, in order, without what the model thought."""
+
+    def script(ask: Ask):
+        marker = f"VERDICT[{ask.nonce}]: "
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": marker + "1"}]}
+        parts = [thought, {"type": "text", "text": "Fine.\n" + marker}, {"type": "text", "text": "10"}]
+        return raw(json.dumps({"choices": [{"message": {"content": parts}}]}).encode())(ask)
+
+    scorer, _ = await judges(script)
+    [row] = await scores(scorer, group("a"))
+    assert (row.value, row.details["reason"]) == (1.0, "Fine.")
 
 
 async def test_a_deadline_cuts_the_call_and_keeps_finished_rows(judges) -> None:
