@@ -45,6 +45,7 @@ _EXACT = f'"positive_points": [[20, 20], [50, 50], [80, 80]], {_NEGATIVES}}}'
 def segmentation_prompt(
     response: Response, reference: Json, group: Group, *,
     sigma: float = 50.0,
+    video: bool = False,
     space: Space = Space.PIXEL,
     reference_space: Space | None = None,
     convention: Convention = "continuous",
@@ -54,8 +55,9 @@ def segmentation_prompt(
     Image: 0.5 · IoU + 0.25 · s⁺ + 0.25 · s⁻. Video, where the reference has ``time`` in seconds:
     0.3 · IoU + 0.3 · exp(-|Δt| / 2 s) + 0.2 · s⁺ + 0.2 · s⁻. s = exp(-d² / (2 ``sigma``²)), where d is the
     least mean distance over one-to-one pairings, in units of the reference's space; as many points as
-    the reference has (three as published), else 0. The response is a JSON object with ``boxes`` (or
-    ``box``), ``positive_points``, ``negative_points`` and ``time``; a missing or malformed part counts 0.
+    the reference has (three as published), else 0. With ``video`` the reference must have its time. The
+    response is a JSON object with ``boxes`` (or ``box``), ``positive_points``, ``negative_points`` and
+    ``time``; a missing or malformed part counts 0.
     Source: OneThinker.
     """
     if not sigma > 0.0:
@@ -64,6 +66,8 @@ def segmentation_prompt(
     box, _ = frame.reference_boxes([reference.get("box")], "reference.box")
     wanted = [frame.reference_points(reference.get(key), f"reference.{key}") for key in _POINTS]
     time = _reference_time(reference)
+    if video and time is None:
+        raise ReferenceUnparseable("reference.time is missing", field="reference.time")
     try:
         answer = json_object(response)
     except Wrong as wrong:

@@ -1,7 +1,6 @@
-"""Comparing responses: every pair in both orders, or a ranking of all at once.
+"""Comparing responses: every pair, a tournament of pairs, or a ranking of all at once.
 
-A judge favours a position, so each pair is asked in both orders and a verdict that follows the position
-counts as a tie. Answers without content lose unasked.
+Answers without content lose unasked.
 """
 
 import asyncio
@@ -13,20 +12,26 @@ from statistics import fmean
 from rewardhub.errors import InvalidInput
 from rewardhub.judges.grading import Asker, alone, described, failed, together
 from rewardhub.judges.lane import Answer
+from rewardhub.judges.pairing import both_orders
 from rewardhub.judges.prompt import Block, response_text
 from rewardhub.judges.ratings import bradley_terry, elo
 from rewardhub.judges.rubric import Case
+from rewardhub.judges.tournament import swiss
 from rewardhub.types import Group, Response, Score
 
 MOST_COMPARED = 16
+MOST_IN_TOURNAMENT = 128
 Strategy = Callable[[Asker, Group, str, list[int], int], Awaitable[dict[int, Score]]]
 
 
 async def compare_pairs(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score]:
     """The share of points each response takes from the others: 1 a win, 1/2 a tie, mean of both orders.
 
-    Two responses cost two questions, n cost n(n - 1). A failed comparison leaves both without a value.
+    Two responses cost two questions, n cost n(n - 1), in a tournament of k rounds at most n k. A failed
+    comparison leaves both without a value.
     """
+    if asker.rounds:
+        return await _compare(asker, group, indices, swiss, MOST_IN_TOURNAMENT)
     return await _compare(asker, group, indices, _round_robin)
 
 
@@ -37,12 +42,14 @@ async def rank(asker: Asker, group: Group, indices: Sequence[int]) -> list[Score
     return await _compare(asker, group, indices, _listwise)
 
 
-async def _compare(asker: Asker, group: Group, indices: Sequence[int], strategy: Strategy) -> list[Score]:
+async def _compare(
+    asker: Asker, group: Group, indices: Sequence[int], strategy: Strategy, most: int = MOST_COMPARED
+) -> list[Score]:
     if len(indices) < 2:
         return alone(len(indices))
     try:
-        if len(indices) > MOST_COMPARED:
-            raise InvalidInput(f"a judge compares at most {MOST_COMPARED} responses", field="responses")
+        if len(indices) > most:
+            raise InvalidInput(f"a judge compares at most {most} responses", field="responses")
         shared = asker.shared(group)
         reasons = {index: asker.refusal(Case(group, group.responses[index])) for index in indices}
     except Exception as error:
@@ -55,7 +62,7 @@ async def _compare(asker: Asker, group: Group, indices: Sequence[int], strategy:
 
 async def _round_robin(asker: Asker, group: Group, shared: str, real: list[int], count: int) -> dict[int, Score]:
     pairs = list(combinations(real, 2))
-    played = await asyncio.gather(*(_both_orders(asker, group, shared, pair) for pair in pairs))
+    played = await asyncio.gather(*(both_orders(asker, group, shared, pair) for pair in pairs))
     results: dict[int, list[Score]] = {index: [] for index in real}
     for (first, second), (left, right) in zip(pairs, played, strict=True):
         results[first].append(left)
@@ -73,30 +80,6 @@ def _rate(totals: dict[int, Score], real: list[int], points: list[float]) -> Non
     for index, by_elo, by_model in zip(real, elo(matches, len(real)), bradley_terry(matches, len(real)), strict=True):
         ratings = {"elo": by_elo, "bradley_terry": by_model}
         totals[index] = replace(totals[index], details={**totals[index].details, **ratings})
-
-
-async def _both_orders(asker: Asker, group: Group, shared: str, pair: tuple[int, int]) -> tuple[Score, Score]:
-    left, right = (group.responses[index] for index in pair)
-    try:
-        forth, back = await together(
-            [_ask_pair(asker, group, shared, left, right), _ask_pair(asker, group, shared, right, left)]
-        )
-    except Exception as error:
-        return failed(error), failed(error)
-    case = Case(group, left)
-    there = fmean(asker.rubric.value(answer.verdict, case) for answer in forth)
-    again = 1.0 - fmean(asker.rubric.value(answer.verdict, case) for answer in back)
-    details = described(forth[0]) | {
-        "orders": [[each.verdict for each in forth], [each.verdict for each in back]],
-        "position_bias": abs(there - again) == 1.0,
-    }
-    value = (there + again) / 2
-    return Score(value, details=details), Score(1.0 - value, details=details)
-
-
-async def _ask_pair(asker: Asker, group: Group, shared: str, first: Response, second: Response) -> list[Answer]:
-    blocks = Block("RESPONSE A", response_text(first)), Block("RESPONSE B", response_text(second))
-    return await asker.ask(asker.question(Case(group, Response(media=first.media + second.media)), shared, blocks))
 
 
 def _total(scores: Sequence[Score], walkovers: int) -> Score:

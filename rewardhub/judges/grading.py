@@ -23,13 +23,15 @@ Result = TypeVar("Result")
 class Asker:
     """A rubric, the lane that answers it, and the call it is asked for; lives as long as the call.
 
-    ``shown`` keeps each image's content part, so that a group's images are encoded once.
+    ``rounds`` above 0 makes pairs meet in a tournament of so many. ``shown`` keeps each image's content
+    part, so that a group's images are encoded once.
     """
 
     lane: JudgeLane
     rubric: Rubric
     samples: int
     context: Context
+    rounds: int = 0
     shown: dict[int, Json] = field(default_factory=dict)
 
     async def ask(self, question: Question) -> list[Answer]:

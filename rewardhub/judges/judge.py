@@ -28,13 +28,15 @@ ANSWERING = {"temperature", "max_tokens", "max_chars", "vision", "structured", "
 class JudgeParams(BaseModel):
     """What a recipe may set: another built-in rubric, and how many times each question is asked.
 
-    With ``samples`` above 1 the value is the mean, and the confidence the share of the commonest verdict.
+    With ``samples`` above 1 the value is the mean, and the confidence the share of the commonest verdict. ``rounds``
+    makes a rubric of pairs a Swiss tournament of so many rounds; 0 lets every pair meet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rubric: str = Field(default="", max_length=64)
     samples: int = Field(default=1, ge=1, le=8)
+    rounds: int = Field(default=0, ge=0, le=8)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class JudgeScorer:
         rubric = builtin_rubric(valid.rubric) if valid.rubric else self.rubric
         if rubric.needs_images and not self.settings.vision:
             raise ConfigError(f"rubric {rubric.name!r} needs a judge with vision", field="rubric")
+        if valid.rounds and rubric.scope != "pair":
+            raise ConfigError(f"rounds are for rubrics of pairs, rubric {rubric.name!r} is not", field="rounds")
         return BoundJudge(self, rubric, valid)
 
 
@@ -98,7 +102,7 @@ class BoundJudge:
 
     async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
         """The scores of these responses of the group; every failure is a status of its row."""
-        asker = Asker(self.scorer.lane, self.rubric, self.valid.samples, context)
+        asker = Asker(self.scorer.lane, self.rubric, self.valid.samples, context, self.valid.rounds)
         scores = await _STRATEGIES[self.rubric.scope](asker, group, indices)
         return Column.of(scores, self.fingerprint)
 

@@ -254,6 +254,51 @@ async def test_a_round_robin_of_four(judges) -> None:
         assert [row.value for row in ranked] == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0])
 
 
+def better(ask: Ask) -> Reply:
+    return verdict("A" if ask.block("RESPONSE A") > ask.block("RESPONSE B") else "B")(ask)
+
+
+async def test_a_tournament_orders_many_with_few_questions(judges) -> None:
+    """Swiss rounds: the best of twenty wins, the worst loses, nobody meets twice, at most n questions a round."""
+    scorer, [server] = await judges(better)
+    texts = [f"answer {chr(97 + 7 * n % 20)}" for n in range(20)]
+    rows = await score(scorer, "pairwise", Group("g", "?", tuple(map(Response, texts))), rounds=5)
+    assert len(server.asks) == 5 * 20
+    asked = [frozenset({ask.block("RESPONSE A"), ask.block("RESPONSE B")}) for ask in server.asks]
+    assert max(asked.count(pair) for pair in asked) == 2
+    found = {text: row.value for text, row in zip(texts, rows, strict=True)}
+    assert max(found, key=found.__getitem__) == "answer t"
+    assert min(found, key=found.__getitem__) == "answer a"
+    assert sum(found[f"answer {c}"] for c in "klmnopqrst") > sum(found[f"answer {c}"] for c in "abcdefghij") + 3
+    assert all(0.0 < value < 1.0 for value in found.values())
+
+
+async def test_a_tournament_of_few_and_of_unequal_numbers(judges) -> None:
+    """Three meet in three rounds as in a round robin; a gated one loses, one alone with content wins unasked."""
+    scorer, [server] = await judges(better)
+    rows = await score(scorer, "pairwise", Group("g", "?", tuple(map(Response, ["b", "c", "a", ":"]))), rounds=8)
+    assert [row.details.get("points") for row in rows] == [1.0, 2.0, 0.0, None]
+    assert rows[0].value == pytest.approx(0.5)
+    assert rows[1].value > 0.5 > rows[2].value > rows[3].value == 0.0
+    assert len(server.asks) == 6
+    rows = await score(scorer, "pairwise", Group("g", "?", (Response(":"), Response("x"))), rounds=3)
+    assert [row.value for row in rows] == [0.0, 1.0]
+
+
+async def test_a_failed_match_leaves_the_others_in_the_tournament(judges) -> None:
+    """Who could not be compared has no value and plays no more; too many responses are refused."""
+    scorer, _ = await judges(lambda ask: (says("?") if "?" in ask.block("RESPONSE A") else better)(ask), attempts=1)
+    rows = await score(
+        scorer, "pairwise", Group("g", "?", tuple(map(Response, ["a?", "b", "c", "d", "e", "f"]))), rounds=2
+    )
+    assert [row.status for row in rows[:2]] == [Status.JUDGE_UNPARSEABLE] * 2
+    assert all(row.value is not None for row in rows[2:])
+    rows = await score(scorer, "pairwise", Group("g", "?", (Response("a"),) * 129), rounds=2)
+    assert {row.status for row in rows} == {Status.INVALID_INPUT}
+    with pytest.raises(ConfigError, match="rounds are for rubrics of pairs, rubric 'quality' is not"):
+        scorer.bind({"rounds": 2})
+
+
 async def test_empty_answers_lose_pairs_unasked(judges) -> None:
     """A content-free answer gets 0 and the reason, its opponent wins; two of them both get 0."""
     scorer, [server] = await judges(prefers(":"))

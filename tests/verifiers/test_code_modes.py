@@ -158,8 +158,12 @@ def test_judge_program() -> None:
 
 
 PYTHON = {"language": "python"}
+UNREAD = {"asserts": ["f(1) == 1"], "expected": 3, "calls": [], "tests": "def test(): pass", "checker": "print(1)"}
 BAD = {
-    "reference.mode": [PYTHON | {"mode": bad} for bad in ("assert", 3, None)],
+    "reference.mode": [
+        *(PYTHON | {"mode": bad} for bad in ("assert", 3, None)),
+        *(PYTHON | {key: value} for key, value in UNREAD.items()),
+    ],
     "reference.asserts": [PYTHON | {"mode": "asserts"}, asserts(), asserts(*["f(1) == 1"] * 1001)],
     "reference.asserts[1]": [asserts("f(1) == 1", bad) for bad in ("f(1)", "f(1) < 2", "f(", "1 == 1 == 1", "(" * 9999)],
     "reference.function": [PYTHON | {"mode": "call", "function": bad, "calls": [{}]} for bad in (None, "f()", "a.b.c", "")],

@@ -287,6 +287,7 @@ def test_segmentation_rows() -> None:
     assert score(segmentation_prompt, said, reference).value == pytest.approx(0.7450, abs=5e-5)
     said = {**said, "positive_points": reference["positive_points"][::-1], "time": 6.0}
     assert score(segmentation_prompt, said, {**reference, "time": 4.0}).value == pytest.approx(0.6604, abs=5e-5)
+    assert score(segmentation_prompt, said, reference, video=True).status == "reference_unparseable"
     for bad in ({"time": "6"}, {"time": float("nan")}, {"time": True}):
         assert score(segmentation_prompt, {**said, **bad}, {**reference, "time": 4.0}).value == pytest.approx(0.55)
     for bad in ([[1, 2]] * 2, [[1, 2]] * 4, [[1, 2, 3]] * 3, "x", [["1", "2"]] * 3):

@@ -100,6 +100,8 @@ POLICIES = [
     ({"number_words": True}, "seven", "7", 1.0), ({"number_words": True}, r"2 \text{ million}", "2000000", 1.0),
     ({"ignore_case": False}, "X", "x", 0.0), ({"ignore_case": True}, "X", "x", 1.0), ({"decimals": 2}, "0.33", "1/3", 1.0),
     ({"abs_tol": 0.01}, "3.005", "3", 1.0), ({"abs_tol": 0.01}, "3.02", "3", 0.0), ({"rel_tol": 1e-3}, "1000.5", "1000", 1.0),
+    ({"rel_tol": 0.9}, "18", "10", 1.0), ({"rel_tol": 0.9}, "20", "10", 0.0), ({"abs_tol": 1}, "8", "7", 1.0),
+    ({"abs_tol": 1}, "9", "7", 0.0),
 ]  # fmt: skip
 
 

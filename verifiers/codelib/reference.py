@@ -59,6 +59,9 @@ def parse(response: Response, reference: Json, *, exit_is_end: bool) -> Task:
     """
     language = _language(reference, "language")
     mode = reference.get("mode", "program")
+    if "mode" not in reference and (stray := _OF_OTHER_MODES & set(reference)):
+        reason = f"reference.mode is missing, which reference.{min(stray)} needs"
+        raise ReferenceUnparseable(reason, field="reference.mode")
     if not isinstance(mode, str):
         raise ReferenceUnparseable(f"reference.mode is {type(mode).__name__}, expected str", field="reference.mode")
     if mode not in _MODES:
@@ -215,6 +218,8 @@ _MODES: dict[str, Callable[[Task, Json], Task]] = {
     "pytest": _pytest,
 }  # fmt: skip
 _OF_VALUES = ("asserts", "solution", "call", "pytest")
+# Without its mode such a field would go unread, and every program that runs would pass.
+_OF_OTHER_MODES = frozenset({"asserts", "expected", "calls", "tests", "checker"})
 
 
 def _text(holder: Mapping[str, Any], key: str, where: str) -> str | None:

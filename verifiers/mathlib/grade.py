@@ -58,7 +58,9 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
 
 def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle: Oracle) -> Score | None:
     if ours.plain and ours.plain.integer and answer.isdecimal() and answer.isascii() and len(answer) <= MAX_DIGITS:
-        return _numbers(ours.plain.value == int(answer), answer, source)
+        same = ours.plain.value == int(answer)
+        if same or not (policy.abs_tol or policy.rel_tol):
+            return _numbers(same, answer, source)
     theirs = _key(answer, policy)
     if _same_text(ours, theirs, policy):
         return _score(True, "text", "equal after normalising", answer, source)
