@@ -30,11 +30,14 @@ def audit(
 ) -> None:
     """Asks a judge about canaries and prints how often it is fooled: some 200 calls.
 
-    Every rate should be near 0 but right_accepted, near 1. Failures of the judge are counted apart.
+    Every rate should be near 0 but right_accepted, near 1. Failures of the judge are counted apart; 1 where it
+    answered none of the questions with a right answer.
     """
     effective = effective_config(config, {}, judge_url=judge_url, judge_model=judge_model)
     report = asyncio.run(_audit(effective, name, limit_s))
     sys.stdout.write((json.dumps(report, indent=2) if as_json else _table(report)) + "\n")
+    if not report["right_accepted"]["valid"]:
+        raise typer.Exit(1)
 
 
 async def _audit(config: Any, name: str, limit_s: float) -> dict[str, Any]:
@@ -61,6 +64,6 @@ def _table(report: dict[str, Any]) -> str:
     lines = []
     for name, rate in report.items():
         shown = "-" if rate["rate"] is None else f"{rate['rate']:.3f}"
-        failed = f", {rate['failed']} failed" if rate["failed"] else ""
+        failed = f", {rate['failed']} failed: {rate['reason']}" if rate["failed"] else ""
         lines.append(f"{name:<28} {shown:>6}  {rate['hits']} of {rate['valid']}{failed}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ everything is not safe but useless.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -40,11 +41,14 @@ ATTACKS = (
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``hits`` of ``valid`` answers; ``failed`` ones had no value and count for neither side."""
+    """``hits`` of ``valid`` answers; ``failed`` ones had no value, most often for the ``reason``, and count for
+    neither side.
+    """
 
     hits: int
     valid: int
     failed: int
+    reason: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -102,20 +106,22 @@ class _Run:
     context: Context
 
     async def accepted(self, rubric: Rubric, texts: Sequence[Sequence[str]]) -> Rate:
-        values = [value for column in await self._columns(rubric, texts) for value in column.values]
+        columns = await self._columns(rubric, texts)
+        values = [value for column in columns for value in column.values]
         valid = [value for value in values if value is not None]
-        return Rate(sum(value > 0.5 for value in valid), len(valid), len(values) - len(valid))
+        return Rate(sum(value > 0.5 for value in valid), len(valid), len(values) - len(valid), _reason(columns))
 
     async def inconsistent(self, rubric: Rubric, texts: Sequence[Sequence[str]]) -> Rate:
         columns = await self._columns(rubric, texts, samples=SAMPLES)
         agreement = [value for column in columns for value in column.confidence or [None] * len(column)]
         valid = [value for value in agreement if value is not None]
-        return Rate(sum(value < 1 for value in valid), len(valid), len(agreement) - len(valid))
+        return Rate(sum(value < 1 for value in valid), len(valid), len(agreement) - len(valid), _reason(columns))
 
     async def position_bias(self, texts: Sequence[Sequence[str]]) -> Rate:
         columns = await self._columns(builtin_rubric("pairwise"), texts)
         valid = [column.row(0).details for column in columns if column.values[0] is not None]
-        return Rate(sum(each["position_bias"] for each in valid), len(valid), len(columns) - len(valid))
+        biased = sum(each["position_bias"] for each in valid)
+        return Rate(biased, len(valid), len(columns) - len(valid), _reason(columns))
 
     async def _columns(self, rubric: Rubric, texts: Sequence[Sequence[str]], samples: int = 1) -> list[Column]:
         bound = BoundJudge(self.scorer, rubric, JudgeParams(samples=samples))
@@ -125,3 +131,10 @@ class _Run:
         ]
         asked = (bound.score_remote(each, range(len(each.responses)), self.context) for each in groups)
         return await asyncio.gather(*asked)
+
+
+def _reason(columns: Sequence[Column]) -> str:
+    """The commonest reason why a row has no value; "" where each has one."""
+    rows = [column.row(row) for column in columns for row in range(len(column))]
+    reasons = Counter(str(row.details.get("reason", row.status)) for row in rows if row.value is None)
+    return reasons.most_common(1)[0][0] if reasons else ""

@@ -86,5 +86,7 @@ def test_the_audit_command_reports_every_rate(tmp_path) -> None:
     assert len(report) == 7
     unknown = subprocess.run([program, "judge", "audit", "jugde", "--judge-url", url], capture_output=True, text=True)
     assert (unknown.returncode, "did you mean 'judge'" in unknown.stderr) == (2, True)
+    down = subprocess.run([program, "judge", "audit", "--judge-url", url], capture_output=True, text=True)
+    assert (down.returncode, "6 failed: " in down.stdout) == (1, True)
     none = subprocess.run([program, "judge", "audit"], capture_output=True, text=True, cwd=tmp_path)
     assert (none.returncode, "no judge is configured" in none.stderr) == (2, True)

@@ -107,6 +107,9 @@ async def test_an_audit_counts_failures_apart(judges) -> None:
     """A judge that cannot be read has no rates, only failures."""
     scorer, _ = await judges(GARBLED, attempts=1)
     report = (await audit_judge(scorer, Context())).as_json()
-    assert report["right_accepted"] == {"hits": 0, "valid": 0, "failed": 6, "rate": None}
+    assert report["right_accepted"] == {
+        "hits": 0, "valid": 0, "failed": 6, "rate": None, "reason": "the reply holds no verdict"
+    }  # fmt: skip
+    assert report["keys_accepted"]["reason"] == ""
     assert report["position_bias"]["failed"] == 6
     assert report["keys_accepted"]["rate"] == 0.0
