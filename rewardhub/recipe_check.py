@@ -118,7 +118,7 @@ async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
     execution = _execution(hub, plan, call, test)
     scores = await execution.finish(group)
     found = {name: column.values for name, column in scores.parts.items()}
-    found |= {name: values for name, _, values in _lets(plan, group, call, execution)} | {"value": scores.values}
+    found |= {line.name: line.values for line in _computed(plan, group, call, execution)} | {"value": scores.values}
     for name, expected in {"value": test.values, **test.parts, **test.lets}.items():
         if name not in found:
             return f"there is no part or let {name}"
@@ -127,6 +127,21 @@ async def _wrong(hub: Hub, plan: Plan, test: RecipeTest) -> str:
             reasons = [score.details.get("reason", "") for score in scores if score.value is None]
             return f"{name} is {values}, expected {list(expected)} {reasons or ''}".strip()
     return ""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An expression of a recipe with what it came to; ``valid`` has the number of rows of each group operator."""
+
+    name: str
+    text: str
+    values: list[float | None]
+    valid: tuple[int, ...]
+
+    def counted(self) -> str:
+        """Over how many of the group's rows its group operators went, where one was left out."""
+        size = len(self.values)
+        return f" (over {', '.join(map(str, self.valid))} of {size})" if any(each < size for each in self.valid) else ""
 
 
 def _ill_given(plan: Plan, test: RecipeTest, size: int) -> str:
@@ -151,12 +166,14 @@ def _same(found: float | None, expected: float | None, tolerance: float) -> bool
     return abs(found - expected) <= tolerance
 
 
-def _lets(plan: Plan, group: Group, call: Call, execution: Execution) -> Iterator[tuple[str, str, list[float | None]]]:
-    """Each let's name, text and values in order."""
+def _computed(plan: Plan, group: Group, call: Call, execution: Execution) -> Iterator[_Line]:
+    """Each let, and the value, in order."""
     scope = scope_of(plan, group, call, execution.columns)
-    for name, expression in plan.lets.items():
+    for name, expression in [*plan.lets.items(), ("value", plan.value)]:
+        scope.valid.clear()
         scope.values[name] = expression(scope)
-        yield name, expression.text, [None if math.isnan(each) else float(each) for each in scope.values[name]]
+        values = [None if math.isnan(each) else float(each) for each in scope.values[name]]
+        yield _Line(name, expression.text, values, tuple(scope.valid))
 
 
 def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Execution:
@@ -206,13 +223,14 @@ async def _explained(hub: Hub, group: Group, call: Call) -> str:
             bound = term.pick(group)
             scorer = bound.info.name if bound else "no scorer"
             lines.append(f"  wave {number}  {term.name} = {scorer}: {_shown(columns[term.name])}")
-    for name, text, values in _lets(plan, group, call, execution):
-        shown = ", ".join("none" if each is None else f"{each:g}" for each in values)
-        lines.append(f"  let     {name} = {text}: {shown}")
-    return "\n".join([*lines, f"  value   {plan.value.text}: {_shown(scores.total)}"])
+    *lets, value = _computed(plan, group, call, execution)
+    for line in lets:
+        shown = ", ".join("none" if each is None else f"{each:g}" for each in line.values)
+        lines.append(f"  let     {line.name} = {line.text}: {shown}{line.counted()}")
+    return "\n".join([*lines, f"  value   {value.text}: {_shown(scores.total, value.counted())}"])
 
 
-def _shown(column: Column) -> str:
+def _shown(column: Column, counted: str = "") -> str:
     """The values or statuses in order, and below them the reasons of what failed."""
     shown = ", ".join(
         f"{status}" if value is None else f"{value:g}"
@@ -220,4 +238,4 @@ def _shown(column: Column) -> str:
     )
     failed = [column.row(row) for row, status in enumerate(column.statuses) if not status.is_verdict]
     reasons = {str(each.details.get("reason", "")): None for each in failed if each.status is not Status.SKIPPED}
-    return "".join([shown, *(f"\n          {reason}" for reason in reasons if reason)])
+    return "".join([shown, counted, *(f"\n          {reason}" for reason in reasons if reason)])

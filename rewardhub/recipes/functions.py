@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Scope:
-    """The arrays of one group while its expressions run; ``absent`` names what was read and not sent."""
+    """The arrays of one group while its expressions run; ``absent`` names what was read and not sent, ``valid`` has
+    how many rows each group operator went over.
+    """
 
     group: Group
     call: Call
@@ -33,6 +35,7 @@ class Scope:
     minimum: int = 2
     strict: bool = False
     absent: set[str] = field(default_factory=set)
+    valid: list[int] = field(default_factory=list)
 
     def checked(self, name: str, values: Any) -> Any:
         """Remembers a field that the caller did not send for every response."""
@@ -114,9 +117,11 @@ def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], A
         missing = np.isnan(chosen) | (missing & (chosen == 1.0))
     present = scope.size - int(missing.sum())
     if present < scope.minimum or (scope.strict and present < scope.size):
+        scope.valid.append(present)
         return np.nan
     column = _column(scope, values, condition)
     valid = column[~np.isnan(column)]
+    scope.valid.append(len(valid))
     return float(reduce(valid)) if len(valid) else np.nan
 
 

@@ -43,6 +43,19 @@ def test_explain_gives_the_reason_of_what_has_no_value():
     assert "kl_weight = input(" in text and ": 0.02, 0.02" in text
 
 
+def test_explain_tells_over_how_many_a_group_operator_went():
+    """Where a member was left out, by a condition or for want of a value."""
+    text = "name: t\nterms: {a: {scorer: external}}\nlet: {m: g_mean(a)}\nvalue: m + g_max(a, where=a < 3)"
+    responses = tuple(Response("x", signals={"reward": each}) for each in (1.0, 2.0, 3.0))
+    [whole] = explain(HubConfig(), [Group("g", "p", responses)], Call(recipe_text=text))
+    assert [line.strip() for line in whole.splitlines()][2:] == [
+        "let     m = g_mean(a): 2, 2, 2",
+        "value   m + g_max(a, where=a < 3): 4, 4, 4 (over 2 of 3)",
+    ]
+    [lacking] = explain(HubConfig(), [Group("g", "p", (*responses, Response("y")))], Call(recipe_text=text))
+    assert "g_mean(a): 2, 2, 2, 2 (over 3 of 4)" in lacking
+
+
 async def test_a_skipped_term_hides_nothing(score):
     """What the caller left out is named where another term of the total was skipped on purpose."""
     text = "name: t\nterms: {a: {scorer: math}, b: {scorer: math, when: a == 0}}\nvalue: where(a == 1, tokens, b)"
