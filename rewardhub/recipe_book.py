@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rewardhub.errors import ConfigError, InvalidInput, PinMismatch, UnknownName
+from rewardhub.judges import BoundJudge, BoundPanel
 from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Limits, Recipe, Term, parse_inline, parse_recipe
 from rewardhub.registry import Registry
-from rewardhub.scorer import digest_of
+from rewardhub.scorer import Bound, digest_of
 from rewardhub.types import Call, Group
 
 CATALOGUE = Path(__file__).parent / "recipes" / "catalogue"
@@ -147,7 +148,9 @@ class RecipeBook:
     def _inline_plan(self, text: str) -> Plan:
         key = digest_of(text)
         if key not in self._inline:
-            self._inline[key] = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
+            plan = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
+            _refuse_spending(plan, Limits().questions)
+            self._inline[key] = plan
             if len(self._inline) > INLINE_KEPT:
                 self._inline.popitem(last=False)
         self._inline.move_to_end(key)
@@ -167,3 +170,16 @@ class RecipeBook:
         self._pins.move_to_end(key)
         if len(self._pins) > PINS_KEPT:
             self._pins.popitem(last=False)
+
+
+def _refuse_spending(plan: Plan, most: int) -> None:
+    """Raises ``ConfigError`` where the judges of an inline recipe are asked too often."""
+    asked = sum(max(map(_questions, term.bounds), default=0) for term in plan.terms)
+    if asked > most:
+        raise ConfigError(
+            f"recipe_text asks judges up to {asked} times per response, at most {most}", field="recipe_text.terms"
+        )
+
+
+def _questions(bound: Bound) -> int:
+    return bound.questions if isinstance(bound, BoundJudge | BoundPanel) else 0

@@ -9,7 +9,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rewardhub.errors import ConfigError, nearest
-from rewardhub.judges.comparing import compare_pairs, rank
+from rewardhub.judges.comparing import MOST_COMPARED, compare_pairs, rank
 from rewardhub.judges.grading import Asker, grade
 from rewardhub.judges.lane import JudgeLane
 from rewardhub.judges.pool import JudgePool
@@ -87,6 +87,12 @@ class BoundJudge:
     @property
     def params(self) -> Mapping[str, Any]:
         return self.valid.model_dump()
+
+    @property
+    def questions(self) -> int:
+        """The most questions that it puts per response."""
+        pairs = (self.valid.rounds or MOST_COMPARED - 1) if self.rubric.scope == "pair" else 1
+        return pairs * self.valid.samples
 
     @property
     def fingerprint(self) -> str:

@@ -65,6 +65,11 @@ class BoundPanel:
         return self.members[0].params
 
     @property
+    def questions(self) -> int:
+        """The most questions that its members put per response."""
+        return sum(member.questions for member in self.members)
+
+    @property
     def fingerprint(self) -> str:
         return digest_of("panel", self.settings.rule, *(member.fingerprint for member in self.members))
 

@@ -136,10 +136,14 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """What an inline recipe may ask for: it comes from a half-trusted caller."""
+    """What an inline recipe may ask for: it comes from a half-trusted caller.
+
+    ``questions`` are those that its judges are asked per response.
+    """
 
     terms: int = 16
     chars: int = 20_000
+    questions: int = 32
 
 
 def parse_recipe(text: str, where: str) -> Recipe:

@@ -47,6 +47,29 @@ def test_a_wrong_panel_is_a_configuration_error() -> None:
         make_hub(HubConfig(judges=judges, panels=({"name": "p", "members": ["a", "b"], "rul": "mean"},)))
 
 
+@pytest.mark.parametrize(
+    ("terms", "asked"),
+    [
+        (["{scorer: a, with: {samples: 8}}"] * 4, 32),
+        (["{scorer: a, with: {samples: 8}}"] * 4 + ["{scorer: a}"], 33),
+        (["{scorer: panel, with: {samples: 8}}"] * 3, 48),
+        (["{scorer: a, with: {rubric: pairwise, samples: 2}}", "{scorer: b}"], 31),
+        (["{scorer: a, with: {rubric: pairwise, rounds: 8, samples: 5}}"], 40),
+        (["{route: {cases: {x: {scorer: a, with: {samples: 8}}, y: {scorer: panel, with: {samples: 8}}}}}"], 16),
+    ],
+)
+def test_an_inline_recipe_asks_only_so_often(terms, asked) -> None:
+    """Law 3: whoever has a key spends at most 32 questions per response; an operator's recipe spends what it says."""
+    judges = (judge("a", "http://127.0.0.1:1/v1"), judge("b", "http://127.0.0.1:1/v1"))
+    hub = make_hub(HubConfig(judges=judges, panels=({"name": "panel", "members": ["a", "b"]},)))
+    text = "name: i\nvalue: t0\nterms:\n" + "".join(f"  t{n}: {term}\n" for n, term in enumerate(terms))
+    if asked <= 32:
+        assert hub.book.resolve(SEVEN, Call(recipe_text=text), "").recipe.name == "i"
+    else:
+        with pytest.raises(ConfigError, match=f"asks judges up to {asked} times per response, at most 32"):
+            hub.book.resolve(SEVEN, Call(recipe_text=text), "")
+
+
 async def test_figures_tell_cost_by_judge_tenant_and_recipe() -> None:
     """Inline recipes, whose names are the caller's, are one recipe; a scorer by its own name is another."""
     async with ScriptedJudge(verdict(1)) as server:
