@@ -157,10 +157,9 @@ def g_rank(scope: Scope, values: Any, *, where: Any = None) -> Array:
     column = _column(scope, values, where)
     if np.isnan(_over(scope, values, where, np.mean)):
         return np.full(scope.size, np.nan)
-    valid = column[~np.isnan(column)]
-    below = (valid[None, :] < column[:, None]).sum(axis=1)
-    equal = (valid[None, :] == column[:, None]).sum(axis=1)
-    return np.where(np.isnan(column), np.nan, below + (equal + 1) / 2)
+    ordered = np.sort(column[~np.isnan(column)])
+    below, reached = (np.searchsorted(ordered, column, side) for side in ("left", "right"))
+    return np.where(np.isnan(column), np.nan, (below + reached + 1) / 2)
 
 
 def g_pass_at(scope: Scope, right: Any, k: Any, *, where: Any = None) -> float:

@@ -91,6 +91,14 @@ def test_group_operators_skip_missing_and_obey_the_minimum():
     assert same(run("g_rank(a)", strict=True, a=[3, NAN, 1]), [NAN] * 3)
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0, NAN]), min_size=1, max_size=12))
+def test_ranks_are_those_of_counting(values):
+    """Rank = how many are lower, plus half of the equal ones and a half."""
+    known = [value for value in values if not math.isnan(value)]
+    ranks = [NAN if math.isnan(v) else sum(o < v for o in known) + (sum(o == v for o in known) + 1) / 2 for v in values]
+    assert same(run("g_rank(a)", a=values), ranks if len(known) > 1 else [NAN] * len(values))
+
+
 def test_reads():
     """Signals, inputs and fields are read by name; what is absent has no value."""
     responses = (Response("a", tokens=5, signals={"entropy": 0.5}), Response("b"))
