@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from rewardhub.errors import ConfigError, nearest
 
 _SafeLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# The constructors of explicit tags ("!!bool x") raise what they happen to run into.
+_NOT_YAML = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -152,7 +154,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
         loader = _SafeLoader(text)
         node = loader.get_single_node()
         data = loader.construct_document(node) if node else None
-    except (yaml.YAMLError, RecursionError) as error:
+    except _NOT_YAML as error:
         raise _not_yaml(error, where) from None
     _refuse_doubled(node, where)
     if not isinstance(data, Mapping):

@@ -82,6 +82,9 @@ def test_a_let_that_the_value_does_not_read_costs_nothing(registry):
             "tests.0.vals: unknown field 'vals'; did you mean 'values'",
         ),
         ("name: demo", "name: [", "demo.yaml:3: not YAML: did not find expected"),
+        ("name: demo", "name: !!int x", "demo.yaml: not YAML: invalid literal"),
+        ("name: demo", "name: !!bool x", "demo.yaml: not YAML"),
+        ("name: demo", "name: !!timestamp x", "demo.yaml: not YAML"),
         ("name: demo", "name: !!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
