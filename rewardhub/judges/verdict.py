@@ -5,6 +5,7 @@ so nothing written before the call can stand in for the verdict. Whatever is out
 missing or garbled raises ``JudgeUnparseable``: it never becomes a number.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +50,20 @@ def read_verdict(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
 def read_structured(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
     """Verdict and reasoning of a reply held to :func:`structured_schema`: the same forms, the same refusals."""
     try:
-        fields = msgspec.json.decode(reply, type=dict[str, str])
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        fields = msgspec.convert(json.loads(reply, object_pairs_hook=_once), dict[str, str])
+    except (ValueError, RecursionError):
         raise JudgeUnparseable("the reply is not the JSON object asked for") from None
     if set(fields) != {"reasoning", "nonce", "verdict"} or fields["nonce"] != nonce:
         raise JudgeUnparseable("the reply is not the JSON object asked for")
     return form.read(fields["verdict"]), fields["reasoning"].strip()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names come once each: of two verdicts a mapping would keep the last."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a name comes twice")
+    return fields
 
 
 def structured_schema(nonce: str, form: Form, reasoning_chars: int = 0) -> dict[str, Any]:

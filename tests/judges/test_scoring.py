@@ -201,6 +201,7 @@ async def test_structured_output_is_asked_for_and_read_strictly(judges) -> None:
     for bad in (
         '{"verdict": "10", "reasoning": ""}', good.replace("{nonce}", "0" * 16), good.replace('"10"', "10"),
         good.replace("10", "11"), good + good, f"Here: {good}", "10", "null", "[" * 100_000,
+        good[:-1] + ', "verdict": "1"}', '[["reasoning", "x"], ["nonce", "{nonce}"], ["verdict", "10"]]',
     ):  # fmt: skip
         scorer, _ = await judges(says(bad), structured=True, attempts=1)
         [row] = await scores(scorer, group("a"))
