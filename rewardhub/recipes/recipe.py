@@ -119,12 +119,11 @@ class Recipe(BaseModel):
     min_valid: int = Field(default=2, ge=1)
     group_strict: bool = False
     tests: tuple[RecipeTest, ...] = ()
-    _node: Any = PrivateAttr(default=None)
+    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
 
     def at(self, where: str, path: str) -> str:
         """Where the field stands: the file, the line where it is known, and the ``path``."""
-        line = f":{_line(self._node, path.split('.'))}" if self._node else ""
-        return f"{where}{line}: {path}"
+        return f"{where}:{self._lines[path]}: {path}" if path in self._lines else f"{where}: {path}"
 
     def canonical(self) -> str:
         """What decides a score, as JSON; not what is said about it."""
@@ -163,7 +162,9 @@ def parse_recipe(text: str, where: str) -> Recipe:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise _explain(error, node, where) from None
-    recipe._node = node
+    places = ["value", *(f"let.{name}" for name in recipe.let)]
+    places += [f"terms.{name}{field}" for name in recipe.terms for field in ("", ".when", ".input")]
+    recipe._lines = {place: _line(node, place.split(".")) for place in places}
     return recipe
 
 
