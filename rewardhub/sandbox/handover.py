@@ -27,6 +27,7 @@ COPIED = frozenset({
 })  # fmt: skip
 """Modules of functions and classes only, of which the suffix gets its own; in others it may set something for
 the program to see, ``sys.stdout`` say."""
+SUITE = "__suite__"
 RELOADED = ("unittest", "doctest")
 """Modules that run tests, which the suffix loads afresh."""
 
@@ -45,31 +46,35 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def make_restored(
-    names: dict[str, Any], stock: Stock, suffix: CodeType, folders: tuple[str, ...], shared: bool
+    names: dict[str, Any], stock: Stock, suffix: CodeType, folders: tuple[str, ...], tests: bool
 ) -> Callable[[], dict[str, Any]]:
     """Gives the suffix the program's names, and the builtins, the imports and the modules as they were.
 
     Names and builtins are the suffix's own, so that nothing it calls can put another check into their place.
-    They are shared, being the program's module, where the caller says so and where the suffix itself puts
-    something into the place of a builtin, ``input`` say, for the program to find. ``folders`` are those of
-    packages, which are loaded afresh.
+    They are shared, being the program's module, where the suffix itself puts something into the place of a
+    builtin, ``input`` say, for the program to find. ``folders`` are those of packages, which are loaded
+    afresh. Of ``tests`` the names hold the module that they are in as ``SUITE``.
     """
     saved, modules, lists = stock
     mentioned = names_in(suffix)
     contents = {name: dict(vars(modules[name])) for name in mentioned & modules.keys()}
     tested = any(name.partition(".")[0] in RELOADED for name in mentioned)
-    shared = shared or not stores(suffix).isdisjoint(saved)
+    shared = not stores(suffix).isdisjoint(saved)
 
     def restored() -> dict[str, Any]:
         restore(saved, modules, lists, contents, folders)
         names["__builtins__"] = vars(modules["builtins"])
-        space = uncovered(names, saved, mentioned)
-        if shared:
-            return names if len(space) == len(names) else space
-        main = own(space, saved, modules, contents)
-        if tested:
+        space, main = uncovered(names, saved, mentioned), TABLE["__main__"]
+        if not shared:
+            main = own(space, saved, modules, contents)
+            space = vars(main)
+        elif len(space) == len(names):
+            space = names
+        if tests:
+            space[SUITE] = main
+        elif tested:
             TABLE["__main__"] = main  # where tests are looked for
-        return vars(main)
+        return space
 
     return restored
 

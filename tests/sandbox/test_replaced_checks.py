@@ -13,8 +13,10 @@ SAME = "\n\ndef same(a, b):\n    return a == b\n\nx = solve(1)\nassert same(x, 1
 APART = "\n\nx = solve(1)\nassert abs(x - 11) < 1e-6\n"
 LEAVE = "\n\nimport sys\nif solve(1) != 11:\n    sys.exit(1)\n"
 CHAIN = "\n\nassert 10 < solve(1) < 12\n"
-TESTS = "\n\nimport unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(solve(1), 11)\n\
+TESTS = (
+    "\n\nimport unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(solve(1), 11)\n\
 r = unittest.main(argv=['x'], exit=False).result\nassert r.wasSuccessful()\n"
+)
 NEAR = TESTS.replace("assertEqual(solve(1), 11)", "assertAlmostEqual(solve(1), 11, places=3)")
 LIAR = "class Z({base}):\n    {names} = lambda *a: {value}\n    __hash__ = None\ndef solve(x): return Z()\n"
 DIFFERENCE = "__sub__ = __rsub__ = __abs__ = __truediv__"

@@ -108,6 +108,37 @@ def test_hack_fails(name: str) -> None:
     assert result.details["verdict"] != "time_limit"
 
 
+HELPERS = """
+import math, solution
+
+def same(a, b): return a == b
+
+def test_same():
+    x = solution.f(1)
+    assert same(x, 11)
+
+def test_close():
+    x = solution.f(2)
+    assert math.isclose(x, 22)
+"""
+
+
+@pytest.mark.parametrize(
+    "hack",
+    [
+        "m.same = lambda *a: True\n    m.math = type('M', (), {'isclose': staticmethod(lambda *a: True)})",
+        "globals()['same'] = math.isclose = lambda *a: True",
+        "sys.modules['solution'].same = sys.modules['math'].isclose = lambda *a: True",
+    ],
+)
+def test_helper_of_the_tests_stays(hack: str) -> None:
+    """T58: what the tests define and import is out of the program's reach, in the call too."""
+    text = f"import sys, math\ndef f(x):\n    m = sys.modules['__main__']\n    {hack}\n    return 0"
+    tests = reference(HELPERS, limits={"time_s": 8})
+    assert score(text, tests).value == 0.0
+    assert score("def f(x): return 11 * x", tests).value == 1.0
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [

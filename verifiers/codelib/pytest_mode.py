@@ -41,7 +41,7 @@ if code not in (0, 1): outcomes.append(["exit code", False])
 """
 _CALL = (
     '(lambda space, json: (exec(compile({driver!r}, "<suffix>", "exec"), space), json.dumps(space["outcomes"]))[1])'
-    '({{"outcomes": [], "module": __import__("sys").modules["__main__"], "__name__": "driver"}}, __import__("json"))'
+    '({{"outcomes": [], "module": __suite__, "__name__": "driver"}}, __import__("json"))'
 )
 _PRELUDE = 'import sys as _s; _s.modules["solution"] = _s.modules["__main__"]; del _s\n'
 """The tests may import the program under the name ``solution``."""
