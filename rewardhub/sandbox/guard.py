@@ -139,6 +139,19 @@ def make_values(
     return values
 
 
+def make_owing(
+    values: Callable[[dict[str, Any]], bytes], owed: set[str], ended: list[str]
+) -> Callable[[dict[str, Any]], bytes]:
+    """Tells the values where all owed tests have ended."""
+
+    def owing(space: dict[str, Any]) -> bytes:
+        if owed.difference(ended):
+            raise AssertionError("a test did not come to its end")
+        return values(space)
+
+    return owing
+
+
 def report(error: BaseException, control: int) -> None:
     """Tells the parent what ended the program; a claim, good for nothing but a failing verdict."""
     os.write(control, b"error " + type(error).__name__.encode("ascii", "replace") + b"\n")
@@ -179,11 +192,16 @@ def make_ready(rehearsals: int) -> Callable[[int, int], int]:
     def main(job: int, control: int, arm: Callable[[bytes, int], None]) -> int:
         nonce, program, suffix, expressions, as_json, tests = read_job(job)
         ended: list[str] = []
-        made = {sound.COMPARE: compare} | ({sound.MARK: ended.append} if tests else {})
+        made = {sound.COMPARE: compare}
         os.write(control, b"ready\n")
         try:
+            owed = set() if tests else sound.owed_tests(suffix)
+            if tests or owed:
+                made[sound.MARK] = ended.append
             units = compile_units(program, suffix, made) if suffix else (compile_program(program), nothing)
             values = make_values(expressions, eval, as_json, ended if tests else None)
+            if owed:
+                values = make_owing(values, owed, ended)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             os.write(control, b"uncompiled\n")
             report(error.with_traceback(None), control)

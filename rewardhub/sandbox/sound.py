@@ -15,6 +15,7 @@ from types import CodeType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
+    from collections.abc import Iterator
     from typing import Any
 
     Made = dict[str, Any]
@@ -51,13 +52,47 @@ def compile_suffix(source: str, name: str, flags: int, made: Made) -> CodeType:
 def _mark_tests(tree: ast.Module) -> None:
     import ast
 
+    for name, node in _tests(tree):
+        mark = ast.Call(_constant(MARK), [ast.Constant(name)], [])
+        node.body.append(ast.copy_location(ast.Expr(mark), node.body[-1]))
+
+
+def _tests(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The test functions of pytest and of unittest, with their names."""
+    import ast
+
     for node in tree.body:
-        inner = node.body if isinstance(node, ast.ClassDef) and node.name.startswith("Test") else [node]
+        suite = isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or _is_case(node))
+        inner = node.body if suite and isinstance(node, ast.ClassDef) else [node]
         owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
         for each in inner:
             if isinstance(each, ast.FunctionDef) and each.name.startswith("test"):
-                mark = ast.Call(_constant(MARK), [ast.Constant(owner + each.name)], [])
-                each.body.append(ast.copy_location(ast.Expr(mark), each.body[-1]))
+                yield owner + each.name, each
+
+
+def _is_case(node: ast.ClassDef) -> bool:
+    import ast
+
+    return any(ast.unparse(base).endswith("TestCase") for base in node.bases)
+
+
+def owed_tests(source: str) -> set[str]:
+    """The methods of unittest's test cases, which are all to come to their ends, without those that may be skipped."""
+    if "TestCase" not in source:
+        return set()
+    import ast
+
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # the rest of a function, say
+        return set()
+    cases = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and _is_case(node)}
+    excused = ("skip", "expectedFailure")
+    return {
+        name
+        for name, node in _tests(tree)
+        if name.partition(".")[0] in cases and not any(word in ast.unparse(node) for word in excused)
+    }
 
 
 def _constant(placeholder: str) -> ast.expr:
