@@ -5,7 +5,7 @@ control, job, report. The report is a socket: it gets ``done CODE CPU RSS`` at t
 side is shut down the run is killed.
 """
 
-# ruff: noqa: PTH123, S606
+# ruff: noqa: PTH103, PTH120, PTH123, S606
 
 import ctypes
 import fcntl
@@ -183,21 +183,25 @@ def bounds(order: dict[str, Any]) -> list[tuple[int, ctypes.Array[ctypes.c_uint6
     return [(kind, (ctypes.c_uint64 * 2)(bound, bound)) for kind, bound in limits.items()]
 
 
-def save(descriptor: int, name: str) -> None:
-    with open(name, "wb") as file:
-        while block := os.read(descriptor, 1 << 20):
-            file.write(block)
+def unpack(descriptor: int, offset: int) -> None:
+    """Writes files into the folder of the run: behind ``offset`` lie their names and sizes, and then their contents."""
+    with open(descriptor, "rb", closefd=False) as packed:
+        packed.seek(offset)
+        for name, size in json.loads(packed.readline()):
+            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+            with open(name, "wb") as file:
+                file.write(packed.read(size))
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def execute(order: dict[str, Any]) -> None:
     """Becomes another program: a compiled one in the job, or a command of the runtime."""
     try:
-        if order.get("source"):
-            save(_JOB, order["source"])
+        if order.get("packed"):
+            unpack(*order["packed"])
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.close(_CONTROL)
-        if order["command"] == ["job"] or order.get("source"):
-            os.set_inheritable(_JOB, False)
+        os.set_inheritable(_JOB, bool(order.get("builds")))
         if order["command"] == ["job"]:
             os.execve(_JOB, ["program"], dict(os.environ))
         os.execv(order["command"][0], order["command"])

@@ -27,7 +27,7 @@ class Language:
 
     A Python program runs in a fork of the warm process, or, where there is none, by ``command``
     followed by the job and control descriptors. Any other is written to the file ``source`` and
-    executed by ``command``, or, where there is a ``build``, is what this makes of its standard input
+    executed by ``command``, or, where there is a ``build``, is what this makes of that file
     and writes to descriptor 4.
     ``profile`` names what the system-call filter allows. Where there are ``imports``, the warm process
     loads these modules, finding them in ``folders`` too, and a program is a Python script with them at hand.
@@ -60,7 +60,7 @@ def _python() -> Language:
     return Language("python", command, tuple(dict.fromkeys(shown)), runtime_mb=64, warm=interpreter, profile="python")
 
 
-_COMPILE = "cat >{source} && {compiler} -O2 -w -fmax-errors=5 -o built {source} -lm && cat built >&4"
+_COMPILE = "{compiler} -O2 -w -fmax-errors=5 -o built {source} -lm && cat built >&4"
 _OTHERS: dict[str, tuple[str, str, tuple[str, ...], dict[str, Any]]] = {
     "c": ("gcc", "program.c", (), {"tasks": 64}),
     "cpp": ("g++", "program.cpp", (), {"tasks": 64}),

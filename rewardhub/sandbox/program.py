@@ -12,7 +12,7 @@ class Program:
     evaluated behind the end; the run tells their values, ``as_json`` those that JSON knows. Behind a
     script, a program in Python with libraries, the ``probe`` runs, which finds the script's names in
     ``made`` and gives bytes to ``tell``. ``tests``: the last of the values are the names of the suffix's
-    test functions that came to their end, one for each time. ``files`` are put beside a script.
+    test functions that came to their end, one for each time. ``files`` are put beside a program that has no guard.
     """
 
     text: str

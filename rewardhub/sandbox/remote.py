@@ -5,6 +5,7 @@ Of a Python program the end is believed when the last line printed is a random o
 the source prints; of any other the exit code is. Values of expressions and probes are not to be had.
 """
 
+import base64
 import secrets
 import time
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ def run_remote(url: str, program: Program, stdin: str, limits: Limits) -> Run:
     asked = {
         "code": text, "stdin": stdin, "language": _NAMES.get(program.language, program.language.split("_")[0]),
         "run_timeout": limits.time_s, "compile_timeout": _COMPILE_S, "memory_limit_MB": limits.memory_mb,
+        "files": {name: base64.b64encode(data).decode() for name, data in program.files},
     }  # fmt: skip
     begun = time.monotonic()
     said = _post(url, asked, limits.time_s + _COMPILE_S + _SPARE_S)

@@ -36,6 +36,8 @@ from rewardhub.sandbox.watch import CONTROL_BYTES, Watch, adopted, follow, measu
 _LOG = logging.getLogger(__name__)
 
 SCRATCH_MB = 64
+STDIN, JOB = 0, 4
+"""The descriptors of a run."""
 BUILD = Limits(time_s=30.0, memory_mb=2048, output_kb=64)
 """What a compiler may use."""
 _KILL_S = 2.0
@@ -230,10 +232,21 @@ def _run_other(program: Program, stdin: str, limits: Limits) -> Run:
         job = json.dumps([program.text + program.suffix, program.probe, files]).encode()
         return _execute(language, job, stdin, limits, {"script": True, "profile": language.profile})
     if language.build:
-        built, failed = _built(program.language, source)
-        return failed or _execute(language, built, stdin, limits, {"command": ["job"], "profile": "native"})
-    special = {"command": language.command, "profile": language.profile, "source": language.source}
-    return _execute(language, source, stdin, limits, special)
+        built, failed = _built(program.language, source, program.files)
+        special: dict[str, Any] = {"command": ["job"], "profile": "native"}
+        if program.files:
+            special["packed"] = (JOB, len(built))
+            built += _packed(program.files)
+        return failed or _execute(language, built, stdin, limits, special)
+    special = {"command": language.command, "profile": language.profile, "packed": (JOB, 0)}
+    return _execute(language, _packed((*program.files, (language.source, source))), stdin, limits, special)
+
+
+def _packed(files: tuple[tuple[str, bytes], ...]) -> bytes:
+    """Their names and sizes in a line, and then their contents."""
+    return (
+        json.dumps([(name, len(data)) for name, data in files]).encode() + b"\n" + b"".join(data for _, data in files)
+    )
 
 
 def _execute(language: Language, job: bytes, stdin: str, limits: Limits, special: dict[str, Any]) -> Run:
@@ -257,14 +270,15 @@ def _execute(language: Language, job: bytes, stdin: str, limits: Limits, special
 
 
 @lru_cache(64)
-def _built(name: str, source: bytes) -> tuple[bytes, Run | None]:
+def _built(name: str, source: bytes, files: tuple[tuple[str, bytes], ...]) -> tuple[bytes, Run | None]:
     """The executable, or the run of the compiler that failed; both are remembered."""
     language = languages()[name]
     output = os.memfd_create("built", os.MFD_CLOEXEC)
     try:
         with ExitStack() as stack:
-            special = {"command": language.build, "profile": "shell"}
-            watch = _submit(stack, output, source, BUILD, language, special)
+            special = {"command": language.build, "profile": "shell", "packed": (STDIN, 0), "builds": True}
+            packed = _packed((*files, (language.source, source)))
+            watch = _submit(stack, output, packed, BUILD, language, special)
             watch.control.data += _STARTED
             follow(watch)
             if watch.stopped:

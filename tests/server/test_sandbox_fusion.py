@@ -95,6 +95,27 @@ def test_files_go_in_and_come_out() -> None:
     assert (ok["status"], ok["files"]) == ("Success", {"out/b": base64.b64encode(b"HELLO").decode()})
 
 
+READERS = {
+    "bash": "cat in/a; ls in",
+    "c": '#include <stdio.h>\n#include "in/b.h"\nint main() { puts(B); int c; FILE *f = fopen("in/a", "r");'
+    " while ((c = getc(f)) != EOF) putchar(c); }",
+    "cpp": '#include <iostream>\n#include <fstream>\n#include "in/b.h"\nint main() { std::cout << B << std::ifstream("in/a").rdbuf(); }',
+    "nodejs": "console.log(require('fs').readFileSync('in/a') + '')",
+}
+
+
+@pytest.mark.parametrize("language", READERS)
+def test_files_in_other_languages(language: str) -> None:
+    """Beside the program, and beside the compiler too; a file in the program's place does not replace it."""
+    if {"nodejs": "javascript"}.get(language, language) not in languages():
+        pytest.skip("not installed")
+    given = {"in/a": b"hello", "in/b.h": b'#define B "hi "', "program.sh": b"exit 3", "program.c": b"?"}
+    files = {name: base64.b64encode(data).decode() for name, data in given.items()}
+    ok = run_code({"code": READERS[language], "language": language, "files": files})
+    assert ok["status"] == "Success", ok
+    assert "hello" in ok["run_result"]["stdout"]
+
+
 def test_pytest_language() -> None:
     """``pytest`` runs a file of tests."""
     good = run_code({"code": "def f(x): return x\ndef test_f():\n    assert f(1) == 1\n", "language": "pytest"})
@@ -129,7 +150,7 @@ def test_unknown_fields_are_ignored_as_there() -> None:
         ("code", {"code": 3}), ("code", {"code": "x" * 10_000_001}), ("stdin", {"stdin": [1]}), ("language", {"language": "cobol"}),
         ("run_timeout", {"run_timeout": -1}), ("compile_timeout", {"compile_timeout": "x"}), ("memory_limit_MB", {"memory_limit_MB": -5}),
         ("files.a", {"files": {"a": "?"}}), ("files", {"files": {"../a": ""}}), ("files", {"files": {"/a": ""}}), ("files", {"files": [1]}),
-        ("files", {"files": {"a": ""}, "language": "bash"}), ("fetch_files", {"fetch_files": ["/etc/passwd"]}), ("fetch_files", {"fetch_files": "a"}),
+        ("files", {"files": {"a": ""}, "language": "pytest"}), ("fetch_files", {"fetch_files": ["/etc/passwd"]}), ("fetch_files", {"fetch_files": "a"}),
         ("fetch_files", {"fetch_files": ["a\0b"]}),
     ],
 )  # fmt: skip

@@ -39,8 +39,8 @@ tell(json.dumps(found).encode())
 def run_code(request: Mapping[str, Any]) -> dict[str, Any]:
     """Runs the request's program; blocks. Raises ``InvalidInput`` that names the field at fault.
 
-    ``files`` (base64, or null for none) and ``fetch_files`` are for Python only; files are fetched where
-    the program ends well. A fault of the sandbox itself is the status ``SandboxError``.
+    ``files`` (base64, or null for none) are put beside the program; ``fetch_files`` are for Python only, and
+    fetched where the program ends well. A fault of the sandbox itself is the status ``SandboxError``.
     """
     program, stdin, limits = _parse(request)
     try:
@@ -89,8 +89,8 @@ def _files(request: Mapping[str, Any], language: str) -> tuple[tuple[str, bytes]
     files = request.get("files") or {}
     if not isinstance(files, Mapping) or len(files) > MAX_FILES:
         raise InvalidInput(f"files must map at most {MAX_FILES} paths to base64", field="files")
-    if files and language not in _NAMES["python"]:
-        raise InvalidInput("files are for python only", field="files")
+    if files and language == pytest_mode.LANGUAGE:
+        raise InvalidInput("files are not for pytest", field="files")
     given = []
     for path, content in files.items():
         try:
