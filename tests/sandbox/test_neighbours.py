@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import statistics
 import sys
 import tempfile
@@ -101,6 +102,17 @@ def left_in_tmp() -> set[str]:
     return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("rewardhub-run-")}
 
 
+def host_mb() -> dict[str, float]:
+    """What the whole machine has in use: of the disks, and of memory that only a file system holds."""
+    used = {path: shutil.disk_usage(path).used / 2**20 for path in ("/", tempfile.gettempdir(), "/dev/shm")}  # noqa: S108
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return used | {"Shmem": next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Shmem:"))}
+
+
+def mounts() -> list[str]:
+    return Path("/proc/self/mounts").read_text().splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_hostile_programs_leave_neighbours_alone() -> None:
@@ -111,6 +123,7 @@ def test_hostile_programs_leave_neighbours_alone() -> None:
     for name in {program.language for program in PROGRAMS}:
         run(Program("", language=name))
     before, memory, tmp = descendants(), resident_mb(), left_in_tmp()
+    host, mounted = host_mb(), mounts()
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(honest, 64, stop)
@@ -127,5 +140,9 @@ def test_hostile_programs_leave_neighbours_alone() -> None:
     assert zombies() == []
     assert left_in_tmp() == tmp
     assert resident_mb() < memory + 300
+    assert mounts() == mounted
+    # Others use the machine too; what one run may write, left by each of them, would be more than this.
+    grown = {name: used - host[name] for name, used in host_mb().items()}
+    assert max(grown.values()) < 1024, grown
     p95 = [statistics.quantiles(each, n=20)[-1] for each in (alone, times)]
     print(f"p95 alone {p95[0] * 1000:.0f} ms, beside {p95[1] * 1000:.0f} ms, ratio {p95[1] / p95[0]:.2f}")
