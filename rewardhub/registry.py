@@ -7,6 +7,7 @@ by importing a file, only by handing it to a :class:`Registry`. Built-ins use th
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -20,6 +21,8 @@ from rewardhub.scorer import Example as Example
 from rewardhub.scorer import Lane, Scope, Scorer, ScorerInfo, Verifier
 
 ENTRY_POINTS = "rewardhub.scorers"
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+"""Names of scorers and recipes: every scorer is a recipe by its own name."""
 
 
 def verifier(
@@ -62,6 +65,10 @@ class Registry:
 
     def add(self, scorer: Scorer) -> None:
         name = scorer.info.name
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(
+                f"a scorer is named {name!r}, expected a letter, then up to 63 of A-Z a-z 0-9 _ . -", field=name
+            )
         if self._scorers.setdefault(name, scorer) is not scorer:
             raise ConfigError(f"two scorers are named {name!r}", field=name)
 

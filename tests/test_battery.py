@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rewardhub import battery
-from rewardhub.registry import default_registry, verifier
+from rewardhub.errors import ConfigError
+from rewardhub.registry import Registry, default_registry, verifier
 from rewardhub.scorer import Example, Verifier
 from rewardhub.types import Json, Response, Score, Status
 
@@ -56,6 +57,13 @@ def checks_of(planted: Verifier) -> set[str]:
 def test_an_honest_verifier_has_no_findings() -> None:
     """The planted faults below differ from this one in their fault only."""
     assert battery.check(plant(equal)) == []
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a/b", "ü", "1st", "x" * 65])
+def test_a_name_that_no_recipe_can_have_is_refused(name: str) -> None:
+    """Every scorer is a recipe by its own name."""
+    with pytest.raises(ConfigError, match="a scorer is named"):
+        Registry().add(verifier(name)(lambda response, reference: 1.0))
 
 
 def test_wrong_example_is_found() -> None:

@@ -1,6 +1,7 @@
 """The command line: files in, score lines out, exit codes, a hub that drains."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,44 @@ def test_in_process_rest_and_grpc_agree(group_file, hub):
         there = rewardhub("score", group_file, "--recipe", "math", "--url", url)
         assert there.returncode == 0, there.stderr
         assert without_timings(there.stdout) == without_timings(here.stdout)
+
+
+def test_a_log_holds_no_bar(group_file, hub):
+    """Where standard error is no terminal nothing is drawn on it; score lines are UTF-8 everywhere."""
+    group_file.write_text('{"id": "ü", "reference": "5", "responses": ["5"]}', encoding="utf-8")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "rewardhub.cli",
+        "score",
+        str(group_file),
+        "--recipe",
+        "math",
+        "--url",
+        hub[0],
+    ]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, timeout=100)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout.decode())["id"] == "ü"
+
+
+@pytest.mark.parametrize("command", [["score", "FILE", "--recipe", "math"], ["train-rm", "FILE"]])
+def test_an_output_that_cannot_be_written_ends_with_2(group_file, command):
+    """Before any work is done."""
+    filled = [str(group_file) if word == "FILE" else word for word in command]
+    done = rewardhub(*filled, "--out", group_file / "below")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "--out" in done.stderr
+
+
+def test_an_unknown_scorer_is_not_benchmarked(tmp_path):
+    """The nearest name is told, and no report is written."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
+    done = rewardhub("bench", "pairs", "--data", pairs, "--scorer", "maths", "--out", tmp_path / "out")
+    assert done.returncode == 2 and "did you mean 'math'" in done.stderr
+    assert not list((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What commands share: their common options, the effective configuration, a hub to ask, errors as exit codes."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from rewardhub.client import Client
 from rewardhub.errors import HubUnreachable, InvalidInput, RewardHubError
@@ -45,6 +47,22 @@ def reported(command: F) -> F:
         raise typer.Exit(code)
 
     return run  # type: ignore[return-value]
+
+
+def progress() -> Progress:
+    """A bar on a terminal; nothing in a log."""
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def folder_for(out: Path) -> Path:
+    """Makes the folder ``out`` before any work is done; raises ``InvalidInput`` where it cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"--out: {out} cannot be made: {error.strerror}", field="out") from None
+    if not os.access(out, os.W_OK):
+        raise InvalidInput(f"--out: {out} cannot be written", field="out")
+    return out
 
 
 @contextmanager

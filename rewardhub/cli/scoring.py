@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from rewardhub.cli.options import (
@@ -20,17 +19,19 @@ from rewardhub.cli.options import (
     Plugins,
     RecipeFiles,
     Url,
-    console,
     effective_config,
+    folder_for,
     numbers,
+    progress,
     recipe_book,
     reported,
     rewards,
     server_settings,
 )
 from rewardhub.client import Client, read_group_file
+from rewardhub.errors import InvalidInput
 from rewardhub.types import Call, Group, GroupScores, Rewards
-from rewardhub.wire.lines import dumps, scores_to_json
+from rewardhub.wire.lines import dumps, scores_to_json, to_bytes
 
 
 @reported
@@ -90,7 +91,7 @@ def score(
     url: Url = None,
     api_key: ApiKey = None,
     run: Annotated[str, typer.Option(help="training run that pins the recipe")] = "",
-    deadline_ms: Annotated[int, typer.Option(help="per group; 0 is the hub's default", min=0)] = 0,
+    deadline_ms: Annotated[int, typer.Option(help="per group; 0 is the hub's default", min=0, max=2**31 - 1)] = 0,
     inputs: Inputs = None,
     config: Config = None,
     card: Cards = None,
@@ -101,15 +102,18 @@ def score(
 ) -> None:
     """Scores a group file, in this process or at --url; a line per group, in input order."""
     groups = list(read_group_file(file))
+    if out and out.is_dir():
+        raise InvalidInput(f"--out: {out} is a folder", field="out")
+    if out and not out.exists():
+        folder_for(out.parent)
     call = Call(recipe=recipe, run=run, deadline_ms=deadline_ms, inputs=numbers(inputs))
     with rewards(url, api_key, (config, {}, card, plugin, recipe_file, judge_url, judge_model)) as hub:
         lines = _in_order(groups, hub, call)
-    text = "".join(dumps(scores_to_json(scores)) + "\n" for scores in lines)
+    text = b"".join(to_bytes(scores_to_json(scores)) + b"\n" for scores in lines)
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(text)
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_bytes(text)
 
 
 @reported
@@ -139,9 +143,9 @@ def scorers(
 
 def _in_order(groups: list[Group], hub: Rewards, call: Call) -> list[GroupScores]:
     found: dict[str, GroupScores] = {}
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("groups", total=len(groups))
+    with progress() as bars:
+        bar = bars.add_task("groups", total=len(groups))
         for scores in hub.stream(iter(groups), call):
             found[scores.id] = scores
-            progress.advance(bar)
+            bars.advance(bar)
     return [found[group.id] for group in groups]

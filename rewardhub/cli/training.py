@@ -1,11 +1,11 @@
 """Commands that train and benchmark, and the demo of all of them."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from rewardhub.cli.options import (
     ApiKey,
@@ -16,17 +16,21 @@ from rewardhub.cli.options import (
     Plugins,
     RecipeFiles,
     Url,
-    console,
+    folder_for,
+    progress,
     reported,
     rewards,
 )
 from rewardhub.client import Client
+from rewardhub.errors import UnknownName
 from rewardhub.types import Call, Rewards
 
 
 @reported
 def bench(
-    name: Annotated[str, typer.Argument(help="benchmark, or `pairs` for one's own JSONL")],
+    name: Annotated[
+        str, typer.Argument(help="judgebench, rm_bench, … (any other name lists them), or `pairs` for one's own JSONL")
+    ],
     data: Annotated[Path, typer.Option(help="file or folder of the benchmark")],
     scorer: Annotated[str, typer.Option(help="recipe, or a control: length, shortest, random")],
     out: Annotated[Path, typer.Option(help="folder of the report")] = Path("out/bench"),
@@ -44,17 +48,18 @@ def bench(
     from rewardhub.bench.runner import run
 
     call = Call(recipe=scorer)
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(name, total=None)
+    folder_for(out)
+    with progress() as bars:
+        bar = bars.add_task(name, total=None)
 
         def tell(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
+            bars.update(bar, completed=done, total=total)
 
         if scorer in CONTROLS:
             report = run(name, data, control(scorer), call, out=out, limit=limit, progress=tell)
         else:
             with rewards(url, api_key, (config, {}, card, plugin, None, judge_url, judge_model)) as hub:
-                scope = _scope(hub, scorer)
+                scope = _scope(hub, scorer, CONTROLS)
                 report = run(name, data, hub, call, out=out, limit=limit, scope=scope, progress=tell)
     sys.stdout.write(report.text() + "\n")
 
@@ -67,7 +72,7 @@ def train_rm(
     """Trains a reward model on preference pairs and exports it with its card, ready to serve."""
     from rewardhub.reward_modeling import run
 
-    sys.stdout.write(run(config, out).summary() + "\n")
+    sys.stdout.write(run(config, folder_for(out)).summary() + "\n")
 
 
 @reported
@@ -84,7 +89,7 @@ def grpo(
     from rewardhub.grpo.loop import run
 
     with rewards(url, api_key, (None, {}, card, plugin, recipe_file)) as hub:
-        result = run(config, hub, out)
+        result = run(config, hub, folder_for(out))
     sys.stdout.write(result.summary() + "\n")
 
 
@@ -93,10 +98,13 @@ def demo(out: Annotated[Path, typer.Option(help="folder of everything it makes")
     """Trains a reward model, serves it, scores with it, trains a policy and benchmarks: minutes on two cores."""
     from rewardhub.demo import run
 
-    run(out)
+    run(folder_for(out))
 
 
-def _scope(hub: Rewards, scorer: str) -> Any:
+def _scope(hub: Rewards, scorer: str, controls: Iterable[str]) -> Any:
+    """The scope of a scorer, ``response`` for a recipe; raises ``UnknownName``."""
     listed = hub.scorers() if isinstance(hub, Client) else hub.hub.scorers()  # type: ignore[attr-defined]
-    row = next((row for row in listed if row["name"] == scorer), None)
-    return row["scope"] if row and row["family"] != "recipe" else "response"
+    rows = {row["name"]: row for row in listed}
+    if scorer not in rows:
+        raise UnknownName("scorer", scorer, [*rows, *controls], field="scorer")
+    return rows[scorer]["scope"] if rows[scorer]["family"] != "recipe" else "response"

@@ -5,7 +5,6 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from rewardhub.client.failure import Stats, apply_policy
 from rewardhub.client.loop import LoopThread
 from rewardhub.client.media import MediaBook
 from rewardhub.client.opened import Opened
+from rewardhub.client.parts import sendable, sendable_call
 from rewardhub.client.rest import RestDoor
 from rewardhub.client.rpc import RpcDoor
 from rewardhub.client.session import Session
@@ -21,6 +21,7 @@ from rewardhub.errors import HubUnreachable, InvalidInput, RewardHubError
 from rewardhub.types import Call, Group, GroupScores, Json, Media
 
 T = TypeVar("T")
+_CALL = Call()
 
 
 class Core:
@@ -33,7 +34,7 @@ class Core:
 
     async def score(self, groups: Sequence[Group], call: Call) -> list[GroupScores]:
         """The answers in request order, the policy applied."""
-        asked = [group if group.id else replace(group, id=f"#{place}") for place, group in enumerate(groups)]
+        asked = [sendable(group, f"#{place}") for place, group in enumerate(groups)]
         session = self._session(call)
         answers: dict[str, GroupScores] = {}
         try:
@@ -54,9 +55,9 @@ class Core:
         """An open group; raises ``InvalidInput`` over REST."""
         if not isinstance(self.door, RpcDoor):
             raise InvalidInput("open groups need gRPC: a url that begins with grpc:// or grpcs://", field="url")
-        timeout_s = call.deadline_ms / 1000 or self.settings.timeout_s
+        group, call = sendable(group, ""), sendable_call(call)
         await self.media.ensure(self.media.missing(group))
-        opened = Opened(self.door, self.media, group, call, timeout_s)
+        opened = Opened(self.door, self.media, group, call, self.settings.allowed_s(call))
         await opened.start()
         return opened
 
@@ -85,7 +86,7 @@ class Core:
         return apply_policy(scores, self.settings.on_failure, self.stats)
 
     def _session(self, call: Call) -> Session:
-        return Session(self.door, self.media, self.settings, call, self.stats)
+        return Session(self.door, self.media, self.settings, sendable_call(call), self.stats)
 
     async def _put(self, data: bytes) -> None:
         self.stats.uploads += 1
@@ -94,7 +95,7 @@ class Core:
     async def _repeated(self, ask: Callable[[float], Awaitable[T]]) -> T:
         """The answer of ``ask(seconds left)``, asked again after retryable errors within the deadline."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.timeout_s
+        deadline = loop.time() + self.settings.allowed_s(_CALL)
         attempt = 0
         while True:
             try:

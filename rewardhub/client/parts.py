@@ -3,12 +3,35 @@
 import base64
 import binascii
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rewardhub.errors import InvalidInput
-from rewardhub.types import Group, Json, Media, Message, Response
+from rewardhub.types import Call, Group, Json, Media, Message, Response
+from rewardhub.wire.fields import describe, expect
+from rewardhub.wire.lines import call_from_json, call_to_json, dumps, loads
+
+_NO_PNG = ("CMYK", "YCbCr", "HSV", "LAB")
+"""Modes of PIL that PNG does not know and RGB can stand for."""
+
+
+def sendable(group: Any, name: str) -> Group:
+    """The group, with this id where it has none; raises ``InvalidInput`` where it or a part of it is no such thing."""
+    found: Group = expect(group, Group, "group")
+    if not isinstance(group.id, str):  # half a surrogate pair in it fails that group alone, later
+        raise InvalidInput(f"group.id is {describe(group.id)}, expected text", field="id")
+    for field, kind in (("responses", Response), ("media", Media)):
+        for index, each in enumerate(getattr(found, field)):
+            expect(each, kind, f"group {found.id!r}: {field}[{index}]")
+    return found if found.id else replace(found, id=name)
+
+
+def sendable_call(call: Any) -> Call:
+    """The call, checked as a hub checks it; raises ``InvalidInput`` that names the field."""
+    return call_from_json(loads(dumps(call_to_json(expect(call, Call, "call")))))
 
 
 def make_group(
@@ -20,6 +43,9 @@ def make_group(
     group_id: str = "",
 ) -> Group:
     """A whole group. ``reference`` is an object, or the answer itself; ``images`` see :func:`as_media`."""
+    for name, value in (("responses", responses), ("images", images)):
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise InvalidInput(f"{name} is {describe(value)}, expected a list", field=name)
     return Group(
         id=group_id,
         prompt=prompt if isinstance(prompt, str) else tuple(prompt),
@@ -30,13 +56,17 @@ def make_group(
 
 
 def as_reference(value: Any) -> Json:
-    """An object as it is; anything else becomes ``{"answer": value}``, numbers as text."""
-    if value is None:
-        return {}
+    """An object as it is; anything else becomes ``{"answer": value}``, numbers as text, arrays as lists.
+
+    None and NaN, which tables hold where they hold nothing, are no reference: ``{}``.
+    """
     if isinstance(value, Mapping):
         return value
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()  # a number of NumPy or torch
+    if hasattr(value, "tolist") and not isinstance(value, str):
+        value = value.tolist()  # of NumPy or torch
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return {}
     return {"answer": str(value) if isinstance(value, int | float) else value}
 
 
@@ -55,10 +85,18 @@ def as_media(image: Any) -> Media:
     if isinstance(image, str | Path) and "://" not in str(image):
         return Media.from_bytes(_read(Path(image)))
     if hasattr(image, "save") and hasattr(image, "convert"):
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return Media.from_bytes(buffer.getvalue())
-    raise InvalidInput(f"an image is {str(image)[:80]!r}, expected bytes, a path or a PIL image", field="images")
+        return Media.from_bytes(_png(image))
+    shown = repr(image[:80]) if isinstance(image, str) else type(image).__name__
+    raise InvalidInput(f"an image is {shown}, expected bytes, a path or a PIL image", field="images")
+
+
+def _png(image: Any) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        (image.convert("RGB") if image.mode in _NO_PNG else image).save(buffer, format="PNG")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidInput(f"a PIL image of mode {image.mode} cannot be sent: {error}", field="images") from None
+    return buffer.getvalue()
 
 
 def _decoded(url: str) -> bytes:

@@ -16,7 +16,7 @@ from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.types import Group, Json
-from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json
+from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json, to_bytes
 
 _BODY_BYTES = 3 << 20
 _LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=4)
@@ -109,7 +109,7 @@ class RestDoor:
 
 
 def _line(group: Group) -> bytes:
-    return dumps(group_to_json(group)).encode()
+    return to_bytes(group_to_json(group))
 
 
 def _bodies(encoded: Sequence[tuple[Entry, bytes]]) -> Iterator[tuple[list[Entry], bytes]]:

@@ -6,12 +6,13 @@ A :class:`Session` is the same for both doors and both twins. A door takes entri
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rewardhub.client.answers import better, failed, merged, told_wait_s
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
+from rewardhub.client.parts import sendable
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
 from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput, RewardHubError, TooLarge
@@ -56,7 +57,7 @@ class Session:
         self.call = call
         self._door, self._media, self._settings, self._stats = door, media, settings, stats
         self._loop = asyncio.get_running_loop()
-        self._timeout_s = call.deadline_ms / 1000 or settings.timeout_s
+        self._timeout_s = settings.allowed_s(call)
         self._entries: dict[str, Entry] = {}
         self._ready: list[Entry] = []
         self._wake = asyncio.Event()
@@ -99,7 +100,7 @@ class Session:
         if self._ended:
             raise Cancelled("this stream is over")
         self._places += 1
-        self.put(group if group.id else replace(group, id=f"#{self._places}"))
+        self.put(sendable(group, f"#{self._places}"))
 
     async def abort(self, error: BaseException) -> None:
         """The caller's groups broke off with ``error``, which :meth:`next` raises."""

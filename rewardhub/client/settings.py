@@ -2,14 +2,16 @@
 
 import random
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rewardhub.client.failure import OnFailure, check_policy
 from rewardhub.errors import InvalidInput
+from rewardhub.types import Call
 
 GROUPS_OF_A_REQUEST = 1_000
 _SCHEMES = ("http", "https", "grpc", "grpcs")
 _FIRST_PAUSE_S = 0.1
+_LONGEST_S = 2_000_000.0  # its milliseconds fit the 32 bits of a deadline
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -27,7 +29,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_policy(self.on_failure)
         parts = urlsplit(self.url)
-        if parts.scheme not in _SCHEMES or not parts.hostname:
+        if parts.scheme not in _SCHEMES or not parts.hostname or not _has_usable_port(parts):
             text = f"url is {self.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
             raise InvalidInput(text, field="url")
         for name in ("timeout_s", "in_flight"):
@@ -35,6 +37,17 @@ class Settings:
                 raise InvalidInput(f"{name} is {getattr(self, name)}, expected more than 0", field=name)
         if self.retries < 0:
             raise InvalidInput(f"retries is {self.retries}, expected 0 or more", field="retries")
+
+    def allowed_s(self, call: Call) -> float:
+        """Seconds that this call, or a group of its stream, may take."""
+        return min(call.deadline_ms / 1000 or self.timeout_s, _LONGEST_S)
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is not None or parts.scheme != "grpc"  # the other three have a customary port
+    except ValueError:  # above 65535, or no number
+        return False
 
 
 def pause_s(attempt: int, retry_after_s: float = 0.0) -> float:

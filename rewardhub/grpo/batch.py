@@ -3,20 +3,20 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rewardhub.errors import InternalError
+from rewardhub.errors import InternalError, InvalidInput
 from rewardhub.grpo.advantages import informative
 from rewardhub.grpo.config import GrpoConfig
 from rewardhub.grpo.policy import Policy
 from rewardhub.grpo.reward_stream import RewardStream, Wait
 from rewardhub.grpo.rollout import Wave, generate, join
 from rewardhub.grpo.task import Example, Task
-from rewardhub.types import Call, Column, Group, GroupScores, Rewards
+from rewardhub.types import Blame, Call, Column, Group, GroupScores, Rewards
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ class Collector:
         names = [f"{config.run or 'grpo'}-{step}-{number}-{index}" for index in range(count)]
         call = Call(
             recipe=config.recipe, run=config.run, step=step, policy_version=str(step), deadline_ms=config.deadline_ms,
-            details=False,
+            details=step == 0,
         )  # fmt: skip
         with RewardStream(self.rewards, call) as stream:
             senders = [
@@ -82,6 +82,8 @@ class Collector:
             ]
             waves = [self._generate(sender) for sender in senders]
             scores, wait = stream.finish()
+        if step == 0:
+            _check_usable(config.recipe, scores[names[0]], scores.values())
         return _batch(join(waves), [scores[name] for name in names], sum(each.right for each in senders), wait)
 
     def _generate(self, sender: "_Sender") -> Wave:
@@ -113,6 +115,14 @@ class _Sender:
             Group(self.names[index], example.prompt, responses, reference=example.reference, media=example.media)
         )
         self.right += sum(self.task.is_right(example, response.text) for response in responses)
+
+
+def _check_usable(recipe: str, first: GroupScores, scores: Iterable[GroupScores]) -> None:
+    """A recipe that can score nothing is told before hours of training; an outage is waited out."""
+    if all(status.blame is Blame.CALLER for each in scores for status in each.total.statuses):
+        score = first[0]
+        reason = score.details.get("reason", "")
+        raise InvalidInput(f"recipe {recipe!r} scores no response: {score.status}: {reason}", field="recipe")
 
 
 def _spans(count: int, size: int) -> list[tuple[int, int]]:

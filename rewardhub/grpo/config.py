@@ -1,5 +1,7 @@
 """The trainer's configuration: one flat TOML file, every field below, no other."""
 
+import math
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -57,10 +59,12 @@ class GrpoConfig:
         _known("aggregation", self.aggregation, get_args(Aggregation))
         for name in ("threads", "prompts", "group_size", "wave", "max_tokens", "updates", "reserved", "warmup_batch"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("steps", "warmup_steps", "resample_rounds", "deadline_ms", "kl"):
+        for name in ("steps", "warmup_steps", "resample_rounds", "deadline_ms", "kl", "clip_low", "clip_high"):
             _at_least(name, getattr(self, name), 0)
         for name in ("temperature", "learning_rate", "warmup_learning_rate", "max_grad_norm"):
             _at_least(name, getattr(self, name), 1e-9)
+        if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}, expected cpu, cuda or cuda:N", field="device")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,5 +116,5 @@ def _known(name: str, value: str, known: Any) -> None:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"{name} is {value}, expected at least {least:g}", field=name)
+    if not least <= value < math.inf:
+        raise ConfigError(f"{name} is {value}, expected at least {least:g} and finite", field=name)

@@ -94,6 +94,9 @@ def draw_curves(path: Path, steps: Sequence[Mapping[str, Any]], grpo: Trained, c
         (signal, "share of groups"), (wait, "wait for rewards (ms per step)"),
     ):  # fmt: skip
         axes.set(xlabel="step", ylabel=unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    for share in (accuracy, signal):
+        share.set_ylim(-0.02, 1.02)
     FigureCanvasAgg(figure).print_png(str(path))

@@ -8,11 +8,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from rewardhub.errors import ConfigError, nearest
+from rewardhub.registry import NAME
 
 _SafeLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # The constructors of explicit tags ("!!bool x") raise what they happen to run into.
 _NOT_YAML = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
-NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 
 
 class Choice(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rewardhub.errors import ConfigError, nearest
 from rewardhub.models.chat import SYSTEM
+from rewardhub.registry import NAME
 
 PATHS = ("base", "data", "eval_data")
 
@@ -25,7 +26,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(default="reward-model", min_length=1)
+    name: str = Field(default="reward-model", pattern=NAME)
     base: Path | None = None
     repository: str = ""
     revision: str = ""

@@ -54,12 +54,12 @@ class _Reader:
         self.line = 0
 
     def pairs(self) -> Iterator[Pair]:
-        with self.path.open(encoding="utf-8") as lines:
+        with self.path.open("rb") as lines:
             for self.line, text in enumerate(lines, start=1):
                 if text.strip():
                     yield self.pair(self.values(text))
 
-    def values(self, text: str) -> dict[str, Any]:
+    def values(self, text: bytes) -> dict[str, Any]:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -231,9 +231,16 @@ class Trainer:
 def _split(config: TrainConfig) -> tuple[list[Pair], list[Pair]]:
     pairs = read_pairs(config.data)
     if config.eval_data is not None:
-        return pairs, [pair for pair in read_pairs(config.eval_data) if not pair.tie]
+        return pairs, _decided(read_pairs(config.eval_data), config.eval_data)
     random.Random(config.seed).shuffle(pairs)
     kept = max(1, round(len(pairs) * config.eval_fraction))
     if len(pairs) - kept < 1:
         raise ConfigError(f"{config.data} holds {len(pairs)} pairs, too few to keep some from training", field="data")
-    return pairs[:-kept], [pair for pair in pairs[-kept:] if not pair.tie]
+    return pairs[:-kept], _decided(pairs[-kept:], config.data)
+
+
+def _decided(held_out: list[Pair], path: Path) -> list[Pair]:
+    decided = [pair for pair in held_out if not pair.tie]
+    if not decided:
+        raise ConfigError(f"all {len(held_out)} pairs of {path} kept for evaluation are ties", field="eval_data")
+    return decided

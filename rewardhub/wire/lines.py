@@ -49,8 +49,13 @@ def loads(data: str | bytes) -> Any:
     try:
         return json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidInput(f"not a JSON value: {reason}") from None
+        raise InvalidInput(f"not a JSON value: {_reason(error)}") from None
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _integer(digits: str) -> int | str:
@@ -59,11 +64,20 @@ def _integer(digits: str) -> int | str:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON; a non-finite number becomes null, so that the text is valid everywhere."""
+    """Compact JSON; a non-finite number becomes null, so that the text is valid everywhere.
+
+    Arrays, tensors and their scalars become lists and numbers; raises ``TypeError`` for what is no JSON.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
     except ValueError:
         return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"{type(value).__name__} is no JSON value")
+    return value.tolist()
 
 
 def to_bytes(value: Any) -> bytes:
@@ -90,7 +104,9 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value if value is None or isinstance(value, str | int) else _finite(_plain(value))
 
 
 def group_from_json(data: Any, where: str = "", read_path: ReadPath | None = None, default_id: str = "") -> Group:
@@ -270,11 +286,14 @@ def group_to_json(group: Group, *, media_data: bool = False) -> dict[str, Any]:
 def _response_to_json(response: Response, media_data: bool) -> str | dict[str, Any]:
     if response == Response(response.text):
         return response.text
-    data: dict[str, Any] = {"text": response.text, "messages": list(response.messages)}
-    data |= {"tokens": response.tokens, "signals": dict(response.signals)}
-    data["steps"] = [list(span) for span in response.steps]
-    data["media"] = [_media_to_json(media, media_data) for media in response.media]
-    return {key: value for key, value in data.items() if value not in (None, [], {}) or key == "text"}
+    data: dict[str, Any] = {
+        "messages": list(response.messages),
+        "signals": dict(response.signals),
+        "steps": [list(span) for span in response.steps],
+        "media": [_media_to_json(media, media_data) for media in response.media],
+    }
+    line = {"text": response.text} | {key: value for key, value in data.items() if value}
+    return line if response.tokens is None else line | {"tokens": response.tokens}
 
 
 def _media_to_json(media: Media, media_data: bool) -> dict[str, Any]:

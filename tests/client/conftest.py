@@ -46,6 +46,7 @@ class FakeHub:
         self.cut: set[str] = set()
         self.media: dict[str, bytes] = {}
         self.seen: Counter[str] = Counter()
+        self.groups: dict[str, Group] = {}
         self.calls: list[Any] = []
         self.keys: set[str] = set()
         self.uploads = 0
@@ -68,6 +69,7 @@ class FakeHub:
 
     async def score(self, group: Group) -> GroupScores:
         self.seen[group.id] += 1
+        self.groups[group.id] = group
         await asyncio.sleep(self.delays.get(group.id, 0.0))
         for sha256 in self.missing(group):
             reason = f"media {sha256} was never uploaded"

@@ -6,10 +6,12 @@ import io
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from rewardhub.client.adapters import trl, verl
+from rewardhub.client.parts import as_media
 from rewardhub.errors import InvalidInput, ScoringFailed
 from rewardhub.types import Response, Status
 
@@ -54,6 +56,14 @@ def test_trl_sync_reward_gives_the_same(url, fake):
     assert not inspect.iscoroutinefunction(function)
     values = function(prompts=[chat("a"), chat("a")], completions=[said("x"), said("y")], answer=[1, 1])
     assert values == [fake.value(chat("a"), Response(text)) for text in "xy"]
+
+
+def test_trl_misses_a_column_that_was_named(url, fake):
+    """A misspelt column would leave every group without its reference."""
+    function = trl.sync_reward("math", url=url, reference="solutoin")
+    with pytest.raises(InvalidInput, match="no column solutoin; did you mean 'solution'"):
+        function(prompts=["p"], completions=["x"], solution=["1"])
+    assert not fake.calls
 
 
 async def test_trl_keeps_apart_equal_prompts_with_other_references(url, fake):
@@ -148,6 +158,21 @@ def test_verl_batch_and_sync_agree_with_single(url, fake):
     assert rows[0]["hash"] == rows[0]["score"] and math.isnan(rows[0]["absent"])
     assert len(fake.calls) == 1
     assert verl.compute_score_sync("b", "y", "2", **options)["score"] == rows[1]["score"]
+
+
+def test_verl_rows_of_arrays(url, fake):
+    """Parquet gives arrays; the prompt's image parts take the row's images in order."""
+    images = np.empty(2, dtype=object)
+    images[0], images[1] = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    content = [{"type": "image"}, {"type": "text", "text": "q"}, {"type": "image"}]
+    prompt = np.array([{"role": "system", "content": "s"}, {"role": "user", "content": content}], dtype=object)
+    extra = {"prompt": prompt, "images": images, "index": np.int64(3)}
+    truth = {"answer": np.int64(5), "box": np.array([1, 2])}
+    verl.compute_score_sync("refcoco", "x", truth, extra, url=url, recipe="math")
+    (group,) = fake.groups.values()
+    assert group.reference == {"answer": 5, "box": [1, 2]} and group.metadata == {"data_source": "refcoco"}
+    assert [part.get("media") for part in group.prompt[1]["content"]] == [0, None, 1]
+    assert [media.sha256 for media in group.media] == [as_media(each).sha256 for each in images]
 
 
 @pytest.mark.parametrize("policy", ["raise", "none", "neutral"])

@@ -1,13 +1,16 @@
 """The other adapters, with arguments in the shapes that their trainers use."""
 
 import asyncio
+import base64
 import inspect
+import io
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from rewardhub.client.adapters import areal, easyr1, ms_swift, nemo_rl, openrlhf, rllm, skyrl, slime, verifiers
 from rewardhub.errors import ScoringFailed
@@ -46,6 +49,16 @@ def test_openrlhf_returns_tensors_of_one_sample(fake):
     expected = torch.tensor([fake.value("<|user|>2+3?<|assistant|>", Response("5"))])
     assert found["rewards"].shape == (1,) and torch.equal(found["scores"], expected)
     assert all(torch.is_tensor(value) for value in found["extra_logs"].values())
+
+
+@pytest.mark.parametrize(
+    "end", ["<|im_end|>", "</s></s>", "<|eot_id|>\n", "<end_of_turn>", "<|im_end|>\n<|endoftext|>", ""]
+)
+def test_openrlhf_scores_what_was_said(fake, end):
+    """The end and padding tokens that were decoded with a response are none of it."""
+    text = "<think>x</think><answer>5</answer>"
+    found = openrlhf.reward_func([f"p{text}{end}"], ["p"], ["5"])
+    assert found["rewards"].tolist() == pytest.approx([fake.value("p", Response(text))])
 
 
 def test_openrlhf_answers_an_empty_batch(fake):
@@ -87,6 +100,23 @@ def test_areal_runs_in_a_process_pool(fake):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         value = pool.submit(areal.reward_fn, "2+3?", "5", [1], [2, 3], answer="5", other=None).result(60)
     assert value == fake.value("2+3?", Response("5")) and fake.calls[0].deadline_ms <= 12_000
+
+
+def test_areal_may_name_its_arguments(fake):
+    """The names of AReaL's contract."""
+    value = areal.reward_fn(prompt="2+3?", completions="5", prompt_ids=[1], completion_ids=[2], answer="5")
+    assert value == fake.value("2+3?", Response("5"))
+
+
+async def test_an_image_in_the_words_of_openai(fake):
+    """A part of type image_url with a data: URL is an image of the group."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, format="PNG")
+    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "q"}]
+    await verifiers.reward("math")(completion="5", answer="5", prompt=[{"role": "user", "content": content}])
+    (group,) = fake.groups.values()
+    assert group.prompt[0]["content"][0] == {"type": "image", "media": 0} and len(group.media) == 1
 
 
 async def test_slime_scores_a_sample_or_a_group(fake):

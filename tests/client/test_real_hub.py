@@ -94,6 +94,18 @@ def test_one_bad_group_loses_no_neighbour(address):
         client.score(asked[1:], CALL)
 
 
+def test_half_a_surrogate_pair_harms_nobody(address):
+    """In a response it is the caller's fault; where nothing reads it, it travels like any text."""
+    asked = [
+        Group("text", "", (Response("\ud800"),), {"answer": "1"}),
+        Group("metadata", "", (Response("1"),), {"answer": "1", "\udfff": 1}, metadata={"name": "\ud800"}),
+        *groups(1),
+    ]
+    with Client(address, on_failure="none") as client:
+        answers = client.score(asked, CALL)
+    assert [scores[0].status for scores in answers] == ["invalid_input", "ok", "ok"]
+
+
 def test_images_travel(address):
     """An image with a group is uploaded by itself, whether the call is whole or streamed."""
     data = io.BytesIO()

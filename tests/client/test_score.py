@@ -117,10 +117,10 @@ def test_text_with_every_line_separator_survives(url, fake):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_group_that_cannot_be_encoded_fails_alone(url, fake, streamed):
-    """Half a surrogate pair, or an object that is no JSON, is invalid_input; the neighbours are scored."""
+    """An object that is no JSON is invalid_input; the neighbours are scored."""
     bad = [
-        Group("half", "p", (Response("\ud800"),)),
         Group("object", "p", (Response("a"),), {"answer": object()}),
+        Group("set", "p", (Response("a"),), metadata={"ids": {1, 2}}),
     ]
     with Client(url, on_failure="none") as client:
         asked = [*bad, *groups(2)]
@@ -193,7 +193,9 @@ async def test_async_put_media_and_scorers(url, fake):
     assert media.sha256 in fake.media and scorers[0]["family"] == "verifier"
 
 
-@pytest.mark.parametrize("url", ["localhost:80", "ftp://host", "http://", "", "grpc:host"])
+@pytest.mark.parametrize(
+    "url", ["localhost:80", "ftp://host", "http://", "", "grpc:host", "grpc://host", "http://host:99999"]
+)
 def test_an_address_that_is_none_is_refused(url):
     """The message says what an address looks like."""
     with pytest.raises(InvalidInput, match="expected http://host:port"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rewardhub.errors import ConfigError, HubUnreachable
+from rewardhub.errors import ConfigError, HubUnreachable, InvalidInput
 from rewardhub.grpo import GrpoConfig, train
 from rewardhub.grpo.advantages import ESTIMATORS
 from rewardhub.grpo.batch import Batch, Collector
@@ -232,6 +232,17 @@ def test_without_any_reward_there_is_no_step(
     assert row["statuses"] == {"internal_error": 16 * (1 + resample_rounds)}
     assert row["zero_std_share"] == 1.0
     json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize("status", [Status.INVALID_INPUT, Status.REFERENCE_UNPARSEABLE])
+def test_a_recipe_that_scores_nothing_ends_the_run(
+    policy: Policy, task: ColourTask, colour_rewards: Any, status: Status
+):
+    """Every score of the first step is the caller's fault: no step is wasted on it."""
+    rewards = colour_rewards(fails=lambda _id, _index: status)
+    with pytest.raises(InvalidInput, match=f"recipe 'demo_colour' scores no response: {status}"):
+        list(reinforce(SMALL, policy, task, rewards))
+    assert len(rewards.calls) == 1 and rewards.calls[0].details
 
 
 def test_an_unreachable_hub_ends_the_run(

@@ -57,6 +57,16 @@ def test_errors_name_line_and_field(tmp_path, line, words):
     assert words in str(caught.value)
 
 
+def test_bytes_are_utf_8(tmp_path):
+    """A byte-order mark is passed over; other bytes are an error of their line."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert read_pairs(path)[0].prompt == "p"
+    path.write_bytes(b'{"prompt": "\xe9"}')
+    with pytest.raises(ConfigError, match=r"pairs\.jsonl:1: not JSON"):
+        read_pairs(path)
+
+
 def test_files_without_pairs_are_refused(tmp_path):
     """A missing file and an empty one are configuration errors."""
     with pytest.raises(ConfigError, match="not a file"):
@@ -68,6 +78,7 @@ def test_files_without_pairs_are_refused(tmp_path):
 @pytest.mark.parametrize(("text", "words"), [
     ('base = "b"\ndata = "d"\nstep = 3\n', "unknown field 'step'; did you mean 'steps'"),
     ('base = "b"\n', "'data'"), ('data = "d"\n', "base or repository"), ('base = "b"\ndata = "d"\nrate = 0\n', "'rate'"),
+    ('base = "b"\ndata = "d"\nname = "a b"\n', "'name'"),
     ('repository = "a/b"\ndata = "d"\n', "revision"), ("base = ", "config.toml"),
 ])  # fmt: skip
 def test_configuration_errors_name_the_field(tmp_path, text, words):

@@ -119,6 +119,15 @@ def test_bad_pairs_are_found_before_training(toy, tmp_path, line, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_ties_alone_evaluate_nothing(toy, tmp_path):
+    """An accuracy over no pair is no number."""
+    line = {"prompt": "p", "chosen": "red", "rejected": "blue", "tie": True}
+    (tmp_path / "ties.jsonl").write_text(json.dumps(line))
+    config = load_config(toy).model_copy(update={"eval_data": tmp_path / "ties.jsonl"})
+    with pytest.raises(ConfigError, match=r"all 1 pairs of .*ties\.jsonl kept for evaluation are ties"):
+        train(config, tmp_path / "out")
+
+
 def test_the_toy_is_reproducible(toy, tmp_path):
     """The same arguments write the same bytes."""
     write_toy(tmp_path)

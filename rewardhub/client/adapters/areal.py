@@ -18,7 +18,13 @@ from rewardhub.types import Call
 DEADLINE_S = 12.0
 
 
-def reward_fn(prompt: Chat | None, completions: Chat, _prompt_ids: Any, completion_ids: Any, **data: Any) -> float:
+def reward_fn(
+    prompt: Chat | None,
+    completions: Chat,
+    prompt_ids: Any,  # noqa: ARG001 - AReaL's name for it
+    completion_ids: Any,
+    **data: Any,
+) -> float:
     """The reward of one sample; ``data`` is the dataset row, with the reference and ``images``.
 
     Raises ``ScoringFailed`` or ``HubUnreachable`` within 12 s; AReaL tries again and then counts 0, which
@@ -28,7 +34,9 @@ def reward_fn(prompt: Chat | None, completions: Chat, _prompt_ids: Any, completi
     batch = Batch()
     (reference,) = column(_one(data), REFERENCES, 1)
     tokens = None if completion_ids is None else len(completion_ids)
-    batch.add(prompt or data.get("messages") or "", completions, as_reference(reference), _images(data), tokens=tokens)
+    batch.add(
+        prompt or data.get("messages") or "", completions, as_reference(reference), data.get("images"), tokens=tokens
+    )
     (scores,) = hub.client().score(list(batch.groups.values()), Call(recipe=hub.recipe))
     value = scores.values[0]
     if value is None:
@@ -38,8 +46,3 @@ def reward_fn(prompt: Chat | None, completions: Chat, _prompt_ids: Any, completi
 
 def _one(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [value] for name, value in row.items() if value is not None}
-
-
-def _images(row: Mapping[str, Any]) -> Any:
-    images = row.get("images")
-    return () if images is None else images

@@ -37,7 +37,7 @@ class RewardHubORM(AsyncORM):  # type: ignore[misc,unused-ignore]
         references = column(columns, REFERENCES, count)
         images = column(columns, ("images",), count)
         for prompt, completion, reference, shown in zip(prompts, completions, references, images, strict=True):
-            batch.add(_asked(prompt), completion, as_reference(reference), shown or ())
+            batch.add(_asked(prompt), completion, as_reference(reference), shown)
         step = getattr(columns.get("trainer_state"), "global_step", None)
         call = Call(recipe=self.hub.recipe, step=step)
         return batch.values(await self.hub.async_client().score(list(batch.groups.values()), call))

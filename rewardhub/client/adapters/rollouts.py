@@ -22,9 +22,11 @@ class Batch:
     places: list[tuple[str, int]] = field(default_factory=list)
     _media: dict[int, tuple[Any, Media]] = field(default_factory=dict)
 
-    def add(self, prompt: Chat, completion: Chat, reference: Json, images: Iterable[Any], **signals: Any) -> None:
+    def add(
+        self, prompt: Chat, completion: Chat, reference: Json, images: Iterable[Any] | None, **signals: Any
+    ) -> None:
         """One row. ``tokens`` is its token count, other keywords are fields of the group."""
-        media: list[Media] = [self._media_of(image) for image in images or ()]
+        media: list[Media] = [self._media_of(image) for image in (() if images is None else images)]
         told = prompt if isinstance(prompt, str) else self._messages(prompt, media)
         tokens = signals.pop("tokens", None)
         group = Group("", told, (), reference, tuple(media), **signals)
@@ -58,12 +60,13 @@ class Batch:
         return {**message, "content": [self._part(part, media, places) for part in content]}
 
     def _part(self, part: Mapping[str, Any], media: list[Media], places: Iterator[int]) -> Mapping[str, Any]:
-        if part.get("type") != "image":
+        if part.get("type") not in {"image", "image_url"}:
             return part
-        if part.get("image") is None:
+        image = _image_of(part)
+        if image is None:
             index = int(part.get("media", next(places)))
         else:
-            held = self._media_of(part["image"])
+            held = self._media_of(image)
             if held not in media:
                 media.append(held)
             index = media.index(held)
@@ -81,6 +84,12 @@ class Batch:
         plain = len(messages) == 1 and isinstance(messages[0]["content"], str) and not messages[0].get("tool_calls")
         text = text_of(messages[-1])
         return Response(text) if plain else Response(text, messages, media=tuple(media))
+
+
+def _image_of(part: Mapping[str, Any]) -> Any:
+    """The image that stands in a part, as chat templates or as OpenAI's requests write it."""
+    url = part.get("image_url")
+    return part.get("image") if url is None else url["url"] if isinstance(url, Mapping) else url
 
 
 def text_of(message: Mapping[str, Any]) -> str:

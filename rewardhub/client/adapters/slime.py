@@ -14,7 +14,7 @@ from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
 
 
-async def reward(_args: Any, samples: Any, **_: Any) -> float | list[float]:
+async def reward(args: Any, samples: Any, **_: Any) -> float | list[float]:  # noqa: ARG001 - slime's arguments
     """The reward of one sample, or a list of them for a list of samples. Raises on a failed score."""
     one = not isinstance(samples, Sequence)
     values = await _values([samples] if one else samples)
@@ -26,7 +26,7 @@ async def _values(samples: Sequence[Any]) -> list[float]:
     batch = Batch()
     for sample in samples:
         metadata = getattr(sample, "metadata", None) or {}
-        images = (getattr(sample, "multimodal_inputs", None) or {}).get("images") or ()
+        images = (getattr(sample, "multimodal_inputs", None) or {}).get("images")
         recipe = str(metadata.get("recipe") or "")
         batch.add(sample.prompt, sample.response, as_reference(sample.label), images, recipe=recipe)
     answers = await hub.async_client().score(list(batch.groups.values()), Call(recipe=hub.recipe))

@@ -10,6 +10,7 @@ from rewardhub.client.adapters.connection import Target, target
 from rewardhub.client.adapters.rollouts import Batch, Chat, column
 from rewardhub.client.failure import OnFailure
 from rewardhub.client.parts import as_reference
+from rewardhub.errors import InvalidInput, nearest
 from rewardhub.types import Call
 
 AsyncReward = Callable[..., Coroutine[Any, Any, list[float | None]]]
@@ -30,8 +31,9 @@ def reward(
     """A reward function, a real ``async def`` named after the recipe.
 
     ``reference`` names the dataset column that holds the answer or a reference object; of several names
-    the first that is there counts. Images come from the column ``images`` or ``image``, or from the
-    prompt. Completions with the same prompt, images and reference are scored as one group. With
+    the first that is there counts, and a name of one's own has to be there. Images come from the column
+    ``images`` or ``image``, or from the prompt. Completions with the same prompt, images and reference are
+    scored as one group. With
     ``on_failure="none"`` failed scores are None, which TRL leaves out; the default raises
     ``ScoringFailed``.
     """
@@ -82,15 +84,17 @@ def _batch(
     names: Sequence[str],
 ) -> Batch:
     count = len(completions)
+    if names != REFERENCES and not any(name in columns for name in names):
+        raise InvalidInput(f"no column {' or '.join(names)}{nearest(names[0], columns)}", field="reference")
     references = column(columns, names, count)
     images = column(columns, ("images",), count)
     if columns.get("images") is None:
         images = [() if image is None else (image,) for image in column(columns, ("image",), count)]
-    ids = completion_ids or [None] * count
+    ids = [None] * count if completion_ids is None else completion_ids
     batch = Batch()
     for prompt, completion, tokens, held, shown in zip(prompts, completions, ids, references, images, strict=True):
         size = None if tokens is None else len(tokens)
-        batch.add(prompt, completion, as_reference(held), shown or (), tokens=size)
+        batch.add(prompt, completion, as_reference(held), shown, tokens=size)
     return batch
 
 

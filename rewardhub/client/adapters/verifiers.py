@@ -30,7 +30,7 @@ def reward(
     async def scored(completion: Chat, answer: Any = None, prompt: Chat = "", info: Any = None, **_: Any) -> float:
         held = (info or {}).get("reference", answer)
         batch = Batch()
-        batch.add(prompt, completion, as_reference(held), (info or {}).get("images") or ())
+        batch.add(prompt, completion, as_reference(held), (info or {}).get("images"))
         (scores,) = await hub.async_client().score(list(batch.groups.values()), Call(recipe=hub.recipe))
         value = scores.values[0]
         if value is None:

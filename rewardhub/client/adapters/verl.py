@@ -6,11 +6,13 @@ Recipe and hub come through ``reward_kwargs`` (``url``, ``recipe``, ``api_key``,
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rewardhub.client.adapters.connection import Target, target_of
+from rewardhub.client.adapters.rollouts import Batch
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference, make_group
+from rewardhub.client.parts import as_reference
 from rewardhub.types import Call, Group, GroupScores, Json
 
 _EXTRA = ("prompt", "question")
@@ -26,7 +28,7 @@ async def compute_score(
     ``on_failure`` is a number.
     """
     hub = target_of(options)
-    group = _group(0, data_source, [solution_str], ground_truth, extra_info)
+    group = _group(0, data_source, solution_str, ground_truth, extra_info)
     (scores,) = await hub.async_client().score([group], _call(hub))
     return _row(scores, 0, options.get("parts", ()))
 
@@ -36,7 +38,7 @@ def compute_score_sync(
 ) -> dict[str, float]:
     """The same, for reward managers that do not await."""
     hub = target_of(options)
-    group = _group(0, data_source, [solution_str], ground_truth, extra_info)
+    group = _group(0, data_source, solution_str, ground_truth, extra_info)
     (scores,) = hub.client().score([group], _call(hub))
     return _row(scores, 0, options.get("parts", ()))
 
@@ -52,28 +54,22 @@ def compute_score_batch(
     hub = target_of(options)
     extras = extra_infos if extra_infos is not None else [None] * len(solution_strs)
     rows = zip(data_sources, solution_strs, ground_truths, extras, strict=True)
-    groups = [_group(n, source, [text], truth, extra) for n, (source, text, truth, extra) in enumerate(rows)]
+    groups = [_group(n, source, text, truth, extra) for n, (source, text, truth, extra) in enumerate(rows)]
     return [_row(scores, 0, options.get("parts", ())) for scores in hub.client().score(groups, _call(hub))]
 
 
-def _group(place: int, data_source: str, texts: list[str], truth: Any, extra: Json | None) -> Group:
+def _group(place: int, data_source: str, text: str, truth: Any, extra: Json | None) -> Group:
     extra = extra or {}
-    prompt = next((extra[name] for name in _EXTRA if extra.get(name)), "")
-    images = extra.get("images")
-    group = make_group(
-        texts,
-        prompt=prompt if isinstance(prompt, str) else list(prompt),
-        reference=as_reference(truth),
-        images=images if images is not None else (),
-        group_id=str(place),
-    )
-    return Group(
-        group.id, group.prompt, group.responses, group.reference, group.media, metadata={"data_source": data_source}
-    )
+    prompt = next((extra[name] for name in _EXTRA if extra.get(name) is not None), "")
+    told = prompt if isinstance(prompt, str) else list(prompt)
+    batch = Batch()
+    batch.add(told, text, as_reference(truth), extra.get("images"), metadata={"data_source": data_source})
+    (group,) = batch.groups.values()
+    return replace(group, id=str(place))
 
 
 def _call(hub: Target) -> Call:
-    return Call(recipe=hub.recipe, details=hub.on_failure == "raise")
+    return Call(recipe=hub.recipe, details=isinstance(hub.on_failure, str))
 
 
 def _row(scores: GroupScores, row: int, parts: Sequence[str]) -> dict[str, float]:
