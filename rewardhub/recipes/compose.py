@@ -92,7 +92,8 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
     """Why a total has no value: the gravest failure among the terms it reads, then what the caller left out, then
     a skipped term, then too few members; else a fault of the recipe.
     """
-    fault = Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} gave a non-finite number"}
+    did = "gave a non-finite number" if scope.undefined is False else "divides by 0; div(a, b, c) gives c then"
+    fault = Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} {did}"}
     if np.isinf(total):
         return fault
     alone = not plan.needs_group or any(_failed(column, row) for column in read)

@@ -120,6 +120,8 @@ class _Compiler:
         if operate is None:
             raise self.error(f"{type(node.op).__name__} is not part of the language")
         left, right = self.visit(node.left, depth), self.visit(node.right, depth)
+        if isinstance(node.op, ast.Div | ast.Mod) and not (isinstance(node.right, ast.Constant) and node.right.value):
+            return lambda scope: functions.divided(scope, operate, left(scope), right(scope))
         return lambda scope: operate(left(scope), right(scope))
 
     def visit_UnaryOp(self, node: ast.UnaryOp, depth: int) -> Node:

@@ -22,8 +22,10 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Scope:
-    """The arrays of one group while its expressions run; ``absent`` names what was read and not sent, ``valid`` has
-    how many rows each group operator went over.
+    """The arrays of one group while its expressions run.
+
+    ``absent`` names what was read and not sent, ``valid`` has how many rows each group operator went over, and
+    ``undefined`` is true for rows in which something was divided by 0.
     """
 
     group: Group
@@ -36,6 +38,7 @@ class Scope:
     strict: bool = False
     absent: set[str] = field(default_factory=set)
     valid: list[int] = field(default_factory=list)
+    undefined: Any = False
 
     def checked(self, name: str, values: Any) -> Any:
         """Remembers a field that the caller did not send for every response."""
@@ -56,6 +59,15 @@ def where(condition: Any, yes: Any, no: Any) -> Any:
     """``yes`` where the condition is true, ``no`` where it is false, NaN where it is unknown."""
     known = np.where(condition != 0, yes, no)
     return np.where(np.isnan(condition), np.nan, known)
+
+
+def divided(scope: Scope, operate: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """The quotient or remainder; without a value where ``right`` is 0, which no group operator passes over."""
+    zero = right == 0
+    if not np.any(zero):
+        return operate(left, right)
+    scope.undefined = scope.undefined | zero & ~np.isnan(left)
+    return np.where(zero, np.nan, operate(left, np.where(zero, 1.0, right)))
 
 
 def div(numerator: Any, denominator: Any, otherwise: Any) -> Any:
@@ -106,7 +118,7 @@ def _column(scope: Scope, values: Any, condition: Any) -> Array:
 
 
 def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], Any]) -> float:
-    """The reduction over the valid rows that the condition chooses; NaN where none is left.
+    """The reduction over the valid rows that the condition chooses; NaN where none is left, or one divides by 0.
 
     A row without a value, or whose condition is unknown, is missing; NaN too when fewer than the
     stated minimum are not missing.
@@ -115,6 +127,8 @@ def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], A
     if condition is not None:
         chosen = _column(scope, condition, None)
         missing = np.isnan(chosen) | (missing & (chosen == 1.0))
+    if scope.undefined is not False and np.any(missing & scope.undefined):
+        return np.nan
     present = scope.size - int(missing.sum())
     if present < scope.minimum or (scope.strict and present < scope.size):
         scope.valid.append(present)
@@ -147,8 +161,10 @@ def g_std(scope: Scope, values: Any, *, where: Any = None, ddof: Any = 0.0) -> f
 
 
 def g_count(scope: Scope, condition: Any, *, where: Any = None) -> float:
-    """How many valid rows are true (not 0)."""
+    """How many valid rows are true (not 0); NaN where one divides by 0."""
     column = _column(scope, condition, where)
+    if scope.undefined is not False and np.any(np.isnan(_column(scope, condition, None)) & scope.undefined):
+        return np.nan
     return float(np.count_nonzero(column[~np.isnan(column)]))
 
 

@@ -231,6 +231,31 @@ def test_a_text_field_is_no_number():
     assert same(run('field("huge")', group=group), [NAN])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a / b", [0.5, NAN, NAN]),
+        ("clip(a / b, 0, 1)", [0.5, NAN, NAN]),
+        ("max(a / b, 0) + min(b / b, 2)", [1.5, NAN, NAN]),
+        ("where(a / b > 0, 1, 0)", [1.0, NAN, NAN]),
+        ("1 / (a / b)", [2.0, NAN, NAN]),
+        ("a % b", [1.0, NAN, NAN]),
+        ("where(b == 0, 7, a / b)", [0.5, 7.0, 7.0]),
+        ("g_mean(where(b == 0, 1, a / b))", [2.5 / 3] * 3),
+        ("g_mean(a / b, where=b > 0)", [0.5] * 3),
+        ("g_mean(a / b)", [NAN] * 3),
+        ("clip(g_max(b / b), 0, 1)", [NAN] * 3),
+        ("g_count(a / b > 0)", [NAN] * 3),
+        ("g_rank(a / b)", [NAN] * 3),
+        ("a / 0", [NAN] * 3),
+        ("a / 2", [0.5, 0.0, 1.0]),
+    ],
+)
+def test_a_division_by_zero_never_becomes_a_number(text, expected):
+    """Not by clipping, comparing or dividing again, nor by a group operator that would skip it; div states a number."""
+    assert same(run(text, a=[1, 0, 2], b=[2, 0, 0]), expected)
+
+
 def test_a_deviation_needs_more_rows_than_it_takes_away():
     """What has no deviation has no value, and no warning is given."""
     assert same(run("g_std(a, ddof=1)", minimum=1, a=[1]), [NAN])
