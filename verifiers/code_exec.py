@@ -213,8 +213,8 @@ def _trimmed(text: str) -> list[str]:
 def _tests(task: Task) -> list[tuple[Run, Verdict]]:
     """One run of pytest, with a verdict on each test function."""
     result = run(task.program, "", task.limits)
-    if result.verdict is not Verdict.OK or len(result.values) != 2:
-        return [(result, result.verdict)]
+    if len(result.values) != 2:
+        return [(result, _silent(result))]
     fine = pytest_mode.passed(task.tests, result.values)
     return [(result, Verdict.OK if each else Verdict.WRONG_ANSWER) for each in fine]
 
@@ -223,9 +223,14 @@ def _values(task: Task) -> list[tuple[Run, Verdict]]:
     """One run for all expressions, with a verdict on each of their values."""
     expected = _expected(task)
     result = run(task.program, "", task.limits)
-    if result.verdict is not Verdict.OK or len(result.values) != len(expected):
-        return [(result, result.verdict)]
+    if len(result.values) != len(expected):
+        return [(result, _silent(result))]
     return [(result, _same(told, wanted, task.tolerance)) for told, wanted in zip(result.values, expected, strict=True)]
+
+
+def _silent(result: Run) -> Verdict:
+    """The verdict on a run that did not tell what it was asked for."""
+    return Verdict.PROTOCOL_ERROR if result.verdict is Verdict.OK else result.verdict
 
 
 def _same(told: str, wanted: str, tolerance: float) -> Verdict:

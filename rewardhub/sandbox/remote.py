@@ -2,22 +2,36 @@
 
 It is trusted as its operator set it up: it has neither the guard nor the private channel of this sandbox.
 Of a Python program the end is believed when the last line printed is a random one that the last line of
-the source prints; of any other the exit code is. Values of expressions and probes are not to be had.
+the source prints, with the values of the expressions, which are compared here; of any other the exit code
+is. A program may lie about the values, as about all it prints, but what is expected is not there to be read.
 """
 
 import base64
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from rewardhub.errors import InternalError, Unavailable
+from rewardhub.errors import InternalError, InvalidInput, Unavailable
 from rewardhub.sandbox.program import Program
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 
 _NAMES = {"javascript": "nodejs"}
+_PLAIN = Path(__file__).with_name("plain.py").read_text("utf-8")
+_TELL = """
+def _tell(expressions, as_json, names, source, end):
+    space, told = {{}}, []
+    exec(source, space)
+    for each in expressions:
+        try: text = space["encode"](eval(each, names), as_json=as_json)
+        except BaseException as error: text = "!" + type(error).__name__
+        told.append(text.encode("utf-8", "surrogatepass").hex())
+    print("\\n" + " ".join([end, *told]), flush=True)
+_tell({expressions!r}, {as_json!r}, globals(), {source!r}, {end!r})
+"""
 _SPARE_S = 30.0
 """Seconds on top of a program's own that a busy server may take."""
 _COMPILE_S = 30.0
@@ -27,12 +41,13 @@ def run_remote(url: str, program: Program, stdin: str, limits: Limits) -> Run:
     """Runs ``program`` by ``POST url``, SandboxFusion's ``/run_code``; blocks.
 
     Raises ``Unavailable`` where the server cannot be reached, is overloaded or reports a fault of its own,
-    and for a program that only the local sandbox can run; ``InternalError`` for an answer of another form.
+    ``InvalidInput`` for a program that only the local sandbox can run, ``InternalError`` for an answer of
+    another form.
     """
-    if program.expressions or program.probe or program.tests:
-        raise Unavailable("the remote sandbox tells no values, only what a program prints", retry_after_s=300.0)
+    if program.probe or program.tests:
+        raise InvalidInput("a remote sandbox runs no pytest and no probe, only what prints", field="reference.mode")
     end = secrets.token_hex(16) if program.language.startswith("python") else ""
-    text = program.text + program.suffix + (f"\nprint('\\n{end}', flush=True)\n" if end else "")
+    text = program.text + program.suffix + (_last_lines(program, end) if end else "")
     asked = {
         "code": text, "stdin": stdin, "language": _NAMES.get(program.language, program.language.split("_")[0]),
         "run_timeout": limits.time_s, "compile_timeout": _COMPILE_S, "memory_limit_MB": limits.memory_mb,
@@ -46,6 +61,12 @@ def run_remote(url: str, program: Program, stdin: str, limits: Limits) -> Run:
         return _verdict(said, program, limits, end, time.monotonic() - begun)
     except (KeyError, TypeError, ValueError) as error:
         raise InternalError(f"the remote sandbox answered in another form: {type(error).__name__}") from None
+
+
+def _last_lines(program: Program, end: str) -> str:
+    if not program.expressions:
+        return f"\nprint('\\n{end}', flush=True)\n"
+    return _TELL.format(expressions=program.expressions, as_json=program.as_json, source=_PLAIN, end=end)
 
 
 def _post(url: str, asked: Mapping[str, Any], within_s: float) -> dict[str, Any]:
@@ -69,12 +90,25 @@ def _verdict(said: Mapping[str, Any], program: Program, limits: Limits, end: str
     stdout, stderr = str(ran["stdout"] or ""), str(ran["stderr"] or "").encode()
     wall_s = float(ran.get("execution_time") or wall_s)
     body, mark, last = stdout.rstrip("\n").rpartition("\n")
-    reached = not end or (mark == "\n" and last == end)
+    values = _values(last, end) if mark else None
+    reached = not end or (values is not None and len(values) == len(program.expressions))
     shown = body.encode() if end and reached else stdout.encode()
-    verdict, reason = _ending(ran, reached, exit_is_end=program.exit_is_end and not program.suffix)
+    may_leave = program.exit_is_end and not program.suffix and not program.expressions
+    verdict, reason = _ending(ran, reached, exit_is_end=may_leave)
     if len(shown) > limits.output_kb * 1024:
         verdict, reason = Verdict.OUTPUT_LIMIT, f"more than {limits.output_kb} KB of output"
-    return Run(verdict, reason, shown[: limits.output_kb * 1024], stderr, wall_s)
+    told = values if reached and values else ()
+    return Run(verdict, reason, shown[: limits.output_kb * 1024], stderr, wall_s, values=told)
+
+
+def _values(line: str, end: str) -> tuple[str, ...] | None:
+    """The values behind the end in the last line, None where it is not that."""
+    said_end, *told = line.split(" ")
+    try:
+        values = tuple(bytes.fromhex(each).decode("utf-8", "surrogatepass") for each in told)
+    except ValueError:
+        return None
+    return values if said_end == end and all(values) else None
 
 
 def _ending(ran: Mapping[str, Any], reached: bool, *, exit_is_end: bool) -> tuple[Verdict, str]:

@@ -252,6 +252,43 @@ async def remote(service, monkeypatch: pytest.MonkeyPatch):
         yield url
 
 
+FORGER = """
+import re, sys
+class Out:
+    def write(self, text): return sys.__stdout__.write(re.sub("([0-9a-f]{32}) .*", FORGED, text))
+    def flush(self): sys.__stdout__.flush()
+sys.stdout = Out()
+def f(x): return 0
+"""
+
+
+@pytest.mark.parametrize("forged", ["", " ", " zz", " 69", " 31 31"])
+async def test_remote_values_are_not_forged(remote: str, forged: str) -> None:
+    """A program that writes over what is told fails: too few values, no values, values of its own."""
+    calls = {"language": "python", "mode": "call", "function": "f", "calls": [{"args": [1], "expected": 1}]}
+    text = FORGER.replace("FORGED", repr("\\1" + forged))
+    column = await asyncio.to_thread(code.bind({}).score, Group("g", responses=(Response(text),), reference=calls), [0])
+    assert (column.row(0).value, column.row(0).status) == (0.0, Status.OK), column.row(0)
+
+
+async def test_remote_values(remote: str) -> None:
+    """The values of asserts, a solution and calls are brought here and compared here."""
+    asserts = {"language": "python", "mode": "asserts", "asserts": ["f(3) == (1, 'ä')", "f(0) == sorted([2, 1])"]}
+    solution = {"language": "python", "mode": "solution", "expected": 3.14, "tolerance": 0.01}
+    calls = {"language": "python", "mode": "call", "function": "f", "calls": [{"args": [1], "expected": {"1": [1]}}]}
+    cases = [
+        ("def f(x): return (1, 'ä') if x else [1, 2]", asserts, 1.0), ("def f(x): return (1, 'a')", asserts, 0.0),
+        ("class A:\n    __eq__ = lambda *a: True\ndef f(x): return A()", asserts, 0.0),
+        ("def solution(): return 22 / 7", solution, 1.0), ("def solution(): return 3", solution, 0.0),
+        ("def solution(): return 1 / 0", solution, 0.0), ("print('x')\ndef f(x): return {x: (x,)}", calls, 1.0),
+        ("import os\ndef f(x): os._exit(0)", calls, 0.0), ("def f(x): raise SystemExit", calls, 0.0),
+    ]  # fmt: skip
+    for text, reference, value in cases:
+        group = Group("g", responses=(Response(text),), reference=reference)
+        column = await asyncio.to_thread(code.bind({}).score, group, [0])
+        assert column.row(0).value == value, (text, column.row(0))
+
+
 async def test_remote_backend(remote: str) -> None:
     """``code`` gives the same verdicts over a remote sandbox: right, wrong, early end, loop, compile error."""
 
@@ -278,10 +315,9 @@ async def test_remote_backend(remote: str) -> None:
     for text, reference, value, verdict in cases:
         result = await asyncio.to_thread(score, text, reference)
         assert (result.value, result.details["verdict"]) == (value, verdict), (text, result)
-    asserts = await asyncio.to_thread(
-        score, "def f(x): return x", {"language": "python", "mode": "asserts", "asserts": ["f(1) == 1"]}
-    )
-    assert (asserts.value, asserts.status) == (None, Status.UNAVAILABLE)
+    tests = {"language": "python", "mode": "pytest", "tests": "def test_f(): assert f(1) == 1"}
+    refused = await asyncio.to_thread(score, "def f(x): return x", tests)
+    assert (refused.value, refused.status) == (None, Status.INVALID_INPUT)
     if "cpp" in languages():
         broken = await asyncio.to_thread(run_remote, remote, Program("int main( {", language="cpp"), "", Limits())
         assert broken.verdict is Verdict.COMPILE_ERROR
