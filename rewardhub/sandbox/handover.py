@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Stock = tuple[dict[str, Any], dict[str, ModuleType], list[tuple[list[Any], list[Any]]]]
+    Lists = dict[str, tuple[list[Any], list[Any]]]
+    Stock = tuple[dict[str, Any], dict[str, ModuleType], Lists]
 
 TABLE = sys.modules
 STORE, EXTENDED = opmap["STORE_NAME"], opmap["EXTENDED_ARG"]
@@ -35,8 +36,8 @@ RELOADED = ("unittest", "doctest")
 def take_stock() -> Stock:
     """What there is before any program runs: the builtins, the modules, and where imports are looked for."""
     modules = {name: module for name, module in TABLE.items() if name != "__main__"}
-    searched: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.path_hooks)
-    return dict(vars(TABLE["builtins"])), modules, [(each, list(each)) for each in searched]
+    lists = {name: vars(sys)[name] for name in ("path", "meta_path", "path_hooks")}
+    return dict(vars(TABLE["builtins"])), modules, {name: (each, list(each)) for name, each in lists.items()}
 
 
 def names_in(code: CodeType) -> set[str]:
@@ -62,6 +63,7 @@ def make_restored(
     shared = not stores(suffix).isdisjoint(saved)
 
     def restored() -> dict[str, Any]:
+        refuse_odd_keys(names, TABLE, *(vars(modules[name]) for name in {"builtins", "sys", *contents}))
         restore(saved, modules, lists, contents, folders)
         names["__builtins__"] = vars(modules["builtins"])
         space, main = uncovered(names, saved, mentioned), TABLE["__main__"]
@@ -91,14 +93,24 @@ def stores(code: CodeType) -> set[str]:
     return found
 
 
+def refuse_odd_keys(*spaces: dict[Any, Any]) -> None:
+    """Raises ``TypeError`` where a name is no plain text: to look beside it would run the program's code."""
+    for space in spaces:
+        for key in space:
+            if type(key) is not str:
+                raise TypeError("a name that is no text")
+
+
 def restore(
-    saved: dict[str, Any], modules: dict[str, ModuleType], lists: list[tuple[list[Any], list[Any]]],
+    saved: dict[str, Any], modules: dict[str, ModuleType], lists: Lists,
     contents: dict[str, dict[str, Any]], folders: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Undoes what the program did to what all code shares."""
     vars(modules["builtins"]).update(saved)
-    for each, before in lists:
+    for name, (each, before) in lists.items():
         each[:] = before
+        vars(sys)[name] = each
+    sys.path_importer_cache.clear()
     for name in [name for name, module in TABLE.items() if is_reloaded(name, module, folders)]:
         del TABLE[name]
     TABLE.update(modules)

@@ -58,6 +58,17 @@ HACKS = {
         ZERO + "import sys, types\nm = types.ModuleType('math')\nm.isclose = lambda *a: True\nsys.modules = {'math': m}",
         CLOSE,
     ),
+    "finders of its own": (
+        ZERO + "import sys, types\nclass L:\n    def create_module(s, spec): return types.SimpleNamespace(lower=lambda x: 11)\n"
+        "    def exec_module(s, m): pass\nclass F:\n    def find_spec(s, name, *a):\n"
+        "        import importlib.machinery\n        return importlib.machinery.ModuleSpec(name, L())\nsys.meta_path = [F()]",
+        "\n\nimport nturl2path as n\nassert n.lower(solve(1)) == 11\n",
+    ),
+    "a name that runs code": (
+        ZERO + "import sys\nclass K(str):\n    __hash__ = lambda s: hash('unittest')\n    def __eq__(s, o):\n"
+        "        class M: isclose = staticmethod(lambda *a: True)\n        sys.modules['math'] = M\n        return False\n"
+        "globals()[K('k')] = 1\nsys.modules[K('m')] = sys", CLOSE,
+    ),
     "a difference of nothing": (LIAR.format(base="", names=DIFFERENCE, value="0.0"), APART),
     "a number with a difference of nothing": (LIAR.format(base="float", names=DIFFERENCE, value="0.0"), APART),
     "never unequal": (LIAR.format(base="", names="__ne__", value="False"), LEAVE),
