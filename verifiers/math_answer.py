@@ -17,9 +17,9 @@ from rewardhub.verifiers.mathlib.policy import SOURCES, Policy, Preset, Source, 
 from rewardhub.verifiers.mathlib.tree import Node
 
 _MODULES = (
-    "algebra", "canonical", "compare", "cursor", "extract", "grade", "grammar", "intervals", "limits", "normalise",
-    "numeric", "plain", "policy", "relations", "scalars", "screen", "sentences", "shapes", "spelling", "structures",
-    "symbolic", "tokens", "tree", "units",
+    "algebra", "canonical", "compare", "cursor", "extract", "grade", "grammar", "intervals", "limits", "modular",
+    "normalise", "numeric", "plain", "policy", "relations", "scalars", "screen", "sentences", "series", "shapes",
+    "spelling", "structures", "symbolic", "tokens", "tree", "units",
 )  # fmt: skip
 
 

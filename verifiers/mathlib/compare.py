@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rewardhub.verifiers.mathlib import intervals
+from rewardhub.verifiers.mathlib.modular import congruent, modulus
 from rewardhub.verifiers.mathlib.policy import Policy
 from rewardhub.verifiers.mathlib.relations import relation_equal, unwrapped
 from rewardhub.verifiers.mathlib.scalars import Oracle, scalar_equal
@@ -30,6 +31,10 @@ def compare(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> Ou
 
 def _compare(reference: Node, answer: Node, policy: Policy, oracle: Oracle) -> Outcome:
     reference, answer = unwrapped(reference, answer, policy)
+    if not isinstance(reference, Relation) and not isinstance(answer, Relation):
+        same = congruent(reference, answer)
+        if same is not None:
+            return _said(same, "residues")
     if policy.units == "match" and unit_of(reference) != unit_of(answer):
         return Outcome(False, "different units")
     if {unit_of(reference), unit_of(answer)} == {"am", "pm"}:
@@ -79,7 +84,7 @@ def _in_base_ten(node: Node) -> int | None:
 
 
 def _relations(reference: Relation, answer: Relation, policy: Policy, oracle: Oracle) -> Outcome:
-    if reference.ops == answer.ops == ("in",):
+    if reference.ops == answer.ops == ("in",) or (modulus(reference) and modulus(answer)):
         head = scalar_equal(reference.sides[0], answer.sides[0], policy, oracle)
         return _said(head, "variables") if not head else _compare(reference.sides[1], answer.sides[1], policy, oracle)
     if (reference.ops == ("in",)) != (answer.ops == ("in",)) and policy.interval_relation != "never":

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from rewardhub.verifiers.mathlib.normalise import NUMBER_WORDS
+from rewardhub.verifiers.mathlib.normalise import NUMBER_WORDS, unwrap
 from rewardhub.verifiers.mathlib.policy import Source
 from rewardhub.verifiers.mathlib.sentences import NUMBER, PROSE, SEGMENT, first_stated, last_stated, segments
 from rewardhub.verifiers.mathlib.tokens import KNOWN_WORDS
@@ -29,6 +29,8 @@ _COMMON = frozenset(_COMMON_TEXT.split())
 _KNOWN = KNOWN_WORDS | NUMBER_WORDS.keys()
 _JOIN = frozenset({"and", "or", ",", ",and", ",or", "", ";", "andalso", "ormaybe", "orperhaps", "orelse", "orpossibly"})
 _SPACING = re.compile(r"\\q?quad|\\(?:text|mathrm|mbox)|\\[\[\]() ,;:!]|[\s$.{}~]")
+_COUNTED = re.compile(r"\A\s?(?!(?:is|not|or|no|wrong|incorrect|false)\b)[A-Za-z]{1,15}(\s(?:and|or)\s)\Z")
+_VARIABLE = re.compile(r"(?<![a-z])[a-z](?:_\w)?=\Z|(?<=and)[a-z](?:_\w)?=\Z")
 _TAIL = 20_000
 """A box, tag or sentence longer than this is not an answer."""
 _PHRASE_TAIL = 100_000
@@ -78,8 +80,10 @@ def boxed(text: str, words: bool = False) -> str | None:  # noqa: ARG001
 
 
 def _joint(between: str) -> str:
-    """What stands between two boxes, without delimiters, spacing and text commands."""
-    return _SPACING.sub("", between[:_NEAR]).lower() if len(between) <= _NEAR else between[:_NEAR]
+    """What stands between two boxes, without delimiters, spacing, text commands, a unit and ``y =``."""
+    if len(between) > _NEAR:
+        return between[:_NEAR]
+    return _VARIABLE.sub("", _SPACING.sub("", _COUNTED.sub(r"\1", between)).lower())
 
 
 def _unworded(content: str) -> str:
@@ -177,7 +181,7 @@ def _said(text: str, match: re.Match[str], words: bool) -> str | None:
 def last(text: str, words: bool = False) -> str | None:
     """The whole text if it is one expression, else the number or math segment that ends last."""
     tail = _TAG.sub(" ", text[-_TAIL:])
-    whole = tail.strip().lstrip("#*>∴ ").strip() if len(text) <= _TAIL else ""
+    whole = unwrap(tail).lstrip("#*>∴ ").strip() if len(text) <= _TAIL else ""
     if whole and len(whole) <= 400 and "\n" not in whole and not _is_prose(whole):
         return whole
     best = max(segments(tail), key=lambda span: span[1], default=None)

@@ -14,17 +14,19 @@ from rewardhub.verifiers.mathlib.compare import compare
 from rewardhub.verifiers.mathlib.extract import boxed, extract
 from rewardhub.verifiers.mathlib.grammar import parse
 from rewardhub.verifiers.mathlib.limits import MAX_CHARS, MAX_DEPTH, MAX_DIGITS, MAX_WORK, TooLarge, Unparseable
-from rewardhub.verifiers.mathlib.plain import Plain, plain, plain_equal
+from rewardhub.verifiers.mathlib.plain import Plain, decimals_equal, plain, plain_equal
 from rewardhub.verifiers.mathlib.policy import Policy, Source
 from rewardhub.verifiers.mathlib.relations import settled
 from rewardhub.verifiers.mathlib.scalars import Oracle
 from rewardhub.verifiers.mathlib.screen import screen
 from rewardhub.verifiers.mathlib.shapes import unitless
-from rewardhub.verifiers.mathlib.tree import Mul, Neg, Node, Num, Text, walk
+from rewardhub.verifiers.mathlib.tree import Mul, Neg, Node, Num, Seq, Text, walk
 from rewardhub.verifiers.tags import said
 
 Tier = Literal["text", "exact", "symbolic"]
 _FIELD = "reference.answer"
+_NOTHING = Seq("{", (), "}")
+"""The empty set, which is also "no solution"."""
 
 
 class Prepared(NamedTuple):
@@ -46,7 +48,7 @@ def grade(text: str, reference: Json, policy: Policy, order: Sequence[Source], o
     ours = _prepared(need(reference, "answer", (str, int, float)), policy)
     if "last" in order and text.strip() == ours.written:
         return _score(True, "text", "equal after normalising", text.strip(), "last")
-    found = extract(text, order, words=ours.tree is None)
+    found = extract(text, order, words=ours.tree is None or ours.tree == _NOTHING)
     if found is None:
         raise NoAnswer("the response holds nothing to score")
     answer, source = found
@@ -67,6 +69,8 @@ def _graded(ours: Prepared, answer: str, source: Source, policy: Policy, oracle:
     number = plain(theirs) if ours.plain else None
     if ours.plain and number:
         return _numbers(plain_equal(ours.plain, number, policy), answer, source)
+    if policy.decimal_comma is None and decimals_equal(ours.key, theirs, policy):
+        return _numbers(True, answer, source)
     if ours.tree is None:
         return _score(False, "text", "other words", answer, source)
     try:
@@ -124,7 +128,7 @@ def _tree(text: str, policy: Policy) -> Node:
         raise TooLarge(f"more than {MAX_DEPTH} nested groups")
     if policy.number_words:
         cleaned = normalise.numbered(cleaned)
-    return parse(cleaned, decimal_comma=policy.decimal_comma)
+    return parse(cleaned, decimal_comma=bool(policy.decimal_comma))
 
 
 def _prepared(answer: Any, policy: Policy) -> Prepared:

@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from rewardhub.verifiers.mathlib import structures
+from rewardhub.verifiers.mathlib import modular, structures
 from rewardhub.verifiers.mathlib.cursor import END, Cursor
 from rewardhub.verifiers.mathlib.limits import MAX_DIGITS, MAX_ITEMS, MAX_TREE, TooLarge, Unparseable
 from rewardhub.verifiers.mathlib.tokens import Token, tokenise
@@ -30,7 +30,7 @@ from rewardhub.verifiers.mathlib.tree import (
     depth,
 )
 
-_RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~"})
+_RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~", "→"})
 _SETS = {"∪": "union", "∩": "intersection", "∖": "difference"}
 _UNIT_LETTERS = frozenset({*"mgsLhVNJWCA", "Omega"})
 _UNIT_TAIL = re.compile(r"(\^(2|3|\{[23]\}))?(/[A-Za-z]{1,6}(\^(2|3|\{[23]\}))?)?")
@@ -89,6 +89,9 @@ class Parser(Cursor):
         while self.peek().kind == "op" and self.peek().text in _RELATIONS:
             ops.append(self.take().text)
             sides.append(self.union())
+        if self.peek().kind == "mod":
+            self.take()
+            sides[-1] = modular.moduli(self, sides[-1])
         return Relation(tuple(ops), tuple(sides)) if ops else sides[0]
 
     def union(self) -> Node:

@@ -18,6 +18,8 @@ def as_set(node: Relation) -> Node | None:
     if any(op in _MORE for op in ops) and not any(op in _LESS for op in ops):
         flip = {">": "<", ">=": "<="}
         ops, sides = tuple(flip.get(op, op) for op in reversed(ops)), tuple(reversed(sides))
+    if any(_is_distance(side) for side in sides):
+        return _mirrored(ops, sides)
     if ops == ("in",) and _is_name(sides[0]):
         return sides[1]
     if ops == ("!=",) and _is_name(sides[0]) and not symbols(sides[1]):
@@ -31,6 +33,25 @@ def as_set(node: Relation) -> Node | None:
     if len(ops) == 1 and _is_name(sides[1]) and not symbols(sides[0]):
         return _interval(_LESS[ops[0]], sides[0], _INFINITY, ")")
     return None
+
+
+def _is_distance(node: Node) -> bool:
+    """``|x|``"""
+    return isinstance(node, Call) and node.name == "abs" and isinstance(node.args[0], Sym)
+
+
+def _mirrored(ops: tuple[str, ...], sides: tuple[Node, ...]) -> Node | None:
+    """``|x| < 3`` as (-3,3), ``1 <= |x| <= 3`` as [-3,-1] and [1,3]; None where a bound is not positive."""
+    bounds = [side for side in sides if not _is_distance(side)]
+    values = [None if symbols(bound) else value_of(bound) for bound in bounds]
+    if len(bounds) != len(ops) or not set(ops) <= set(_LESS) or any(not value or value < 0 for value in values):
+        return None
+    if _is_distance(sides[0]):
+        return _interval(_LESS[ops[0]], Neg(sides[1]), sides[1], _CLOSE[_LESS[ops[0]]])
+    opening = _LESS[ops[0]]
+    outer, closing = (sides[2], _CLOSE[_LESS[ops[1]]]) if len(ops) == 2 else (_INFINITY, ")")
+    mirror = _interval("(" if closing == ")" else "[", Neg(outer), Neg(sides[0]), _CLOSE[opening])
+    return Call("union", (mirror, _interval(opening, sides[0], outer, closing)))
 
 
 def _is_name(node: Node) -> bool:

@@ -28,16 +28,16 @@ _OPENERS = frozenset("$\\*`")
 _TEXT_COMMANDS = r"text(?:bf|it|rm|normal)?|mathrm|mathbf|mathit|mathsf|mbox|operatorname|boldsymbol|bm|rm|bf|it"
 _SIZING = re.compile(
     r"(\\\\)|\\(?:left|right|bigg?[lrm]?|Bigg?[lrm]?)(?![A-Za-z])\s*\.?|\\[!,;:> ]|~"
-    r"|\\(?:q?quad|displaystyle|textstyle|limits|nolimits|middle|hfill|thinspace|space)(?![A-Za-z])"
+    r"|\\q?quad|\\(?:displaystyle|textstyle|limits|nolimits|middle|hfill|thinspace|space)(?![A-Za-z])"
 )
 _OLD_STYLE = re.compile(r"\{\s*\\(?:rm|bf|it|sf)(?![A-Za-z])\s*([^{}\\]*)\}")
 _ESCAPED_TWICE = re.compile(r"\\(?=\\[A-Za-z{}%$])")
 _FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_COMMA = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|(?<=\d)\\,(?=\d{3}(?!\d))|\\(?=%)")
+_COMMA = re.compile(r"(?<=\d)\s{0,2}\{,\s?\}\s*(?=\d{3})|(?<=\d),\\!\s*(?=\d)|(?<=\d)\\,(?=\d{3}(?!\d))|\\(?=%)")
 _WRAPPED = re.compile(r"\\(?:" + _TEXT_COMMANDS + r")\s*\{([^{}]*)\}")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_NUMBER_COMMAS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_NUMBER_COMMAS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _WORD_IN_BRACKETS = re.compile(r"\(+([A-Za-z]+)\)+\.?")
 
 
@@ -81,7 +81,7 @@ def clean(text: str) -> str:
         raise TooLarge(f"an answer of {len(text)} characters (limit {MAX_CHARS})")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", unaccented(text).translate(_UNICODE)).translate(_UNICODE)
-    if "{,}" in text or "\\!" in text or "\\," in text or "\\%" in text:
+    if "{," in text or "\\!" in text or "\\," in text or "\\%" in text:
         text = _COMMA.sub("", text)
     if "\\\\" in text and "begin" not in text:
         text = _ESCAPED_TWICE.sub("", text)

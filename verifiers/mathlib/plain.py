@@ -49,6 +49,17 @@ def plain_equal(reference: Plain, answer: Plain, policy: Policy) -> bool:
     return close(reference.value, answer.value, policy, rounded=decimal and not integer)
 
 
+def decimals_equal(reference: str, answer: str, policy: Policy) -> bool:
+    """Whether one key is a decimal with a comma, ``2,74``, the other one with a point, and both are equal."""
+    if ("," in reference) == ("," in answer):
+        return False
+    one, two = (plain(_COMMA.sub(r"\1.\2", key)) for key in (reference, answer))
+    return one is not None and two is not None and one.decimal and two.decimal and plain_equal(one, two, policy)
+
+
+_COMMA = re.compile(r"\A([-+]?\d{1,400}),(\d{1,400})\Z")
+
+
 def close(one: Rational, two: Rational, policy: Policy, *, rounded: bool) -> bool:
     """Within a tolerance; ``rounded``: or equal as written decimals, where neither side is an integer.
 

@@ -22,7 +22,8 @@ class Policy:
     ``interval_relation``: whether ``1 < x < 2`` equals (1,2): ``never``, only where the reference is the
     relation (``reference``), or ``both`` ways.
     ``units``: dropped (``ignore``), or equal and present on both sides or on neither (``match``).
-    ``decimal_comma``: 3,14 is 3.14. ``pi_approx``: 3.14 and 22/7 stand for pi.
+    ``decimal_comma``: 3,14 is 3.14, always, never, or (None) where the other side is one decimal.
+    ``pi_approx``: 3.14 and 22/7 stand for pi.
     ``number_words``: seven, million. ``ignore_case``: of words and of single letters.
     ``decimals``: places to which a written decimal is compared with an exact value, and half as many of its
     leading digits (0.0000672 is not 0.000067).
@@ -36,7 +37,7 @@ class Policy:
     relation: Literal["keep", "rhs"] = "rhs"
     interval_relation: Literal["never", "reference", "both"] = "reference"
     units: Literal["match", "ignore"] = "ignore"
-    decimal_comma: bool = False
+    decimal_comma: bool | None = None
     pi_approx: bool = False
     number_words: bool = False
     ignore_case: bool = True
@@ -48,7 +49,7 @@ class Policy:
 PRESETS: dict[Preset, Policy] = {
     "strict": Policy(
         tuple_as_list=False, percent="value", relation="keep", interval_relation="never", units="match",
-        ignore_case=False, decimals=12,
+        ignore_case=False, decimals=12, decimal_comma=False,
     ),
     "math_verify": Policy(),
     "lenient": Policy(

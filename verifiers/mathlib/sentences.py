@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 NUMBER = re.compile(
     r"(?<![\w.])[-+]?\$?(?:\d[\d,]*\d|\d)?(?:\.\d+|(?<=\d))"
-    r"(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+(?:\.\d+)?|\s\d+/\d+)?\s?%?"
+    r"(?:[eE][-+]?\d{1,4}\b)?(?:\s?/\s?\d+(?:\.\d+)?|\s\d+/\d+|:\d+)?\s?%?"
 )
 PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s+[A-Za-z]{2,}")
 SEGMENT = 2_000

@@ -25,6 +25,8 @@ from rewardhub.verifiers.mathlib.tree import (
 from rewardhub.verifiers.mathlib.units import canonical_unit
 
 _HEDGES = frozenset({"or", "not", "maybe", "perhaps", "either", "if", "unless", "except", "possibly"})
+_ENTRIES = 1_000
+"""Products of entries in a product of two matrices."""
 _REMARKS = frozenset({"about", "approximately", "approx", "exactly", "roughly", "around", "nearly"})
 
 
@@ -70,7 +72,7 @@ def _signed(node: Node, sign: int) -> Node:
 
 
 def _matrix(node: Node) -> Node:
-    """``k·M``, ``-M``, ``M/k`` and sums of matrices of one shape, carried out entry by entry."""
+    """``k·M``, ``-M``, ``M/k``, sums of matrices of one shape and products, carried out entry by entry."""
     if isinstance(node, Relation):
         return Relation(node.ops, tuple(_matrix(side) for side in node.sides))
     if isinstance(node, Neg) and isinstance(inner := _matrix(node.value), Matrix):
@@ -81,12 +83,42 @@ def _matrix(node: Node) -> Node:
         return _determinant(inner.rows) if len(inner.rows) == len(inner.rows[0]) <= 4 else node
     if isinstance(node, Pow) and isinstance(node.base, Matrix) and node.exponent == Sym("T"):
         return Matrix(tuple(zip(*node.base.rows, strict=True)))
-    if isinstance(node, Mul):
-        matrices = [factor for factor in node.factors if isinstance(factor, Matrix)]
-        rest = tuple(factor for factor in node.factors if not isinstance(factor, Matrix))
-        if len(matrices) == 1:
-            return _each(matrices[0], lambda entry: Mul((*rest, entry))) if rest else matrices[0]
-    return node
+    if isinstance(node, Add):
+        return _summed(node)
+    return _multiplied(node) if isinstance(node, Mul) else node
+
+
+def _summed(node: Add) -> Node:
+    terms = [_matrix(term) for term in node.terms]
+    tables = [term.rows for term in terms if isinstance(term, Matrix)]
+    if len(tables) < len(terms) or len({(len(table), len(table[0])) for table in tables}) > 1:
+        return node
+    return Matrix(
+        tuple(tuple(Add(entries) for entries in zip(*rows, strict=True)) for rows in zip(*tables, strict=True))
+    )
+
+
+def _multiplied(node: Mul) -> Node:
+    """Scalars times the matrices, which are multiplied in their order."""
+    factors = [_matrix(factor) for factor in node.factors]
+    matrices = [factor for factor in factors if isinstance(factor, Matrix)]
+    rest = tuple(factor for factor in factors if not isinstance(factor, Matrix))
+    if not matrices:
+        return node
+    total = matrices[0]
+    for matrix in matrices[1:]:
+        if (
+            len(total.rows[0]) != len(matrix.rows)
+            or len(total.rows) * len(matrix.rows) * len(matrix.rows[0]) > _ENTRIES
+        ):
+            return node
+        columns = tuple(zip(*matrix.rows, strict=True))
+        total = Matrix(tuple(tuple(_dot(row, column) for column in columns) for row in total.rows))
+    return _each(total, lambda entry: Mul((*rest, entry))) if rest else total
+
+
+def _dot(row: tuple[Node, ...], column: tuple[Node, ...]) -> Node:
+    return Add(tuple(Mul(pair) for pair in zip(row, column, strict=True)))
 
 
 def _each(matrix: Matrix, make: Callable[[Node], Node]) -> Matrix:

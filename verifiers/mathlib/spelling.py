@@ -52,6 +52,7 @@ _BASES = {
     name.partition("=")[0]: name.partition("=")[2] or str(value) for value, name in enumerate(_BASES_TEXT.split(), 2)
 }
 _BASE = re.compile(r"_\{?\\(?:text|mathrm)\{\s*([a-z]+)\s*\}\}?")
+_MODULO = re.compile(r"\(\s?(?:\\text\{\s?mod\s?\}|\\?[bp]?mod)\s?([^()]{1,12})\)")
 _CONSTANT = re.compile(r"\+\s*c$")
 
 
@@ -153,6 +154,7 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[str], str]], ...] = (
     (lambda text: text[-1:] in {"C", "F", "}"} and "circ" in text, lambda text: _CELSIUS.sub(r"^\\circ ", text)),
     (lambda text: ":" in text and ("m" in text or "M" in text), _clock),
     (lambda text: "[" in text or "]" in text or "U" in text, _united),
+    (lambda text: "mod" in text, lambda text: _MODULO.sub(r"\\pmod{\1}", text)),
     (lambda text: "real" in text or "olution" in text or "empty" in text, _worded),
     (lambda text: text[-1:] == "c" and "+" in text, lambda text: _CONSTANT.sub("+C", text)),
 )

@@ -3,6 +3,7 @@
 from rewardhub.verifiers.mathlib import intervals
 from rewardhub.verifiers.mathlib.cursor import Rules
 from rewardhub.verifiers.mathlib.limits import MAX_ITEMS, TooLarge, Unparseable
+from rewardhub.verifiers.mathlib.series import SERIES, series
 from rewardhub.verifiers.mathlib.tokens import Token
 from rewardhub.verifiers.mathlib.tree import Call, Const, Div, Matrix, Mul, Neg, Node, Num, Pow, Relation, Seq, Sym
 
@@ -186,6 +187,8 @@ def command(parser: Rules, name: str) -> Node:
         return Call("binom", (argument(parser), argument(parser)))
     if name == "begin":
         return _matrix(parser)
+    if name in SERIES:
+        return series(parser, name, argument)
     if name in _ACCENTS:
         return Sym(f"{_ACCENTS[name]}_{_letters(parser)}")
     raise Unparseable(f"\\{name} here")

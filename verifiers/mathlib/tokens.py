@@ -8,7 +8,7 @@ from rewardhub.verifiers.mathlib.units import UNITS
 
 
 class Token(NamedTuple):
-    """``kind``: number, symbol, const, func, op, open, close, text, unit or command; ``spaced``: a blank before."""
+    """``kind``: number, symbol, const, func, op, open, close, text, unit, mod, command; ``spaced``: a blank before."""
 
     kind: str
     text: str
@@ -29,7 +29,7 @@ _WORDS = {
     "pi": ("const", "pi"), "inf": ("const", "oo"), "infinity": ("const", "oo"), "infty": ("const", "oo"),
     "oo": ("const", "oo"), "and": ("op", ","), "or": ("op", ","), "percent": ("op", "%"),
     "percentage": ("op", "%"), "pct": ("op", "%"), "asin": ("func", "arcsin"), "acos": ("func", "arccos"),
-    "atan": ("func", "arctan"), "cdot": ("op", "*"), "times": ("op", "*"), "lg": ("func", "log"),
+    "atan": ("func", "arctan"), "mod": ("mod", "mod"), "cdot": ("op", "*"), "times": ("op", "*"), "lg": ("func", "log"),
 }  # fmt: skip
 _COMMANDS = {
     "pi": ("const", "pi"), "infty": ("const", "oo"), "cdot": ("op", "*"), "times": ("op", "*"),
@@ -44,7 +44,9 @@ _COMMANDS = {
     "vert": ("op", "|"), "mid": ("op", "|"), "lor": ("op", ","), "lbrack": ("open", "["),
     "rbrack": ("close", "]"), "equiv": ("op", "="), "end": ("close", "end"),
     "ldots": ("symbol", "…"), "dots": ("symbol", "…"), "cdots": ("symbol", "…"),
-    "colon": ("op", ":"), "imath": ("const", "i"), "lg": ("func", "log"),
+    "colon": ("op", ":"), "to": ("op", "→"), "rightarrow": ("op", "→"), "longrightarrow": ("op", "→"),
+    "pmod": ("mod", "mod"), "bmod": ("mod", "mod"),
+    "mod": ("mod", "mod"), "pod": ("mod", "mod"), "imath": ("const", "i"), "lg": ("func", "log"),
 }  # fmt: skip
 _SIGNS = {
     "(": ("open", "("), ")": ("close", ")"), "[": ("open", "["), "]": ("close", "]"), "{": ("open", "{"),
@@ -56,7 +58,7 @@ _SIGNS = {
 }  # fmt: skip
 _STRUCTURE_TEXT = """
     frac sqrt binom dbinom tbinom begin overline bar vec hat angle triangle overrightarrow
-    measuredangle widehat tilde choose over
+    measuredangle widehat tilde choose over sum prod int iint oint lim
 """
 _STRUCTURE = frozenset(_STRUCTURE_TEXT.split())
 _COMMANDS_TEXT = """
@@ -74,7 +76,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\*\*|<=|>=|!=|==|=<|\\\\|\\[{}$%&|]|[-+*/^_!=<>()\[\]{},;:|%&'$€£¥₹¢])"
 )
 _WORDED_NUMBER = re.compile(r"\\?\$?[-+]?\d[\d,]{0,30}(?:\.\d{1,30})?\$?(?:\s[a-z]{2,20}){0,3}\.?")
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?")
 _COMMA_DECIMAL = re.compile(r"\d+,\d+(?![\d,])")
 _GROUP = re.compile(r"\s*\{([^{}]*)\}|\s*([A-Za-z])")
 _WORDS_TEXT = """
@@ -193,6 +195,7 @@ def _word(found: str, spaced: bool, before: list[Token]) -> list[Token]:
         return [Token("text", found, spaced)]
     if len(found) == 1:
         return [Token("const", found, spaced) if found in "ei" else Token("symbol", found, spaced)]
-    if len(found) > 3 or lower in _SHORT_WORDS:
+    points = len(found) == 2 and found.isupper() and bool(before)  # the segment NO, not the word
+    if len(found) > 3 or (lower in _SHORT_WORDS and not points):
         return [Token("text", found, spaced)]
     return [token for letter in found for token in _word(letter, spaced, [])]

@@ -102,7 +102,7 @@ class Matrix:
 
 @dataclass(slots=True)
 class Relation:
-    """``sides[0] ops[0] sides[1] ops[1] …``; operators are ``= < > <= >= != in ~``."""
+    """``sides[0] ops[0] sides[1] ops[1] …``; operators are ``= < > <= >= != in ~ →``."""
 
     ops: tuple[str, ...]
     sides: "tuple[Node, ...]"
