@@ -123,7 +123,7 @@ def test_the_chat_door_speaks_openai(chat_url) -> None:
             assert (reply.status_code, reply.json()["error"]["field"]) == (400, field)
         image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]}
         reply = http.post("/chat/completions", json=body | {"messages": [image]})
-        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "messages[0].content[0]")
+        assert (reply.status_code, reply.json()["error"]["field"]) == (400, "media[0].url")
         reply = http.post("/chat/completions", json=body | {"model": "wrter"})
         assert (reply.status_code, "did you mean" in reply.json()["error"]["message"]) == (400, True)
 
