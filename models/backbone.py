@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
+from rewardhub.models.attention import Plan
 from rewardhub.models.checkpoint import check_checkpoint, tensors_under, weight_files
+from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
 from rewardhub.models.inputs import Inputs
@@ -99,11 +101,18 @@ class Backbone(nn.Module):
 
     def run(self, embedded: dict[str, Any], inputs: Inputs, **more: Any) -> Tensor:
         """The states of embedded inputs at their positions."""
-        positions = inputs.position_ids if self.family.grid_positions else inputs.position_ids[0]
+        positions = self._positions(inputs)
         if self.family.whole_forward:
             types = inputs.mm_token_type_ids if inputs.mm_token_type_ids.any() else None
             return self.base(**embedded, position_ids=positions, token_type_ids=types, **more).last_hidden_state
         return self.language_model(**embedded, position_ids=positions, **more).last_hidden_state
+
+    def packed(self, inputs: Inputs, known: Features, plan: Plan) -> Tensor:
+        """The states [K, H] of packed rows at the K places that the plan reads, after the final norm."""
+        return decode(self.language_model, self.embedded(inputs, known), self._positions(inputs), plan)
+
+    def _positions(self, inputs: Inputs) -> Tensor:
+        return inputs.position_ids if self.family.grid_positions else inputs.position_ids[0]
 
     def last_hidden(self, inputs: Inputs, known: Features | None = None) -> Tensor:
         """The hidden state [B, H] of each row's last valid token."""

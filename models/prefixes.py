@@ -11,7 +11,7 @@ from rewardhub.models.inputs import Encoded
 
 @dataclass(slots=True)
 class Prefix:
-    """Keys and values of a sequence's first tokens, [1, key heads, P, D] per layer."""
+    """Keys and values of a sequence's first tokens, [P, key heads, D] per layer."""
 
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewardhub.models.attention import Plan, packed
+from rewardhub.models.attention import Plan
 from rewardhub.models.backbone import Backbone
 from rewardhub.models.batching import batches
 from rewardhub.models.budget import measured_budget
@@ -129,24 +129,21 @@ class Runner:
         known: dict[Patches, Tensor],
     ) -> dict[int, Tensor]:
         inputs = self.encoder.collate([pack.sequence]).to(self.backbone.device)
-        language_model = self.backbone.language_model
         wanted = pack.places(places)
         read = [place for row in wanted for place in row]
         fresh = self._fresh(pack, rows)
-        ends_only = read == list(pack.ends)
         plan = Plan(
             pack.families,
             [past.get(first) for first in pack.firsts],
+            read,
             [(span, prefix) for _, span, prefix in fresh],
-            len(language_model.layers) - 1 if ends_only else len(language_model.layers),
+            ends_only=read == list(pack.ends),
         )
-        with packed(language_model, read):
-            hidden = self.backbone.hidden(inputs, known, plan=plan)
+        states = self.backbone.packed(inputs, known, plan).split([len(row) for row in wanted])
         self.tokens += len(pack.sequence)
         for key, _, prefix in fresh:
             self.memory.put(key, prefix)
-        states = hidden[0]
-        return {index: states[row] for index, row in zip(pack.rows, wanted, strict=True)}
+        return dict(zip(pack.rows, states, strict=True))
 
     def _fresh(self, pack: Pack, rows: Sequence[Encoded]) -> list[tuple[bytes, slice, Prefix]]:
         """The prompts in the pack that are to be remembered, by their keys, and where they stand."""

@@ -26,9 +26,10 @@ from rewardhub.wire.proto import group_to_proto
 TRIES = 2
 PING_S = 1.0
 SILENT_S = 4.0
-THREADS = {"OMP_WAIT_POLICY": "passive"}
+SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Idle threads of a worker do not wait busily: where cores are shared, that
-keeps the threads waited for from running, and a batch takes ten times as long."""
+keeps the threads waited for from running, and a batch takes ten times as long. Weights and states lie in huge
+pages where the kernel has them: a twentieth of the time of a product on a CPU is spent finding small ones."""
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -172,7 +173,7 @@ class ModelLane:
         """One worker process, from start to loss."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "rewardhub.scheduler.model_worker", str(theirs.fileno())]
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()], env=THREADS | os.environ)
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()], env=SETTINGS | os.environ)
         theirs.close()
         self.pid = process.pid
         channel = await Channel.open(ours)

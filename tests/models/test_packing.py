@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rewardhub.models import attention
-from rewardhub.models.attention import Plan, attend, attend_grouped, merge, packed_attention
+from rewardhub.models.attention import attend, merge
 from rewardhub.models.backbone import load_backbone
 from rewardhub.models.inputs import Encoder
-from rewardhub.models.packing import Family, packs, shared_length
+from rewardhub.models.packing import packs, shared_length
 from rewardhub.models.runner import Runner
 from rewardhub.types import Response
 
@@ -115,31 +115,31 @@ def test_states_equal_those_of_full_rows(tiny, encoder, rows, budget):
 def test_attention_in_two_parts_is_exact():
     """Attention to two key sets, merged by log-sum-exp, is attention to both; grouped heads included."""
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(1, 4, 6, 8, generator=generator)
-    key, value = torch.randn(2, 1, 2, 15, 8, generator=generator) * 3
-    wide = [each.repeat_interleave(2, dim=1) for each in (key, value)]
-    wanted = torch.nn.functional.scaled_dot_product_attention(query, *wide, scale=0.3)
-    first = attend_grouped(query, key[:, :, :9], value[:, :, :9], 0.3)
-    second = attend(query, wide[0][:, :, 9:], wide[1][:, :, 9:], 0.3, causal=False)
-    assert torch.allclose(merge(*first, *second), wanted, atol=1e-6)
+    query = torch.randn(6, 4, 8, generator=generator)
+    key, value = torch.randn(2, 15, 2, 8, generator=generator) * 3
+    wide = [each.repeat_interleave(2, 1).transpose(0, 1) for each in (key, value)]
+    wanted = torch.nn.functional.scaled_dot_product_attention(query.transpose(0, 1), *wide, scale=0.3)
+    first = attend(query, key[:9], value[:9], 0.3, causal=False)
+    second = attend(query, key[9:], value[9:], 0.3, causal=False)
+    assert torch.allclose(merge(*first, *second).transpose(0, 1), wanted, atol=1e-6)
 
 
 def test_no_mask_is_built(tiny, encoder, rows, monkeypatch):
-    """The packed path hands no mask to any layer, whatever the length."""
+    """No attention sees more keys than its family's rows have, none takes a mask, and the last layer asks for ends."""
     calls = []
-    real = attention.packed_attention
+    real = attention.attend
 
-    def watch(module, query, key, value, attention_mask, **kwargs):
-        calls.append(query.shape[2])
-        assert attention_mask is None
-        return real(module, query, key, value, attention_mask, **kwargs)
+    def watch(query, key, value, scaling, causal):
+        calls.append((len(query), len(key), causal))
+        return real(query, key, value, scaling, causal)
 
-    monkeypatch.setitem(attention.AttentionInterface._global_mapping, attention.NAME, watch)
+    monkeypatch.setattr(attention, "attend", watch)
     runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
+    calls.clear()
     runner.last_hidden(*rows)
-    assert max(calls) > 100
-    with pytest.raises(ValueError, match="no attention mask"):
-        packed_attention(None, None, None, None, torch.ones(1), scaling=1.0, plan=Plan([Family(0, (1,))], [None]))
+    assert max(keys for _, keys, _ in calls) <= max(map(len, rows[0]))
+    assert all(queries == keys for queries, keys, causal in calls if causal)
+    assert sum(queries == 1 for queries, _, _ in calls) >= len(rows[0])
 
 
 @pytest.mark.parametrize("fault", ["wrong", "missing"])
