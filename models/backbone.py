@@ -1,5 +1,7 @@
 """The backbone, of text or of text and images: load it, and run it on padded batches."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +187,7 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        _check_size(path, kind)
+        check_size(path, partial(kind.from_config, trust_remote_code=False))
         model, report = kind.from_pretrained(
             str(path), dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
@@ -198,19 +200,27 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-    absent = sorted({*report["missing_keys"], *report["mismatched_keys"]})
-    if absent:
-        raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
+    check_complete(path, report)
     return Backbone(model.to(device)).eval()
 
 
-def _check_size(path: Path, kind: Any) -> None:
-    """Refuses a configuration of a model that the weights cannot fill, before memory is taken for it."""
+def check_complete(path: Path, report: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` where transformers' loading report names tensors that it had to make up."""
+    absent = sorted({*report["missing_keys"], *(str(name) for name in report["mismatched_keys"])})
+    if absent:
+        raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
+
+
+def check_size(path: Path, build: Callable[[Any], nn.Module]) -> None:
+    """Refuses a configuration of a model that the weights cannot fill, before memory is taken for it.
+
+    ``build`` makes the model of a configuration; it is called without memory for weights.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        model = kind.from_config(config, trust_remote_code=False)
+        model = build(config)
     described = sum(each.numel() for each in model.parameters())
     held = sum(file.stat().st_size for file in weight_files(path))
     if described > held:  # not even a byte for each

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
 from rewardhub.media.decode import decode
-from rewardhub.models.backbone import DTYPES, pick_device
+from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download
@@ -119,10 +119,13 @@ def _load(path: Path, kind: str, card: Card) -> tuple[Any, Any]:
         "siglip": (SiglipModel, SiglipImageProcessorPil),
     }[kind]
     try:
-        model: Any = model_class.from_pretrained(
-            str(path), dtype=DTYPES[card.dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        check_size(path, model_class)
+        model, report = model_class.from_pretrained(
+            str(path), dtype=DTYPES[card.dtype], use_safetensors=True, local_files_only=True,
+            trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
         processor = processor_class.from_pretrained(str(path), local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
+    check_complete(path, report)
     return model.to(pick_device(card.device)).eval().requires_grad_(False), processor

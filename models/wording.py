@@ -7,7 +7,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
-from rewardhub.models.backbone import DTYPES, pick_device
+from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
 from rewardhub.models.digest import tree_digest
@@ -124,14 +124,14 @@ class SentenceModel(WordingModel):
 
         model_class = {"bert": BertModel, "xlm-roberta": XLMRobertaModel}[self.kind]
         try:
+            check_size(self.path, partial(model_class, add_pooling_layer=False))
             model, found = model_class.from_pretrained(
                 str(self.path), dtype=DTYPES[self.card.dtype], use_safetensors=True, local_files_only=True,
                 trust_remote_code=False, add_pooling_layer=False, output_loading_info=True,
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"{self.path}: {type(error).__name__}: {error}", field="path") from error
-        if found["missing_keys"]:
-            raise ConfigError(f"{self.path} lacks the weights {sorted(found['missing_keys'])[:3]}", field="path")
+        check_complete(self.path, found)
         self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
         self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]
 

@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -16,6 +18,7 @@ from transformers import (
     SiglipModel,
 )
 
+from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.tiny import tiny_tokenizer
 from rewardhub.types import Group, Media, Response, Status
@@ -100,3 +103,20 @@ def test_what_cannot_be_compared_has_a_status(dual, groups):
     ])  # fmt: skip
     assert column.statuses == [Status.OK, Status.OVER_LIMIT, Status.INVALID_INPUT]
     assert none.statuses == [Status.INVALID_INPUT]
+
+
+def test_checkpoints_that_describe_more_than_they_hold_are_refused(dual, tmp_path):
+    """A tensor that is not there is never made up, and a model that the weights cannot fill takes no memory."""
+    path, _, _ = dual
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights.pop(next(name for name in weights if name.endswith("fc1.bias")))
+    save_file(weights, copy / "model.safetensors")
+    with pytest.raises(ConfigError, match="misses 1 tensors"):
+        load(Card(name="m", kind="similarity", path=copy))
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["vocab_size"] = 10**10
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="parameters, the weights are"):
+        load(Card(name="m", kind="similarity", path=copy))
