@@ -137,3 +137,19 @@ def test_a_tower_never_beats_a_wrong_answer():
     column = math.bind({}).score(group, [0, 1])
     assert column.values == [None, 0.0]
     assert column.statuses == [Status.OVER_LIMIT, Status.OK]
+
+
+_NESTED = "".join(rf"\sum_{{{letter}=1}}^{{64}}" for letter in "abcdfghjkl")
+_MATRIX = r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"
+_GROWING = [
+    _NESTED + "x", _MATRIX * 40, "+".join([_MATRIX] * 40), r"\sum_{k=1}^{64}" + "(" + "+".join(["k!"] * 200) + ")",
+    r"\prod_{k=1}^{64} 9^{k^k}", r"\sum_{k=1}^{10^9} k", r"\int" * 39 + "x", r"\sum" * 300 + "x", r"3 \pmod{0}", r"3 \pmod{x}",
+    r"\sum_{i=1}^{64}\sum_{j=1}^{64} i j", r"5 \bmod " + "9" * 1_400, r"|x|<" * 300 + "3", "9," * 900 + "9",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", _GROWING, ids=lambda each: each[:24])
+def test_what_is_written_out_is_bounded(answer):
+    """Nested sums, long products of matrices and the like: answered, not expanded without end."""
+    group = Group(id="g", responses=(Response(rf"\boxed{{{answer}}}"),), reference={"answer": "7"})
+    assert math.bind({}).try_fast(group, [0]).row(0).value in (0.0, None)

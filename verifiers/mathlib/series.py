@@ -3,12 +3,27 @@ r"""Sums, products, integrals and limits: what is over few whole numbers is writ
 from collections.abc import Callable
 
 from rewardhub.verifiers.mathlib.cursor import Rules
-from rewardhub.verifiers.mathlib.tree import Add, Call, Const, Mul, Node, Num, Relation, Sym, children, rebuilt, walk
+from rewardhub.verifiers.mathlib.tree import (
+    Add,
+    Call,
+    Const,
+    Mul,
+    Node,
+    Num,
+    Relation,
+    Sym,
+    children,
+    larger,
+    rebuilt,
+    walk,
+)
 
 SERIES = frozenset({"sum", "prod", "int", "iint", "oint", "lim"})
 _LONGEST = 64
 """Terms of a sum or product that is written out."""
 _LARGEST = 1_000_000
+_NODES = 2_000
+"""Nodes of what is written out."""
 
 
 def series(parser: Rules, name: str, argument: Callable[[Rules], Node]) -> Node:
@@ -39,6 +54,8 @@ def _written_out(name: str, low: Node | None, high: Node | None, body: Node) -> 
         return None
     begin, end = first.value, high.value
     if not isinstance(begin, int) or not isinstance(end, int) or not 0 <= end - begin < _LONGEST or end > _LARGEST:
+        return None
+    if larger(body, _NODES // (end - begin + 1)):
         return None
     if any(
         isinstance(each, Sym) and "_" in each.name and index.name in each.name.partition("_")[2] for each in walk(body)

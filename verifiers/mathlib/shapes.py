@@ -19,6 +19,7 @@ from rewardhub.verifiers.mathlib.tree import (
     Sym,
     Text,
     children,
+    larger,
     rebuilt,
     walk,
 )
@@ -27,6 +28,8 @@ from rewardhub.verifiers.mathlib.units import canonical_unit
 _HEDGES = frozenset({"or", "not", "maybe", "perhaps", "either", "if", "unless", "except", "possibly"})
 _ENTRIES = 1_000
 """Products of entries in a product of two matrices."""
+_NODES = 10_000
+"""Nodes of a product of matrices."""
 _REMARKS = frozenset({"about", "approximately", "approx", "exactly", "roughly", "around", "nearly"})
 
 
@@ -114,6 +117,8 @@ def _multiplied(node: Mul) -> Node:
             return node
         columns = tuple(zip(*matrix.rows, strict=True))
         total = Matrix(tuple(tuple(_dot(row, column) for column in columns) for row in total.rows))
+        if larger(total, _NODES):
+            return node
     return _each(total, lambda entry: Mul((*rest, entry))) if rest else total
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import TypeAlias
 
 Rational: TypeAlias = int | Fraction
@@ -144,6 +145,11 @@ def walk(node: Node) -> Iterator[Node]:
         each = stack.pop()
         yield each
         stack.extend(children(each))
+
+
+def larger(node: Node, limit: int) -> bool:
+    """Whether the tree has more than ``limit`` nodes; looks at no more than that."""
+    return next(islice(walk(node), limit, None), None) is not None
 
 
 def depth(node: Node) -> int:
