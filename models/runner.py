@@ -34,7 +34,8 @@ class Runner:
     self-check at construction found equal to padded full rows, else "rows"; "alone" where scores are to
     be reproducible to the last bit. ``drift`` is how far the path's states were from full rows', as a share of
     the largest. ``memory`` holds the prompts of
-    the packed path; ``tokens`` counts the tokens that went through the layers.
+    the packed path; ``tokens`` counts the tokens that went through the layers, ``padding`` those of them that stand
+    behind a row's end.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Runner:
         self.token_budget = token_budget
         self.memory = PrefixMemory(0)
         self.tokens = 0
+        self.padding = 0
         self.attention: Path = "alone" if reproducible else "rows"
         self.drift = 0.0
         if share_prefix and not reproducible:
@@ -94,6 +96,7 @@ class Runner:
             inputs = self.encoder.collate([rows[index] for index in batch])
             states = self.backbone.hidden(inputs.to(self.backbone.device), known)
             self.tokens += states.shape[0] * states.shape[1]
+            self.padding += states.shape[0] * states.shape[1] - sum(len(rows[index]) for index in batch)
             found |= {index: state[list(places[index])] for index, state in zip(batch, states, strict=True)}
         return [found[index] for index in range(len(rows))]
 

@@ -26,6 +26,7 @@ from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
 from rewardhub.reward_log import RewardLog
 from rewardhub.sandbox import runner as sandbox
+from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 from rewardhub.scheduler.scheduler import Scheduler
@@ -40,11 +41,14 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     registry = default_registry(config.plugins) if registry is None else registry
     redis = RedisStore(config.redis, ttl_s=config.redis_ttl_s) if config.redis else None
     sandbox.settings.allow_weak, sandbox.settings.remote_url = config.allow_weak_sandbox, config.sandbox_url
-    pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
+    figures = Figures()
+    pool = Pool(
+        config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins, figures
+    )
     cache = Cache(MemoryStore(config.cache_mb * MB), redis)
-    scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots)
+    scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots, figures=figures)
     for path in config.cards:
-        lane = ModelLane(load_card(path), queue_limit=config.model_queue)
+        lane = ModelLane(load_card(path), queue_limit=config.model_queue, figures=figures)
         scheduler.models.append(lane)
         registry.add(ModelScorer(lane))
     judges = JudgePool()

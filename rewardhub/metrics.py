@@ -16,6 +16,7 @@ class Metrics:
     def __init__(self, scheduler: Scheduler) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Lanes(scheduler))
+        self._registry.register(scheduler.figures)
         labels = ("recipe", "status")
         self._scores = Counter("rewardhub_scores", "Scores by recipe and status", labels, registry=self._registry)
         self._seconds = Histogram(
@@ -68,4 +69,10 @@ class _Lanes(Collector):
         cached.add_metric(["miss"], scheduler.cache.misses)
         size = GaugeMetricFamily("rewardhub_cache_bytes", "Bytes of the memory cache, estimated", memory.bytes)
         evicted = CounterMetricFamily("rewardhub_cache_evictions", "Rows that left the memory cache", memory.evictions)
-        return [queued, up, workers, cached, size, evicted]
+        redis = scheduler.cache.redis
+        faults = CounterMetricFamily("rewardhub_redis_errors", "Calls that failed", redis.errors if redis else 0)
+        usable = GaugeMetricFamily(
+            "rewardhub_redis_up", "Whether Redis is asked now", float(bool(redis and redis.open))
+        )
+        shown: list[GaugeMetricFamily | CounterMetricFamily] = [queued, up, workers, cached, size, evicted]
+        return [*shown, faults, usable] if redis else shown

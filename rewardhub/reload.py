@@ -9,6 +9,7 @@ that cannot be read, or a model that cannot be loaded, changes nothing.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
@@ -47,7 +48,8 @@ class Reload:
             except BaseException:
                 await self._stop(lane for lane in lanes if lane not in self._hub.scheduler.models)
                 raise
-            pool = Pool(config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins)
+            figures, size = self._hub.scheduler.figures, config.workers or default_workers()
+            pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, figures)
             await pool.start()
             await _warm(pool)
             self._exchange(book, lanes, pool)
@@ -73,7 +75,8 @@ class Reload:
         """The lane of each card: the present one where the card is the same, else a new one, loaded."""
         present = {lane.card: lane for lane in self._hub.scheduler.models}
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
-        lanes = [present.get(card) or ModelLane(card, queue_limit=config.model_queue) for card in cards]
+        new = partial(ModelLane, queue_limit=config.model_queue, figures=self._hub.scheduler.figures)
+        lanes = [present.get(card) or new(card) for card in cards]
         fresh = [lane for lane in lanes if lane not in present.values()]
         for lane in fresh:
             lane.start()

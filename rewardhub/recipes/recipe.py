@@ -135,6 +135,9 @@ class Recipe(BaseModel):
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+MAX_DIGITS = 1_000
+
+
 @dataclass(frozen=True)
 class Limits:
     """What an inline recipe may ask for: it comes from a half-trusted caller.
@@ -152,10 +155,10 @@ def parse_recipe(text: str, where: str) -> Recipe:
     try:
         loader = _SafeLoader(text)
         node = loader.get_single_node()
+        _check(node, where)
         data = loader.construct_document(node) if node else None
     except _NOT_YAML as error:
         raise _not_yaml(error, where) from None
-    _refuse_doubled(node, where)
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected an object with name, terms and value", field=where)
     try:
@@ -180,8 +183,10 @@ def parse_inline(text: str, limits: Limits) -> Recipe:
     return recipe
 
 
-def _refuse_doubled(node: Any, where: str) -> None:
-    """YAML keeps the last of two equal keys; a recipe that says two things is a mistake."""
+def _check(node: Any, where: str) -> None:
+    """YAML keeps the last of two equal keys; a recipe that says two things is a mistake. So are endless integers."""
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: an integer of over {MAX_DIGITS} digits", field=where)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -189,10 +194,10 @@ def _refuse_doubled(node: Any, where: str) -> None:
                 line = key.start_mark.line + 1
                 raise ConfigError(f"{where}:{line}: the key {key.value!r} comes twice", field=str(key.value))
             seen.add(str(key.value))
-            _refuse_doubled(value, where)
+            _check(value, where)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_doubled(item, where)
+            _check(item, where)
 
 
 def _refuse_aliases(text: str) -> None:

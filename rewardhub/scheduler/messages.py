@@ -99,15 +99,19 @@ class Row(msgspec.Struct, tag="row"):
 
 
 class Scored(msgspec.Struct, tag="scored"):
-    """The columns of a batch, one list of rows per group."""
+    """The columns of a batch, one list of rows per group; ``tokens`` went through the layers, ``padding`` of them
+    as such (0 and 0: not counted).
+    """
 
     id: int
     columns: list[list[Row]]
+    tokens: int = 0
+    padding: int = 0
 
     @classmethod
-    def of(cls, batch: int, columns: list[Column]) -> "Scored":
+    def of(cls, batch: int, columns: list[Column], tokens: int = 0, padding: int = 0) -> "Scored":
         rows = [[Row.of(batch, row, column.row(row)) for row in range(len(column))] for column in columns]
-        return cls(batch, rows)
+        return cls(batch, rows, tokens, padding)
 
 
 Message = PoolTask | Load | Loaded | ScoreBatch | Ping | Pong | Failed | Row | Scored

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
 from rewardhub.scheduler.fair_queue import FairQueue
+from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
 from rewardhub.scorer import Context, ScorerInfo, digest_of
 from rewardhub.types import Column, Group, Json, Status
@@ -45,6 +46,7 @@ class _Job:
     deadline: float
     done: asyncio.Future[Column]
     strikes: int = 0
+    since: float = field(default_factory=time.monotonic)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +71,9 @@ class LoadFailed(WorkerLost):
 class ModelLane:
     """Serves one card. ``queue_limit`` is in responses, ``load_s`` bounds one load."""
 
-    def __init__(self, card: Card, *, queue_limit: int = 4096, load_s: float = 600.0) -> None:
+    def __init__(
+        self, card: Card, *, queue_limit: int = 4096, load_s: float = 600.0, figures: Figures | None = None
+    ) -> None:
         self.card = card
         self.fingerprint = ""
         self.failure = ""
@@ -84,6 +88,7 @@ class ModelLane:
         self._leaving = False
         self._failures = 0
         self._fitted = 0  # tokens of the largest batch that this worker scored
+        self._figures = figures or Figures()
         self._limit = queue_limit
         self._load_s = load_s
         self._waiting: FairQueue[_Job] = FairQueue()
@@ -214,11 +219,15 @@ class ModelLane:
         if not jobs:
             return
         groups = [group_to_proto(job.group, media_data=True).SerializeToString() for job in jobs]
+        started = time.monotonic()
+        for job in jobs:
+            self._figures.waited(self.card.name, started - job.since)
         try:
             answer = await self._exchange(channel, ScoreBatch(next(self._ids), groups), Scored | Failed)
         except WorkerLost:
             self._retry_alone(jobs)
             raise
+        self._figures.ran(self.card.name, time.monotonic() - started)
         self._failures = 0
         self._hand_out(jobs, answer)
 
@@ -273,6 +282,7 @@ class ModelLane:
 
     def _hand_out(self, jobs: list[_Job], answer: object) -> None:
         if isinstance(answer, Scored):
+            self._figures.batch(self.card.name, answer.tokens or sum(job.size for job in jobs), answer.padding)
             self._fitted = max(self._fitted, sum(job.size for job in jobs))
             for job, rows in zip(jobs, answer.columns, strict=True):
                 job.answer(Column.of([row.score() for row in rows], self.fingerprint))

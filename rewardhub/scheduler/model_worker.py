@@ -14,8 +14,8 @@ from collections.abc import Callable
 from rewardhub.models import load
 from rewardhub.models.card import Card
 from rewardhub.models.memory import give_back_memory, keep_freed_memory
+from rewardhub.models.model import RewardModel
 from rewardhub.scheduler.messages import Failed, Load, Loaded, Message, Ping, Pong, ScoreBatch, Scored, receive, send
-from rewardhub.types import Column, Group
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.proto import group_from_proto
 
@@ -30,12 +30,12 @@ def serve(sock: socket.socket) -> None:
 
     inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sock, inbox, reply), daemon=True).start()
-    score: Callable[[list[Group]], list[Column]] | None = None
+    model: RewardModel | None = None
     while (message := inbox.get()) is not None:
         if isinstance(message, Load):
-            score = _load(message, reply)
-        elif isinstance(message, ScoreBatch) and score is not None:
-            answer = _score(message, score)
+            model = _load(message, reply)
+        elif isinstance(message, ScoreBatch) and model is not None:
+            answer = _score(message, model)
             if isinstance(answer, Failed) and answer.memory:
                 give_back_memory()
             reply(answer)
@@ -50,7 +50,7 @@ def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message | None]", rep
     inbox.put(None)
 
 
-def _load(message: Load, reply: Callable[[Message], None]) -> Callable[[list[Group]], list[Column]] | None:
+def _load(message: Load, reply: Callable[[Message], None]) -> RewardModel | None:
     started = time.monotonic()
     try:
         model = load(Card.model_validate_json(message.card))
@@ -60,17 +60,26 @@ def _load(message: Load, reply: Callable[[Message], None]) -> Callable[[list[Gro
     runner = getattr(model, "runner", None)
     told = (runner.token_budget, runner.attention, runner.drift) if runner else (0, "", 0.0)
     reply(Loaded(model.fingerprint, time.monotonic() - started, *told))
-    return model.score
+    return model
 
 
-def _score(message: ScoreBatch, score: Callable[[list[Group]], list[Column]]) -> Message:
+def _score(message: ScoreBatch, model: RewardModel) -> Message:
+    tokens, padding = _counted(model)
     try:
         groups = [group_from_proto(pb.Group.FromString(each)) for each in message.groups]
-        return Scored.of(message.id, score(groups))
+        columns = model.score(groups)
+        more, padded = _counted(model)
+        return Scored.of(message.id, columns, more - tokens, padded - padding)
     except MemoryError as error:
         return Failed(message.id, str(error), memory=True)
     except Exception as error:
         return Failed(message.id, f"{type(error).__name__}: {error}")
+
+
+def _counted(model: RewardModel) -> tuple[int, int]:
+    """Tokens that went through the layers so far, and how many of them were padding."""
+    runner = getattr(model, "runner", None)
+    return (runner.tokens, runner.padding) if runner else (0, 0)
 
 
 if __name__ == "__main__":

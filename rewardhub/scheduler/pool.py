@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rewardhub.errors import Unavailable
 from rewardhub.scheduler.fair_queue import FairQueue
+from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
@@ -44,6 +45,7 @@ class _Job:
     done: asyncio.Future[None]
     scores: dict[int, Score] = field(default_factory=dict)
     strikes: Counter[int] = field(default_factory=Counter)
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def left(self) -> list[int]:
@@ -57,7 +59,14 @@ class _Job:
 class Pool:
     """Verifier worker processes. ``queue_limit`` is in responses, ``memory_mb`` per worker."""
 
-    def __init__(self, workers: int, queue_limit: int, memory_mb: int, plugins: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        workers: int,
+        queue_limit: int,
+        memory_mb: int,
+        plugins: Sequence[Path] = (),
+        figures: Figures | None = None,
+    ) -> None:
         self._size = workers
         self._limit = queue_limit
         self._settings = (list(plugins), memory_mb)
@@ -66,6 +75,7 @@ class Pool:
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._row_s: dict[str, float] = {}
+        self._figures = figures or Figures()
         self.queued = 0
         self.pids: set[int] = set()
 
@@ -150,14 +160,18 @@ class Pool:
             self._expire(job)
             return True
         alive = False
+        started = time.monotonic()
+        self._figures.waited("pool", started - job.since)
         try:
             alive = await self._run(worker, job)
+            self._figures.ran("pool", time.monotonic() - started)
         except Exception as error:
             job.scores |= {row: failure(error) for row in job.left}
         finally:
             if not job.left and not job.done.done():
                 job.done.set_result(None)
             elif not job.done.done():
+                job.since = time.monotonic()
                 self._queue.put_back(job)
         return alive
 

@@ -13,6 +13,7 @@ from rewardhub import tracing
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache, Compute, VersionChanged
 from rewardhub.errors import RewardHubError, Unavailable
+from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scorer import Bound, BoundVerifier, Context, failure
@@ -35,7 +36,8 @@ VERSIONS = 3
 class Scheduler:
     """The lanes of one hub: inline, the verifier pool, sandbox threads, model workers, judges."""
 
-    def __init__(self, pool: Pool, cache: Cache, *, sandbox_slots: int = 0) -> None:
+    def __init__(self, pool: Pool, cache: Cache, *, sandbox_slots: int = 0, figures: Figures | None = None) -> None:
+        self.figures = figures or Figures()
         self.pool = pool
         self.cache = cache
         self.models: list[ModelLane] = []
@@ -77,6 +79,15 @@ class Scheduler:
             known = self.cache.peek(keys, bound.fingerprint)
             if known is not None:
                 return known
+        started = time.monotonic()
+        column = await self._timed(bound, group, rows, context, mode)
+        self.figures.scored(bound.info.name, column.statuses, time.monotonic() - started)
+        return column
+
+    async def _timed(
+        self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
+    ) -> Column:
+        """The column of a lane by the deadline."""
         try:
             async with asyncio.timeout(
                 max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None

@@ -81,6 +81,24 @@ async def test_scores_are_the_models(hub, card_file):
         assert scores[0].fingerprint == fingerprint
     spread = [max(own) - min(own) for own in values]
     assert min(spread) > 1e-3
+    shown = figures(hub)
+    assert shown['rewardhub_scorer_scores_total{scorer="tiny",status="ok"}'] == 48
+    assert shown['rewardhub_queue_wait_seconds_count{lane="tiny"}'] == 12
+    assert (
+        1
+        <= shown['rewardhub_run_seconds_count{lane="tiny"}']
+        == shown['rewardhub_batch_tokens_count{model="tiny"}']
+        <= 12
+    )
+    assert shown['rewardhub_batch_tokens_sum{model="tiny"}'] > 48
+    assert shown['rewardhub_padding_tokens_total{model="tiny"}'] == 0  # packed rows have none
+    assert shown['rewardhub_model_up{model="tiny"}'] == 1
+
+
+def figures(hub):
+    """The metrics as a scrape reads them: value by name and labels."""
+    lines = (line for line in hub.metrics_text().decode().splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 async def test_kill_minus_nine_under_load(hub):
