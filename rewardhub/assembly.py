@@ -63,9 +63,8 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     limits = MediaLimits(item_bytes=item, tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
     log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
     book = RecipeBook(registry, config.recipes)
-    hub = Hub(
-        book, scheduler, _media_store(limits, config), limits=Limits(config.deadline_ms, config.open_group_s), log=log
-    )
+    media, bounds = _media_store(limits, config), Limits(config.deadline_ms, config.open_group_s, config.in_hand)
+    hub = Hub(book, scheduler, media, limits=bounds, log=log)
     hub.metrics.add(JudgeFigures(asked))
     return hub
 

@@ -38,6 +38,7 @@ class HubConfig(BaseModel):
     sandbox_url: str = Field(default="", description="/run_code of a SandboxFusion server that runs programs instead")
     pool_queue: int = Field(default=100_000, ge=1, description="responses")
     model_queue: int = Field(default=4_096, ge=1, description="responses per model")
+    in_hand: int = Field(default=400_000, ge=1, description="responses of all calls; further calls are refused unread")
     cache_mb: int = Field(default=256, ge=0)
     media_mb: int = Field(default=1_024, ge=1)
     media_ttl_s: int = Field(default=3_600, ge=1)

@@ -33,10 +33,13 @@ _log = logging.getLogger("rewardhub.hub")
 
 @dataclass(frozen=True)
 class Limits:
-    """``deadline_ms`` for calls that name none; ``open_group_s`` is an open group's life without one."""
+    """``deadline_ms`` for calls that name none; ``open_group_s`` is an open group's life without one; ``responses``
+    are those of all calls in hand, beyond which no call is taken.
+    """
 
     deadline_ms: int = 60_000
     open_group_s: float = 600.0
+    responses: int = 400_000
 
 
 class Hub:
@@ -60,6 +63,7 @@ class Hub:
         self._log = log
         self._open: dict[tuple[str, str], OpenGroup] = {}
         self._running = 0
+        self._responses = 0
         self._idle = asyncio.Event()
         self._draining = False
 
@@ -75,14 +79,17 @@ class Hub:
 
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
         """Scores groups; the answers are in request order, every failure is a status."""
-        self._admit()
+        self.admit()
+        size = sum([len(group.responses) for group in groups])
         self._running += 1
+        self._responses += size
         try:
             if len(groups) == 1:
                 return [await self._score(groups[0], call, tenant)]
             return await asyncio.gather(*(self._score(group, call, tenant) for group in groups))
         finally:
             self._running -= 1
+            self._responses -= size
             self._idle.set()
 
     async def stream(
@@ -125,7 +132,7 @@ class Hub:
 
     def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
         """An open group of its own; raises ``InvalidInput`` for an unknown recipe or media."""
-        self._admit()
+        self.admit()
         plan = self.book.resolve(group, call, tenant)
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
@@ -181,9 +188,12 @@ class Hub:
         if self._log:
             await asyncio.to_thread(self._log.close)
 
-    def _admit(self) -> None:
+    def admit(self, tenant: str = "") -> None:
+        """Raises ``Unavailable`` while the hub takes no call: it drains, or has all that it may have in hand."""
         if self._draining:
             raise Unavailable("the hub is shutting down", retry_after_s=1.0)
+        if self._responses >= self._limits.responses:
+            raise Unavailable(f"{self._responses} responses are in hand", retry_after_s=1.0)
 
     async def _score(self, group: Group, call: Call, tenant: str) -> GroupScores:
         with tracing.span("group", recipe=group.recipe or call.recipe, responses=len(group.responses)) as span:

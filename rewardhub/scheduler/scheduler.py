@@ -12,10 +12,11 @@ from typing import Protocol
 from rewardhub import tracing
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache, Compute, VersionChanged
-from rewardhub.errors import RewardHubError, Unavailable
+from rewardhub.errors import QuotaExceeded, RewardHubError, Unavailable
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
+from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import Bound, BoundVerifier, Context, failure
 from rewardhub.types import CacheMode, Column, Group, Response, Status
 
@@ -45,6 +46,7 @@ class Scheduler:
         self._slots = sandbox_slots or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="sandbox")
         self.sandboxed = 0
+        self.programs = TenantSlots()
 
     async def start(self) -> None:
         await self.pool.start()
@@ -95,7 +97,7 @@ class Scheduler:
                 return await self._on_lane(bound, group, rows, context, mode)
         except TimeoutError:
             return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
-        except Unavailable as error:
+        except (Unavailable, QuotaExceeded) as error:
             return Column.failed(len(rows), error.status, error.message, retry_after_s=error.retry_after_s)
         except RewardHubError as error:
             return Column.failed(len(rows), error.status, error.message)
@@ -150,7 +152,8 @@ class Scheduler:
         if not isinstance(bound, BoundVerifier):
             return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
         if bound.info.lane == "sandbox":
-            return await self._sandbox(bound, group, rows)
+            with self.programs.hold(context.tenant, len(rows)):
+                return await self._sandbox(bound, group, rows)
         return await self._pooled(bound, group, rows, context)
 
     async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:

@@ -30,7 +30,7 @@ async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
                 upload.add(chunk)
             return upload.joined()
     except (TooLarge, Unavailable):
-        await _discard(request, upload.limit)
+        await discard(request, upload.limit)
         raise
     except TimeoutError:
         raise DeadlineExceeded(f"the body did not come within {within_s:g} s") from None
@@ -38,8 +38,8 @@ async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
         raise Cancelled("the caller went away") from None
 
 
-async def _discard(request: Request, limit: int) -> None:
-    # A caller that is still sending does not read; closing on it would lose the answer.
+async def discard(request: Request, limit: int) -> None:
+    """Lets a caller that still sends come to its end: it does not read, and closing on it would lose the answer."""
     if request.headers.get("expect", "").lower() == "100-continue":
         return
     left = 8 * limit

@@ -39,20 +39,24 @@ class Programs:
 
     async def run_code(self, body: bytes, tenant: str) -> Any:
         """SandboxFusion's ``/run_code``."""
-        self._quotas.charge(tenant, _ONE)
-        return await self._run(sandbox_fusion.run_code, _parsed(body))
+        return await self._alone(sandbox_fusion.run_code, body, tenant)
 
     async def submit(self, body: bytes, tenant: str) -> Any:
         """SandboxFusion's ``/submit``."""
-        self._quotas.charge(tenant, _ONE)
-        return await self._run(online_judge.submit, _parsed(body))
+        return await self._alone(online_judge.submit, body, tenant)
 
     async def submit_batch(self, body: bytes, tenant: str) -> Any:
         """Many submissions; the answers in their order, each an answer of ``/submit`` or an error."""
         submissions = online_judge.batch(_parsed(body))
         self._quotas.charge(tenant, _ONE * len(submissions))
         self._admit(len(submissions))
-        return {"results": await asyncio.gather(*(self._one(each) for each in submissions))}
+        with self._quotas.programs.hold(tenant, len(submissions)):
+            return {"results": await asyncio.gather(*(self._one(each) for each in submissions))}
+
+    async def _alone(self, work: Callable[[Request], Any], body: bytes, tenant: str) -> Any:
+        self._quotas.charge(tenant, _ONE)
+        with self._quotas.programs.hold(tenant, 1):
+            return await self._run(work, _parsed(body))
 
     async def _one(self, submission: Request) -> Any:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rewardhub.errors import QuotaExceeded
 from rewardhub.media.store import MediaStore
+from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.server.settings import Quota
 from rewardhub.server.surface import OpenGroup, ScoringHub
 from rewardhub.types import Call, Group, GroupScores, Response
@@ -42,21 +43,27 @@ class Quotas:
     def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets = {
-            tenant: {name: Bucket(rate, clock()) for name, rate in quota.model_dump().items() if rate}
+            tenant: {name: Bucket(rate, clock()) for name, rate in _rates(quota).items() if rate}
             for tenant, quota in quotas.items()
         }
+        self.programs = TenantSlots({tenant: quota.sandboxes for tenant, quota in quotas.items()})
 
-    def charge(self, tenant: str, responses: Sequence[Response], *, requests: int = 1) -> None:
+    def admit(self, tenant: str) -> None:
         """Raises ``QuotaExceeded`` naming the quota that is used up, with the time until it is not."""
         buckets, now = self._buckets.get(tenant), self._clock()
-        if not buckets:
-            return
-        for name, bucket in buckets.items():
+        for name, bucket in (buckets or {}).items():
             if wait_s := bucket.wait_s(now):
                 quota = name.replace("_", " ").replace(" per s", " per second")
                 raise QuotaExceeded(
                     f"the quota of {bucket.rate:g} {quota} is used up", field=name, retry_after_s=wait_s
                 )
+
+    def charge(self, tenant: str, responses: Sequence[Response], *, requests: int = 1) -> None:
+        """Counts the work; raises as :meth:`admit` where it is not let in."""
+        self.admit(tenant)
+        buckets = self._buckets.get(tenant)
+        if not buckets:
+            return
         costs = {
             "requests_per_s": lambda: requests,
             "responses_per_s": lambda: len(responses),
@@ -64,6 +71,10 @@ class Quotas:
         }
         for name, bucket in buckets.items():
             bucket.spend(costs[name]())
+
+
+def _rates(quota: Quota) -> dict[str, float]:
+    return {name: rate for name, rate in quota.model_dump().items() if name.endswith("_per_s")}
 
 
 def _tokens(response: Response) -> int:
@@ -83,6 +94,10 @@ class Metered:
 
     async def start(self) -> None:
         await self._hub.start()
+
+    def admit(self, tenant: str = "") -> None:
+        self._quotas.admit(tenant)
+        self._hub.admit(tenant)
 
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
         self._quotas.charge(tenant, [response for group in groups for response in group.responses])

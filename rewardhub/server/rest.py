@@ -17,7 +17,7 @@ import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
-from rewardhub.server.body import disconnected, read_body, unless_gone
+from rewardhub.server.body import discard, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
@@ -96,9 +96,9 @@ class RestDoor:
 
     async def score(self, request: Request) -> Response:
         """Scores groups; answers 200 in request order, even if every score failed."""
+        tenant = await self._let_in(request)
         body = await self._body(request, self._limits.body_bytes, "body")
         call, items = intake.from_json(body, self._limits.groups)
-        tenant = guard.tenant_of(request.scope)
         work = partial(intake.score, self._hub, items, call, tenant)
         key = request.headers.get(replay.HEADER)
         once = work() if key is None else self._replays.once(tenant, key, body, work)
@@ -107,8 +107,9 @@ class RestDoor:
 
     async def score_stream(self, request: Request) -> Response:
         """Scores groups; answers one score line per group as each is ready, in any order."""
+        tenant = await self._let_in(request)
         call, items = await self._read(request)
-        session = Session(self._hub, guard.tenant_of(request.scope))
+        session = Session(self._hub, tenant)
         return StreamingResponse(_lines(request, session, items, call), media_type=NDJSON)
 
     async def put_media(self, request: Request) -> Response:
@@ -145,9 +146,10 @@ class RestDoor:
 
     async def chat(self, request: Request) -> Response:
         """OpenAI's chat completions, by the hub's own generative models."""
+        tenant = await self._let_in(request)
         body = loads(await self._body(request, self._limits.body_bytes, "body"))
         group, call = openai_chat.question(body)
-        (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=guard.tenant_of(request.scope)))
+        (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=tenant))
         return replies.json_reply(openai_chat.completion(scores[0], call.recipe))
 
     async def healthz(self, _: Request) -> Response:
@@ -168,14 +170,24 @@ class RestDoor:
         text = self._hub.metrics_text() + self._metrics.text(self._hub.media)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def _let_in(self, request: Request) -> str:
+        """The tenant; raises, before the body is read, where its quotas or the hub have no room for it."""
+        tenant = guard.tenant_of(request.scope)
+        try:
+            self._hub.admit(tenant)
+        except RewardHubError:
+            await discard(request, self._limits.body_bytes)
+            raise
+        return tenant
+
     async def _body(self, request: Request, limit: int, what: str) -> bytes:
         upload = request.scope["state"]["held"].enter_context(self._inflight.upload(limit, what))
         return await read_body(request, upload, self._limits.body_s)
 
     async def _program(self, request: Request) -> tuple[bytes, str]:
-        """The body and the tenant."""
-        body = await self._body(request, self._limits.body_bytes, "body")
-        return body, guard.tenant_of(request.scope)
+        """The body and the tenant, whose quotas are asked before."""
+        tenant = await self._let_in(request)
+        return await self._body(request, self._limits.body_bytes, "body"), tenant
 
     async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
         return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits.groups)

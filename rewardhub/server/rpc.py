@@ -39,7 +39,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RewardService:
-    """The four methods; requests that did not parse arrive as ``InvalidInput`` instead of a message."""
+    """The four methods; requests that did not parse arrive as ``InvalidInput`` instead of a message, those of Score
+    unparsed.
+    """
 
     def __init__(self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics) -> None:
         self._hub = hub
@@ -50,9 +52,11 @@ class RewardService:
         self._replays = replay.Replays()
         self._sessions: set[Session] = set()
 
-    async def score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
-        call, items = intake.from_proto(_parsed(request), self._limits.groups)
+    async def score(self, body: bytes, context: Context) -> pb.ScoreResponse:
         tenant = self._caller(context).tenant
+        self._hub.admit(tenant)  # before anything is parsed
+        request = _parsed(_parse(pb.ScoreRequest, body))
+        call, items = intake.from_proto(request, self._limits.groups)
         work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
         key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
         if key is None:
@@ -114,14 +118,14 @@ class RewardService:
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The methods, with their errors mapped to codes and their metrics."""
-        kinds: dict[str, tuple[Callable[..., Any], Callable[..., Awaitable[Any]], type[Message]]] = {
-            "Score": (grpc.unary_unary_rpc_method_handler, self.score, pb.ScoreRequest),
+        kinds: dict[str, tuple[Callable[..., Any], Callable[..., Awaitable[Any]], type[Message] | None]] = {
+            "Score": (grpc.unary_unary_rpc_method_handler, self.score, None),
             "ScoreStream": (grpc.stream_stream_rpc_method_handler, self.score_stream, pb.ScoreStreamRequest),
             "PutMedia": (grpc.stream_unary_rpc_method_handler, self.put_media, pb.PutMediaRequest),
             "ListScorers": (grpc.unary_unary_rpc_method_handler, self.list_scorers, pb.ListScorersRequest),
         }
         methods = {
-            name: make(self._guarded(name, method), functools.partial(_parse, request), _serialize)
+            name: make(self._guarded(name, method), request and functools.partial(_parse, request), _serialize)
             for name, (make, method, request) in kinds.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)

@@ -34,11 +34,14 @@ class Limits(_Settings):
 
 
 class Quota(_Settings):
-    """What one tenant may ask for per second on average; 0 is no quota. Tokens are the trainer's count."""
+    """What one tenant may ask for per second on average, and programs it may have in the sandbox at once; 0 is no
+    quota. Tokens are the trainer's count.
+    """
 
     requests_per_s: float = Field(default=0.0, ge=0)
     responses_per_s: float = Field(default=0.0, ge=0)
     tokens_per_s: float = Field(default=0.0, ge=0)
+    sandboxes: int = Field(default=0, ge=0)
 
 
 class Tls(_Settings):

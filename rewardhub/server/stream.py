@@ -27,6 +27,7 @@ class Events:
     """Turns the events of one stream into work of its session."""
 
     def __init__(self, hub: ScoringHub, session: Session, tenant: str) -> None:
+        self._hub = hub
         self._media = hub.media
         self._session = session
         self._tenant = tenant
@@ -73,6 +74,8 @@ class Events:
 
     async def _group(self, message: types_pb2.Group) -> None:
         self._check_unused(message.id)
+        if not self._admitted(message):
+            return
         item, call = intake.group_item(message, "group"), self._call
         if isinstance(item, GroupScores):
             self._session.answer(Answer(item))
@@ -89,6 +92,8 @@ class Events:
 
     async def _open(self, message: pb.Open) -> None:
         self._check_unused(message.group.id)
+        if not self._admitted(message.group):
+            return
         call = self._call
         try:
             item = proto.group_from_proto(message.group)
@@ -103,6 +108,15 @@ class Events:
                 self._fail(item, error)
 
         await self._when_there(item, run, lambda error: self._fail(item, error), call.deadline_ms)
+
+    def _admitted(self, message: types_pb2.Group) -> bool:
+        """Whether the group is let in, by its bare message; else it is answered."""
+        try:
+            self._hub.admit(self._tenant)
+        except RewardHubError as error:
+            self._session.answer(failure(message.id, len(message.responses), error))
+            return False
+        return True
 
     def _check_unused(self, group_id: str) -> None:
         self._session.check_free(group_id)

@@ -78,6 +78,7 @@ class FakeHub:
         self.not_ready: list[str] = []
         self.release = asyncio.Event()
         self.draining = False
+        self.full = False
         self.running = 0
         self.cancelled = 0
         self.calls = []
@@ -85,6 +86,10 @@ class FakeHub:
 
     async def start(self):
         pass
+
+    def admit(self, tenant=""):
+        if self.full:
+            raise Unavailable("full", retry_after_s=1.5)
 
     async def score(self, groups, call, *, tenant=""):
         if self.draining:

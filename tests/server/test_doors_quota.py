@@ -1,5 +1,6 @@
 """Quotas per tenant."""
 
+import asyncio
 import hashlib
 
 import grpc
@@ -97,3 +98,96 @@ def test_a_quota_of_nobody_is_refused():
     """A quota whose tenant has no key is a mistake in the configuration."""
     with pytest.raises(ValidationError, match="ghost"):
         ServerSettings(quotas={"ghost": Quota(requests_per_s=1)})
+
+
+async def test_what_is_not_let_in_is_not_decoded(service):
+    """A full hub and a tenant over its quota answer 503 and 429 to bodies that are no JSON and to broken messages."""
+    key = "key-of-greedy-0123456789"
+    settings = ServerSettings(
+        keys=(ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant="greedy"),),
+        quotas={"greedy": Quota(requests_per_s=0.1)},
+    )
+    body = {"recipe": "digest", "groups": [{"id": "g", "responses": ["r"]}]}
+    metadata = (("x-api-key", key),)
+    async with service(settings) as running, running.http(headers={"x-api-key": key}) as http:
+        async with grpc.aio.insecure_channel(running.grpc_addr) as channel:
+            score = channel.unary_unary("/rewardhub.v1.RewardService/Score")
+
+            async def refusals():
+                replies = [await http.post(path, content=b"{no json") for path in ("/v1/score", "/v1/score/stream", "/v1/chat/completions")]  # fmt: skip
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await score(b"\xff\xff no message", metadata=metadata)
+                return {reply.status_code for reply in replies}, caught.value.code()
+
+            assert await refusals() == ({400}, grpc.StatusCode.INVALID_ARGUMENT)
+            running.hub.full = True
+            assert await refusals() == ({503}, grpc.StatusCode.UNAVAILABLE)
+            running.hub.full = False
+            assert (await http.post("/v1/score", json=body)).status_code == 200
+            assert await refusals() == ({429}, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+async def test_programs_at_once_are_a_quota(service):
+    """T07: a tenant with one sandbox gets 429 naming the quota for a second program beside a running one."""
+    keys = {name: f"key-of-{name}-0123456789" for name in ("greedy", "modest")}
+    settings = ServerSettings(
+        keys=tuple(
+            ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant=name) for name, key in keys.items()
+        ),
+        quotas={"greedy": Quota(sandboxes=1)},
+    )
+    program = {"code": "import time; time.sleep(1)", "language": "python", "run_timeout": 5}
+    async with service(settings) as running, running.http() as http:
+
+        def run(name):
+            return http.post("/run_code", json=program, headers={"x-api-key": keys[name]})
+
+        replies = await asyncio.gather(run("greedy"), run("greedy"), run("modest"), run("modest"))
+        assert sorted(reply.status_code for reply in replies[:2]) == [200, 429]
+        assert [reply.status_code for reply in replies[2:]] == [200, 200]
+        refused = next(reply for reply in replies if reply.status_code == 429)
+        assert refused.json()["error"]["field"] == "sandboxes"
+        assert (await run("greedy")).status_code == 200
+
+
+async def test_programs_of_a_recipe_are_counted_too():
+    """T07: in the lane of the sandbox the same quota holds, as a status that says when to come back."""
+    from rewardhub.assembly import make_hub
+    from rewardhub.config import HubConfig
+    from rewardhub.scheduler.tenant_slots import TenantSlots
+
+    hub = make_hub(HubConfig(workers=1))
+    hub.scheduler.programs = TenantSlots({"greedy": 1})
+    await hub.start()
+    try:
+        text = "```python\nimport time\ntime.sleep(0.5)\nprint(1)\n```"
+        group = Group(
+            "g", responses=(Response(text),), reference={"language": "python", "cases": [{"stdin": "", "stdout": "1"}]}
+        )
+        call = Call(recipe="code", cache="bypass")
+        answers = await asyncio.gather(
+            *(hub.score([group], call, tenant=name) for name in ("greedy", "greedy", "modest"))
+        )
+        first, second, other = (scores[0] for (scores,) in answers)
+        assert second.status is Status.UNAVAILABLE
+        assert "1 sandboxes" in second.details["reason"]
+        assert second.details["retry_after_s"] > 0
+        assert {first.status, other.status} == {Status.OK}
+    finally:
+        await hub.aclose()
+
+
+async def test_a_hub_with_its_hands_full_takes_no_call():
+    """T05: responses in hand are bounded over all lanes; what comes beyond is refused as a whole, with a retry-after."""
+    from rewardhub.assembly import make_hub
+    from rewardhub.config import HubConfig
+    from rewardhub.errors import Unavailable
+    from rewardhub.registry import Registry, verifier
+
+    registry = Registry()
+    registry.add(verifier("digest")(lambda response, reference: 1.0))
+    hub = make_hub(HubConfig(workers=1, in_hand=1), registry)
+    hub._responses = 1
+    with pytest.raises(Unavailable) as caught:
+        await hub.score([Group("g", responses=(Response("r"),))], Call(recipe="digest"))
+    assert caught.value.retry_after_s > 0
