@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
+from rewardhub.hub import MAX_RESPONSES
 from rewardhub.media.store import MediaStore
 from rewardhub.server.partial import Partial, failed_rows, resolved, split
 from rewardhub.server.surface import ScoringHub
@@ -110,7 +111,7 @@ def _json_item(data: Any, index: int) -> Item:
     try:
         return read(data)
     except InvalidInput as error:
-        if not _about_a_response(error, where) or data.get("expected"):
+        if not _about_a_response(error, where) or data.get("expected") or len(data["responses"]) > MAX_RESPONSES:
             return failed(*_name_and_rows(data, index), error)
     try:
         return split(read({**data, "responses": []}), data["responses"], partial(_json_response, where))
@@ -129,7 +130,7 @@ def group_item(message: types_pb2.Group, where: str, default_id: str = "") -> It
         group = proto.group_from_proto(message, where)
         return group if group.id else replace(group, id=name)
     except InvalidInput as error:
-        if not _about_a_response(error, where) or message.expected:
+        if not _about_a_response(error, where) or message.expected or len(message.responses) > MAX_RESPONSES:
             return failed(name, len(message.responses), error)
     try:
         bare = types_pb2.Group()

@@ -278,6 +278,8 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_a_real_worker_out_of_memory_is_split(card_file, tmp_path, monkeypatch):
     """T19: in a real worker torch has no memory for more than 600 tokens at once: batches are halved until they fit,
     one response that never fits is over limit, and the process survives."""

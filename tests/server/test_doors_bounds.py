@@ -9,10 +9,10 @@ import grpc
 import pytest
 
 from rewardhub.errors import TooLarge, Unavailable
-from rewardhub.server import http_protocol, rpc, session
+from rewardhub.server import http_protocol, intake, rpc, session
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.settings import Limits, ServerSettings
-from rewardhub.types import Call, Group, Media, Response
+from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.wire import proto
 
@@ -268,3 +268,16 @@ async def test_ten_thousand_cases_of_noise(service):
     async with service() as running:
         await fuzz_rest(running, 10_000)
         await fuzz_grpc(running, 10_000)
+
+
+def test_many_bad_responses_are_cheap():
+    """What is wrong with thousands of responses keeps no stacks; a group of too many is refused as a whole."""
+    body = {
+        "recipe": "digest",
+        "groups": [{"id": "few", "responses": [0] * 10}, {"id": "many", "responses": [0] * 16_385}],
+    }
+    _, (few, many) = intake.from_json(json.dumps(body).encode(), 10)
+    assert [error.__traceback__ for error in few.errors.values()] == [None] * 10
+    assert [error.field for error in few.errors.values()][9] == "groups[0].responses[9]"
+    assert len(many) == 16_385
+    assert set(many.total.statuses) == {Status.INVALID_INPUT}
