@@ -1,6 +1,6 @@
 """TRL: reward functions for ``GRPOTrainer(reward_funcs=...)``.
 
-Tested in a run of TRL 1.16's own GRPOTrainer, text only; image columns with recorded arguments.
+Tested in runs of TRL 1.16's own GRPOTrainer, with texts and with a column of images.
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
