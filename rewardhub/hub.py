@@ -19,9 +19,10 @@ from rewardhub.open_groups import OpenGroup
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
+from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.scorer import Bound, Context
+from rewardhub.scorer import Ask, Context
 from rewardhub.types import Call, Column, Group, GroupScores, Status, Timings
 
 MAX_RESPONSES = 16_384
@@ -80,13 +81,17 @@ class Hub:
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
         """Scores groups; the answers are in request order, every failure is a status."""
         self.admit()
+        if not groups:
+            return []
         size = sum([len(group.responses) for group in groups])
         self._running += 1
         self._responses += size
         try:
-            if len(groups) == 1:
-                return [await self._score(groups[0], call, tenant)]
-            return await asyncio.gather(*(self._score(group, call, tenant) for group in groups))
+            if len(groups) == 1 or not tracing.on():
+                return await self._score(groups, call, tenant)
+            # Each under a span of its own, which is its task's.
+            answers = await asyncio.gather(*(self._score([group], call, tenant) for group in groups))
+            return [scores for (scores,) in answers]
         finally:
             self._running -= 1
             self._responses -= size
@@ -138,7 +143,7 @@ class Hub:
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
         execution = Execution(
-            plan, call, _Runner(self.scheduler, call, tenant, name_of(plan, group, call), self._seconds(call), deadline)
+            plan, call, _Lanes(self.scheduler, call, tenant, name_of(plan, group, call), self._seconds(call), deadline)
         )
 
         def finished(scores: GroupScores) -> None:
@@ -195,35 +200,76 @@ class Hub:
         if self._responses >= self._limits.responses:
             raise Unavailable(f"{self._responses} responses are in hand", retry_after_s=1.0)
 
-    async def _score(self, group: Group, call: Call, tenant: str) -> GroupScores:
-        with tracing.span("group", recipe=group.recipe or call.recipe, responses=len(group.responses)) as span:
-            scores = await self._scored(group, call, tenant)
+    async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
+        with tracing.span("group", recipe=groups[0].recipe or call.recipe, responses=len(groups[0].responses)) as span:
+            answers = await self._answers(groups, call, tenant)
             if span is not None:
-                for status in set(scores.total.statuses):
-                    span.set_attribute(f"status.{status}", scores.total.statuses.count(status))
-            return scores
+                statuses = answers[0].total.statuses
+                for status in set(statuses):
+                    span.set_attribute(f"status.{status}", statuses.count(status))
+            return answers
 
-    async def _scored(self, group: Group, call: Call, tenant: str) -> GroupScores:
+    async def _answers(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
+        """The answers in order; groups that wait for something do so beside the others."""
+        waiting = [place for place, group in enumerate(groups) if self._waits(group)]
+        if not waiting:
+            return await self._whole(groups, call, tenant)
+        places = [*(place for place in range(len(groups)) if place not in set(waiting)), *waiting]
+        whole = self._whole([groups[place] for place in places[: -len(waiting)]], call, tenant)
+        apart = (self._apart(groups[place], call, tenant) for place in waiting)
+        found, others = await asyncio.gather(whole, asyncio.gather(*apart))
+        answers = dict(zip(places, [*found, *others], strict=True))
+        return [answers[place] for place in range(len(groups))]
+
+    def _waits(self, group: Group) -> bool:
+        """Whether it waits for other members of its open group, or for media from elsewhere."""
+        return group.expected > len(group.responses) or self.media.fetches(group)
+
+    async def _whole(
+        self, groups: Sequence[Group], call: Call, tenant: str, since: float | None = None
+    ) -> list[GroupScores]:
+        """The scores of whole groups whose media are here; deadlines count from ``since``, or from now."""
+        started = time.monotonic() if since is None else since
+        outcomes: list[Outcome | None] = [None] * len(groups)
+        works: dict[int, Started] = {}
+        for place, group in enumerate(groups):
+            try:
+                works[place] = self._planned(group, call, tenant, started)
+            except Exception as error:
+                outcomes[place] = error
+        for place, outcome in zip(works, await finish_all(list(works.values())), strict=True):
+            outcomes[place] = outcome
+        return [
+            each if isinstance(each, GroupScores) else failed(group, each)
+            for group, each in zip(groups, outcomes, strict=True)
+        ]
+
+    def _planned(self, group: Group, call: Call, tenant: str, started: float) -> Started:
+        """The group's execution, to be told to metrics and log; raises ``RewardHubError`` where it is refused."""
+        _check_size(group)
+        plan = self.book.resolve(group, call, tenant)
+        group = self.media.resolve(group, tenant)
+        seconds = self._seconds(call)
+        name = name_of(plan, group, call)
+        execution = Execution(plan, call, _Lanes(self.scheduler, call, tenant, name, seconds, started + seconds))
+
+        def finished(scores: GroupScores) -> None:
+            scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
+            self._record(group, scores, call, plan, tenant)
+
+        return execution, group, finished
+
+    async def _apart(self, group: Group, call: Call, tenant: str) -> GroupScores:
         started = time.monotonic()
         try:
-            if len(group.responses) > MAX_RESPONSES:
-                raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
+            _check_size(group)
             if group.expected > len(group.responses):
                 return await self._join(group, call, tenant)
-            plan = self.book.resolve(group, call, tenant)
-            seconds = self._seconds(call)
-            group = self.media.resolve(await self.media.fetch(group, tenant, seconds), tenant)
-            name = name_of(plan, group, call)
-            execution = Execution(plan, call, _Runner(self.scheduler, call, tenant, name, seconds, started + seconds))
-            scores = await execution.finish(group)
-        except RewardHubError as error:
-            return refused(group, error)
+            self.book.resolve(group, call, tenant)
+            here = await self.media.fetch(group, tenant, self._seconds(call))
         except Exception as error:
-            _log.exception("a group could not be scored")
-            return refused(group, InternalError(f"{type(error).__name__} in the hub"))
-        scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
-        self._record(group, scores, call, plan, tenant)
-        return scores
+            return failed(group, error)
+        return (await self._whole([here], call, tenant, started))[0]
 
     async def _join(self, group: Group, call: Call, tenant: str) -> GroupScores:
         """A part of an open group: its scores when they are final."""
@@ -254,8 +300,8 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
-class _Runner:
-    """Runs the terms of one group by ``deadline``; without one, each gets ``seconds`` of its own."""
+class _Lanes:
+    """The lanes for one group's asks, by ``deadline``; without one, each term gets ``seconds`` of its own."""
 
     scheduler: Scheduler
     call: Call
@@ -264,15 +310,36 @@ class _Runner:
     seconds: float
     deadline: float | None
 
-    async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column:
+    async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
+        return await self.scheduler.known(asks, self._context(), self.call.cache)
+
+    async def compute(self, asks: Sequence[Ask]) -> list[Column]:
+        context, mode = self._context(), self.call.cache
+        if len(asks) == 1:
+            return [await self.scheduler.compute(asks[0], context, mode)]
+        return await asyncio.gather(*(self.scheduler.compute(ask, context, mode) for ask in asks))
+
+    def _context(self) -> Context:
         deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds
-        context = Context(deadline, self.call.priority, self.tenant, self.recipe)
-        return await self.scheduler.run(bound, group, indices, context, self.call.cache)
+        return Context(deadline, self.call.priority, self.tenant, self.recipe)
+
+
+def _check_size(group: Group) -> None:
+    if len(group.responses) > MAX_RESPONSES:
+        raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
 
 
 def name_of(plan: Plan, group: Group, call: Call) -> str:
     """What a group's recipe is accounted under: callers choose the names of inline ones."""
     return plan.recipe.name if group.recipe or call.recipe else "inline"
+
+
+def failed(group: Group, error: Exception | None) -> GroupScores:
+    """The scores of a group that came to an error; what is no error of ours is logged."""
+    if not isinstance(error, RewardHubError):
+        _log.error("a group could not be scored", exc_info=error)
+        error = InternalError(f"{type(error).__name__} in the hub")
+    return refused(group, error)
 
 
 def refused(group: Group, error: RewardHubError) -> GroupScores:

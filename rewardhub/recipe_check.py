@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Recipe, RecipeTest
 from rewardhub.registry import Registry
-from rewardhub.scorer import Bound, Context, Scope, Scorer, ScorerInfo
+from rewardhub.scorer import Ask, Context, Scope, Scorer, ScorerInfo
 from rewardhub.types import Call, Column, Group, Json, Status
 from rewardhub.wire.lines import group_from_json
 
@@ -178,24 +179,45 @@ def _computed(plan: Plan, group: Group, call: Call, execution: Execution) -> Ite
 
 def _execution(hub: Hub, plan: Plan, call: Call, test: RecipeTest | None) -> Execution:
     names = {id(bound): term.name for term in plan.terms for bound in term.bounds}
-    given = test.given if test else {}
+    return Execution(plan, call, _Lanes(hub, names, test))
 
-    async def run(bound: Bound, group: Group, indices: Sequence[int]) -> Column:
-        name = names.get(id(bound), "")
-        if name in given:
-            values = [given[name][index] for index in indices]
-            column = Column(values, [Status.OK if each is not None else Status.UNAVAILABLE for each in values], "given")
-            if test and name in test.given_steps:
-                column.steps = [test.given_steps[name][index] for index in indices]
-            if test and name in test.given_details:
-                column.details = [test.given_details[name][index] for index in indices]
-            return column
-        if isinstance(bound, Given):
-            return Column.failed(len(indices), Status.UNAVAILABLE, f"the scorer {bound.name} is not at hand")
-        deadline = asyncio.get_running_loop().time() + SECONDS
-        return await hub.scheduler.run(bound, group, indices, Context(deadline))
 
-    return Execution(plan, call, run)
+@dataclass(frozen=True)
+class _Lanes:
+    """The hub's lanes, but for the scorers whose values a test gives; ``names`` are their terms by id."""
+
+    hub: Hub
+    names: Mapping[int, str]
+    test: RecipeTest | None
+
+    async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
+        columns = [self._given(ask) for ask in asks]
+        places = [place for place, column in enumerate(columns) if column is None]
+        found = await self.hub.scheduler.known([asks[place] for place in places], _context())
+        for place, column in zip(places, found, strict=True):
+            columns[place] = column
+        return columns
+
+    async def compute(self, asks: Sequence[Ask]) -> list[Column]:
+        return await asyncio.gather(*(self.hub.scheduler.compute(ask, _context()) for ask in asks))
+
+    def _given(self, ask: Ask) -> Column | None:
+        test, name = self.test, self.names.get(id(ask.bound), "")
+        if test is None or name not in test.given:
+            if isinstance(ask.bound, Given):
+                return Column.failed(len(ask.rows), Status.UNAVAILABLE, f"the scorer {ask.bound.name} is not at hand")
+            return None
+        values = [test.given[name][row] for row in ask.rows]
+        column = Column(values, [Status.OK if each is not None else Status.UNAVAILABLE for each in values], "given")
+        if name in test.given_steps:
+            column.steps = [test.given_steps[name][row] for row in ask.rows]
+        if name in test.given_details:
+            column.details = [test.given_details[name][row] for row in ask.rows]
+        return column
+
+
+def _context() -> Context:
+    return Context(time.monotonic() + SECONDS)
 
 
 def explain(config: HubConfig, groups: Sequence[Group], call: Call) -> Iterator[str]:

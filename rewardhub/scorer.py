@@ -72,6 +72,21 @@ class Bound(Protocol):
     def fingerprint(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Rows of a group for a scorer to score."""
+
+    bound: Bound
+    group: Group
+    rows: Sequence[int]
+
+    @property
+    def chars(self) -> int:
+        """Characters of the rows' texts."""
+        responses = self.group.responses
+        return sum(len(responses[row].text) for row in self.rows)
+
+
 @runtime_checkable
 class LocalBound(Bound, Protocol):
     """Pure; never raises for a response: failures are statuses of the column."""

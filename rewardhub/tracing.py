@@ -45,6 +45,11 @@ def use(provider: Any) -> None:
     _on = provider is not None
 
 
+def on() -> bool:
+    """Whether spans go anywhere."""
+    return _on
+
+
 def span(name: str, **attributes: str | int) -> AbstractContextManager[Any]:
     """A span around what is in the ``with``; gives the span, or None while traces are off."""
     if not _on:

@@ -6,6 +6,7 @@ fails or its owner goes away, they compute for themselves.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 
 from rewardhub.cache.lease import Leases
 from rewardhub.cache.memory import MemoryStore
@@ -32,13 +33,23 @@ class Cache:
         self._leases = Leases(redis) if redis else None
         self._flights: dict[bytes, asyncio.Future[Row | None]] = {}
 
-    def peek(self, keys: Sequence[bytes], fingerprint: str) -> Column | None:
-        """The column of keys that are all in memory, without waiting for anything; else None."""
-        rows = self.memory.get(keys)
-        if not rows or None in rows:
-            return None
-        self.hits += len(rows)
-        return column_of([row for row in rows if row is not None], fingerprint, [True] * len(rows))
+    async def known(
+        self, lookups: Sequence[tuple[Sequence[bytes], str]], within_s: float | None = None
+    ) -> list[Column | None]:
+        """For keys and the fingerprint of their scorer the column, None where not all are known in time; asks once."""
+        keys = [key for wanted, _ in lookups for key in wanted]
+        try:
+            async with asyncio.timeout(within_s):
+                rows = iter(await self._known(keys))
+        except TimeoutError:
+            return [None] * len(lookups)
+        columns: list[Column | None] = []
+        for wanted, fingerprint in lookups:
+            found = [row for row in islice(rows, len(wanted)) if row is not None]
+            complete = len(found) == len(wanted)
+            self.hits += len(found) if complete else 0
+            columns.append(column_of(found, fingerprint, [True] * len(found)) if complete else None)
+        return columns
 
     async def lookup(
         self, keys: Sequence[bytes], mode: CacheMode, compute: Compute, fingerprint: str, patience_s: float = 1.0

@@ -120,6 +120,11 @@ class MediaStore:
         responses = [self._with_media(each, index, tenant) for index, each in enumerate(group.responses)]
         return replace(group, media=self._all(group.media, tenant, "media"), responses=tuple(responses))
 
+    def fetches(self, group: Group) -> bool:
+        """Whether :meth:`fetch` has something to wait for."""
+        owners = (group.media, *(response.media for response in group.responses if response.media))
+        return self.remote is not None and any(media.url for owned in owners for media in owned)
+
     async def fetch(self, group: Group, tenant: str = "", within_s: float = math.inf) -> Group:
         """The group with hashes in place of addresses, where this hub fetches; raises as ``Remote.at_hand``."""
         return group if self.remote is None else await self.remote.at_hand(group, tenant, within_s)

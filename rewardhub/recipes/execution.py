@@ -1,6 +1,5 @@
 """Running a plan on one group, whole or open: wave by wave, each term on the rows that still lack it."""
 
-import asyncio
 import base64
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +9,21 @@ from typing import Protocol
 from rewardhub.recipes.compose import absent, compose, condition_rows, gravest, scope_of, stated_values
 from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan, PlannedTerm
-from rewardhub.scorer import Bound
+from rewardhub.scorer import Ask
 from rewardhub.types import Call, Column, Group, GroupScores, Json, Media, Response, Status
 
 
-class Run(Protocol):
-    """How a bound scorer is run on rows of a group; never raises for a response."""
+class Lanes(Protocol):
+    """How asks become columns; never raises for a response."""
 
-    async def __call__(self, bound: Bound, group: Group, indices: Sequence[int]) -> Column: ...
+    async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
+        """The columns that need no lane: of cheap scorers, and of what is cached. None for the others."""
+        ...
+
+    async def compute(self, asks: Sequence[Ask]) -> list[Column]: ...
+
+
+Asked = tuple[PlannedTerm, Ask]
 
 
 def _made(response: Response, details: Json) -> Response:
@@ -34,10 +40,10 @@ class Execution:
     ``finish`` runs the rest. Rows that a term has scored are never scored by it again.
     """
 
-    def __init__(self, plan: Plan, call: Call, run: Run) -> None:
+    def __init__(self, plan: Plan, call: Call, lanes: Lanes) -> None:
         self.plan = plan
+        self.lanes = lanes
         self._call = call
-        self._run = run
         self._columns: dict[str, Column] = {}
         self._done: dict[str, set[int]] = {term.name: set() for term in plan.terms}
 
@@ -51,10 +57,10 @@ class Execution:
         for wave in self.plan.waves:
             await self._wave([term for term in wave if not term.whole], group, indices)
 
-    async def finish(self, group: Group, missing: int = 0) -> GroupScores:
-        """Scores what is left; ``missing`` members never came, so group-wide terms are incomplete."""
+    async def finish(self, group: Group, missing: int = 0, since: int = 0) -> GroupScores:
+        """Scores what is left from wave ``since``; ``missing`` members make group-wide terms incomplete."""
         indices = range(len(group.responses))
-        for wave in self.plan.waves:
+        for wave in self.plan.waves[since:]:
             if missing:
                 for term in wave:
                     if term.whole:
@@ -79,30 +85,42 @@ class Execution:
         return GroupScores(group.id, compose(self.plan, part, self._call, columns), parts, list(rows))
 
     async def _wave(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> None:
-        if len(terms) == 1:
-            await self._term(terms[0], group, indices)
-        elif terms:
-            async with asyncio.TaskGroup() as tasks:
-                for term in terms:
-                    tasks.create_task(self._term(term, group, indices))
+        asked = self.asks(terms, group, indices)
+        if asked:
+            await self.answer(asked, await self.lanes.known([ask for _, ask in asked]))
 
-    async def _term(self, term: PlannedTerm, group: Group, indices: Sequence[int]) -> None:
+    async def answer(self, asked: Sequence[Asked], columns: Sequence[Column | None]) -> None:
+        """Takes the ``columns`` of asks, and has those computed that are not known."""
+        lacking = [ask for (_, ask), column in zip(asked, columns, strict=True) if column is None]
+        computed = iter(await self.lanes.compute(lacking) if lacking else ())
+        self.settle(asked, [next(computed) if column is None else column for column in columns])
+
+    def asks(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> list[Asked]:
+        """What has to be scored for ``terms`` on the rows that lack it."""
+        asked = ((term, self._ask(term, group, indices)) for term in terms)
+        return [(term, ask) for term, ask in asked if ask is not None]
+
+    def settle(self, asked: Sequence[Asked], columns: Sequence[Column]) -> None:
+        """Takes the columns of asks."""
+        for (term, ask), column in zip(asked, columns, strict=True):
+            self._scatter(term.name, ask.rows, stated_values(self.plan, column))
+
+    def _ask(self, term: PlannedTerm, group: Group, indices: Sequence[int]) -> Ask | None:
         done = self._done[term.name]
         todo = [index for index in indices if index not in done] if done else list(indices)
         done.update(todo)
         bound = term.pick(group)
         if bound is None:
             self._fill_rows(term, todo, Status.SKIPPED, "no scorer is routed to this group")
-            return
+            return None
         chosen = self._chosen(term, group, todo)
         if not chosen:
-            return
+            return None
         name = term.term.reference
         if name and name not in group.reference:
             self._fill_rows(term, chosen, Status.REFERENCE_UNPARSEABLE, f"reference.{name} is missing")
-            return
-        column = await self._run(bound, self._seen(term, group, chosen), chosen)
-        self._scatter(term.name, chosen, stated_values(self.plan, column))
+            return None
+        return Ask(bound, self._seen(term, group, chosen), chosen)
 
     def _chosen(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
         """The rows whose condition is true; the others are filled with why not."""
@@ -165,7 +183,7 @@ class Execution:
 
     def _scatter(self, name: str, rows: Sequence[int], column: Column) -> None:
         """Puts the rows of ``column`` in their places."""
-        if name not in self._columns and list(rows) == list(range(len(column))):
+        if name not in self._columns and rows[0] == 0 and rows[-1] == len(rows) - 1:
             self._columns[name] = column
             return
         self._grow(name, max(rows) + 1).put(rows, column)

@@ -75,6 +75,7 @@ class ModelLane:
         self, card: Card, *, queue_limit: int = 4096, load_s: float = 600.0, figures: Figures | None = None
     ) -> None:
         self.card = card
+        self.info = info_of(card)
         self.fingerprint = ""
         self.failure = ""
         self.pid = 0
@@ -126,7 +127,7 @@ class ModelLane:
         """
         if (card.name, card.scope) != (self.card.name, self.card.scope):
             raise ConfigError(f"{card.name} ({card.scope}) cannot take the place of {self.card.name}", field="card")
-        self.card, self.token_budget = card, card.token_budget
+        self.card, self.info, self.token_budget = card, info_of(card), card.token_budget
         self._leaving = True
 
     async def score(self, group: Group, context: Context) -> Column:
@@ -332,11 +333,7 @@ class ModelScorer:
 
     @property
     def info(self) -> ScorerInfo:
-        card = self.lane.card
-        return ScorerInfo(
-            name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.bounds,
-            summary=card.summary,
-        )  # fmt: skip
+        return self.lane.info
 
     @property
     def params(self) -> Json:
@@ -355,6 +352,14 @@ class ModelScorer:
     async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
         chosen = tuple(group.responses[index] for index in indices)
         return await self.lane.score(replace(group, responses=chosen), context)
+
+
+def info_of(card: Card) -> ScorerInfo:
+    """What a served model declares."""
+    return ScorerInfo(
+        name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.bounds,
+        summary=card.summary,
+    )  # fmt: skip
 
 
 def estimate_tokens(group: Group) -> int:

@@ -17,7 +17,7 @@ from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.tenant_slots import TenantSlots
-from rewardhub.scorer import Bound, BoundVerifier, Context, failure
+from rewardhub.scorer import Ask, Bound, BoundVerifier, Context, failure
 from rewardhub.types import CacheMode, Column, Group, Response, Status
 
 
@@ -64,37 +64,41 @@ class Scheduler:
         await self.cache.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(
-        self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode = "use"
-    ) -> Column:
-        """The column of ``rows``; whatever goes wrong is a status."""
-        with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(rows)):
-            return await self._run(bound, group, rows, context, mode)
+    async def known(self, asks: Sequence[Ask], context: Context, mode: CacheMode = "use") -> list[Column | None]:
+        """The columns that need no lane: cheap verifiers of short texts, and what is cached, looked up in one go."""
+        columns: list[Column | None] = []
+        chars = 0
+        for ask in asks:
+            chars += ask.chars
+            if chars > INLINE_CHARS and columns:
+                await asyncio.sleep(0)  # so long nobody else had a turn
+                chars = ask.chars
+            columns.append(_inline(ask))
+        if mode not in {"use", "read_only"}:
+            return columns
+        places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
+        lookups = [lookup for place in places if (lookup := _lookup(place, asks[place], context)) is not None]
+        if lookups:
+            found = await self.cache.known(
+                [(keys, fingerprint) for _, keys, fingerprint in lookups], remaining_s(context)
+            )
+            for (place, _, _), column in zip(lookups, found, strict=True):
+                columns[place] = column
+        return columns
 
-    async def _run(self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode) -> Column:
-        if isinstance(bound, BoundVerifier) and bound.info.lane in {"inline", "pool"}:
-            fast = self._inline(bound, group, rows)
-            if fast is not None:
-                return fast
-        elif mode in {"use", "read_only"} and cacheable(bound):
-            keys = row_keys(bound, group, rows, context.tenant)
-            known = self.cache.peek(keys, bound.fingerprint)
-            if known is not None:
-                return known
+    async def compute(self, ask: Ask, context: Context, mode: CacheMode = "use") -> Column:
+        """The column of an ask that is not known; whatever goes wrong is a status."""
         started = time.monotonic()
-        column = await self._timed(bound, group, rows, context, mode)
-        self.figures.scored(bound.info.name, column.statuses, time.monotonic() - started)
+        column = await self._in_time(ask, context, mode)
+        self.figures.scored(ask.bound.info.name, column.statuses, time.monotonic() - started)
         return column
 
-    async def _timed(
-        self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
-    ) -> Column:
-        """The column of a lane by the deadline."""
+    async def _in_time(self, ask: Ask, context: Context, mode: CacheMode) -> Column:
+        bound, rows = ask.bound, ask.rows
         try:
-            async with asyncio.timeout(
-                max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None
-            ):
-                return await self._on_lane(bound, group, rows, context, mode)
+            with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(rows)):
+                async with asyncio.timeout(remaining_s(context)):
+                    return await self._on_lane(bound, ask.group, rows, context, mode)
         except TimeoutError:
             return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
         except (Unavailable, QuotaExceeded) as error:
@@ -103,15 +107,6 @@ class Scheduler:
             return Column.failed(len(rows), error.status, error.message)
         except Exception as error:
             return Column.of([failure(error)] * len(rows))
-
-    def _inline(self, bound: BoundVerifier, group: Group, rows: Sequence[int]) -> Column | None:
-        """The column of a cheap verifier on short texts; None where a lane has to do it."""
-        if sum(len(group.responses[row].text) for row in rows) > INLINE_CHARS:
-            return None
-        if bound.info.lane == "inline":
-            return bound.score(group, rows)
-        column = bound.try_fast(group, rows)
-        return column if column is not None and Status.SKIPPED not in column.statuses else None
 
     async def _on_lane(
         self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
@@ -178,6 +173,33 @@ class Scheduler:
         finally:
             self.sandboxed -= len(rows)
         return Column.of([column.row(0) for column in columns], bound.fingerprint)
+
+
+def remaining_s(context: Context) -> float | None:
+    """Seconds until the deadline; None without one."""
+    return max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None
+
+
+def _inline(ask: Ask) -> Column | None:
+    """The column of a cheap verifier on short texts; None where a lane has to do it."""
+    bound = ask.bound
+    if not isinstance(bound, BoundVerifier) or bound.info.lane not in {"inline", "pool"}:
+        return None
+    if ask.chars > INLINE_CHARS:
+        return None
+    with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(ask.rows)):
+        if bound.info.lane == "inline":
+            return bound.score(ask.group, ask.rows)
+        column = bound.try_fast(ask.group, ask.rows)
+    return column if column is not None and Status.SKIPPED not in column.statuses else None
+
+
+def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[bytes], str] | None:
+    """The keys of an ask; None where its input has none, which its lane will say."""
+    try:
+        return place, row_keys(ask.bound, ask.group, ask.rows, context.tenant), ask.bound.fingerprint
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def checked(column: Column) -> Column:

@@ -47,7 +47,7 @@ _HEX = frozenset("0123456789abcdef")
 def loads(data: str | bytes) -> Any:
     """The JSON value; NaN and Infinity pass (a scorer judges them), malformed text is ``InvalidInput``."""
     try:
-        return json.loads(data, parse_int=_integer)
+        return _decoder.decode(data if isinstance(data, str) else _text(data))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"not a JSON value: {_reason(error)}") from None
 
@@ -63,21 +63,30 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
-def dumps(value: Any) -> str:
-    """Compact JSON; a non-finite number becomes null, so that the text is valid everywhere.
-
-    Arrays, tensors and their scalars become lists and numbers; raises ``TypeError`` for what is no JSON.
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
-    except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def _text(data: bytes) -> str:
+    return data.decode(json.detect_encoding(data), "surrogatepass")
 
 
 def _plain(value: Any) -> Any:
     if not hasattr(value, "tolist"):
         raise TypeError(f"{type(value).__name__} is no JSON value")
     return value.tolist()
+
+
+# Made once: json.loads and json.dumps make theirs for every call with options.
+_decoder = json.JSONDecoder(parse_int=_integer)
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON; a non-finite number becomes null, so that the text is valid everywhere.
+
+    Arrays, tensors and their scalars become lists and numbers; raises ``TypeError`` for what is no JSON.
+    """
+    try:
+        return _encoder.encode(value)
+    except ValueError:
+        return _encoder.encode(_finite(value))
 
 
 def to_bytes(value: Any) -> bytes:

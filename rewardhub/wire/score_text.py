@@ -4,8 +4,7 @@ The text is what ``dumps(scores_to_json(scores))`` gives, but for the order of t
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from functools import lru_cache
 
 from rewardhub.types import Column, GroupScores, Status
 from rewardhub.wire.lines import dumps
@@ -13,16 +12,25 @@ from rewardhub.wire.lines import dumps
 
 def scores_text(scores: GroupScores, *, details: bool) -> str:
     """The score line of a group."""
-    timings = scores.timings
-    line = {
-        "id": scores.id,
-        "indices": scores.indices or list(range(len(scores))),
-        "complete": scores.complete,
-        "timings": {"queue_ms": timings.queue_ms, "run_ms": timings.run_ms, "total_ms": timings.total_ms},
-    }
     parts = {dumps(path): _rows(column, ["{}"] * len(scores), details) for path, column in scores.parts.items()}
     inner = _objects(parts) if parts else ["{}"] * len(scores)
-    return f'{dumps(line)[:-1]},"scores":[{",".join(_rows(scores.total, inner, details))}]}}'
+    rows = ",".join(_rows(scores.total, inner, details))
+    return f'{{{_head(scores)},"scores":[{rows}]}}'
+
+
+def _head(scores: GroupScores) -> str:
+    """What is not about one row."""
+    timings = scores.timings
+    indices = ",".join(map(str, scores.indices or range(len(scores))))
+    queue, run, total = (_number(each) for each in (timings.queue_ms, timings.run_ms, timings.total_ms))
+    return (
+        f'"id":{dumps(scores.id)},"indices":[{indices}],"complete":{"true" if scores.complete else "false"},'
+        f'"timings":{{"queue_ms":{queue},"run_ms":{run},"total_ms":{total}}}'
+    )
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None or not math.isfinite(value) else repr(float(value))
 
 
 def _objects(fields: dict[str, list[str]]) -> list[str]:
@@ -33,30 +41,27 @@ def _objects(fields: dict[str, list[str]]) -> list[str]:
 
 def _rows(column: Column, parts: list[str], details: bool) -> list[str]:
     """Per row, the object of a score with these parts."""
-    size = len(column)
-    shared: dict[tuple[Status, bool], str] = {}
-    texts = []
-    for value, status, cached, inner in zip(
-        column.values, column.statuses, column.cached or [False] * size, parts, strict=True
-    ):
-        tail = shared.get((status, cached))
-        if tail is None:
-            tail = shared[status, cached] = dumps(_shared(status, cached, column.fingerprint))[1:-1]
-        number = "null" if value is None or not math.isfinite(value) else repr(float(value))
-        texts.append(f'{{"value":{number},{tail},"parts":{inner}')
+    size, fingerprint = len(column), column.fingerprint
+    texts = [
+        f'{{"value":{_number(value)},{_shared(status, cached, fingerprint)},"parts":{inner}'
+        for value, status, cached, inner in zip(
+            column.values, column.statuses, column.cached or [False] * size, parts, strict=True
+        )
+    ]
+    end = "}"
     for name, values, absent in (
         ("confidence", column.confidence, "null"),
         ("steps", column.steps, "[]"),
         ("details", [dict(each or {}) for each in column.details] if details and column.details else None, "{}"),
     ):
-        texts = [f'{text},"{name}":{value}' for text, value in zip(texts, _each(values, absent, size), strict=True)]
-    return [text + "}" for text in texts]
+        if values is None:
+            end = f',"{name}":{absent}{end}'
+        else:
+            texts = [f'{text},"{name}":{dumps(value)}' for text, value in zip(texts, values, strict=True)]
+    return [text + end for text in texts]
 
 
-def _each(values: Iterable[Any] | None, absent: str, size: int) -> list[str]:
-    return [absent] * size if values is None else list(map(dumps, values))
-
-
-def _shared(status: Status, cached: bool, fingerprint: str) -> dict[str, Any]:
+@lru_cache(maxsize=1_024)
+def _shared(status: Status, cached: bool, fingerprint: str) -> str:
     known = {"status": str(status), "blame": str(status.blame), "retryable": status.retryable}
-    return known | {"fingerprint": fingerprint, "cached": cached}
+    return dumps(known | {"fingerprint": fingerprint, "cached": cached})[1:-1]
