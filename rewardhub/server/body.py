@@ -54,17 +54,25 @@ async def discard(request: Request, limit: int) -> None:
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work, which is cancelled when the caller disconnects; then raises ``Cancelled``."""
-    task = asyncio.create_task(work)
+    task, over = asyncio.current_task(), False
+    assert task is not None
     gone = asyncio.create_task(disconnected(request))
+
+    def leave(_: object) -> None:
+        if not over and not gone.cancelled():
+            task.cancel()
+
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Cancelled("the caller went away")
+        return await work
+    except asyncio.CancelledError:
+        if not gone.done() or gone.cancelled():
+            raise
+        task.uncancel()
+        raise Cancelled("the caller went away") from None
     finally:
-        task.cancel()
+        over = True
         gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def disconnected(request: Request) -> None:

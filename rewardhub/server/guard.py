@@ -2,8 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardhub import tracing
@@ -13,14 +16,26 @@ from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
 
 class Guard:
     """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``, and as ``held``
     a stack of what is given back once the request is answered.
+
+    ``routes`` are answered by their endpoints; ``app`` has everything else: the documents, and what is no route.
     """
 
-    def __init__(self, app: ASGIApp, auth: Auth, inflight: Inflight, metrics: DoorMetrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Mapping[tuple[str, str], Endpoint],
+        auth: Auth,
+        inflight: Inflight,
+        metrics: DoorMetrics,
+    ) -> None:
         self._app = app
+        self._routes = routes
         self._auth = auth
         self._inflight = inflight
         self._metrics = metrics
@@ -30,18 +45,23 @@ class Guard:
             return
         started = time.perf_counter()
         watched = _Watched(send)
+        endpoint = self._routes.get((scope["method"], scope["path"]))
         try:
             with contextlib.ExitStack() as held:
                 scope["state"] = {"caller": self._admit(scope), "held": held}
                 if scope["path"] not in OPEN_ROUTES:
                     held.enter_context(self._inflight.call())
                 held.enter_context(tracing.caller(_text(scope)))
-                await self._app(scope, receive, watched)
+                if endpoint is None:
+                    await self._app(scope, receive, watched)
+                else:
+                    reply = await endpoint(Request(scope, receive))
+                    await reply(scope, receive, watched)
         except RewardHubError as error:
             await watched.reply(error, scope, receive)
         except Exception as error:
-            # The application has told the caller and logged it, unless it failed outside its own handlers.
-            if not watched.status:
+            # What fails within the application has been told and logged by it.
+            if endpoint is not None or not watched.status:
                 await watched.reply(internal(scope, error), scope, receive)
         finally:
             self._metrics.request("rest", _route(scope), str(watched.status or 499), time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """The REST door's routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,17 +60,18 @@ class RestDoor:
             redoc_url=None,
             swagger_ui_oauth2_redirect_url=None,
         )
-        for path, method, endpoint, extra in self._routes():
+        routes = self._routes()
+        for path, method, endpoint, extra in routes:
             responses = {**_ERRORS, **extra.pop("responses", {})}
             app.add_api_route(path, endpoint, methods=[method], responses=responses, **extra)
-        app.add_exception_handler(RewardHubError, _known_error)
         app.add_exception_handler(HTTPException, _route_error)
         app.add_exception_handler(Exception, _unknown_error)
         app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
         check_scopes(app)
-        return guard.Guard(app, self._auth, self._inflight, self._metrics)
+        direct = {(method, path): endpoint for path, method, endpoint, _ in routes}
+        return guard.Guard(app, direct, self._auth, self._inflight, self._metrics)
 
-    def _routes(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]], dict[str, Any]]]:
+    def _routes(self) -> list[tuple[str, str, guard.Endpoint, dict[str, Any]]]:
         score_body = {"requestBody": _body("application/json", _ref("ScoreBody"))}
         media_body = {"requestBody": _body("application/octet-stream", {"type": "string", "format": "binary"})}
         lines = {200: {"content": {NDJSON: {"schema": _ref("ScoreLine")}}, "description": "Lines as they are ready"}}
@@ -233,11 +234,6 @@ def check_scopes(app: FastAPI) -> None:
         path = getattr(route, "path", repr(route))
         if path not in SCOPES and path not in OPEN_ROUTES:
             raise ConfigError(f"the route {path} has no scope")
-
-
-async def _known_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RewardHubError)
-    return replies.error_reply(error)
 
 
 async def _unknown_error(request: Request, error: Exception) -> Response:
