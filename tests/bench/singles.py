@@ -3,8 +3,13 @@
 The peers are a FastAPI service that scores each request by itself, and one that gathers requests by count
 and timeout (32 or 10 ms, the rule of Ray Serve's ``@serve.batch``) and scores them as one right-padded
 batch of the stock model. All three serve the same checkpoint, a tiny model with random weights, over HTTP
-to the same client; scores are compared first. At the end, 64 single calls for 8 prompts beside 8 calls
-with whole groups, both to the hub.
+to the same client; scores are compared first. Two kinds of traffic: unrelated prompts of a few tokens, of
+which nothing can be shared, and what a trainer sends that scores sample by sample, members of groups of
+8 with a prompt of 300 tokens in common. At the end, 64 single calls for 8 prompts beside 8 calls with
+whole groups, both to the hub.
+
+On a CPU a single row of 300 tokens already keeps the multipliers busy, so for unrelated prompts a batch
+saves the calls' overhead and no arithmetic.
 
     .venv/bin/python -P tests/bench/singles.py [SECONDS]
 """
@@ -38,6 +43,20 @@ def sample(seed: int) -> tuple[str, str]:
     rng = random.Random(seed)
     text = "".join(chr(rng.randrange(97, 123)) for _ in range(rng.randint(30, 600)))
     return f"question {seed}?", text
+
+
+def unrelated(client: int, turn: int) -> tuple[str, str]:
+    return sample(1000 * client + turn)
+
+
+def member(client: int, turn: int) -> tuple[str, str]:
+    """The response of one of 8 clients that have a group's prompt of 300 tokens in common."""
+    rng = random.Random(f"{client // 8}/{turn}")
+    prompt = "".join(chr(rng.randrange(97, 123)) for _ in range(300))
+    return prompt, unrelated(client, turn)[1]
+
+
+TRAFFIC = {"unrelated": unrelated, "members": member}
 
 
 def build(folder: Path) -> None:
@@ -156,7 +175,13 @@ def ours(prompt: str, responses: list[str]) -> bytes:
     return json.dumps({**BODY, "groups": [{"prompt": prompt, "responses": responses}]}).encode()
 
 
-async def rate(url: str, path: str, encode: Callable[[str, str], bytes], seconds: float) -> tuple[float, float]:
+async def rate(
+    url: str,
+    path: str,
+    encode: Callable[[str, str], bytes],
+    draw: Callable[[int, int], tuple[str, str]],
+    seconds: float,
+) -> tuple[float, float]:
     """Requests per second and p50 in milliseconds with 64 clients that each wait for their answer."""
     latencies: list[float] = []
     started = time.perf_counter()
@@ -165,7 +190,7 @@ async def rate(url: str, path: str, encode: Callable[[str, str], bytes], seconds
         connection = await Connection(url, path).open()
         n = 0
         while time.perf_counter() < started + seconds:
-            body, sent = encode(*sample(1000 * k + n)), time.perf_counter()
+            body, sent = encode(*draw(k, n)), time.perf_counter()
             await connection.post(body)
             latencies.append(time.perf_counter() - sent)
             n += 1
@@ -222,10 +247,14 @@ def serving(folder: Path, kind: str):
 
 def main(seconds: float) -> None:
     print(f"{hardware()}; {CLIENTS} clients, one response of 30 to 600 tokens a call, {seconds:g} s each")
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[tuple[str, str], tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
+
+        def measure(kind: str, url: str, path: str, encode: Callable[[str, str], bytes]) -> None:
+            for traffic, draw in TRAFFIC.items():
+                found[kind, traffic] = asyncio.run(rate(url, path, encode, draw, seconds))
 
         def plain(prompt: str, response: str) -> bytes:
             return json.dumps({"prompt": prompt, "response": response}).encode()
@@ -234,17 +263,19 @@ def main(seconds: float) -> None:
         with hub() as address:
             url = address["http"]
             expected = scores_of(url, "/v1/score", lambda p, r: ours(p, [r]))
-            found["hub"] = asyncio.run(rate(url, "/v1/score", lambda p, r: ours(p, [r]), seconds))
+            measure("hub", url, "/v1/score", lambda p, r: ours(p, [r]))
             ratio = singles_for_groups(url)
         for kind in ("--alone", "--gathered"):
             with serving(folder, kind) as url:
                 values = scores_of(url, "/score", plain)
                 assert all(abs(a - b) < TOLERANCE for a, b in zip(values, expected, strict=True)), (values, expected)
-                found[kind] = asyncio.run(rate(url, "/score", plain, seconds))
-    for kind, (per_second, p50) in found.items():
-        print(f"{kind.removeprefix('--'):<10}{per_second:8.0f} requests/s, p50 {p50:7.1f} ms")
-    report("singles.vs_batch_of_one", found["hub"][0] / found["--alone"][0], "batch-of-one FastAPI service")
-    report("singles.vs_count_and_timeout", found["hub"][0] / found["--gathered"][0], "count-and-timeout batcher")
+                measure(kind, url, "/score", plain)
+    for (kind, traffic), (per_second, p50) in found.items():
+        print(f"{kind.removeprefix('--'):<10}{traffic:<10}{per_second:8.0f} requests/s, p50 {p50:7.1f} ms")
+    for traffic, name in (("unrelated", "singles"), ("members", "singles.of_groups")):
+        of_hub = found["hub", traffic][0]
+        report(f"{name}.vs_batch_of_one", of_hub / found["--alone", traffic][0], "batch-of-one FastAPI service")
+        report(f"{name}.vs_count_and_timeout", of_hub / found["--gathered", traffic][0], "count-and-timeout batcher")
     report("singles.for_groups", ratio, "eight calls with whole groups (time; below is better)")
 
 

@@ -133,6 +133,8 @@ def main(count: int) -> None:
     best = {name: max(values) for name, values in rates.items()}
     for name, rate in best.items():
         print(f"{name:<8}{rate:>12,.0f} responses/s")
+    report("stream.hub_per_second", best["hub"], "responses/s, bare stub")
+    report("stream.client_per_second", best["client"], "responses/s, client library")
     report("stream.hub_groups_of_64", best["hub"] / best["echo"], "echo")
     report("stream.client_groups_of_64", best["client"] / best["echo"], "echo")
 
