@@ -122,8 +122,10 @@ class MediaStore:
 
     def fetches(self, group: Group) -> bool:
         """Whether :meth:`fetch` has something to wait for."""
+        if self.remote is None:
+            return False
         owners = (group.media, *(response.media for response in group.responses if response.media))
-        return self.remote is not None and any(media.url for owned in owners for media in owned)
+        return any(media.url for owned in owners for media in owned)
 
     async def fetch(self, group: Group, tenant: str = "", within_s: float = math.inf) -> Group:
         """The group with hashes in place of addresses, where this hub fetches; raises as ``Remote.at_hand``."""
