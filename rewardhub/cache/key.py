@@ -20,12 +20,11 @@ def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> li
     """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
     sha256 = hashlib.sha256
     shared = sha256(_shared(bound, group, tenant).encode()).digest()
-    responses = group.responses
+    inputs = [_response(group.responses[row]) for row in rows]
     if bound.info.scope == "response":
-        return [sha256(shared + _response(responses[row])).digest() for row in rows]
+        return [sha256(shared + data).digest() for data in inputs]
     whole = sha256(shared)
-    for row in rows:
-        data = _response(responses[row])
+    for data in inputs:
         whole.update(b"%d:%b" % (len(data), data))
     digest = whole.digest()
     return [sha256(digest + b"%d" % position).digest() for position in range(len(rows))]

@@ -271,7 +271,7 @@ class Session:
             self._media.forget(lost)
             self._prepare(entry)
             return True
-        if not any(status.retryable for status in answer.total.statuses):
+        if not any(status.retryable for status in set(answer.total.statuses)):
             return False
         pause = pause_s(entry.tries + 1, max(retry_after_s, told_wait_s(answer)))
         entry.tries += 1

@@ -82,7 +82,7 @@ async def _run(work: Callable[[], Awaitable[Answers]]) -> Answers:
 def _size(answers: Answers) -> int:
     """About how many bytes the answers take; 0 where one of them may yet be better."""
     statuses = [status for scores in answers for status in scores.total.statuses]
-    if any(status.retryable for status in statuses):
+    if any(status.retryable for status in set(statuses)):
         return 0
     details = sum(len(str(each.total.details)) for each in answers if each.total.details)
     return GROUP_BYTES * len(answers) + ROW_BYTES * len(statuses) + details
