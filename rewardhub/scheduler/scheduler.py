@@ -69,11 +69,12 @@ class Scheduler:
         columns: list[Column | None] = []
         chars = 0
         for ask in asks:
-            chars += ask.chars
+            more = ask.chars
+            chars += more
             if chars > INLINE_CHARS and columns:
                 await asyncio.sleep(0)  # so long nobody else had a turn
-                chars = ask.chars
-            columns.append(_inline(ask))
+                chars = more
+            columns.append(_inline(ask) if more <= INLINE_CHARS else None)
         if mode not in {"use", "read_only"}:
             return columns
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
@@ -181,11 +182,9 @@ def remaining_s(context: Context) -> float | None:
 
 
 def _inline(ask: Ask) -> Column | None:
-    """The column of a cheap verifier on short texts; None where a lane has to do it."""
+    """The column of a cheap verifier; None where a lane has to do it."""
     bound = ask.bound
     if not isinstance(bound, BoundVerifier) or bound.info.lane not in {"inline", "pool"}:
-        return None
-    if ask.chars > INLINE_CHARS:
         return None
     with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(ask.rows)):
         if bound.info.lane == "inline":
