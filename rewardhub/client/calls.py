@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -9,16 +10,23 @@ from typing import Any
 
 import grpc
 
+# A fork waits until no thread of ours is inside gRPC: gRPC gets ready for a fork only when nobody is.
+_INSIDE = threading.Lock()
+os.register_at_fork(before=_INSIDE.acquire, after_in_parent=_INSIDE.release, after_in_child=_INSIDE.release)
 
-async def awaited(call: Any) -> Any:
-    """The reply of a call made with ``.future()``; raises ``grpc.RpcError``. Cancelling cancels the call."""
+
+async def awaited(method: Any, request: Any, **options: Any) -> Any:
+    """The reply of one call of ``method``; raises ``grpc.RpcError``. Cancelling cancels the call."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
+    with _INSIDE:
+        call = method.future(request, **options)
     call.add_done_callback(lambda _: _tell(loop, done.set))
     try:
         await done.wait()
     except asyncio.CancelledError:
-        call.cancel()
+        with _INSIDE:
+            call.cancel()
         raise
     return call.result()
 
@@ -30,7 +38,8 @@ class Bidi:
         self._loop = asyncio.get_running_loop()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
-        self._call = method(iter(self._events.get, None), metadata=metadata)
+        with _INSIDE:
+            self._call = method(iter(self._events.get, None), metadata=metadata)
         threading.Thread(target=self._read, name="rewardhub-client-stream", daemon=True).start()
 
     def write(self, event: Any) -> None:
@@ -41,7 +50,8 @@ class Bidi:
         self._events.put(None)
 
     def cancel(self) -> None:
-        self._call.cancel()
+        with _INSIDE:
+            self._call.cancel()
         self.done_writing()
 
     async def replies(self) -> AsyncIterator[Any]:

@@ -74,8 +74,7 @@ class RpcDoor:
 
     async def _unary(self, session: Session, request: bytes, left_ms: int) -> None:
         try:
-            call = self._score.future(request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
-            reply = await awaited(call)
+            reply = await awaited(self._score, request, timeout=left_ms / 1000 + 1, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
         for message in reply.groups:
@@ -98,14 +97,14 @@ class RpcDoor:
     async def put_media(self, data: bytes, timeout_s: float) -> None:
         chunks = (service.PutMediaRequest(chunk=chunk) for chunk in _chunks(data))
         try:
-            await awaited(self._stub.PutMedia.future(chunks, timeout=timeout_s, metadata=self._metadata))
+            await awaited(self._stub.PutMedia, chunks, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
 
     async def scorers(self, timeout_s: float) -> list[Json]:
         try:
             request = service.ListScorersRequest()
-            reply = await awaited(self._stub.ListScorers.future(request, timeout=timeout_s, metadata=self._metadata))
+            reply = await awaited(self._stub.ListScorers, request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc(error, self.url) from None
         fields = service.Scorer.DESCRIPTOR.fields

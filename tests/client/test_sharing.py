@@ -141,6 +141,47 @@ def test_a_stream_survives_a_fork(url, fake):
     assert done.stdout.split() == ["a", "b"] and fake.seen == {"a": 1, "b": 1, "child": 1}
 
 
+FORKING_WHILE_CALLING = """
+import os, sys, threading
+from rewardhub.client import Client
+from rewardhub.types import Call, Group, Response
+
+client, call, over = Client(sys.argv[1], timeout_s=20), Call(recipe="math"), threading.Event()
+
+def ask():
+    client.score([Group("g", "p", (Response("r"),))], call)
+
+def keep_asking():
+    while not over.is_set():
+        ask()
+
+threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+for thread in threads:
+    thread.start()
+ask()
+for number in range(20):
+    child = os.fork()
+    if child == 0:
+        try:
+            ask()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, number
+over.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_a_fork_beside_calling_threads(url, fake):
+    """Children of a process whose other threads are within calls score, and so do those threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING_WHILE_CALLING, url], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_client_travels_by_pickle(url, fake):
     """A pickled client, as Ray and process pools send it, connects anew with the same settings."""
     with Client(url, api_key="k", on_failure=0.5, timeout_s=9.0) as client:

@@ -62,7 +62,6 @@ async def test_a_callers_trace_reaches_the_terms(service, exporter):
         (whole,) = [span for span in spans if span.name == "rewardhub.group"]
         terms = [span for span in spans if span.name == "rewardhub.term"]
         assert f"{whole.context.trace_id:032x}" == TRACE
-        # FastAPI adds a span of its own between the caller's and the group's.
         assert [f"{span.parent.span_id:016x}" for span in spans].count(PARENT) == 1
         assert whole.attributes["status.ok"] == 1
         assert [(term.attributes["scorer"], term.parent.span_id) for term in terms] == [
