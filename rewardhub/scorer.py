@@ -239,7 +239,7 @@ class BoundVerifier:
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
         except (Exception, SystemExit) as error:
-            return failure(error)
+            return _raised(error, reference)
         if verdict is None and function is self.verifier.fast:
             return UNDECIDED
         return _judged(verdict)
@@ -250,7 +250,7 @@ class BoundVerifier:
         try:
             verdicts = [_judged(each) for each in function(responses, reference, *extra, **self.arguments)]
         except (Exception, SystemExit) as error:
-            return [failure(error)] * len(responses)
+            return [_raised(error, reference)] * len(responses)
         if len(verdicts) != len(responses):
             return [_fault(f"{len(verdicts)} verdicts for {len(responses)} responses")] * len(responses)
         return verdicts
@@ -262,6 +262,16 @@ def _legible(response: Response) -> Response:
         return response
     clean = response.text.encode("utf-8", "replace").decode()
     return response if clean == response.text else replace(response, text=clean)
+
+
+def _raised(error: BaseException, reference: Json) -> Score:
+    """The score of a response whose scorer raised; a text that is no UTF-8 can only be the reference's."""
+    if isinstance(error, UnicodeEncodeError):
+        try:
+            json.dumps(reference, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            error = ReferenceUnparseable("the reference holds half of a surrogate pair", field="reference")
+    return failure(error)
 
 
 def _judged(verdict: Any) -> Verdict:

@@ -10,7 +10,7 @@ from rewardhub import battery
 from rewardhub.errors import ConfigError
 from rewardhub.registry import Registry, default_registry, verifier
 from rewardhub.scorer import Example, Verifier
-from rewardhub.types import Json, Response, Score, Status
+from rewardhub.types import Group, Json, Response, Score, Status
 
 GOOD = Example("4", {"answer": "4"}, 1.0)
 BUILTINS = {scorer.info.name: scorer for scorer in default_registry() if isinstance(scorer, Verifier)}
@@ -104,6 +104,14 @@ def test_no_function_meets_a_lone_surrogate() -> None:
     """What a verifier reads is always UTF-8, so one that encodes it is not at fault."""
     body = lambda r, g: equal(r, g) if r.text.encode() is not None else 0.0  # noqa: E731
     assert battery.check(plant(body)) == []
+
+
+@pytest.mark.parametrize(("name", "reference"), [("temporal_iou", {"time": "\ud800"}), ("box_iou", {"box": "\ud800"})])
+def test_a_lone_surrogate_in_a_reference_is_the_callers(name: str, reference: dict[str, str]) -> None:
+    """Never a fault of ours."""
+    group = Group("g", "", (Response("[10, 20]"),), reference)
+    column = BUILTINS[name].bind({}).score(group, [0])
+    assert column.statuses == [Status.REFERENCE_UNPARSEABLE]
 
 
 def test_number_for_a_bad_reference_is_found() -> None:
