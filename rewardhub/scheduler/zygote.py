@@ -61,13 +61,10 @@ class Zygote:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """Ends the zygote, and with it every worker."""
+        """Ends the zygote, which may still be importing, and with it every worker: they hold nothing to be saved."""
+        self._process.kill()
+        self._process.wait()
         self._sock.close()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:

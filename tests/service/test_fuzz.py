@@ -27,8 +27,8 @@ pytestmark = [
 ]
 RECIPES = ("nonce", "pooled_nonce", "math", "mcq", "box_iou", "no such recipe")
 SEED, TIMES = int(os.environ.get("FUZZ_SEED", "0")), int(os.environ.get("FUZZ_TIMES", "1"))
-EXAMPLES = {"/v1/score": 500, "/v1/score/stream": 300, "/v1/media": 300, "/v1/chat/completions": 200, "/submit": 100}
-FEW = 60
+EXAMPLES = {"/v1/score": 150, "/v1/score/stream": 60, "/v1/media": 200, "/v1/reload": 2}
+FEW = 20
 MUTATIONS, STREAMS, EVENTS = 5_000, 300, 12
 
 
@@ -73,7 +73,7 @@ def fuzzed(http: httpx.Client, operation, mode) -> int:
 
 
 def test_rest_by_its_own_document(serve):
-    """Every route by valid and by invalid requests made from the OpenAPI document; 1,800 cases and more."""
+    """Every route by valid and by invalid requests made from the OpenAPI document; 500 cases and more."""
     from schemathesis import GenerationMode
 
     with serve() as hub, httpx.Client(base_url=hub.url, timeout=60) as http:
@@ -87,7 +87,7 @@ def test_rest_by_its_own_document(serve):
                 except Unsatisfiable:
                     continue  # a route without parameters has no invalid request
         print(f"{sent} requests from the document")
-        assert sent >= 1_800 * TIMES
+        assert sent >= 500 * TIMES
         still_scores(hub)
 
 
