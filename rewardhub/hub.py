@@ -22,6 +22,7 @@ from rewardhub.recipes.plan import Plan
 from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import Ask, Context
 from rewardhub.types import Call, Column, Group, GroupScores, Status, Timings
 
@@ -199,6 +200,10 @@ class Hub:
             raise Unavailable("the hub is shutting down", retry_after_s=1.0)
         if self._responses >= self._limits.responses:
             raise Unavailable(f"{self._responses} responses are in hand", retry_after_s=1.0)
+
+    def limit_programs(self, slots: TenantSlots) -> None:
+        """Counts the programs of recipes with those of the doors' own routes."""
+        self.scheduler.programs = slots
 
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         with tracing.span("group", recipe=groups[0].recipe or call.recipe, responses=len(groups[0].responses)) as span:

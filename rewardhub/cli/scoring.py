@@ -56,7 +56,6 @@ def serve(
     from rewardhub import tracing
     from rewardhub.assembly import make_hub
     from rewardhub.reload import Reload
-    from rewardhub.scheduler.tenant_slots import TenantSlots
     from rewardhub.server.logs import configure as configure_logs
     from rewardhub.server.serving import serve as serve_hub
 
@@ -79,7 +78,6 @@ def serve(
         hub = make_hub(effective)
         hub.reloader = Reload(hub, read)
         settings = server_settings(effective.server)
-        hub.scheduler.programs = TenantSlots({tenant: quota.sandboxes for tenant, quota in settings.quotas.items()})
         await serve_hub(hub, effective.http, effective.grpc, settings=settings, grace_s=effective.grace_s)
 
     uvloop.run(main())

@@ -1,7 +1,7 @@
 """System calls that are prepared before a fork and made after it.
 
 Every page of memory that a fork writes to is copied first, and in Python to use a thing is to write to
-it: a short loop over what lies ready touches a tenth of the pages that the code behind it would.
+it: a short loop over what lies ready touches few of the pages that the code behind it would.
 """
 
 import ctypes

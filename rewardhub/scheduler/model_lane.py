@@ -30,7 +30,7 @@ SILENT_S = 4.0
 SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Idle threads of a worker do not wait busily: where cores are shared, that
 keeps the threads waited for from running, and a batch takes ten times as long. Weights and states lie in huge
-pages where the kernel has them: a twentieth of the time of a product on a CPU is spent finding small ones."""
+pages where the kernel has them: finding small ones takes a part of every product on a CPU."""
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 

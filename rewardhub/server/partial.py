@@ -55,7 +55,7 @@ def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Res
         try:
             good[index] = read(response, index)
         except RewardHubError as error:
-            error.__traceback__ = error.__context__ = None  # thousands of kept stacks cost seconds
+            error.__traceback__ = error.__context__ = None  # thousands of kept stacks are slow to collect
             errors[index] = error
     return Partial(replace(group, responses=tuple(good.values())), tuple(good), errors)
 

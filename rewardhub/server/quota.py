@@ -99,6 +99,9 @@ class Metered:
         self._quotas.admit(tenant)
         self._hub.admit(tenant)
 
+    def limit_programs(self, slots: TenantSlots) -> None:
+        self._hub.limit_programs(slots)
+
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
         self._quotas.charge(tenant, [response for group in groups for response in group.responses])
         return await self._hub.score(groups, call, tenant=tenant)

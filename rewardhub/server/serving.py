@@ -69,6 +69,7 @@ class Doors:
     ) -> None:
         metrics = DoorMetrics()
         quotas = Quotas(settings.quotas)
+        hub.limit_programs(quotas.programs)
         hub = Metered(hub, quotas) if settings.quotas else hub
         self._hub = hub
         self._rest = RestDoor(hub, auth, settings, metrics, quotas)

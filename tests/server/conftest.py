@@ -91,6 +91,9 @@ class FakeHub:
         if self.full:
             raise Unavailable("full", retry_after_s=1.5)
 
+    def limit_programs(self, slots):
+        self.programs = slots
+
     async def score(self, groups, call, *, tenant=""):
         if self.draining:
             raise Unavailable("the hub is draining", retry_after_s=1.5)

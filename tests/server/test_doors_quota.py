@@ -59,15 +59,16 @@ def test_the_average_holds(steps):
     assert let_in - last <= 100.0 * now + 100.0 + 1e-6
 
 
+def two_tenants(quota: Quota) -> tuple[dict[str, str], ServerSettings]:
+    """The keys of two tenants, of which the greedy one has this quota, and the settings with both."""
+    keys = {name: f"key-of-{name}-0123456789" for name in ("greedy", "modest")}
+    held = (ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant=name) for name, key in keys.items())
+    return keys, ServerSettings(keys=tuple(held), quotas={"greedy": quota})
+
+
 async def test_a_tenant_over_its_quota_disturbs_no_other(service):
     """T07: 429 or RESOURCE_EXHAUSTED naming the quota with a retry-after; the other tenant is scored."""
-    keys = {name: f"key-of-{name}-0123456789" for name in ("greedy", "modest")}
-    settings = ServerSettings(
-        keys=tuple(
-            ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant=name) for name, key in keys.items()
-        ),
-        quotas={"greedy": Quota(responses_per_s=1)},
-    )
+    keys, settings = two_tenants(Quota(responses_per_s=1))
     group = Group("g", responses=(Response("r"),) * 10)
     request = pb.ScoreRequest(options=proto.call_to_proto(Call("digest")), groups=[proto.group_to_proto(group)])
     body = {"recipe": "digest", "groups": [{"id": "g", "responses": ["r"] * 10}]}
@@ -129,13 +130,7 @@ async def test_what_is_not_let_in_is_not_decoded(service):
 
 async def test_programs_at_once_are_a_quota(service):
     """T07: a tenant with one sandbox gets 429 naming the quota for a second program beside a running one."""
-    keys = {name: f"key-of-{name}-0123456789" for name in ("greedy", "modest")}
-    settings = ServerSettings(
-        keys=tuple(
-            ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant=name) for name, key in keys.items()
-        ),
-        quotas={"greedy": Quota(sandboxes=1)},
-    )
+    keys, settings = two_tenants(Quota(sandboxes=1))
     program = {"code": "import time; time.sleep(1)", "language": "python", "run_timeout": 5}
     async with service(settings) as running, running.http() as http:
 
@@ -148,6 +143,8 @@ async def test_programs_at_once_are_a_quota(service):
         refused = next(reply for reply in replies if reply.status_code == 429)
         assert refused.json()["error"]["field"] == "sandboxes"
         assert (await run("greedy")).status_code == 200
+        with running.hub.programs.hold("greedy", 1):  # a program of a recipe is counted with them
+            assert (await run("greedy")).status_code == 429
 
 
 async def test_programs_of_a_recipe_are_counted_too():
@@ -157,7 +154,7 @@ async def test_programs_of_a_recipe_are_counted_too():
     from rewardhub.scheduler.tenant_slots import TenantSlots
 
     hub = make_hub(HubConfig(workers=1))
-    hub.scheduler.programs = TenantSlots({"greedy": 1})
+    hub.limit_programs(TenantSlots({"greedy": 1}))
     await hub.start()
     try:
         text = "```python\nimport time\ntime.sleep(0.5)\nprint(1)\n```"
