@@ -5,6 +5,8 @@ MM-RLHF-Reward, arXiv 2502.10391: the value is the mean of the head's output ove
 
 from collections.abc import Sequence
 
+import torch
+
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.rows import Row, RowModel
@@ -37,7 +39,8 @@ class CritiqueModel(RowModel):
         return [self._score(row.encoded) for row in rows]
 
     def _score(self, row: Encoded) -> Score:
-        texts, states = self.writer.write(row, self.spec.count)
-        values = [float(value) for value in self.head(states)]
+        written = self.writer.write(row, self.spec.count)
+        texts = [each.text for each in written]
+        values = [float(value) for value in self.head(torch.stack([each.state for each in written]))]
         score = self.calibrated(sum(values) / len(values))
         return score if score.value is None else Score(score.value, details={"critiques": texts, "values": values})

@@ -15,6 +15,7 @@ from rewardhub.errors import InvalidInput, ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.model import Loaded, memory_errors, open_checkpoint
+from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score
 
@@ -33,8 +34,7 @@ class GenerativeModel:
         self.card = card
         self.loaded: Loaded = open_checkpoint(card, head=False)
         self.runner = self.loaded.runner()
-        encoder = self.loaded.encoder
-        self.end = encoder.tokenizer.control(encoder.family.style.end)
+        self.writer = Writer(self.loaded, max_tokens=card.max_reply_tokens, temperature=0.0)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -57,30 +57,22 @@ class GenerativeModel:
                     field="prompt",
                 )
             fields = _fields(group.metadata.get("schema"))
-            text, count = self._filled(prompt, fields, most) if fields else self._written(prompt, most)
         except ScoringError as error:
             return failure(error)
-        finish = "length" if not fields and count >= most else "stop"
-        counts = {"prompt_tokens": len(prompt), "completion_tokens": count, "finish": finish}
+        if fields:
+            text, count, ended = *self._filled(prompt, fields, most), True
+        else:
+            (written,) = self.writer.write(prompt, 1, most)
+            text, count, ended = written.text, written.tokens + written.ended, written.ended
+        counts = {"prompt_tokens": len(prompt), "completion_tokens": count, "finish": "stop" if ended else "length"}
         return Score(1.0, details={"text": text, **counts})
 
     def _prompt(self, group: Group, response: Response) -> Encoded:
         encoder = self.loaded.encoder
-        opening = encoder.pieces(encoder.template.opening(), ())
-        prefix = encoder.prefix(group.prompt, group.media)
         if not response.text and not response.messages:
-            return prefix + opening
-        asked = encoder.pieces(encoder.template.turn("user", [self.card.question]), ())
-        return prefix + encoder.answer(response, len(group.media)) + asked + opening
-
-    def _written(self, prompt: Encoded, most: int) -> tuple[str, int]:
-        """What the model writes next, and in how many tokens."""
-        inputs = self.loaded.encoder.collate([prompt], side="left").to(self.loaded.backbone.device)
-        found = self.loaded.backbone.model.generate(
-            **inputs.model_kwargs(), max_new_tokens=most, do_sample=False, eos_token_id=self.end, pad_token_id=self.end
-        )
-        ids = found[0, len(prompt) :].tolist()
-        return self.loaded.encoder.tokenizer.decode(ids), len(ids)
+            return encoder.encode(group.prompt, group.media)
+        asked = encoder.pieces([*encoder.template.turn("user", [self.card.question]), *encoder.template.opening()], ())
+        return encoder.encode(group.prompt, group.media, response) + asked
 
     def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int]:
         """A JSON object with these fields, each one of the stated texts, or free where none are stated."""
@@ -92,8 +84,8 @@ class GenerativeModel:
             if options:
                 filled[name] = self._likeliest(before, options)
             else:
-                written, spent = self._written(before, max(1, most - count))
-                filled[name], count = written.partition('"')[0], count + spent
+                (written,) = self.writer.write(before, 1, max(1, most - count))
+                filled[name], count = written.text.partition('"')[0], count + written.tokens
             before = before + self._text(json.dumps(filled[name])[1:])
         return json.dumps(filled, ensure_ascii=False), len(before) - len(prompt)
 

@@ -126,20 +126,26 @@ class Encoder:
 
         Raises ``InvalidInput`` for bad media, roles or parts.
         """
-        prefix = self.prefix(prompt, media)
         if response is None:
-            return prefix + self.pieces(self.template.opening(), ())
-        return prefix + self.answer(response, len(media))
+            return self.prefix(prompt, media) + self.pieces(self.template.opening(), ())
+        return self.prefix(prompt, media, len(response.media)) + self.answer(response, len(media))
 
-    def prefix(self, prompt: str | Sequence[Message], media: Sequence[Media] = ()) -> Encoded:
-        """What all responses to a prompt share."""
-        shared = self.pieces(self.template.prompt(prompt, len(media)), [self.patches(each) for each in media])
+    def prefix(self, prompt: str | Sequence[Message], media: Sequence[Media] = (), beside: int = 0) -> Encoded:
+        """What all responses to a prompt share that bring ``beside`` images; see :meth:`shown`."""
+        shared = self.pieces(self.template.prompt(prompt, len(media)), self.shown(media, beside))
         return replace(shared, prompt=len(shared))
 
-    def answer(self, response: Response, media_offset: int = 0) -> Encoded:
+    def answer(self, response: Response, media_offset: int = 0, beside: int = 0) -> Encoded:
         """What follows the prefix for this response, with positions counted from 0."""
-        own = {media_offset + index: self.patches(each) for index, each in enumerate(response.media)}
+        own = dict(enumerate(self.shown(response.media, media_offset + beside), media_offset))
         return self.pieces(self.template.answer(response, media_offset), own)
+
+    def shown(self, media: Sequence[Media], beside: int = 0) -> list[Shown]:
+        """What each media shows in a conversation with ``beside`` further ones: some families cut one otherwise."""
+        found = [self.patches(each) for each in media]
+        if not self.reader.several_differ or sum(map(len, found)) + beside < 2:
+            return found
+        return [self.reader.patches(each, several=True) for each in media]
 
     def patches(self, media: Media) -> Shown:
         """The image cut into patches, or a video's frames; raises ``InvalidInput`` where it cannot be decoded."""

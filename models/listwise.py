@@ -9,7 +9,7 @@ from rewardhub.models.model import memory_errors
 from rewardhub.models.rows import Row
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.scorer import failure
-from rewardhub.types import Column, Group, Score
+from rewardhub.types import Column, Group, Response, Score
 
 
 class ListwiseModel(ScalarModel):
@@ -33,16 +33,17 @@ class ListwiseModel(ScalarModel):
 
     def _row(self, group: Group) -> tuple[Row | None, list[Score | None]]:
         """The row of all responses, and per response its failure or None."""
-        count = len(group.responses)
+        count, encoder = len(group.responses), self.loaded.encoder
+        images = [self._images(response) for response in group.responses]
         try:
-            encoded = self.loaded.check_prompt(self.loaded.encoder.prefix(self.prompt(group), group.media))
+            encoded = self.loaded.check_prompt(encoder.prefix(self.prompt(group), group.media, sum(images)))
         except ScoringError as error:
             return None, [failure(error)] * count
         failed: list[Score | None] = [None] * count
         places: list[int] = []
         for index, response in enumerate(group.responses):
             try:
-                answer = self.loaded.encoder.answer(response, len(group.media))
+                answer = encoder.answer(response, len(group.media), sum(images) - images[index])
             except ScoringError as error:
                 failed[index] = failure(error)
                 continue
@@ -53,3 +54,10 @@ class ListwiseModel(ScalarModel):
         except ScoringError as error:
             return None, [failure(error) if each is None else each for each in failed]
         return (Row(encoded, tuple(places)) if places else None), failed
+
+    def _images(self, response: Response) -> int:
+        """How many images the response shows; none where one of them cannot be."""
+        try:
+            return sum(len(self.loaded.encoder.patches(each)) for each in response.media)
+        except ScoringError:
+            return 0

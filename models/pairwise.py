@@ -14,24 +14,25 @@ from itertools import permutations
 import torch
 
 from rewardhub.errors import OverLimit, ScoringError
-from rewardhub.models.card import Card
+from rewardhub.models.card import MARKERS, Card
 from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.inputs import Shown as Images
 from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
 from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
-from rewardhub.types import Column, Group, Response, Score, Status
+from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
 Pair = tuple[int, int]
 
 
 @dataclass
 class Shown:
-    """Text and pictures, and the images by the numbers that the pictures name."""
+    """Text and pictures, and the media that the pictures name, each with what it shows alone."""
 
     pieces: list[Piece]
-    images: dict[int, Images]
+    media: Sequence[Media] = ()
+    images: Sequence[Images] = ()
     tokens: int = 0
 
 
@@ -93,10 +94,10 @@ class PairwiseModel:
         return columns
 
     def encode(self, group: Group) -> Comparisons:
-        count, encoder = len(group.responses), self.loaded.encoder
+        count = len(group.responses)
         try:
-            prompt = Shown(flat(group.prompt, len(group.media)), dict(enumerate(map(encoder.patches, group.media))))
-            empty = self.loaded.check_prompt(self._sequence(prompt, Shown([], {}), Shown([], {})))
+            prompt = self._shown(group.prompt, group.media)
+            empty = self.loaded.check_prompt(self._sequence(prompt, Shown([]), Shown([])))
             room = self.loaded.max_tokens - len(empty)
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))
@@ -127,20 +128,21 @@ class PairwiseModel:
 
     def _voted(self, row: Encoded) -> Score:
         """The share of votes for the first answer among those that name one."""
-        texts, _ = self.writer.write(row, self.card.votes.count)
-        votes = [vote for vote in map(verdict, texts) if vote]
+        written = self.writer.write(row, self.card.votes.count)
+        votes = [vote for each in written if (vote := verdict(each.text))]
         if not votes:
             return Score(None, Status.JUDGE_UNPARSEABLE, details={"reason": "no vote names an answer"})
         return Score(votes.count(1) / len(votes))
 
     def _answer(self, response: Response, room: int) -> Shown:
-        encoder = self.loaded.encoder
-        content = response.messages or response.text
-        shown = Shown(flat(content, len(response.media)), dict(enumerate(map(encoder.patches, response.media))))
-        shown.tokens = len(encoder.pieces(shown.pieces, shown.images))
+        shown = self._shown(response.messages or response.text, response.media)
+        shown.tokens = len(self.loaded.encoder.pieces(shown.pieces, shown.images))
         if shown.tokens > room:
             raise OverLimit(f"{shown.tokens} tokens, over the {room} that a compared answer may fill")
         return shown
+
+    def _shown(self, content: str | Sequence[Message], media: Sequence[Media]) -> Shown:
+        return Shown(flat(content, len(media)), media, [self.loaded.encoder.patches(each) for each in media])
 
     def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         more = self.card.votes.max_tokens + 1 if self.card.votes.count else 0
@@ -148,12 +150,17 @@ class PairwiseModel:
 
     def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         encoder, text = self.loaded.encoder, self.card.instruction
+        parts = dict(zip(MARKERS, (prompt, first, second), strict=True))
+        media: list[Media] = []
+        images: list[Images] = []
         pieces: list[Piece] = []
-        images: dict[int, Images] = {}
-        for marker, shown in (("{prompt}", prompt), ("{first}", first), ("{second}", second)):
+        for marker in sorted(MARKERS, key=text.index):
             before, text = text.split(marker, 1)
-            pieces += [before, *shifted(shown.pieces, len(images))]
-            images |= {len(images) + index: image for index, image in shown.images.items()}
+            pieces += [before, *shifted(parts[marker].pieces, len(media))]
+            media += parts[marker].media
+            images += parts[marker].images
+        if encoder.reader.several_differ:
+            images = encoder.shown(media)
         asked = encoder.template.asking([*pieces, text])
         return encoder.pieces([*asked, *encoder.template.opening()], images)
 

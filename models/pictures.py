@@ -31,7 +31,7 @@ class Patches:
     """One image, cut for its vision encoder: flat patches [N, D] or tiles [T, C, H, W], in about [-3, 3].
 
     ``grid`` is (time, height, width) in patches, or as the family counts its tiles; ``size`` is the
-    image's own (height, width). ``digest`` is the SHA-256 of the bytes that it was decoded from.
+    image's own (height, width). ``digest`` stands for the bytes that it was decoded from, and how it was cut.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -57,6 +57,9 @@ def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
 class ImageReader(ABC):
     """The image processor of a checkpoint; ``max_pixels`` lowers its limit on the resized image."""
 
+    several_differ = False
+    """Whether an image is cut otherwise where a conversation shows several."""
+
     def __init__(self, path: Path, config: Mapping[str, Any], max_pixels: int | None = None) -> None:
         self.path = path
         self.config = config
@@ -70,6 +73,10 @@ class ImageReader(ABC):
 
     @abstractmethod
     def cut(self, image: Image.Image, digest: bytes) -> Patches: ...
+
+    def cut_among(self, image: Image.Image, digest: bytes) -> Patches:
+        """The image cut for a conversation that shows several."""
+        return self.cut(image, digest)
 
     @abstractmethod
     def layout(self, image: Patches) -> list[str | Control | Pads]:
@@ -90,17 +97,19 @@ class ImageReader(ABC):
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{self.path}: no usable image processor: {error}", field="path") from error
 
-    def patches(self, media: Media) -> tuple[Patches, ...]:
+    def patches(self, media: Media, *, several: bool = False) -> tuple[Patches, ...]:
         """An image, or each frame of a video; raises ``InvalidInput`` where the bytes are missing or no image.
 
-        The same bytes give the same object while they are remembered.
+        ``several`` says that the conversation shows more than one. The same bytes give the same object while they
+        are remembered.
         """
         if media.data is None:
             raise InvalidInput(f"the bytes of media {media.sha256} are missing", field="media")
-        return tuple(self._one(data) for data in _frames(media))
+        return tuple(self._one(data, several and self.several_differ) for data in _frames(media))
 
-    def _one(self, data: bytes) -> Patches:
+    def _one(self, data: bytes, several: bool) -> Patches:
         key = hashlib.sha256(data).digest()
+        key = hashlib.sha256(key + b" among several").digest() if several else key
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
@@ -110,7 +119,7 @@ class ImageReader(ABC):
             raise InvalidInput(error.message, field="media") from error
         if max(image.size) > MAX_RATIO * min(image.size):
             raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
-        return self._remember(key, self.cut(image, key))
+        return self._remember(key, (self.cut_among if several else self.cut)(image, key))
 
     def _remember(self, key: bytes, patches: Patches) -> Patches:
         self._recent[key] = patches
@@ -161,7 +170,7 @@ class NoImages(ImageReader):
     def make(self) -> Any:
         return None
 
-    def patches(self, media: Media) -> tuple[Patches, ...]:
+    def patches(self, media: Media, *, several: bool = False) -> tuple[Patches, ...]:
         raise InvalidInput("this model reads text, not images", field="media")
 
     def cut(self, image: Image.Image, digest: bytes) -> Patches:

@@ -45,15 +45,15 @@ class ProcessModel(RowModel):
         if self.step_token is None:
             encoded = prefix + self.loaded.encoder.answer(response, len(group.media))
             return Row(encoded, self._ends(len(prefix), response.text, spans))
-        pieces: list[Piece] = []
-        at = 0
+        *lead, _, end, behind = self.loaded.encoder.template.turn("assistant", [response.text])
+        encoded, places, at = prefix, [], 0
         for _, stop in spans:
-            pieces += [response.text[at:stop], Control(self.card.steps.token)]
-            at = stop
-        turn = self.loaded.encoder.template.turn("assistant", [*pieces, response.text[at:]])
-        encoded = prefix + self.loaded.encoder.pieces(turn, ())
-        found = (encoded.ids[len(prefix) :] == self.step_token).nonzero()[0] + len(prefix)
-        return Row(encoded, tuple(found.tolist()))
+            step: list[Piece] = [*lead, response.text[at:stop], Control(self.card.steps.token)]
+            encoded = encoded + self.loaded.encoder.pieces(step, ())
+            places.append(len(encoded) - 1)
+            lead, at = [], stop
+        rest = self.loaded.encoder.pieces([*lead, response.text[at:], end, behind], ())
+        return Row(encoded + rest, tuple(places))
 
     def read(self, row: Row, states: Tensor) -> Score:
         chances = [float(chance) for chance in self._chances(states)]
@@ -70,8 +70,7 @@ class ProcessModel(RowModel):
     def _ends(self, start: int, text: str, spans: Sequence[Span]) -> tuple[int, ...]:
         """The last token of each span of the answer's turn, whose opening ends in text of its own."""
         encoder = self.loaded.encoder
-        opened = encoder.template.turn("assistant", [text])
-        opened = opened[: opened.index(text)]
+        *opened, _, _, _ = encoder.template.turn("assistant", [text])
         last = max((index for index, piece in enumerate(opened) if isinstance(piece, Control)), default=-1)
         before, lead = opened[: last + 1], "".join(map(str, opened[last + 1 :]))
         begins = [begin for begin, _ in encoder.tokenizer.offsets(lead + text)]

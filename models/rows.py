@@ -103,11 +103,18 @@ class RowModel:
 
     def _attempt(self, prefix: Encoded, group: Group, response: Response) -> Row | Score:
         try:
-            row = self.row(prefix, group, response)
+            row = self.row(self._beside(prefix, group, response), group, response)
             self.loaded.check_length(row.encoded)
         except ScoringError as error:
             return failure(error)
         return row
+
+    def _beside(self, prefix: Encoded, group: Group, response: Response) -> Encoded:
+        """The prefix as it is beside the response's own images, which may cut the prompt's otherwise."""
+        encoder = self.loaded.encoder
+        if not (encoder.reader.several_differ and group.media and response.media):
+            return prefix
+        return encoder.prefix(self.prompt(group), group.media, len(response.media))
 
 
 def with_context(prompt: str | Sequence[Message], context: str, reference: Mapping[str, Any]) -> Any:

@@ -1,11 +1,15 @@
 """Tokenising untrusted text: control tokens are single ids that no text can spell."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 
 from rewardhub.errors import ConfigError
+
+UNKNOWN = "\U000f0001"
+"""A private character, which no vocabulary of words has."""
 
 
 class TextTokenizer:
@@ -29,27 +33,34 @@ class TextTokenizer:
         self._controls = {token: self._known(token) for token in controls}
         present = {token: self._tokenizer.token_to_id(token) for token in optional}
         self._controls |= {token: index for token, index in present.items() if index is not None}
-        self._tokenizer.add_special_tokens(
-            [AddedToken(token, special=True, normalized=False) for token in self._controls]
-        )
         self._tokenizer.encode_special_tokens = True
+        self._guarded: frozenset[int] = frozenset()
+        self._guard()
         self._check_controls(file)
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, without any token added; half a surrogate pair is read as "?"."""
-        return self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        return [index for _, part in self._parts(text) for index in part.ids]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token that ``encode`` gives, the characters it stands for."""
-        encoding = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
-        return [(int(start), int(stop)) for start, stop in encoding.offsets]
+        return [(at + start, at + stop) for at, part in self._parts(text) for start, stop in part.offsets]
 
     def decode(self, ids: Iterable[int], *, skip_controls: bool = True) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_controls)
 
     def control(self, token: str) -> int:
-        """The id of a control token; raises ``ConfigError`` where the tokenizer has none."""
-        return self._controls[token] if token in self._controls else self._known(token)
+        """The id of a control token; raises ``ConfigError`` where the tokenizer has none.
+
+        An added token that is not marked as special is text no more once it was asked for.
+        """
+        if token not in self._controls:
+            index = self._known(token)
+            if index not in self._tokenizer.get_added_tokens_decoder():
+                return index
+            self._controls[token] = index
+            self._guard()
+        return self._controls[token]
 
     @property
     def size(self) -> int:
@@ -61,7 +72,38 @@ class TextTokenizer:
             raise ConfigError(f"the tokenizer has no token {token!r}", field="path")
         return index
 
+    def _guard(self) -> None:
+        """Marks the control tokens as special, and notes all special tokens but the one for unknown characters."""
+        self._tokenizer.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in self._controls]
+        )
+        unknown = self._tokenizer.encode(UNKNOWN, add_special_tokens=False).ids
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        self._guarded = frozenset(index for index, token in added if token.special) - frozenset(unknown)
+
+    def _parts(self, text: str) -> list[tuple[int, Encoding]]:
+        """The text's parts and where they start: it is cut where pieces of the vocabulary make up a special token.
+
+        Vocabularies of SentencePiece hold their special tokens as pieces that text can match.
+        """
+        found: list[tuple[int, Encoding]] = []
+        waiting = [(0, text.encode("utf-8", "replace").decode())]
+        while waiting:
+            at, part = waiting.pop()
+            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            if self._guarded.isdisjoint(encoding.ids):
+                found.append((at, encoding))
+                continue
+            spans = zip(encoding.ids, encoding.offsets, strict=True)
+            cuts = [start + 1 for index, (start, stop) in spans if index in self._guarded and stop > start + 1]
+            edges = [0, *cuts, len(part)]
+            if cuts:
+                waiting += [(at + start, part[start:stop]) for start, stop in pairwise(edges)][::-1]
+            else:
+                found.append((at, encoding))
+        return found
+
     def _check_controls(self, file: Path) -> None:
         for token, index in self._controls.items():
-            if index in self.encode(f"a{token}b"):
+            if any(index in self.encode(text) for text in (f"a{token}b", f" {token} ", token)):
                 raise ConfigError(f"{file}: plain text can spell the control token {token!r}", field="path")

@@ -108,7 +108,12 @@ class IdeficsImages(TileImages):
 
 
 class LlavaImages(TileImages):
-    """LLaVA-OneVision: the whole image, then tiles of the best grid less their padding, a token behind each row."""
+    """LLaVA-OneVision: the whole image, then tiles of the best grid less their padding, a token behind each row.
+
+    Several images of a conversation are shown whole, each padded to a square, with one token behind it.
+    """
+
+    several_differ = True
 
     def make(self) -> Any:
         from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
@@ -122,10 +127,16 @@ class LlavaImages(TileImages):
         pixels = np.asarray(out["pixel_values"][0], np.float32)
         return Patches(pixels, (len(pixels), 0, 0), digest, (image.height, image.width))
 
+    def cut_among(self, image: Image.Image, digest: bytes) -> Patches:
+        out = self.processor(images=[[image, Image.new("RGB", (1, 1))]], return_tensors="np")
+        return Patches(np.asarray(out["pixel_values"][0], np.float32), (1, 0, 0), digest, (image.height, image.width))
+
     def layout(self, image: Patches) -> Layout:
         vision = self.config["vision_config"]
         side = _side(vision["image_size"])
         base = side // _side(vision["patch_size"])
+        if image.grid[0] == 1:
+            return [Pads(base * base + 1), "\n"]
         return [Pads(base * base + self._tile_tokens(image.size, side, base)), "\n"]
 
     def _tile_tokens(self, size: tuple[int, int], side: int, base: int) -> int:
@@ -152,6 +163,7 @@ class LlavaImages(TileImages):
                 vision_feature_layer=config.vision_feature_layer,
                 vision_feature_select_strategy=config.vision_feature_select_strategy,
                 vision_aspect_ratio=config.vision_aspect_ratio, return_dict=True,
+                batch_num_images=[2] if image.grid[0] == 1 else None,  # More than one: shown whole.
             )  # fmt: skip
             found += list(output.pooler_output)
         return found

@@ -1,6 +1,7 @@
 """Text that a model writes behind a row, several continuations side by side on one cache of what they share."""
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,6 +10,16 @@ from transformers import DynamicCache
 from rewardhub.models.cached import repeated
 from rewardhub.models.inputs import Encoded, Inputs
 from rewardhub.models.model import Loaded
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """A text of ``tokens`` tokens, whether the model ended it by itself, and the state [H] at its end."""
+
+    text: str
+    tokens: int
+    ended: bool
+    state: Tensor
 
 
 class Writer:
@@ -25,11 +36,12 @@ class Writer:
         self.forbidden = sorted((controls - {self.end_id}) | set(range(tokenizer.size, rows)))
 
     @torch.inference_mode()
-    def write(self, row: Encoded, count: int) -> tuple[list[str], Tensor]:
-        """``count`` texts and the state [count, H] at the end of each.
+    def write(self, row: Encoded, count: int, most: int | None = None) -> list[Written]:
+        """``count`` continuations of at most ``most`` tokens, by default the writer's own limit.
 
         Sampled with a seed drawn from the row, so that the same row is continued alike whatever it is asked with.
         """
+        most = self.max_tokens if most is None else most
         backbone = self.loaded.backbone
         cache = DynamicCache(config=backbone.text_config)
         inputs = self.loaded.encoder.collate([row]).to(backbone.device)
@@ -37,23 +49,21 @@ class Writer:
         cache, states = repeated(cache, count), states.repeat(count, 1)
         seed = int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:7], "big")
         generator = torch.Generator(backbone.device).manual_seed(seed)
-        written: list[list[int]] = [[] for _ in range(count)]
-        ends: dict[int, Tensor] = {}
-        for step in range(self.max_tokens + 1):
-            chosen = self._next(states, generator) if step < self.max_tokens else [self.end_id] * count
+        ids: list[list[int]] = [[] for _ in range(count)]
+        ends: dict[int, Written] = {}
+        for step in range(most + 1):
+            chosen = self._next(states, generator) if step < most else [self.end_id] * count
             token = self._token(torch.tensor(chosen, device=backbone.device), row.next_position + step)
             states = backbone.run(*token, past_key_values=cache, use_cache=True)[:, 0]
-            for index, chosen_id in enumerate(chosen):
-                if index in ends:
-                    continue
-                if chosen_id == self.end_id:
-                    ends[index] = states[index]
+            for index in (each for each in range(count) if each not in ends):
+                if chosen[index] == self.end_id:
+                    text = self.loaded.encoder.tokenizer.decode(ids[index])
+                    ends[index] = Written(text, len(ids[index]), step < most, states[index])
                 else:
-                    written[index].append(chosen_id)
+                    ids[index].append(chosen[index])
             if len(ends) == count:
                 break
-        texts = [self.loaded.encoder.tokenizer.decode(ids) for ids in written]
-        return texts, torch.stack([ends[index] for index in range(count)])
+        return [ends[index] for index in range(count)]
 
     def _next(self, states: Tensor, generator: torch.Generator) -> list[int]:
         logits = self.loaded.backbone.logits(states)

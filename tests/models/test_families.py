@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 
 from rewardhub.models import Card, load
 from rewardhub.models.families import FAMILIES
+from rewardhub.models.inputs import Encoded
 from rewardhub.types import Group, Media, Response, Status
 
 spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
@@ -159,3 +161,25 @@ def test_a_video_is_its_frames(family, groups):
     group = replace(groups[2], media=(first, second))
     frames = replace(group, media=(video,))
     assert model.score([frames])[0].values == pytest.approx(model.score([group])[0].values, abs=1e-5)
+
+
+def test_replies_are_the_likeliest_tokens(family, groups):
+    """A generative card of any family writes, behind images too, what full passes of the same model say is likeliest."""
+    kind, plain, _ = family
+    model = load(Card(name="g", kind="generative", path=plain.path, system="", max_reply_tokens=5))
+    for group in shown(kind, groups)[:2]:
+        asked = replace(group, responses=(Response(),), media=group.media)
+        score = model.score([asked])[0].row(0)
+        assert score.status is Status.OK, score.details
+        encoder, backbone = model.loaded.encoder, model.loaded.backbone
+        row, written = encoder.encode(group.prompt, group.media), []
+        while len(written) < 5:
+            with torch.inference_mode():
+                logits = backbone.logits(backbone.hidden(encoder.collate([row]))[0, -1])
+                logits[model.writer.forbidden] = -torch.inf
+            if int(logits.argmax()) == model.writer.end_id:
+                break
+            written.append(int(logits.argmax()))
+            row = row + Encoded(np.array(written[-1:]), np.zeros((3, 1), np.int64), (), (), 1)
+        assert score.details["text"] == encoder.tokenizer.decode(written)
+        assert score.details["finish"] == ("length" if len(written) == 5 else "stop")

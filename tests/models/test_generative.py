@@ -43,8 +43,10 @@ def greedy(model, group: Group, count: int) -> str:
     with torch.inference_mode():
         for _ in range(count):
             states = backbone.hidden(encoder.collate([row]))
-            ids.append(int(backbone.logits(states[0, -1]).argmax()))
-            if ids[-1] == model.end:
+            logits = backbone.logits(states[0, -1])
+            logits[model.writer.forbidden] = -torch.inf
+            ids.append(int(logits.argmax()))
+            if ids[-1] == model.writer.end_id:
                 break
             text = encoder.tokenizer.decode(ids, skip_controls=False)
             row = encoder.encode(group.prompt, group.media) + encoder.pieces([text], ())

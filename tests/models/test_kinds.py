@@ -1,6 +1,7 @@
 """Every kind of reward model gives what a plain unbatched fp32 forward of transformers gives."""
 
 import io
+import json
 import math
 import shutil
 import statistics
@@ -164,28 +165,58 @@ def test_outcome_and_safety(with_tensors, plain, groups):
         model_of(path, "scalar")
 
 
-def test_objectives_with_a_gate(with_tensors, plain, groups):
-    """ArmoRM: objectives, a matrix that mixes them, and a gate that reads the opened turn of the answer."""
-    tensors = {
-        "regression_layer.weight": drawn(3, WIDTH, seed=1), "reward_transform_matrix": drawn(3, 3, seed=2) * 5,
-        "gating.layers.0.weight": drawn(16, WIDTH, seed=3), "gating.layers.0.bias": drawn(16, seed=4),
-        "gating.layers.1.weight": drawn(3, 16, seed=5) * 5, "gating.layers.1.bias": drawn(3, seed=6),
-        "gating.logit_scale": torch.tensor([1.3]),
-    }  # fmt: skip
+GATED = {
+    "regression_layer.weight": drawn(3, WIDTH, seed=1), "reward_transform_matrix": drawn(3, 3, seed=2) * 5,
+    "gating.layers.0.weight": drawn(16, WIDTH, seed=3), "gating.layers.0.bias": drawn(16, seed=4),
+    "gating.layers.1.weight": drawn(3, 16, seed=5) * 5, "gating.layers.1.bias": drawn(3, seed=6),
+    "gating.logit_scale": torch.tensor([1.3]),
+}  # fmt: skip
+OBJECTIVES = ("help", "truth", "verbosity")
+
+
+@pytest.mark.parametrize(("stated", "temperature"), [({}, 10.0), ({"gating_temperature": 2}, 2.0)])
+def test_objectives_with_a_gate(with_tensors, plain, groups, stated, temperature):
+    """ArmoRM: objectives, a matrix that mixes them, and a gate that reads the token that ends the prompt's turn.
+
+    The published code looks for that token by the pattern "end of turn, the answer's opened turn", and divides the
+    gate's logits by the configuration's ``gating_temperature``, or by 10.
+    """
+    path = with_tensors(**GATED)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | stated))
 
     def wanted(group, response):
-        start = plain.prompt(group) + "<|im_start|>assistant\n"
         states = plain.states(group, plain.prompt(group) + answered(response.text))
-        opened = states[plain.ids(start).shape[1] - 1]
-        hidden = torch.relu(tensors["gating.layers.0.weight"] @ opened + tensors["gating.layers.0.bias"])
-        gate = torch.softmax(tensors["gating.layers.1.weight"] @ hidden + tensors["gating.layers.1.bias"], -1)
-        rewards = tensors["regression_layer.weight"] @ states[-1]
-        return 1.3 * float(gate @ (rewards @ tensors["reward_transform_matrix"]))
+        ids = plain.ids(plain.prompt(group) + answered(response.text))[0].tolist()
+        pattern = plain.ids("<|im_end|>\n<|im_start|>assistant\n")[0].tolist()
+        found = max(at for at in range(len(ids)) if ids[at : at + len(pattern)] == pattern)
+        hidden = torch.relu(GATED["gating.layers.0.weight"] @ states[found] + GATED["gating.layers.0.bias"])
+        logits = GATED["gating.layers.1.weight"] @ hidden + GATED["gating.layers.1.bias"]
+        rewards = GATED["regression_layer.weight"] @ states[-1]
+        return 1.3 * float(torch.softmax(logits / temperature, -1) @ (rewards @ GATED["reward_transform_matrix"]))
 
-    model = model_of(with_tensors(**tensors), "objectives", classes=("help", "truth", "verbosity"))
+    model = model_of(path, "objectives", classes=OBJECTIVES)
     checked(model, groups, wanted)
     details = model.score([groups[1]])[0].row(0).details
-    assert set(details["objectives"]) == {"help", "truth", "verbosity"}
+    assert set(details["objectives"]) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, "10", True])
+def test_a_gate_needs_a_temperature_over_0(with_tensors, temperature):
+    """Anything else in the configuration is the operator's mistake."""
+    path = with_tensors(**GATED)
+    config = json.loads((path / "config.json").read_text()) | {"gating_temperature": temperature}
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="gating_temperature"):
+        model_of(path, "objectives", classes=OBJECTIVES)
+
+
+def test_one_objective_is_the_head(with_tensors, groups):
+    """A head with one output, without a gate, scores as the scalar kind does."""
+    path = with_tensors(**{"score.weight": drawn(1, WIDTH)})
+    found = model_of(path, "objectives", classes=("only",)).score(groups)
+    for column, wanted in zip(found, model_of(path, "scalar").score(groups), strict=True):
+        assert column.values == pytest.approx(wanted.values, abs=1e-6)
 
 
 STEPS = ("First look.\n\nIt is red.\n\nSo red.", "One step only", "a\n\n\n\nb")
@@ -244,6 +275,29 @@ def test_process_with_step_tokens(with_tensors, plain, stepped):
     checked(model, stepped, wanted)
     spelt = replace(stepped[1], responses=(Response(f"one {token} two"),))
     assert len(model.score([spelt])[0].steps[0]) == 1
+
+
+@pytest.mark.parametrize("token", ["<answer>", "red"])
+def test_step_tokens_that_are_not_special(with_tensors, stepped, token):
+    """An added token or a word as the step token: a response that writes it out adds no step of its own."""
+    model = model_of(with_tensors(**{"score.weight": drawn(2, WIDTH)}), "process", steps={"token": token})
+    texts = (f"one\n\ntwo {token}", f"{token}{token}", f"{token} one\n\n{token}\n\nthree")
+    column = model.score([replace(stepped[1], responses=tuple(map(Response, texts)))])[0]
+    assert [len(steps) for steps in column.steps] == [2, 1, 3]
+    ids = model.loaded.encoder.tokenizer.encode(token)
+    assert (model.step_token in ids) is (token == "red")
+
+
+@pytest.mark.parametrize("text", ["assistant\n", "assistant", "\n"])
+def test_a_step_that_repeats_the_turns_opening(with_tensors, stepped, text):
+    """The text of the answer is found by its place in the turn, not by looking for it."""
+    response = Response(text, steps=((0, len(text)),))
+    model = model_of(with_tensors(**{"score.weight": drawn(1, WIDTH)}), "process")
+    group = replace(stepped[0], responses=(response,))
+    (row,) = model.rows(group)
+    before = model.loaded.encoder.prefix(group.prompt, group.media)
+    shown = model.loaded.encoder.tokenizer.decode(row.encoded.ids[len(before) : row.places[0] + 1])
+    assert shown == f"assistant\n{text}"
 
 
 def test_process_by_the_language_head(tiny, plain, stepped):

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.pairwise import verdict
+from rewardhub.models.writing import Written
 from rewardhub.types import Group, Media, Response, Score, Status
 
 ASK = "Q: {prompt} A: {first} B: {second} Better?"
@@ -151,7 +152,7 @@ def test_votes_written_out(tiny, groups, monkeypatch):
     def write(row, count):
         texts = ["reasons <answer>1</answer>", "<answer>2</answer>", "neither", "so <answer> 1 </answer>\n"][:count]
         written[row.ids.tobytes()] = texts
-        return texts, None
+        return [Written(text, 1, True, torch.zeros(1)) for text in texts]
 
     monkeypatch.setattr(model.writer, "write", write)
     values = model.score([group])[0].values
@@ -164,8 +165,8 @@ def test_written_votes_are_the_models_own(tiny, groups):
     """Sampled alike whatever the batch, and different at the different rows of a group."""
     model = load(Card(name="m", kind="pairwise", path=tiny, system="", votes={"count": 2, "max_tokens": 8}))
     rows = [row for row in model.encode(groups[2]).rows.values() if not isinstance(row, Score)]
-    first = [model.writer.write(row, 2)[0] for row in rows]
-    assert first == [model.writer.write(row, 2)[0] for row in rows]
+    first, again = ([[each.text for each in model.writer.write(row, 2)] for row in rows] for _ in range(2))
+    assert first == again
     assert len({text for texts in first for text in texts}) > 1
 
 

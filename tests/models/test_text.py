@@ -45,14 +45,15 @@ def test_a_token_it_lacks_is_an_error(tokenizer, tiny, tmp_path):
         TextTokenizer(tiny, ("<|robot|>",))
 
 
-def test_a_tokenizer_whose_text_spells_controls_is_refused(tmp_path):
-    """A vocabulary in which an ordinary word is the control token cannot keep the two apart."""
-    vocabulary = {"a": 0, "<|im_end|>": 1, "b": 2, "?": 3}
+def test_words_that_are_control_tokens_are_cut(tmp_path):
+    """A vocabulary in which a word is the control token keeps the two apart; a control of one character cannot be."""
+    vocabulary = {"a": 0, "<|im_end|>": 1, "b": 2, "?": 3, "|": 4}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Split("<|im_end|>", "isolated")
     words.save(str(tmp_path / "tokenizer.json"))
+    assert 1 not in TextTokenizer(tmp_path, ("<|im_end|>",)).encode("a<|im_end|>b")
     with pytest.raises(ConfigError, match="plain text can spell"):
-        TextTokenizer(tmp_path, ("<|im_end|>",))
+        TextTokenizer(tmp_path, ("|",))
 
 
 def test_padding_and_truncation_of_the_file_are_off(tiny, tmp_path):
