@@ -29,6 +29,7 @@ from rewardhub.sandbox import runner as sandbox
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
+from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scheduler.scheduler import Scheduler
 from rewardhub.scorer import Scorer
 
@@ -42,13 +43,13 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     redis = RedisStore(config.redis, ttl_s=config.redis_ttl_s) if config.redis else None
     sandbox.settings.allow_weak, sandbox.settings.remote_url = config.allow_weak_sandbox, config.sandbox_url
     figures = Figures()
-    pool = Pool(
-        config.workers or default_workers(), config.pool_queue, config.worker_memory_mb, config.plugins, figures
-    )
+    quarantine = Quarantine(figures)
+    workers = config.workers or default_workers()
+    pool = Pool(workers, config.pool_queue, config.worker_memory_mb, config.plugins, figures, quarantine)
     cache = Cache(MemoryStore(config.cache_mb * MB), redis)
-    scheduler = Scheduler(pool, cache, sandbox_slots=config.sandbox_slots, figures=figures)
+    scheduler = Scheduler(pool, cache, quarantine, sandbox_slots=config.sandbox_slots, figures=figures)
     for path in config.cards:
-        lane = ModelLane(load_card(path), queue_limit=config.model_queue, figures=figures)
+        lane = ModelLane(load_card(path), queue_limit=config.model_queue, figures=figures, quarantine=quarantine)
         scheduler.models.append(lane)
         registry.add(ModelScorer(lane))
     judges = JudgePool()

@@ -64,6 +64,9 @@ class _Lanes(Collector):
             queued.add_metric([lane.card.name], lane.queued)
             up.add_metric([lane.card.name], float(lane.loaded.is_set()))
         workers = GaugeMetricFamily("rewardhub_pool_workers", "Live verifier workers", len(scheduler.pool.pids))
+        refused = GaugeMetricFamily(
+            "rewardhub_quarantined", "Inputs refused for workers lost on them", scheduler.quarantine.refused
+        )
         cached = CounterMetricFamily("rewardhub_cache_lookups", "Cache lookups", labels=["result"])
         cached.add_metric(["hit"], scheduler.cache.hits)
         cached.add_metric(["miss"], scheduler.cache.misses)
@@ -74,5 +77,5 @@ class _Lanes(Collector):
         usable = GaugeMetricFamily(
             "rewardhub_redis_up", "Whether Redis is asked now", float(bool(redis and redis.open))
         )
-        shown: list[GaugeMetricFamily | CounterMetricFamily] = [queued, up, workers, cached, size, evicted]
+        shown: list[GaugeMetricFamily | CounterMetricFamily] = [queued, up, workers, refused, cached, size, evicted]
         return [*shown, faults, usable] if redis else shown

@@ -2,9 +2,9 @@
 
 What comes anew is made ready beside what serves, then takes over at once: calls that began before finish
 on what they began with, and no score is labelled with a version that did not compute it. Runs keep their
-pins, so a run that pinned another fingerprint is refused until it says ``repin``. Judges and their
-endpoints stay as they are, and a plugin is one file: modules that it imports are not read again. A file
-that cannot be read, or a model that cannot be loaded, changes nothing.
+pins, so a run that pinned another fingerprint is refused until it says ``repin``. What was in quarantine may
+be tried again. Judges and their endpoints stay as they are, and a plugin is one file: modules that it
+imports are not read again. A file that cannot be read, or a model that cannot be loaded, changes nothing.
 """
 
 import asyncio
@@ -48,8 +48,9 @@ class Reload:
             except BaseException:
                 await self._stop(lane for lane in lanes if lane not in self._hub.scheduler.models)
                 raise
-            figures, size = self._hub.scheduler.figures, config.workers or default_workers()
-            pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, figures)
+            scheduler, size = self._hub.scheduler, config.workers or default_workers()
+            shared = scheduler.figures, scheduler.quarantine
+            pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, *shared)
             await pool.start()
             await _warm(pool)
             self._exchange(book, lanes, pool)
@@ -75,7 +76,9 @@ class Reload:
         """The lane of each card: the present one where the card is the same, else a new one, loaded."""
         present = {lane.card: lane for lane in self._hub.scheduler.models}
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
-        new = partial(ModelLane, queue_limit=config.model_queue, figures=self._hub.scheduler.figures)
+        scheduler = self._hub.scheduler
+        figures, quarantine = scheduler.figures, scheduler.quarantine
+        new = partial(ModelLane, queue_limit=config.model_queue, figures=figures, quarantine=quarantine)
         lanes = [present.get(card) or new(card) for card in cards]
         fresh = [lane for lane in lanes if lane not in present.values()]
         for lane in fresh:
@@ -92,6 +95,7 @@ class Reload:
         gone = [lane for lane in scheduler.models if lane not in lanes]
         old, scheduler.pool = scheduler.pool, pool
         scheduler.models, hub.book = lanes, book
+        scheduler.quarantine.clear()
         leaving: list[Pool | ModelLane] = [old, *gone]
         for each in leaving:
             task = asyncio.create_task(_finish(each))

@@ -39,6 +39,9 @@ class Figures(Collector):
         self._scores = Counter(
             "rewardhub_scorer_scores", "Scores by scorer and status", ["scorer", "status"], registry=registry
         )
+        self._refused = Counter(
+            "rewardhub_quarantine_refusals", "Responses refused for workers lost on them", ["scorer"], registry=registry
+        )
         self._seconds = Histogram(
             "rewardhub_scorer_seconds", "One group on a scorer's lane, its wait included", ["scorer"], buckets=SECONDS,
             registry=registry,
@@ -57,6 +60,11 @@ class Figures(Collector):
         """A batch of ``tokens`` in all, ``padding`` of them none of any row."""
         self._batch.labels(model).observe(tokens)
         self._padding.labels(model).inc(padding)
+
+    def refused(self, scorer: str, count: int) -> None:
+        """Responses that were answered at once because they cost workers before."""
+        if count:
+            self._refused.labels(scorer).inc(count)
 
     def scored(self, scorer: str, statuses: list[Status], seconds: float) -> None:
         for status in set(statuses):

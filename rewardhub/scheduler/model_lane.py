@@ -1,9 +1,9 @@
 """The lane of one reward model: a bounded queue in front of one worker process.
 
 A batch leaves the moment the worker is free, cut by an estimate of its tokens. A worker that dies or
-stops answering pings is killed and loaded anew with back-off; the groups of its batch are tried once
-more, alone, and a group that loses two workers is ``internal_error``. A batch that does not fit in memory
-is split.
+stops answering pings, or spends ``RUN_S`` on one batch, is killed and loaded anew with back-off. The responses of
+its batch are tried once more, each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair
+and group scope are tried as a whole. A batch that does not fit in memory is split.
 """
 
 import asyncio
@@ -13,51 +13,29 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
+from rewardhub.scheduler.model_job import ModelJob, joined
+from rewardhub.scheduler.process_state import process_state
+from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
-from rewardhub.types import Column, Group, Json, Status
+from rewardhub.types import Column, Group, Json, Score, Status
 from rewardhub.wire.proto import group_to_proto
 
-TRIES = 2
 PING_S = 1.0
 SILENT_S = 4.0
+RUN_S = 600.0
 SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Idle threads of a worker do not wait busily: where cores are shared, that
 keeps the threads waited for from running, and a batch takes ten times as long. Weights and states lie in huge
 pages where the kernel has them: finding small ones takes a part of every product on a CPU."""
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-@dataclass(eq=False)
-class _Job:
-    """One group, or some of its responses, waiting for a score: ``size`` is an estimate of its tokens, ``tokens``
-    what it counts for in a batch.
-    """
-
-    group: Group
-    tokens: int
-    deadline: float
-    done: asyncio.Future[Column]
-    strikes: int = 0
-    since: float = field(default_factory=time.monotonic)
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.size = self.tokens
-
-    def answer(self, column: Column) -> None:
-        if not self.done.done():
-            self.done.set_result(column)
-
-    def fail(self, status: Status, reason: str) -> None:
-        self.answer(Column.failed(len(self.group.responses), status, reason))
 
 
 class WorkerLost(Exception):
@@ -69,10 +47,17 @@ class LoadFailed(WorkerLost):
 
 
 class ModelLane:
-    """Serves one card. ``queue_limit`` is in responses, ``load_s`` bounds one load."""
+    """Serves one card. ``queue_limit`` is in responses; ``load_s`` bounds one load, ``run_s`` one batch."""
 
     def __init__(
-        self, card: Card, *, queue_limit: int = 4096, load_s: float = 600.0, figures: Figures | None = None
+        self,
+        card: Card,
+        *,
+        queue_limit: int = 4096,
+        load_s: float = 600.0,
+        run_s: float = RUN_S,
+        figures: Figures | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.card = card
         self.info = info_of(card)
@@ -91,8 +76,9 @@ class ModelLane:
         self._fitted = 0  # tokens of the largest batch that this worker scored
         self._figures = figures or Figures()
         self._limit = queue_limit
-        self._load_s = load_s
-        self._waiting: FairQueue[_Job] = FairQueue()
+        self._load_s, self._run_s = load_s, run_s
+        self._quarantine = quarantine if quarantine is not None else Quarantine()
+        self._waiting: FairQueue[ModelJob] = FairQueue()
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
@@ -137,7 +123,7 @@ class ModelLane:
         if self.failure:
             raise Unavailable(f"{self.card.name} cannot be loaded: {self.failure}", retry_after_s=30.0)
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
-        job = _Job(group, estimate_tokens(group), context.deadline, done)
+        job = ModelJob(ModelScorer(self), group, context.deadline, done)
         self.queued += len(group.responses)
         self.wake()
         self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
@@ -226,7 +212,7 @@ class ModelLane:
         try:
             answer = await self._exchange(channel, ScoreBatch(next(self._ids), groups), Scored | Failed)
         except WorkerLost:
-            self._retry_alone(jobs)
+            self._lost(jobs, stopped=process_state(self.pid).code == "T")
             raise
         self._figures.ran(self.card.name, time.monotonic() - started)
         self._failures = 0
@@ -236,7 +222,7 @@ class ModelLane:
         """Sends, and waits for an answer of ``kind`` as long as the worker answers pings."""
         try:
             await channel.send(message)
-            heard = time.monotonic()
+            began = heard = time.monotonic()
             receiving = asyncio.ensure_future(channel.receive())
             try:
                 while True:
@@ -249,6 +235,8 @@ class ModelLane:
                         receiving = asyncio.ensure_future(channel.receive())
                     elif time.monotonic() - heard > SILENT_S:
                         raise WorkerLost("the worker hangs")
+                    elif time.monotonic() - began > self._run_s:
+                        raise WorkerLost("the worker does not come to an end")
                     else:
                         await asyncio.wait_for(channel.send(Ping()), SILENT_S)
             finally:
@@ -256,32 +244,52 @@ class ModelLane:
         except (OSError, TimeoutError) as error:
             raise WorkerLost(f"the worker is gone: {type(error).__name__}") from None
 
-    def _take(self) -> list[_Job]:
-        """The next batch in fair order, up to the card's token budget; a job that lost a worker goes alone."""
-        jobs: list[_Job] = []
+    def _take(self) -> list[ModelJob]:
+        """The next batch in fair order, up to the card's token budget; what lost a worker goes alone."""
+        jobs: list[ModelJob] = []
         tokens = 0
         while (job := self._waiting.pop()) is not None:
-            if job.done.done() or job.deadline <= time.monotonic():
+            if job.over:
                 job.fail(Status.TIMEOUT, "the deadline passed in the queue")
-            elif jobs and (job.strikes or tokens + job.tokens > self.token_budget):
+            elif self._quarantine and self._sifted(job):
+                continue
+            elif jobs and (job.alone or tokens + job.tokens > self.token_budget):
                 self._waiting.put_back(job)
                 break
             else:
                 jobs.append(job)
                 tokens += job.tokens
-                if job.strikes:
+                if job.alone:
                     break
         return jobs
 
-    def _retry_alone(self, jobs: list[_Job]) -> None:
-        for job in jobs:
-            job.strikes += 1
-            if job.strikes >= TRIES:
-                job.fail(Status.INTERNAL_ERROR, f"lost {TRIES} workers of {self.card.name}")
-            else:
-                self._waiting.put_back(job)
+    def _sifted(self, job: ModelJob) -> bool:
+        """Whether the job is answered, or divided, because of what lost a worker."""
+        if not job.divisible:
+            (key, *_) = job.inputs
+            job.alone = self._quarantine.suspects(key)
+            verdict = self._quarantine.verdict(key)
+            if verdict is not None:
+                job.answer(Column.of([verdict] * len(job.group.responses)))
+            return verdict is not None
+        suspects = [row for row, key in enumerate(job.inputs) if self._quarantine.marks(key)]
+        if suspects:
+            clean = [row for row in range(len(job.inputs)) if row not in set(suspects)]
+            self._divide(job, [*([clean] if clean else []), *([row] for row in suspects)])
+        return bool(suspects)
 
-    def _hand_out(self, jobs: list[_Job], answer: object) -> None:
+    def _lost(self, jobs: list[ModelJob], *, stopped: bool = False) -> None:
+        """A worker was lost on a batch, which is tried once more; a stopped one proves nothing."""
+        score = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers of {self.card.name}"})
+        for job in jobs:
+            for key in () if stopped else job.inputs:
+                self._quarantine.strike(key, score, on_trial=job.alone)
+            self._waiting.put_back(job)
+
+    def _hand_out(self, jobs: list[ModelJob], answer: object) -> None:
+        for job in jobs:
+            if job.alone:
+                self._quarantine.absolve(job.inputs[0])
         if isinstance(answer, Scored):
             self._figures.batch(self.card.name, answer.tokens or sum(job.size for job in jobs), answer.padding)
             self._fitted = max(self._fitted, sum(job.size for job in jobs))
@@ -290,39 +298,37 @@ class ModelLane:
         elif isinstance(answer, Failed):
             self._split(jobs, answer)
 
-    def _split(self, jobs: list[_Job], failed: Failed) -> None:
+    def _split(self, jobs: list[ModelJob], failed: Failed) -> None:
         """Halves a batch that failed, so that only what cannot be scored alone is lost."""
         if len(jobs) > 1:
             for job in jobs:
                 job.tokens = max(job.tokens, self.token_budget // 2 + 1)
                 self._waiting.put_back(job)
-        elif failed.memory and len(jobs[0].group.responses) > 1 and self.card.scope == "response":
-            asyncio.get_running_loop().create_task(self._halves(jobs[0]))
+        elif failed.memory and jobs[0].divisible:
+            rows = range(len(jobs[0].group.responses))
+            self._divide(jobs[0], [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
         elif failed.memory and jobs[0].size <= self._fitted:
-            self._retry_alone(jobs)
+            self._lost(jobs)
             raise WorkerLost("the worker has no memory for what it had memory for before")
         elif failed.memory:
             jobs[0].fail(Status.OVER_LIMIT, "one response alone does not fit in the model's memory")
         else:
             jobs[0].fail(Status.INTERNAL_ERROR, failed.reason)
 
-    async def _halves(self, job: _Job) -> None:
-        middle = len(job.group.responses) // 2
-        loop = asyncio.get_running_loop()
-        halves = []
-        for responses in (job.group.responses[:middle], job.group.responses[middle:]):
-            group = replace(job.group, responses=responses)
-            halves.append(_Job(group, estimate_tokens(group), job.deadline, loop.create_future()))
-        for half in halves:
-            self._waiting.put_back(half)
-        first, second = await halves[0].done, await halves[1].done
-        if {first.fingerprint, second.fingerprint} == {self.fingerprint} or not (
-            first.fingerprint and second.fingerprint
-        ):
-            first.extend(second)
-            job.answer(first)
-        else:  # Another version was loaded in between: no group is scored by two.
-            self._waiting.put_back(job)
+    def _divide(self, job: ModelJob, rows: Sequence[Sequence[int]]) -> None:
+        """Scores some rows apart from others; all together once more where another version came in between."""
+        parts = [job.part(each) for each in rows]
+        for part in parts:
+            self._waiting.put_back(part)
+
+        async def put_together() -> None:
+            column = await joined(parts, rows)
+            if column is None:
+                self._waiting.put_back(job)
+            else:
+                job.answer(column)
+
+        asyncio.get_running_loop().create_task(put_together())
 
 
 @dataclass(frozen=True)
@@ -360,11 +366,3 @@ def info_of(card: Card) -> ScorerInfo:
         name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.bounds,
         summary=card.summary,
     )  # fmt: skip
-
-
-def estimate_tokens(group: Group) -> int:
-    """About how many tokens a group costs: four characters each, 256 per image, the prompt once."""
-    prompt = len(str(group.prompt)) if group.prompt else 0
-    texts = sum(len(response.text) for response in group.responses)
-    images = len(group.media) + sum(len(response.media) for response in group.responses)
-    return (prompt + texts) // 4 + 256 * images + len(group.responses)

@@ -2,7 +2,8 @@
 
 A response that outlasts its verifier's time limit costs its worker, which is killed and replaced in
 milliseconds; the response is tried once more on a fresh worker and is then ``over_limit``. A response
-whose worker dies twice of something else is ``internal_error``. Its neighbours are never lost.
+whose worker dies twice of something else is ``internal_error``. Its neighbours are never lost. What cost two
+workers is in quarantine. Pair and group scope are scored, and tried again, as a whole.
 """
 
 import asyncio
@@ -11,16 +12,17 @@ import math
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.messages import Channel, PoolTask, Row
-from rewardhub.scheduler.process_state import process_state
+from rewardhub.scheduler.messages import Channel, PoolTask
+from rewardhub.scheduler.pool_worker import PoolWorker
+from rewardhub.scheduler.quarantine import TRIES, Quarantine, inputs_of
 from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import BoundVerifier, Context, failure
 from rewardhub.types import Column, Group, Score, Status
@@ -30,13 +32,12 @@ from rewardhub.wire.proto import group_to_proto
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
 MAX_CHUNK = 64
-TRIES = 2
 GRACE_S = 0.05
 
 
 @dataclass(eq=False)
 class _Job:
-    """Rows of one group for one verifier; ``scores`` fills up, ``strikes`` counts lost workers."""
+    """Rows of one group for one verifier; ``scores`` fills up."""
 
     bound: BoundVerifier
     group: Group
@@ -44,8 +45,12 @@ class _Job:
     deadline: float
     done: asyncio.Future[None]
     scores: dict[int, Score] = field(default_factory=dict)
-    strikes: Counter[int] = field(default_factory=Counter)
     since: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def inputs(self) -> dict[int, bytes]:
+        """What each row is known by in quarantine."""
+        return dict(zip(self.rows, inputs_of(self.bound, self.group, self.rows), strict=True))
 
     @property
     def left(self) -> list[int]:
@@ -66,6 +71,7 @@ class Pool:
         memory_mb: int,
         plugins: Sequence[Path] = (),
         figures: Figures | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._size = workers
         self._limit = queue_limit
@@ -76,6 +82,7 @@ class Pool:
         self._tasks: list[asyncio.Task[None]] = []
         self._row_s: dict[str, float] = {}
         self._figures = figures or Figures()
+        self._quarantine = quarantine if quarantine is not None else Quarantine()
         self.queued = 0
         self.pids: set[int] = set()
 
@@ -133,7 +140,7 @@ class Pool:
                 if self._zygote:
                     self._zygote.kill(worker.pid)
 
-    async def _spawn(self) -> "_Worker":
+    async def _spawn(self) -> PoolWorker:
         while True:
             ours, theirs = socket.socketpair()
             try:
@@ -149,11 +156,11 @@ class Pool:
                 raise
             else:
                 self.pids.add(pid)
-                return _Worker(pid, channel)
+                return PoolWorker(pid, channel)
             finally:
                 theirs.close()
 
-    async def _next(self, worker: "_Worker") -> bool:
+    async def _next(self, worker: PoolWorker) -> bool:
         """Runs one job; False when the worker was lost."""
         job = await self._queue.get()
         if job.over:
@@ -163,7 +170,7 @@ class Pool:
         started = time.monotonic()
         self._figures.waited("pool", started - job.since)
         try:
-            alive = await self._run(worker, job)
+            alive = await self._attempt(worker, job)
             self._figures.ran("pool", time.monotonic() - started)
         except Exception as error:
             job.scores |= {row: failure(error) for row in job.left}
@@ -181,74 +188,71 @@ class Pool:
         if not job.done.done():
             job.done.set_result(None)
 
-    async def _run(self, worker: "_Worker", job: _Job) -> bool:
-        """Sends the rows that are left and takes their answers; False when the worker was lost."""
-        left = job.left
-        responses = tuple(job.group.responses[row] for row in left)
+    async def _attempt(self, worker: PoolWorker, job: _Job) -> bool:
+        """Runs the rows that are left, of suspected ones only the first; False when the worker was lost."""
+        quarantine, suspect = self._quarantine, None
+        if quarantine:
+            suspect = next((key for row in job.left if quarantine.suspects(key := job.inputs[row])), None)
+        if suspect is None:
+            return await self._run(worker, job, None)
+        async with quarantine.trial(suspect):
+            return await self._run(worker, job, suspect)
+
+    def _allowed(self, job: _Job, suspect: bytes | None) -> list[int]:
+        """The rows that are left and may run, beside no suspected one but ``suspect``; answers the refused ones."""
+        if not self._quarantine:
+            return job.left
+        refused = {row: self._quarantine.verdict(job.inputs[row]) for row in job.left}
+        job.scores |= {row: score for row, score in refused.items() if score is not None}
+        return [row for row in job.left if (key := job.inputs[row]) == suspect or not self._quarantine.suspects(key)]
+
+    async def _run(self, worker: PoolWorker, job: _Job, suspect: bytes | None) -> bool:
+        """Sends the rows that may run and takes their answers; False when the worker was lost."""
+        rows = self._allowed(job, suspect)
+        if not rows:
+            return True
+        responses = tuple(job.group.responses[row] for row in rows)
         message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
         params = dumps(dict(job.bound.given)).encode()
         task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
-        limit = job.bound.info.time_limit_s + GRACE_S
-        wait = limit if job.bound.info.scope == "response" else limit * len(left)
-        started = time.monotonic()
-        for count, row in enumerate(left):
-            try:
-                if count == 0:
-                    await worker.start(task)
-                job.scores[row] = (await worker.answer(wait)).score()
-            except TimeoutError:
-                self._strike(job, row, _over_time(job.bound), stopped=process_state(worker.pid).code == "T")
+        started, scores = time.monotonic(), {}
+        try:
+            if not await worker.start(task):
                 return False
-            except (ConnectionError, OSError):
-                lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
-                self._strike(job, row, lost, stopped=False)
-                return False
-        self._learn(job.bound, (time.monotonic() - started) / len(left))
+            for row in rows:
+                scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
+        except TimeoutError:
+            if not worker.stopped:
+                self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
+            return False
+        except (ConnectionError, OSError):
+            lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
+            self._strike(job, rows[len(scores) :], suspect, lost)
+            return False
+        finally:
+            self._keep(job, scores, len(rows))
+        self._learn(job.bound, (time.monotonic() - started) / len(rows))
         return True
 
-    def _strike(self, job: _Job, row: int, score: Score, *, stopped: bool) -> None:
-        """A worker was lost on this row, which is tried once more; a stopped worker proves nothing."""
-        job.strikes[row] += 0 if stopped else 1
-        if job.strikes[row] >= TRIES:
-            job.scores[row] = score
+    def _keep(self, job: _Job, scores: dict[int, Score], asked: int) -> None:
+        """Takes the answers that came, of which pair and group scope need all."""
+        if len(scores) == asked or job.bound.info.scope == "response":
+            job.scores |= scores
+            for row in scores if self._quarantine else ():
+                self._quarantine.absolve(job.inputs[row])
+
+    def _strike(self, job: _Job, rows: list[int], suspect: bytes | None, score: Score) -> None:
+        """A worker was lost on the first of ``rows``, or on all of them as a whole."""
+        key = job.inputs[rows[0]]
+        verdict = self._quarantine.strike(key, score, on_trial=key == suspect)
+        if verdict is not None:
+            job.scores |= dict.fromkeys(rows[:1] if job.bound.info.scope == "response" else job.left, verdict)
 
 
-@dataclass
-class _Worker:
-    """One process and the channel to it."""
-
-    pid: int
-    channel: Channel
-    cpu_s: float = 0.0
-    _receiving: asyncio.Future[Row] | None = None
-
-    async def start(self, task: PoolTask) -> None:
-        self.cpu_s = process_state(self.pid).cpu_s
-        await self.channel.send(task)
-
-    async def answer(self, limit_s: float) -> Row:
-        """The next row; raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
-
-        On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
-        while the task has not had ``limit_s`` of processor time.
-        """
-        for _ in range(4):
-            receiving = self._receiving or asyncio.ensure_future(self.channel.receive())
-            self._receiving = receiving
-            if not receiving.done():
-                await asyncio.wait((receiving,), timeout=limit_s)
-            if receiving.done():
-                self._receiving = None
-                return receiving.result()
-            state = process_state(self.pid)
-            if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
-                break
-        raise TimeoutError
-
-    def close(self) -> None:
-        if self._receiving:
-            self._receiving.cancel()
-        self.channel.close()
+def _patience_s(bound: BoundVerifier, count: int) -> float:
+    """How long a worker may be silent: the limit of a row, or of all where they are scored together."""
+    limit = bound.info.time_limit_s + GRACE_S
+    return limit if bound.info.scope == "response" else limit * count
 
 
 def _over_time(bound: BoundVerifier) -> Score:

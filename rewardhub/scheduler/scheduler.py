@@ -16,8 +16,9 @@ from rewardhub.errors import QuotaExceeded, RewardHubError, Unavailable
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
+from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scheduler.tenant_slots import TenantSlots
-from rewardhub.scorer import Ask, Bound, BoundVerifier, Context, failure
+from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
 from rewardhub.types import CacheMode, Column, Group, Response, Status
 
 
@@ -37,10 +38,13 @@ VERSIONS = 3
 class Scheduler:
     """The lanes of one hub: inline, the verifier pool, sandbox threads, model workers, judges."""
 
-    def __init__(self, pool: Pool, cache: Cache, *, sandbox_slots: int = 0, figures: Figures | None = None) -> None:
-        self.figures = figures or Figures()
+    def __init__(
+        self, pool: Pool, cache: Cache, quarantine: Quarantine, *, sandbox_slots: int = 0, figures: Figures
+    ) -> None:
+        self.figures = figures
         self.pool = pool
         self.cache = cache
+        self.quarantine = quarantine
         self.models: list[ModelLane] = []
         self.services: list[Service] = []
         self._slots = sandbox_slots or len(os.sched_getaffinity(0))
@@ -145,6 +149,17 @@ class Scheduler:
         return column.take([place[first.get(text, row)] for text, row in zip(texts, rows, strict=True)])
 
     async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
+        """What the scorer's lane makes of rows, of which none is in quarantine."""
+        refused = self.quarantine.verdicts(bound, group, rows) if self.quarantine else {}
+        if not refused:
+            return await self._worked(bound, group, rows, context)
+        column = Column.of([refused.get(place, UNDECIDED) for place in range(len(rows))])
+        free = [place for place in range(len(rows)) if place not in refused]
+        if free:
+            column.put(free, await self._worked(bound, group, [rows[place] for place in free], context))
+        return column if column.fingerprint else replace(column, fingerprint=bound.fingerprint)
+
+    async def _worked(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         if not isinstance(bound, BoundVerifier):
             return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
         if bound.info.lane == "sandbox":

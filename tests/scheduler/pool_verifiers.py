@@ -33,3 +33,27 @@ def known(response, reference):
 def hybrid(response, reference) -> float:
     """The process that decided what the fast path could not."""
     return float(os.getpid())
+
+
+def mortal(text, log):
+    """Dies or loops where the text says so, and says so in a file first; else the text's length."""
+    if text.startswith(("die", "loop")):
+        with open(log, "a") as lines:
+            lines.write(f"{os.getpid()} {text}\n")
+        if text.startswith("die"):
+            os.kill(os.getpid(), 9)
+        while True:
+            pass
+    return len(text) / 100
+
+
+@verifier("mortal_alone", lane="pool", time_limit_s=0.3)
+def mortal_alone(response, reference, *, log: str = "") -> float:
+    """Scores responses one by one."""
+    return mortal(response.text, log)
+
+
+@verifier("mortal_whole", lane="pool", scope="group", time_limit_s=0.3)
+def mortal_whole(responses, reference, *, log: str = "") -> list[float]:
+    """Scores a group as a whole: length over how many there are."""
+    return [mortal(response.text, log) / len(responses) for response in responses]

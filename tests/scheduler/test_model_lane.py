@@ -19,33 +19,9 @@ COLOURS = ("red", "green", "blue", "black")
 CALL = Call(recipe="tiny", cache="bypass")
 
 
-@pytest.fixture(scope="module")
-def card_file(tmp_path_factory):
-    """A tiny reward model with random weights, and its card."""
-    import torch
-
-    from rewardhub.models.backbone import load_headless
-    from rewardhub.models.checkpoint import save_classifier
-    from rewardhub.models.head import new_head
-    from rewardhub.models.tiny import build_tiny
-
-    folder = tmp_path_factory.mktemp("model")
-    base = build_tiny(folder / "base", seed=1)
-    backbone = load_headless(base)
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(3.0)
-    tensors = new_head(backbone.hidden_size, "none", 5).named_tensors()
-    save_classifier(backbone.base, tensors, base, folder / "checkpoint")
-    path = folder / "tiny.toml"
-    path.write_text(CARD.format(path="checkpoint"))
-    return path
-
-
 @pytest.fixture
-async def hub(card_file):
-    hub = make_hub(HubConfig(workers=1, cards=(card_file,)), Registry())
+async def hub(tiny_card):
+    hub = make_hub(HubConfig(workers=1, cards=(tiny_card,)), Registry())
     await hub.start()
     yield hub
     await hub.aclose()
@@ -62,19 +38,19 @@ def groups_of(count):
     ]
 
 
-def expected(card_file, groups):
+def expected(tiny_card, groups):
     """Scores of the model in this process, group by group."""
     from rewardhub.models import load
     from rewardhub.models.card import load_card
 
-    model = load(load_card(card_file))
+    model = load(load_card(tiny_card))
     return [model.score([group])[0].values for group in groups], model.fingerprint
 
 
-async def test_scores_are_the_models(hub, card_file):
+async def test_scores_are_the_models(hub, tiny_card):
     """T11: the worker gives the scores and the fingerprint of the model in process, whatever batch they rode in."""
     groups = groups_of(12)
-    values, fingerprint = expected(card_file, groups)
+    values, fingerprint = expected(tiny_card, groups)
     answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))
     for (scores,), own in zip(answers, values, strict=True):
         assert scores.values == pytest.approx(own, abs=1e-5)
@@ -158,7 +134,7 @@ async def test_a_broken_image_costs_only_its_group(hub):
     assert [scores[0].status for (scores,) in answers] == [Status.OK, Status.INVALID_INPUT, Status.OK]
 
 
-def with_weights(card_file, tmp_path, change, **fields):
+def with_weights(tiny_card, tmp_path, change, **fields):
     """The card of a copy of the checkpoint whose head is changed."""
     import shutil
 
@@ -166,7 +142,7 @@ def with_weights(card_file, tmp_path, change, **fields):
 
     from rewardhub.models.card import load_card
 
-    card = load_card(card_file)
+    card = load_card(tiny_card)
     path = tmp_path / "changed"
     shutil.copytree(card.path, path)
     tensors = load_file(path / "model.safetensors")
@@ -175,12 +151,12 @@ def with_weights(card_file, tmp_path, change, **fields):
     return card.model_copy(update={"path": path, **fields})
 
 
-async def test_another_version_under_load(hub, card_file, tmp_path):
+async def test_another_version_under_load(hub, tiny_card, tmp_path):
     """T23: while 150 groups are scored another version is loaded; every group is of one version, by its label."""
     lane = hub.scheduler.models[0]
     groups = groups_of(150)
-    old, first = expected(card_file, groups)
-    newer = with_weights(card_file, tmp_path, lambda weight: -2 * weight)
+    old, first = expected(tiny_card, groups)
+    newer = with_weights(tiny_card, tmp_path, lambda weight: -2 * weight)
     from rewardhub.models import load
 
     model = load(newer)
@@ -205,9 +181,9 @@ async def test_another_version_under_load(hub, card_file, tmp_path):
         lane.reload(newer.model_copy(update={"name": "other"}))
 
 
-async def test_not_a_number_is_no_score(card_file, tmp_path):
+async def test_not_a_number_is_no_score(tiny_card, tmp_path):
     """T24: NaN from the model is an internal error, with no value, and is not remembered."""
-    card = with_weights(card_file, tmp_path, lambda weight: weight * float("nan"))
+    card = with_weights(tiny_card, tmp_path, lambda weight: weight * float("nan"))
     path = tmp_path / "nan.toml"
     path.write_text(CARD.format(path=card.path))
     hub = make_hub(HubConfig(workers=1, cards=(path,)), Registry())
@@ -242,13 +218,13 @@ async def test_a_sleeping_model_is_woken_by_work(hub):
     assert not lane.asleep
 
 
-async def test_a_model_that_stops_loading_is_given_time(hub, card_file, tmp_path):
+async def test_a_model_that_stops_loading_is_given_time(hub, tiny_card, tmp_path):
     """T22: a version that cannot be loaded is tried again ever more slowly, and refused meanwhile with its reason."""
     from rewardhub.models.card import load_card
 
     lane = hub.scheduler.models[0]
     await hub.score(groups_of(1), CALL)
-    good = load_card(card_file)
+    good = load_card(tiny_card)
     lane.reload(good.model_copy(update={"path": tmp_path / "nowhere"}))
     for _ in range(200):
         await asyncio.sleep(0.1)
@@ -280,15 +256,15 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_a_real_worker_out_of_memory_is_split(card_file, tmp_path, monkeypatch):
+async def test_a_real_worker_out_of_memory_is_split(tiny_card, tmp_path, monkeypatch):
     """T19: in a real worker torch has no memory for more than 600 tokens at once: batches are halved until they fit,
     one response that never fits is over limit, and the process survives."""
     (tmp_path / "sitecustomize.py").write_text(NO_MEMORY)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     groups = [Group(f"g{n}", "p", tuple(Response(f"{n} {k} " * 15) for k in range(4))) for n in range(12)]
     groups.append(Group("huge", "p", (Response("fits"), Response("x y " * 400), Response("fits too"))))
-    values, _ = expected(card_file, groups[:-1])
-    hub = make_hub(HubConfig(workers=1, cards=(card_file,)), Registry())
+    values, _ = expected(tiny_card, groups[:-1])
+    hub = make_hub(HubConfig(workers=1, cards=(tiny_card,)), Registry())
     await hub.start()
     try:
         lane = hub.scheduler.models[0]

@@ -5,7 +5,8 @@ import math
 
 from rewardhub.models.card import Card
 from rewardhub.scheduler.messages import Failed, Ping, Pong, Scored
-from rewardhub.scheduler.model_lane import ModelLane, estimate_tokens
+from rewardhub.scheduler.model_job import estimate_tokens
+from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scorer import Context
 from rewardhub.types import Column, Group, Response, Status
 from rewardhub.v1 import types_pb2

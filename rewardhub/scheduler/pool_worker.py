@@ -1,0 +1,54 @@
+"""The hub's handle on one verifier process: its socket, and how long it may be silent."""
+
+import asyncio
+from dataclasses import dataclass
+
+from rewardhub.scheduler.messages import Channel, PoolTask, Row
+from rewardhub.scheduler.process_state import process_state
+
+
+@dataclass
+class PoolWorker:
+    """One process and the channel to it."""
+
+    pid: int
+    channel: Channel
+    cpu_s: float = 0.0
+    _receiving: asyncio.Future[Row] | None = None
+
+    async def start(self, task: PoolTask) -> bool:
+        """Sends a task; False where the process had ended before, of which the task is innocent."""
+        code, self.cpu_s = process_state(self.pid)
+        if code == "Z":
+            return False
+        await self.channel.send(task)
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped the process: its silence proves nothing."""
+        return process_state(self.pid).code == "T"
+
+    async def answer(self, limit_s: float) -> Row:
+        """The next row; raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
+
+        On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
+        while the task has not had ``limit_s`` of processor time.
+        """
+        for _ in range(4):
+            receiving = self._receiving or asyncio.ensure_future(self.channel.receive())
+            self._receiving = receiving
+            if not receiving.done():
+                await asyncio.wait((receiving,), timeout=limit_s)
+            if receiving.done():
+                self._receiving = None
+                return receiving.result()
+            state = process_state(self.pid)
+            if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
+                break
+        raise TimeoutError
+
+    def close(self) -> None:
+        if self._receiving:
+            self._receiving.cancel()
+        self.channel.close()
