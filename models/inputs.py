@@ -115,8 +115,8 @@ class Encoder:
         config = read_config(self.path)
         self.family = FAMILIES[config["model_type"]]
         self.template = ChatTemplate(system, self.family.style)
-        self.tokenizer = TextTokenizer(self.path, self.family.tokens, self.family.optional)
         self.reader = self.family.reader(self.path, config, max_pixels)
+        self.tokenizer = TextTokenizer(self.path, (*self.family.tokens, *self.reader.names()), self.family.optional)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 
     def encode(

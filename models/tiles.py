@@ -83,6 +83,12 @@ class IdeficsImages(TileImages):
             )
         return Processor.from_pretrained(str(self.path), local_files_only=True)
 
+    def names(self) -> list[str]:
+        """One for each place that a tile of the largest image may have."""
+        whole, tile = (each["longest_edge"] for each in (self.processor.size, self.processor.max_image_size))
+        places = range(1, math.ceil(whole / tile) + 1)
+        return [f"<row_{row}_col_{column}>" for row in places for column in places]
+
     def cut(self, image: Image.Image, digest: bytes) -> Patches:
         out = self.processor(images=[[image]], return_row_col_info=True, return_tensors="np")
         rows, columns = int(out["rows"][0][0]), int(out["cols"][0][0])
