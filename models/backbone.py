@@ -20,6 +20,9 @@ from rewardhub.models.pictures import Patches
 Features = dict[Patches, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+BARE_NAMES = {r"^model\.visual\.": "visual."}
+"""Names that trainers since transformers 4.52 write, which the bare classes of Qwen2-VL and Qwen2.5-VL do not read."""
+
 
 class Backbone(nn.Module):
     """A model with its language head, or with a reward head (None until one is set).
@@ -191,6 +194,7 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
         model, report = kind.from_pretrained(
             str(path), dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
+            **({} if whole else {"key_mapping": BARE_NAMES}),
         )  # fmt: skip
     except (ConfigError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -39,7 +39,19 @@ REFERENCES = {
 }  # fmt: skip
 """The class, what stands around a placeholder, and what its constructor, which asks for torchvision, would set."""
 
-SIZES = [(1, 1), (1, 200), (200, 1), (3, 7), (27, 29), (28, 28), (56, 56), (90, 40), (31, 190), (640, 3 * 9), (301, 499)]
+SIZES = [
+    (1, 1),
+    (1, 200),
+    (200, 1),
+    (3, 7),
+    (27, 29),
+    (28, 28),
+    (56, 56),
+    (90, 40),
+    (31, 190),
+    (640, 3 * 9),
+    (301, 499),
+]
 
 
 def drawn(width: int, height: int) -> Image.Image:
