@@ -1,0 +1,59 @@
+"""bf16 on the path that shares beginnings, against fp32 in full rows, for every family."""
+
+import importlib.util
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from rewardhub.models import Card, load
+from rewardhub.models.colours import COLOURS, answer, colour_items
+from rewardhub.models.families import FAMILIES
+from rewardhub.types import Group, Response
+
+spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
+tiny_families = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny_families)
+
+SEEDS = {"qwen3_5": 2}
+"""Random weights whose scores spread: where all responses score alike, any rounding is large beside the spread."""
+
+
+def asked(images: bool) -> list[Group]:
+    """26 prompts, most of them with an image, and eight responses of mixed length to each: 208 rows."""
+    return [
+        Group(
+            str(number), item.question + " Look." * (number % 5),
+            tuple(Response(answer(name) + " so" * (k * (1 + number % 3))) for k, name in enumerate(COLOURS)),
+            media=(item.media,) if images and number % 3 else (),
+        )
+        for number, item in enumerate(islice(colour_items(3), 26))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(tiny_families.CONFIGS))
+def test_scores_and_order_survive(tmp_path, kind):
+    """Within 4 % of the scores' deviation, and 99 % of pairs that differ by over 5 % of it keep their order.
+
+    Sharing adds nothing to what bf16 costs: full rows in bf16 are as far away.
+    """
+    path = tiny_families.build(kind, tmp_path / "checkpoint", SEEDS.get(kind, 0))
+    groups = asked(bool(FAMILIES[kind].image))
+
+    def scores(**fields: object) -> torch.Tensor:
+        model = load(Card(name="m", kind="scalar", path=path, system="", **fields))
+        assert model.runner.attention != "rows" or not fields.get("share_prefix", True)
+        return torch.tensor([column.values for column in model.score(groups)])
+
+    exact, brief = scores(share_prefix=False), scores(dtype="bfloat16")
+    whole = scores(dtype="bfloat16", share_prefix=False)
+    deviation = exact.std()
+    apart = (exact - brief).abs().mean()
+    assert exact.numel() >= 200
+    assert deviation > 0.3
+    assert apart <= 0.04 * deviation
+    assert apart <= 1.25 * (exact - whole).abs().mean()
+    gaps, kept = exact.unsqueeze(2) - exact.unsqueeze(1), brief.unsqueeze(2) - brief.unsqueeze(1)
+    clear = gaps.abs() > 0.05 * deviation
+    assert ((gaps.sign() == kept.sign()) & clear).sum() >= 0.99 * clear.sum()
