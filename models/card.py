@@ -133,6 +133,25 @@ class VllmSpec(BaseModel):
         return self
 
 
+class Measured(BaseModel):
+    """How far a card's scores were from those of each response by itself in fp32, on sample texts.
+
+    Written by ``rewardhub models drift``. ``largest`` and ``mean`` are differences of scores, ``deviation`` the
+    standard deviation of the exact ones; ``order_kept`` is the share of pairs of one prompt, over 5 % of it apart,
+    whose order is the same. ``attention`` is the path taken, ``device`` where.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attention: str
+    device: str
+    scores: int = Field(ge=1)
+    deviation: float = Field(ge=0)
+    largest: float = Field(ge=0)
+    mean: float = Field(ge=0)
+    order_kept: float = Field(ge=0, le=1)
+
+
 Kind = Literal[
     "scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise", "implicit",
     "similarity", "sentence", "token_match", "ensemble", "critique", "generative",
@@ -162,7 +181,7 @@ class Card(BaseModel):
     of a head with several: outcomes, safety levels, objectives; ``positive`` is the class whose probability
     is the value. ``positive_is`` says what a high cost means.
     A ``reproducible`` card computes each response by itself in fp32, so that its score is the same to the
-    last bit whatever it is asked with: for audits.
+    last bit whatever it is asked with: for audits. ``measured`` says how far the scores of another are from that.
     ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first.
     """
 
@@ -202,6 +221,7 @@ class Card(BaseModel):
     reproducible: bool = False
     prefix_cache_mb: int = Field(default=256, ge=0)
     summary: str = ""
+    measured: Measured | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Card":

@@ -94,7 +94,10 @@ class Loaded:
         return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
 
 
-NOT_READ = {"name", "path", "repository", "revision", "device", "range", "token_budget", "prefix_cache_mb", "summary"}
+NOT_READ = {
+    "name", "path", "repository", "revision", "device", "range", "token_budget", "prefix_cache_mb", "summary",
+    "measured",
+}  # fmt: skip
 """Fields of a card that change no score, and those that the digest of the weights stands for."""
 
 SOURCES = tuple(sorted(path.name for path in Path(__file__).parent.glob("*.py")))

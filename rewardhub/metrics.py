@@ -60,7 +60,14 @@ class _Lanes(Collector):
         queued.add_metric(["pool"], scheduler.pool.queued)
         queued.add_metric(["sandbox"], scheduler.sandboxed)
         up = GaugeMetricFamily("rewardhub_model_up", "Whether a reward model is loaded", labels=["model"])
+        drift = GaugeMetricFamily(
+            "rewardhub_model_drift",
+            "Largest difference of a state from that of full rows when the model was loaded, as a share of the largest",
+            labels=["model", "attention"],
+        )
         for lane in scheduler.models:
+            if lane.attention:
+                drift.add_metric([lane.card.name, lane.attention], lane.drift)
             queued.add_metric([lane.card.name], lane.queued)
             up.add_metric([lane.card.name], float(lane.loaded.is_set()))
         workers = GaugeMetricFamily("rewardhub_pool_workers", "Live verifier workers", len(scheduler.pool.pids))
@@ -77,5 +84,14 @@ class _Lanes(Collector):
         usable = GaugeMetricFamily(
             "rewardhub_redis_up", "Whether Redis is asked now", float(bool(redis and redis.open))
         )
-        shown: list[GaugeMetricFamily | CounterMetricFamily] = [queued, up, workers, refused, cached, size, evicted]
+        shown: list[GaugeMetricFamily | CounterMetricFamily] = [
+            queued,
+            up,
+            drift,
+            workers,
+            refused,
+            cached,
+            size,
+            evicted,
+        ]
         return [*shown, faults, usable] if redis else shown

@@ -69,6 +69,7 @@ async def test_scores_are_the_models(hub, tiny_card):
     assert shown['rewardhub_batch_tokens_sum{model="tiny"}'] > 48
     assert shown['rewardhub_padding_tokens_total{model="tiny"}'] == 0  # packed rows have none
     assert shown['rewardhub_model_up{model="tiny"}'] == 1
+    assert 0 <= shown['rewardhub_model_drift{attention="packed",model="tiny"}'] < 1e-4
 
 
 def figures(hub):
