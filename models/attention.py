@@ -61,8 +61,9 @@ class Layer:
     scaling: float
 
     def all_tokens(self, plan: Plan) -> Tensor:
-        """The attention [S, heads, D] of every token."""
+        """The attention [S, heads, D] of every token; that of padding behind the last row is 0."""
         out = torch.empty_like(self.query)
+        end = 0
         for shared, rows, past in plan.placed():
             before = self._past(past)
             if shared.stop > shared.start:
@@ -70,6 +71,8 @@ class Layer:
             context = self._context(shared, before)
             own = slice(rows[0].start, rows[-1].stop)
             out[own] = self._merged(_joined([self._causal(row) for row in rows]), self.query[own], context)
+            end = own.stop
+        out[end:] = 0
         return out
 
     def ends(self, plan: Plan) -> Tensor:

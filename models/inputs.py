@@ -158,9 +158,9 @@ class Encoder:
             builder.add(piece)
         return builder.finish()
 
-    def collate(self, rows: Sequence[Encoded], *, side: Literal["right", "left"] = "right") -> Inputs:
-        """The rows padded on ``side`` to the longest; images that rows share appear once."""
-        count, width = len(rows), max(len(row) for row in rows)
+    def collate(self, rows: Sequence[Encoded], *, side: Literal["right", "left"] = "right", width: int = 0) -> Inputs:
+        """The rows padded on ``side`` to the longest, or to ``width``; images that rows share appear once."""
+        count, width = len(rows), max(width, *map(len, rows))
         ids, mask = np.zeros((count, width), np.int64), np.zeros((count, width), np.int64)
         positions = np.zeros((3, count, width), np.int64)
         distinct: dict[int, int] = {}

@@ -6,6 +6,7 @@ beside 240 on one core with AVX-512). Products are the same up to the order of t
 
 import functools
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -15,12 +16,27 @@ DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 1024
 """The number of input rows that the layout is chosen for; any number can be multiplied."""
 
+LEAST_STEP, STEPS = 8, 16
+
+
+def rounded(rows: int) -> int:
+    """The number of rows that are multiplied in place of ``rows``: a multiple of 8, sixteen steps to a doubling.
+
+    oneDNN compiles a product for each number of rows and keeps what it compiled, up to 1,024 products: where every
+    number is new, compiling takes as long as multiplying, and fills a gigabyte.
+    """
+    step = max(LEAST_STEP, (1 << max(rows - 1, 0).bit_length()) // (2 * STEPS))
+    return math.ceil(rows / step) * step
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """The rows [N, H], followed by zeros up to a number that is multiplied."""
+    lacking = rounded(len(rows)) - len(rows)
+    return nn.functional.pad(rows, (0, 0, 0, lacking)) if lacking else rows
+
 
 class PackedLinear(nn.Module):
-    """A linear layer in oneDNN's own layout, for inference only: it has no parameters.
-
-    ``activation`` is "none" or "swish" (SiLU), done on the product while it is in the cache.
-    """
+    """A linear layer in oneDNN's own layout, for inference only: it has no parameters."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -28,17 +44,22 @@ class PackedLinear(nn.Module):
         self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
         self.bias = None if bias is None else bias.detach()
 
-    def forward(self, inputs: Tensor, activation: str = "none") -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         if inputs.numel() == 0:
             return inputs.new_zeros(*inputs.shape[:-1], self.out_features)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, activation, [], "")
+        rows = inputs.reshape(-1, self.in_features)
+        return self.product(_filled(rows))[: len(rows)].view(*inputs.shape[:-1], self.out_features)
+
+    def product(self, rows: Tensor, activation: str = "none") -> Tensor:
+        """The product of rows [N, H], none added; ``activation`` is "none" or "swish" (SiLU), done on the product
+        while it is in the cache.
+        """
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, activation, [], "")
         return result
 
-    def times(self, inputs: Tensor, factor: Tensor) -> Tensor:
-        """The product, multiplied by ``factor`` element by element."""
-        if inputs.numel() == 0:
-            return factor
-        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, factor, self.packed, self.bias, "mul")
+    def times(self, rows: Tensor, factor: Tensor) -> Tensor:
+        """The product of rows [N, H], multiplied by ``factor`` element by element."""
+        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, factor, self.packed, self.bias, "mul")
         return result
 
 
@@ -50,8 +71,12 @@ class PackedGate(nn.Module):
         self.gate_proj, self.up_proj, self.down_proj = gate, up, down
 
     def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.down_proj(self.up_proj.times(inputs, self.gate_proj(inputs, "swish")))
-        return result
+        if inputs.numel() == 0:
+            return inputs
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        filled = _filled(rows)
+        result = self.down_proj.product(self.up_proj.times(filled, self.gate_proj.product(filled, "swish")))
+        return result[: len(rows)].view(*inputs.shape[:-1], -1)
 
 
 class PackedPatches(nn.Module):
@@ -143,7 +168,7 @@ def _usable() -> bool:
     inputs, weight = torch.randn(3, 5), torch.randn(7, 5)
     try:
         layer = PackedLinear(weight, None)
-        found, fused = layer(inputs), layer.times(inputs, layer(inputs, "swish"))
+        found, fused = layer(inputs), layer.times(inputs, layer.product(inputs, "swish"))
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     wanted = inputs @ weight.T

@@ -15,6 +15,7 @@ from rewardhub.models.batching import batches
 from rewardhub.models.budget import measured_budget
 from rewardhub.models.cached import CachedRows
 from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.linear import rounded
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
 from rewardhub.models.prefixes import Prefix, PrefixMemory, prompt_key
@@ -131,7 +132,7 @@ class Runner:
         past: Mapping[int, Prefix],
         known: dict[Patches, Tensor],
     ) -> dict[int, Tensor]:
-        inputs = self.encoder.collate([pack.sequence]).to(self.backbone.device)
+        inputs = self.encoder.collate([pack.sequence], width=self._width(pack)).to(self.backbone.device)
         wanted = pack.places(places)
         read = [place for row in wanted for place in row]
         fresh = self._fresh(pack, rows)
@@ -143,10 +144,15 @@ class Runner:
             ends_only=read == list(pack.ends),
         )
         states = self.backbone.packed(inputs, known, plan).split([len(row) for row in wanted])
-        self.tokens += len(pack.sequence)
+        self.tokens += self._width(pack)
+        self.padding += self._width(pack) - len(pack.sequence)
         for key, _, prefix in fresh:
             self.memory.put(key, prefix)
         return dict(zip(pack.rows, states, strict=True))
+
+    def _width(self, pack: Pack) -> int:
+        """The tokens of a pack with the padding behind it, which only a CPU wants."""
+        return rounded(len(pack.sequence)) if self.backbone.device.type == "cpu" else len(pack.sequence)
 
     def _fresh(self, pack: Pack, rows: Sequence[Encoded]) -> list[tuple[bytes, slice, Prefix]]:
         """The prompts in the pack that are to be remembered, by their keys, and where they stand."""

@@ -7,7 +7,7 @@ from transformers.activations import ACT2FN
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from rewardhub.models.linear import FastNorm, PackedGate, PackedLinear, PackedPatches, pack_linears
+from rewardhub.models.linear import FastNorm, PackedGate, PackedLinear, PackedPatches, pack_linears, rounded
 
 
 class Gated(nn.Module):
@@ -20,6 +20,14 @@ class Gated(nn.Module):
 
     def forward(self, x):
         return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+def test_few_numbers_of_rows():
+    """Products are asked for few numbers of rows, that few are compiled, and rows are padded by little."""
+    counts = [rounded(rows) for rows in range(1, 4097)]
+    assert all(0 <= count - rows <= max(7, rows / 16) for rows, count in enumerate(counts, 1))
+    assert len(set(counts)) == 96
+    assert [rounded(count) for count in counts] == counts
 
 
 @pytest.mark.parametrize("bias", [True, False])
