@@ -19,6 +19,7 @@ from typing import Any
 from rewardhub.errors import ConfigError, UnknownName
 from rewardhub.scorer import Example as Example
 from rewardhub.scorer import Lane, Scope, Scorer, ScorerInfo, Verifier
+from rewardhub.types import MAX_CHARS
 
 ENTRY_POINTS = "rewardhub.scorers"
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
@@ -36,15 +37,17 @@ def verifier(
     sources: Sequence[str] = (),
     fast: Callable[..., Any] | None = None,
     time_limit_s: float = 2.0,
-    max_chars: int = 1_000_000,
+    max_chars: int = MAX_CHARS,
 ) -> Callable[[Callable[..., Any]], Verifier]:
     """Makes a verifier of a plain function ``(response, reference, *, parameters…) -> float or Score``.
 
     ``libraries`` are the distributions and ``sources`` the further modules whose change changes the
     verdicts. A verifier that may run longer than a millisecond belongs on the ``pool`` lane, where it
     is killed after ``time_limit_s``; ``fast`` is tried first, in process, and returns None where it
-    cannot decide.
+    cannot decide. Raises ``ConfigError`` for ``max_chars`` over ``MAX_CHARS``.
     """
+    if max_chars > MAX_CHARS:
+        raise ConfigError(f"{name} reads {max_chars} characters, at most {MAX_CHARS}", field="max_chars")
 
     def make(function: Callable[..., Any]) -> Verifier:
         summary = (function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")

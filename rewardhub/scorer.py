@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
-from rewardhub.types import Column, Group, Json, Response, Score, Status
+from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
 Scope = Literal["response", "pair", "group"]
@@ -33,7 +33,7 @@ Verdict = float | Score
 @dataclass(frozen=True, slots=True)
 class ScorerInfo:
     """What a scorer declares. ``time_limit_s`` bounds one response on the pool and sandbox lanes;
-    a response of more than ``max_chars`` characters is ``over_limit``.
+    a response of more than ``max_chars`` characters is ``over_limit``; pair and group scope read that many of it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ScorerInfo:
     deterministic: bool = True
     range: tuple[float, float] = (0.0, 1.0)
     time_limit_s: float = 2.0
-    max_chars: int = 1_000_000
+    max_chars: int = MAX_CHARS
     summary: str = ""
 
 
@@ -227,7 +227,8 @@ class BoundVerifier:
             longest = self.info.max_chars
             verdicts = [self._one(function, response, group.reference, extra, longest) for response in responses]
         else:
-            verdicts = self._all(function, responses, group.reference, extra)
+            read = [_first(response, self.info.max_chars) for response in responses]
+            verdicts = self._all(function, read, group.reference, extra)
         return _column(verdicts, self.fingerprint)
 
     def _one(
@@ -262,6 +263,10 @@ def _legible(response: Response) -> Response:
         return response
     clean = response.text.encode("utf-8", "replace").decode()
     return response if clean == response.text else replace(response, text=clean)
+
+
+def _first(response: Response, chars: int) -> Response:
+    return response if len(response.text) <= chars else replace(response, text=response.text[:chars])
 
 
 def _raised(error: BaseException, reference: Json) -> Score:

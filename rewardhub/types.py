@@ -155,6 +155,9 @@ class Group:
     expected: int = 0
 
 
+MAX_CHARS = 1_000_000
+"""Characters of a response that any scorer reads: with more it is over the limit of every one of them."""
+
 CacheMode = Literal["use", "bypass", "read_only", "refresh"]
 
 

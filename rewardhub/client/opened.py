@@ -8,6 +8,7 @@ import grpc
 
 from rewardhub.client.answers import failed, merged
 from rewardhub.client.media import MediaBook
+from rewardhub.client.parts import readable
 from rewardhub.client.refusal import ConnectionLost, from_rpc
 from rewardhub.client.rpc import EventStream, RpcDoor
 from rewardhub.errors import RewardHubError
@@ -38,7 +39,8 @@ class Opened:
 
     async def add(self, responses: Sequence[Response]) -> None:
         """Adds responses under the next free indices."""
-        added = replace(self._group, media=(), responses=tuple(responses))
+        responses = readable(tuple(responses))
+        added = replace(self._group, media=(), responses=responses)
         await self._media.ensure(self._media.missing(added))
         self._group = replace(self._group, responses=(*self._group.responses, *responses))
         self._events.add(self._group.id, map(response_to_proto, responses))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardhub.errors import InvalidInput
-from rewardhub.types import Call, Group, Json, Media, Message, Response
+from rewardhub.types import MAX_CHARS, Call, Group, Json, Media, Message, Response
 from rewardhub.wire.fields import describe, expect
 from rewardhub.wire.lines import call_from_json, call_to_json, dumps, loads
 
@@ -19,14 +19,31 @@ _NO_PNG = ("CMYK", "YCbCr", "HSV", "LAB")
 
 
 def sendable(group: Any, name: str) -> Group:
-    """The group, with this id where it has none; raises ``InvalidInput`` where it or a part of it is no such thing."""
+    """The group, with this id where it has none, its responses as :func:`readable`; raises ``InvalidInput`` where it
+    or a part of it is no such thing.
+    """
     found: Group = expect(group, Group, "group")
     if not isinstance(group.id, str):  # half a surrogate pair in it fails that group alone, later
         raise InvalidInput(f"group.id is {describe(group.id)}, expected text", field="id")
     for field, kind in (("responses", Response), ("media", Media)):
         for index, each in enumerate(getattr(found, field)):
             expect(each, kind, f"group {found.id!r}: {field}[{index}]")
-    return found if found.id else replace(found, id=name)
+    responses = readable(found.responses)
+    return (
+        found if found.id and responses is found.responses else replace(found, id=found.id or name, responses=responses)
+    )
+
+
+def readable(responses: tuple[Response, ...]) -> tuple[Response, ...]:
+    """The responses; of a text that is over the limit of every scorer so much that it still is.
+
+    So a response is ``over_limit`` over either door, whatever a message or a body may hold.
+    """
+    if not any(isinstance(each.text, str) and len(each.text) > MAX_CHARS for each in responses):
+        return responses
+    return tuple(
+        replace(each, text=each.text[: MAX_CHARS + 1]) if isinstance(each.text, str) else each for each in responses
+    )
 
 
 def sendable_call(call: Any) -> Call:

@@ -146,6 +146,29 @@ def test_large_groups_travel_in_parts(hub):
     assert len(scores) == 8 and {str(status) for status in scores.total.statuses} <= {"ok", "over_limit"}
 
 
+@pytest.mark.parametrize("letter", ["x", "\U0001f600"])
+def test_a_response_over_every_limit(address, letter):
+    """A response of five million characters, and of 34 MB, is over the limit over either door; its neighbours are
+    scored, and a scorer of groups reads as much of it over both."""
+    texts = ("3", letter * 5_000_000, "4", letter * 34_000_000 if letter == "x" else "3")
+    big = Group("big", "p", tuple(map(Response, texts)), {"answer": "3"})
+    with Client(address) as client:
+        (scores,) = client.score([big], CALL)
+        (others,) = client.score([Group("next", "p", (Response("3"),), {"answer": "3"})], CALL)
+    last = "over_limit" if letter == "x" else "ok"
+    assert [str(status) for status in scores.total.statuses] == ["ok", "over_limit", "ok", last]
+    assert scores.values == [1.0, 0.0, 0.0, float(last == "ok")]
+    assert "1000000 characters" in scores[1].details["reason"]
+    assert others.values == [1.0]
+
+
+def test_an_open_group_takes_a_response_over_every_limit(hub):
+    """The same for a response that is added to an open group."""
+    with Client(hub["grpc"]) as client, client.open(Group("open", "p", (), {"answer": "3"}), CALL) as opened:
+        opened.add("3", "x" * 5_000_000)
+        assert [str(score.status) for score in opened.result()] == ["ok", "over_limit"]
+
+
 def test_scorers_are_listed(address):
     """The built-in verifiers are there with their family and scope."""
     with Client(address) as client:

@@ -90,15 +90,15 @@ def test_a_doubled_id_is_refused(url, fake):
 
 def test_groups_larger_than_a_message_arrive(url, fake):
     """A group of 12 MB is split over messages and scored as one."""
-    text = "x" * 1_000_000
+    text = "x" * 999_990
     big = Group("big", "p", tuple(Response(f"{k}{text}") for k in range(12)))
     with Client(url) as client:
         check(fake, [big, *groups(2)], client.score([big, *groups(2)], Call(recipe="math")))
 
 
 def test_a_response_larger_than_a_message_fails_alone(doors, fake):
-    """Over gRPC a response that fits no message fails its group with a reason; neighbours are scored."""
-    big = Group("big", "p", (Response("x" * (5 << 20)),))
+    """Over gRPC a trajectory that fits no message fails its group with a reason; neighbours are scored."""
+    big = Group("big", "p", (Response("x", messages=({"role": "tool", "content": "x" * (5 << 20)},)),))
     with Client(doors.url("grpc"), on_failure="none") as client:
         first, second = client.score([big, *groups(1)], Call(recipe="math"))
     assert first[0].status == "invalid_input" and "4194304 bytes" in first[0].details["reason"]
