@@ -24,9 +24,8 @@ from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.scheduler import Scheduler
 from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import Ask, Context
-from rewardhub.types import Call, Column, Group, GroupScores, Status, Timings
+from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Status, Timings
 
-MAX_RESPONSES = 16_384
 ROUNDING_S = 0.5
 IN_FLIGHT = 256
 """Groups of a stream that are scored at once."""
@@ -148,10 +147,15 @@ class Hub:
         )
 
         def finished(scores: GroupScores) -> None:
+            self._responses -= len(opened.group.responses)
             self._record(opened.group, scores, call, plan, tenant)
             self._idle.set()
 
-        opened = OpenGroup(resolved, execution, lifetime, finished)
+        def take(count: int) -> None:
+            self.admit()
+            self._responses += count
+
+        opened = OpenGroup(resolved, execution, lifetime, take, finished)
         return opened
 
     async def reload(self) -> dict[str, list[str]]:

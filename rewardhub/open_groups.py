@@ -12,19 +12,31 @@ from dataclasses import replace
 
 from rewardhub.errors import Cancelled, InvalidInput
 from rewardhub.recipes.execution import Execution
-from rewardhub.types import Column, Group, GroupScores, Response, Status
+from rewardhub.types import MAX_RESPONSES, Column, Group, GroupScores, Response, Status
 
 _log = logging.getLogger("rewardhub.hub")
 
 
 class OpenGroup:
-    """Responses in by ``add``, scores out by iterating; ``rows_of`` waits for some rows."""
+    """Responses in by ``add``, scores out by iterating; ``rows_of`` waits for some rows.
+
+    ``take`` is told how many responses come, and raises where they are too many. Raises ``InvalidInput`` where more
+    are expected than a group may have.
+    """
 
     def __init__(
-        self, group: Group, execution: Execution, lifetime_s: float, on_finished: Callable[[GroupScores], None]
+        self,
+        group: Group,
+        execution: Execution,
+        lifetime_s: float,
+        take: Callable[[int], None],
+        on_finished: Callable[[GroupScores], None],
     ) -> None:
+        if group.expected > MAX_RESPONSES:
+            raise InvalidInput(f"{group.expected} responses expected, at most {MAX_RESPONSES}", field="expected")
         self.group = replace(group, responses=())
         self._execution = execution
+        self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()
         self._closed = False
@@ -37,7 +49,9 @@ class OpenGroup:
             self.add(group.responses)
 
     def add(self, responses: Sequence[Response]) -> None:
-        """Adds members; raises ``InvalidInput`` when closed or over ``expected``."""
+        """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES``, ``Unavailable``
+        where the hub has all in hand that it may have.
+        """
         self.place(responses)
 
     def place(self, responses: Sequence[Response]) -> list[int]:
@@ -47,6 +61,9 @@ class OpenGroup:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")
         if self.group.expected and start + len(responses) > self.group.expected:
             raise InvalidInput(f"group {self.group.id!r} expected {self.group.expected} responses", field="expected")
+        if start + len(responses) > MAX_RESPONSES:
+            raise InvalidInput(f"group {self.group.id!r} has {start} of {MAX_RESPONSES} responses", field="responses")
+        self._take(len(responses))
         self.group = replace(self.group, responses=(*self.group.responses, *responses))
         rows = list(range(start, start + len(responses)))
         task = asyncio.create_task(self._advance(self.group, rows))

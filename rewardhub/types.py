@@ -158,6 +158,9 @@ class Group:
 MAX_CHARS = 1_000_000
 """Characters of a response that any scorer reads: with more it is over the limit of every one of them."""
 
+MAX_RESPONSES = 16_384
+"""Responses of a group, whole or open."""
+
 CacheMode = Literal["use", "bypass", "read_only", "refresh"]
 
 

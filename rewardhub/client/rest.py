@@ -13,7 +13,7 @@ import httpx
 
 from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refusal
 from rewardhub.client.session import Entry, Session
-from rewardhub.client.settings import GROUPS_OF_A_REQUEST, Settings
+from rewardhub.client.settings import GROUPS_OF_A_REQUEST, RESPONSES_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.types import Group, Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json, to_bytes
@@ -116,14 +116,17 @@ def _bodies(encoded: Sequence[tuple[Entry, bytes]]) -> Iterator[tuple[list[Entry
     """Entries with their JSON, in parts that fit a body."""
     part: list[Entry] = []
     lines: list[bytes] = []
-    size = 0
+    size = rows = 0
     for entry, line in encoded:
-        if part and (size + len(line) > _BODY_BYTES or len(part) == GROUPS_OF_A_REQUEST):
+        more = len(entry.group.responses)
+        full = len(part) == GROUPS_OF_A_REQUEST or rows + more > RESPONSES_OF_A_REQUEST
+        if part and (full or size + len(line) > _BODY_BYTES):
             yield part, b",".join(lines)
-            part, lines, size = [], [], 0
+            part, lines, size, rows = [], [], 0, 0
         part.append(entry)
         lines.append(line)
         size += len(line)
+        rows += more
     if part:
         yield part, b",".join(lines)
 

@@ -9,6 +9,7 @@ from rewardhub.errors import InvalidInput
 from rewardhub.types import Call
 
 GROUPS_OF_A_REQUEST = 1_000
+RESPONSES_OF_A_REQUEST = 65_536
 _SCHEMES = ("http", "https", "grpc", "grpcs")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_S = 2_000_000.0  # its milliseconds fit the 32 bits of a deadline

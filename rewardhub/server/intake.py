@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rewardhub.errors import InternalError, InvalidInput, RewardHubError
-from rewardhub.hub import MAX_RESPONSES
+from rewardhub.errors import InternalError, InvalidInput, RewardHubError, TooLarge
 from rewardhub.media.store import MediaStore
 from rewardhub.server.partial import Partial, failed_rows, resolved, split
+from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
-from rewardhub.types import Call, Column, Group, GroupScores, Response
+from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Response
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import lines, proto
@@ -26,20 +26,24 @@ from rewardhub.wire.fields import expect
 Item = Group | Partial | GroupScores
 
 
-def from_json(body: bytes, max_groups: int) -> tuple[Call, list[Item]]:
-    """A REST body; raises ``InvalidInput`` where the request as a whole is unusable."""
+def from_json(body: bytes, limits: Limits) -> tuple[Call, list[Item]]:
+    """A REST body; raises ``InvalidInput`` where the request as a whole is unusable, ``TooLarge`` where it asks for
+    more than one request may.
+    """
     data = expect(lines.loads(body), dict, "body")
     call = lines.call_from_json(data)
     if "groups" not in data:
         raise InvalidInput("groups is missing, expected a list", field="groups")
     groups = expect(data["groups"], list, "groups")
-    _check_count(groups, max_groups)
+    _check_count(groups, limits.groups)
+    check_rows(sum(_name_and_rows(each, 0)[1] for each in groups), limits)
     return call, _distinct([_json_item(each, index) for index, each in enumerate(groups)])
 
 
-def from_proto(request: pb.ScoreRequest, max_groups: int) -> tuple[Call, list[Item]]:
+def from_proto(request: pb.ScoreRequest, limits: Limits) -> tuple[Call, list[Item]]:
     """A Score request; raises as :func:`from_json`."""
-    _check_count(request.groups, max_groups)
+    _check_count(request.groups, limits.groups)
+    check_rows(sum(len(each.responses) for each in request.groups), limits)
     call = proto.call_from_proto(request.options)
     return call, _distinct(
         [group_item(each, f"groups[{index}]", str(index)) for index, each in enumerate(request.groups)]
@@ -179,6 +183,12 @@ def _unless_seen(item: Item, field: str, seen: set[str]) -> Item:
         return failed(item.id, rows_of(item), InvalidInput(f"the id {item.id!r} comes twice", field=field))
     seen.add(item.id)
     return item
+
+
+def check_rows(count: int, limits: Limits) -> None:
+    """Raises ``TooLarge`` for more responses than one request or event may have: each is answered, even if refused."""
+    if count > limits.responses:
+        raise TooLarge(f"{count} responses in one request, at most {limits.responses}")
 
 
 def _check_count(groups: Sequence[Any], limit: int) -> None:

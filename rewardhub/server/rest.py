@@ -99,7 +99,7 @@ class RestDoor:
         """Scores groups; answers 200 in request order, even if every score failed."""
         tenant = await self._let_in(request)
         body = await self._body(request, self._limits.body_bytes, "body")
-        call, items = intake.from_json(body, self._limits.groups)
+        call, items = intake.from_json(body, self._limits)
         work = partial(intake.score, self._hub, items, call, tenant)
         key = request.headers.get(replay.HEADER)
         once = work() if key is None else self._replays.once(tenant, key, body, work)
@@ -191,7 +191,7 @@ class RestDoor:
         return await self._body(request, self._limits.body_bytes, "body"), tenant
 
     async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
-        return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits.groups)
+        return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits)
 
 
 async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncIterator[bytes]:

@@ -56,7 +56,7 @@ class RewardService:
         tenant = self._caller(context).tenant
         self._hub.admit(tenant)  # before anything is parsed
         request = _parsed(_parse(pb.ScoreRequest, body))
-        call, items = intake.from_proto(request, self._limits.groups)
+        call, items = intake.from_proto(request, self._limits)
         work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
         key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
         if key is None:
@@ -72,7 +72,7 @@ class RewardService:
         session = Session(self._hub, tenant)
         self._sessions.add(session)
         self._metrics.streams.inc()
-        reader = asyncio.create_task(Events(self._hub, session, tenant).read(events))
+        reader = asyncio.create_task(Events(self._hub, session, tenant, self._limits).read(events))
         try:
             async for batch in session.batches():
                 for reply in stream_responses(batch, self._limits.message_bytes):

@@ -21,14 +21,15 @@ class ApiKey(_Settings):
 
 
 class Limits(_Settings):
-    """Bytes of a REST body, of a gRPC message and of all uploads in flight; groups of one request; calls at
-    once per door; seconds that a body may take.
+    """Bytes of a REST body, of a gRPC message and of all uploads in flight; groups and responses of one request; calls
+    at once per door; seconds that a body may take.
     """
 
     body_bytes: int = Field(default=32 * 2**20, gt=0)
     message_bytes: int = Field(default=4 * 2**20, ge=2**16)
     inflight_bytes: int = Field(default=512 * 2**20, gt=0)
     groups: int = Field(default=10_000, gt=0)
+    responses: int = Field(default=100_000, gt=0)
     concurrency: int = Field(default=1_000, gt=0)
     body_s: float = Field(default=60.0, gt=0)
 

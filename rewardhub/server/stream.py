@@ -12,6 +12,7 @@ from rewardhub.server import intake
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
 from rewardhub.server.session import Answer, Notice, Session, failure, known
+from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, Group, GroupScores
 from rewardhub.v1 import reward_service_pb2 as pb
@@ -26,11 +27,12 @@ RECHECK_S = 0.1
 class Events:
     """Turns the events of one stream into work of its session."""
 
-    def __init__(self, hub: ScoringHub, session: Session, tenant: str) -> None:
+    def __init__(self, hub: ScoringHub, session: Session, tenant: str, limits: Limits) -> None:
         self._hub = hub
         self._media = hub.media
         self._session = session
         self._tenant = tenant
+        self._limits = limits
         self._call = Call(details=False)
         self._parking = Parking()
         self._recheck: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class Events:
 
     async def _group(self, message: types_pb2.Group) -> None:
         self._check_unused(message.id)
+        intake.check_rows(len(message.responses), self._limits)
         if not self._admitted(message):
             return
         item, call = intake.group_item(message, "group"), self._call
@@ -92,6 +95,7 @@ class Events:
 
     async def _open(self, message: pb.Open) -> None:
         self._check_unused(message.group.id)
+        intake.check_rows(len(message.group.responses), self._limits)
         if not self._admitted(message.group):
             return
         call = self._call
@@ -127,6 +131,7 @@ class Events:
         self._session.answer(failure(item.id, intake.rows_of(item), error))
 
     async def _add(self, message: pb.Add) -> None:
+        intake.check_rows(len(message.responses), self._limits)
         responses = proto.responses_from_proto(message.responses, "add")
         group = Group(message.id, responses=responses)
 

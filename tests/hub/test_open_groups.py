@@ -1,11 +1,12 @@
 """Open groups: responses come one by one, the scores are those of the whole group."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from rewardhub.errors import InvalidInput
-from rewardhub.types import Call, Group, Response, Status
+from rewardhub.errors import InvalidInput, Unavailable
+from rewardhub.types import MAX_RESPONSES, Call, Group, Response, Status
 
 RELATIVE = 'name: rel\nterms: {o: {scorer: oracle}, s: {scorer: spread}}\nvalue: "o + s - g_mean(o)"'
 
@@ -142,3 +143,24 @@ async def test_a_fault_of_ours_ends_the_group(hub, monkeypatch):
     (scores,) = [scores async for scores in opened]
     assert [score.status for score in scores] == [Status.INTERNAL_ERROR]
     assert scores.values == [None]
+
+
+async def test_open_groups_are_bounded(hub):
+    """An open group has at most as many members as a whole one, and members count among the responses in hand."""
+    opened = hub.open(Group("g", "p"), Call(recipe="oracle"))
+    opened.add([Response("a")] * MAX_RESPONSES)
+    with pytest.raises(InvalidInput, match="16384"):
+        opened.add([Response("b")])
+    with pytest.raises(InvalidInput, match="at most 16384"):
+        hub.open(Group("h", "p", expected=MAX_RESPONSES + 1), Call(recipe="oracle"))
+    hub._limits = replace(hub._limits, responses=MAX_RESPONSES)
+    second = None
+    with pytest.raises(Unavailable):
+        second = hub.open(Group("i", "p"), Call(recipe="oracle"))
+    assert second is None
+    opened.close()
+    async for scores in opened:
+        if scores.complete:
+            break
+    assert hub._responses == 0
+    assert (await hub.score([whole(1)], Call(recipe="oracle")))[0].values

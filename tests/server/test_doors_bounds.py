@@ -276,8 +276,40 @@ def test_many_bad_responses_are_cheap():
         "recipe": "digest",
         "groups": [{"id": "few", "responses": [0] * 10}, {"id": "many", "responses": [0] * 16_385}],
     }
-    _, (few, many) = intake.from_json(json.dumps(body).encode(), 10)
+    _, (few, many) = intake.from_json(json.dumps(body).encode(), Limits())
     assert [error.__traceback__ for error in few.errors.values()] == [None] * 10
     assert [error.field for error in few.errors.values()][9] == "groups[0].responses[9]"
     assert len(many) == 16_385
     assert set(many.total.statuses) == {Status.INVALID_INPUT}
+
+
+async def test_responses_of_a_request_are_bounded(service):
+    """Every response has an answer, a hundred times its size: more than a request may have are refused as a whole,
+    over either door, and the connection goes on."""
+    settings = ServerSettings(limits=Limits(responses=1_000))
+    many = Group("many", responses=(Response(""),) * 600)
+    options = proto.call_to_proto(Call("digest"))
+    async with service(settings) as running, running.http() as http, running.stub() as stub:
+        two = [{"id": name, "responses": [""] * 600} for name in "ab"]
+        for path in ("/v1/score", "/v1/score/stream"):
+            refused = await http.post(path, json={"recipe": "digest", "groups": two})
+            assert refused.status_code == 413
+            assert "1200 responses in one request, at most 1000" in refused.json()["error"]["message"]
+        assert (await http.post("/v1/score", json={"recipe": "digest", "groups": two[:1]})).status_code == 200
+        message = proto.group_to_proto(many)
+        with pytest.raises(grpc.aio.AioRpcError, match="at most 1000"):
+            await stub.Score(pb.ScoreRequest(options=options, groups=[message, message]))
+        twice = proto.group_to_proto(many)
+        twice.responses.extend(message.responses)
+        talk = stub.ScoreStream()
+        await talk.write(pb.ScoreStreamRequest(options=options))
+        for event in (
+            pb.ScoreStreamRequest(group=twice),
+            pb.ScoreStreamRequest(open=pb.Open(group=twice)),
+            pb.ScoreStreamRequest(add=pb.Add(id="many", responses=twice.responses)),
+        ):
+            await talk.write(event)
+            assert "at most 1000" in (await talk.read()).error.message
+        await talk.write(pb.ScoreStreamRequest(group=message))
+        assert len((await talk.read()).groups[0].total.values) == 600
+        await talk.done_writing()
