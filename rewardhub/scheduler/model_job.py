@@ -9,11 +9,17 @@ from functools import cached_property
 from rewardhub.scheduler.quarantine import inputs_of
 from rewardhub.scorer import Bound
 from rewardhub.types import Column, Group, Status
+from rewardhub.wire.proto import group_to_proto
 
 
 @dataclass(eq=False)
 class ModelJob:
-    """``size`` is an estimate of its tokens, ``tokens`` what it counts for in a batch; ``alone`` it shares none."""
+    """``size`` is an estimate of its tokens, ``shared`` of those before the responses; ``tokens`` is what it counts for
+    in a batch, and ``alone`` it shares none.
+
+    ``beginning`` is the group without its responses, as a message: jobs that have it in common are sent as one
+    group. It is empty where responses are scored together.
+    """
 
     bound: Bound
     group: Group
@@ -23,9 +29,19 @@ class ModelJob:
     since: float = field(default_factory=time.monotonic)
     size: int = field(init=False)
     tokens: int = field(init=False)
+    shared: int = field(init=False)
+    beginning: bytes = b""
 
     def __post_init__(self) -> None:
         self.tokens = self.size = estimate_tokens(self.group)
+        self.shared = estimate_tokens(self.group, with_responses=False)
+        if self.bound.info.scope == "response":
+            start = replace(self.group, id="", recipe="", expected=0)
+            self.beginning = group_to_proto(start, with_responses=False).SerializeToString()
+
+    def apart(self, tokens: int) -> None:
+        """From now on it counts for at least so many tokens, and is sent as a group of its own."""
+        self.tokens, self.beginning = max(self.tokens, tokens), b""
 
     @cached_property
     def inputs(self) -> list[bytes]:
@@ -58,6 +74,30 @@ class ModelJob:
         return part
 
 
+def families(jobs: Sequence[ModelJob]) -> list[list[ModelJob]]:
+    """The jobs, those together that are sent as one group."""
+    found: dict[bytes | int, list[ModelJob]] = {}
+    for job in jobs:
+        found.setdefault(job.beginning or id(job), []).append(job)
+    return list(found.values())
+
+
+def message_of(family: Sequence[ModelJob]) -> bytes:
+    """The group with the responses of all jobs of a family."""
+    responses = tuple(response for job in family for response in job.group.responses)
+    return group_to_proto(replace(family[0].group, responses=responses), media_data=True).SerializeToString()
+
+
+def rows_of(family: Sequence[ModelJob]) -> int:
+    """How many responses a family has."""
+    return sum(len(job.group.responses) for job in family)
+
+
+def size_of(families: Sequence[Sequence[ModelJob]]) -> int:
+    """About how many tokens families have in all, what is shared counted once."""
+    return sum(job.size - (job.shared if job is not family[0] else 0) for family in families for job in family)
+
+
 async def joined(parts: Sequence[ModelJob], rows: Sequence[Sequence[int]]) -> Column | None:
     """The column of a job that was divided into ``parts``; None where they were not scored by one version."""
     columns = [await part.done for part in parts]
@@ -69,9 +109,11 @@ async def joined(parts: Sequence[ModelJob], rows: Sequence[Sequence[int]]) -> Co
     return whole
 
 
-def estimate_tokens(group: Group) -> int:
+def estimate_tokens(group: Group, *, with_responses: bool = True) -> int:
     """About how many tokens a group costs: four characters each, 256 per image, the prompt once."""
-    prompt = len(str(group.prompt)) if group.prompt else 0
-    texts = sum(len(response.text) for response in group.responses)
-    images = len(group.media) + sum(len(response.media) for response in group.responses)
-    return (prompt + texts) // 4 + 256 * images + len(group.responses)
+    chars, images = len(str(group.prompt)) if group.prompt else 0, len(group.media)
+    if not with_responses:
+        return chars // 4 + 256 * images
+    chars += sum(len(response.text) for response in group.responses)
+    images += sum(len(response.media) for response in group.responses)
+    return chars // 4 + 256 * images + len(group.responses)

@@ -1,6 +1,7 @@
 """The lane of one reward model: a bounded queue in front of one worker process.
 
-A batch leaves the moment the worker is free, cut by an estimate of its tokens. A worker that dies or
+A batch leaves the moment the worker is free, cut by an estimate of its tokens; what begins alike in it, as single
+calls for one prompt do, is sent as one group. A worker that dies or
 stops answering pings, or spends ``RUN_S`` on one batch, is killed and loaded anew with back-off. The responses of
 its batch are tried once more, each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair
 and group scope are tried as a whole. A batch that does not fit in memory is split.
@@ -14,18 +15,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
-from rewardhub.scheduler.model_job import ModelJob, joined
+from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
 from rewardhub.types import Column, Group, Json, Score, Status
-from rewardhub.wire.proto import group_to_proto
 
 PING_S = 1.0
 SILENT_S = 4.0
@@ -202,10 +203,11 @@ class ModelLane:
         except TimeoutError:
             await self._exchange(channel, Ping(), Pong)
             return
-        jobs = self._take()
-        if not jobs:
+        together = families(self._take())
+        if not together:
             return
-        groups = [group_to_proto(job.group, media_data=True).SerializeToString() for job in jobs]
+        jobs = [job for family in together for job in family]
+        groups = [message_of(family) for family in together]
         started = time.monotonic()
         for job in jobs:
             self._figures.waited(self.card.name, started - job.since)
@@ -216,7 +218,7 @@ class ModelLane:
             raise
         self._figures.ran(self.card.name, time.monotonic() - started)
         self._failures = 0
-        self._hand_out(jobs, answer)
+        self._hand_out(together, answer)
 
     async def _exchange(self, channel: Channel, message: Ping | ScoreBatch, kind: object) -> object:
         """Sends, and waits for an answer of ``kind`` as long as the worker answers pings."""
@@ -247,20 +249,23 @@ class ModelLane:
     def _take(self) -> list[ModelJob]:
         """The next batch in fair order, up to the card's token budget; what lost a worker goes alone."""
         jobs: list[ModelJob] = []
+        begun: set[bytes] = set()
         tokens = 0
         while (job := self._waiting.pop()) is not None:
             if job.over:
                 job.fail(Status.TIMEOUT, "the deadline passed in the queue")
-            elif self._quarantine and self._sifted(job):
                 continue
-            elif jobs and (job.alone or tokens + job.tokens > self.token_budget):
+            if self._quarantine and self._sifted(job):
+                continue
+            more = job.tokens - (job.shared if job.beginning and job.beginning in begun else 0)
+            if jobs and (job.alone or tokens + more > self.token_budget):
                 self._waiting.put_back(job)
                 break
-            else:
-                jobs.append(job)
-                tokens += job.tokens
-                if job.alone:
-                    break
+            jobs.append(job)
+            begun.add(job.beginning)
+            tokens += more
+            if job.alone:
+                break
         return jobs
 
     def _sifted(self, job: ModelJob) -> bool:
@@ -286,15 +291,21 @@ class ModelLane:
                 self._quarantine.strike(key, score, on_trial=job.alone)
             self._waiting.put_back(job)
 
-    def _hand_out(self, jobs: list[ModelJob], answer: object) -> None:
+    def _hand_out(self, together: list[list[ModelJob]], answer: object) -> None:
+        """Tells the jobs of families, each of which was sent as one group, what came of them."""
+        jobs = [job for family in together for job in family]
         for job in jobs:
             if job.alone:
                 self._quarantine.absolve(job.inputs[0])
+        if isinstance(answer, Scored) and list(map(len, answer.columns)) != list(map(rows_of, together)):
+            answer = Failed(answer.id, "the worker gave other rows than it was asked for")
         if isinstance(answer, Scored):
-            self._figures.batch(self.card.name, answer.tokens or sum(job.size for job in jobs), answer.padding)
-            self._fitted = max(self._fitted, sum(job.size for job in jobs))
-            for job, rows in zip(jobs, answer.columns, strict=True):
-                job.answer(Column.of([row.score() for row in rows], self.fingerprint))
+            size = size_of(together)
+            self._figures.batch(self.card.name, answer.tokens or size, answer.padding)
+            self._fitted = max(self._fitted, size)
+            rows = (row.score() for column in answer.columns for row in column)
+            for job in jobs:
+                job.answer(Column.of(list(islice(rows, len(job.group.responses))), self.fingerprint))
         elif isinstance(answer, Failed):
             self._split(jobs, answer)
 
@@ -302,7 +313,7 @@ class ModelLane:
         """Halves a batch that failed, so that only what cannot be scored alone is lost."""
         if len(jobs) > 1:
             for job in jobs:
-                job.tokens = max(job.tokens, self.token_budget // 2 + 1)
+                job.apart(self.token_budget // 2 + 1)
                 self._waiting.put_back(job)
         elif failed.memory and jobs[0].divisible:
             rows = range(len(jobs[0].group.responses))

@@ -58,11 +58,40 @@ async def test_expired_and_cancelled_work_is_dropped(tmp_path):
     assert served.queued == 0
 
 
-class Scripted:
-    """A worker's channel that scores a text with its length, and has memory for two responses at once."""
+async def test_single_calls_for_one_prompt_are_sent_as_one_group(tmp_path):
+    """T09: the prompt counts once in a batch and travels once; every call gets the score of its own response."""
+    served, channel = lane(tmp_path), Scripted(most=100)
+    prompts = ["p" * 4_000, [{"role": "user", "content": "q" * 2_000}]]
+    groups = [Group(f"g{n}", prompts[n % 2], (Response("x" * n),), {"answer": "1"}) for n in range(1, 21)]
+    groups.append(Group("other", prompts[0], (Response("x" * 30), Response("x" * 31)), {"answer": "2"}))
+    tasks = await queued(served, groups)
+    await served._batch(channel)
+    assert [len(each.responses) for each in channel.groups] == [10, 10]
+    await served._batch(channel)
+    assert [len(each.responses) for each in channel.groups] == [2]
+    for group, column in zip(groups, await asyncio.gather(*tasks), strict=True):
+        assert column.values == [float(len(response.text)) for response in group.responses]
 
-    def __init__(self) -> None:
-        self.largest = 0
+
+async def test_rows_that_were_not_asked_for_are_no_scores(tmp_path):
+    """T17: a worker that answers with too few rows costs the calls their scores, and gives none to a neighbour."""
+    served = lane(tmp_path)
+    tasks = await queued(served, [Group(f"g{n}", "p", (Response("x" * n), Response("y"))) for n in (2, 3)])
+    for _ in range(3):
+        await served._batch(Scripted(most=100, lost=1))
+    for column in await asyncio.gather(*tasks):
+        assert column.values == [None, None]
+        assert set(column.statuses) == {Status.INTERNAL_ERROR}
+
+
+class Scripted:
+    """A worker's channel that scores a text with its length, and has memory for ``most`` responses at once.
+
+    It loses the last rows of each group.
+    """
+
+    def __init__(self, most=2, lost=0) -> None:
+        self.largest, self.groups, self._most, self._lost = 0, [], most, lost
 
     async def send(self, message) -> None:
         self._message = message
@@ -70,13 +99,14 @@ class Scripted:
     async def receive(self):
         if isinstance(self._message, Ping):
             return Pong()
-        groups = [types_pb2.Group.FromString(each) for each in self._message.groups]
-        texts = [[response.text for response in group.responses] for group in groups]
+        self.groups = [types_pb2.Group.FromString(each) for each in self._message.groups]
+        texts = [[response.text for response in group.responses] for group in self.groups]
         rows = sum(map(len, texts))
-        if rows > 2 or any(len(text) > 1000 for each in texts for text in each):
+        if rows > self._most or any(len(text) > 1000 for each in texts for text in each):
             return Failed(self._message.id, "out of memory", memory=True)
         self.largest = max(self.largest, rows)
-        columns = [Column([float(len(each)) for each in own], [Status.OK] * len(own)) for own in texts]
+        kept = [own[: len(own) - self._lost] for own in texts]
+        columns = [Column([float(len(each)) for each in own], [Status.OK] * len(own)) for own in kept]
         return Scored.of(self._message.id, columns)
 
 
