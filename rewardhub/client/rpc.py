@@ -11,16 +11,17 @@ from typing import Any
 import grpc
 
 from rewardhub.client.calls import Bidi, awaited
+from rewardhub.client.dropped import unsendable
 from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import Settings
-from rewardhub.errors import InvalidInput, TooLarge
-from rewardhub.types import Call, Group, GroupScores, Json
+from rewardhub.errors import TooLarge
+from rewardhub.types import Call, Group, GroupScores, Json, Response
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
-from rewardhub.wire.proto import call_to_proto, group_to_proto, scores_from_proto
+from rewardhub.wire.proto import call_to_proto, group_to_proto, response_to_proto, scores_from_proto
 
 MESSAGE_BYTES = 4 << 20
 FILL_BYTES = 3 << 20
@@ -125,7 +126,7 @@ async def _send_all(events: "EventStream", session: Session, entries: list[Entry
             try:
                 events.send(entry.group, session.remaining_ms(entry))
             except (TooLarge, TypeError, ValueError, AttributeError) as error:
-                session.reject(entry, InvalidInput(f"the group cannot be sent: {error}"))
+                session.drop(entry, unsendable(entry.group, _check_size), f"the group cannot be sent: {error}")
         entries = await session.take()
     events.half_close()
 
@@ -212,6 +213,11 @@ def _options(call: Call, deadline_ms: int) -> pb.CallOptions:
     message = call_to_proto(call)
     message.deadline_ms = deadline_ms
     return message
+
+
+def _check_size(response: Response) -> None:
+    if response_to_proto(response).ByteSize() > MESSAGE_BYTES - 4096:
+        raise TooLarge(f"it is over the {MESSAGE_BYTES} bytes of a message")
 
 
 def _check_sizes(group: Group, responses: Sequence[pb.Response]) -> None:

@@ -5,11 +5,12 @@ A :class:`Session` is the same for both doors and both twins. A door takes entri
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from rewardhub.client.answers import better, failed, merged, told_wait_s
+from rewardhub.client.dropped import Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.parts import sendable
@@ -17,6 +18,7 @@ from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
 from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput, RewardHubError, TooLarge
 from rewardhub.types import Call, Group, GroupScores, Status
+from rewardhub.wire.proto import response_to_proto
 
 _LINGER_S = 5.0
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class Entry:
     reuploaded: bool = False
     partial: GroupScores | None = None
     earlier: GroupScores | None = None
+    dropped: Dropped = field(default_factory=Dropped)
 
     @property
     def is_fragment(self) -> bool:
@@ -148,15 +151,15 @@ class Session:
         return taken
 
     def encoded(self, entries: Sequence[Entry], encode: Callable[[Group], T]) -> list[tuple[Entry, T]]:
-        """Entries with their encodings. A group that cannot be encoded, because of half a surrogate pair
-        or an object that is no JSON, is answered as ``invalid_input``.
+        """Entries with their encodings. What cannot be encoded, because of half a surrogate pair or an
+        object that is no JSON, is answered as ``invalid_input``: a response, or the group.
         """
         found: list[tuple[Entry, T]] = []
         for entry in entries:
             try:
                 found.append((entry, encode(entry.group)))
             except (TypeError, ValueError, AttributeError) as error:
-                self.reject(entry, InvalidInput(f"the group cannot be sent: {error}"))
+                self.drop(entry, unsendable(entry.group, response_to_proto), f"the group cannot be sent: {error}")
         return found
 
     def is_whole(self, taken: Sequence[Entry]) -> bool:
@@ -200,9 +203,18 @@ class Session:
                 return
             self._repeat(entry, pause)
 
-    def reject(self, entry: Entry, error: RewardHubError) -> None:
-        """Answers a group that cannot be sent at all."""
-        self._finish(entry, failed(entry.group, Status.INVALID_INPUT, error.message))
+    def drop(self, entry: Entry, reasons: Mapping[int, str], otherwise: str) -> None:
+        """Answers for responses that cannot be sent, by index, and sends the others; without any ``reasons``, and for
+        members of a group that is put together from several calls, answers for the whole group.
+        """
+        if not reasons or entry.group.expected:
+            self._finish(entry, failed(entry.group, Status.INVALID_INPUT, otherwise))
+            return
+        entry.group, entry.dropped = entry.dropped.more(entry.group, reasons)
+        if entry.group.responses:
+            self._prepare(entry)
+        else:
+            self._finish(entry, failed(entry.group, Status.INVALID_INPUT, otherwise))
 
     # inside
 
@@ -229,12 +241,16 @@ class Session:
 
     async def _upload(self, entry: Entry) -> None:
         missing = self._media.missing(entry.group)
-        try:
-            await self._media.ensure(missing)
-        except (InvalidInput, TooLarge) as error:
-            self.reject(entry, error)
-        except RewardHubError as error:
-            self._fail(error)
+        uploads = (self._media.ensure([media]) for media in missing)
+        refused: dict[str, str] = {}
+        for media, error in zip(missing, await asyncio.gather(*uploads, return_exceptions=True), strict=True):
+            if isinstance(error, (InvalidInput, TooLarge)):
+                refused[media.sha256] = error.message
+            elif error is not None:
+                self._fail(error)
+                return
+        if refused:
+            self.drop(entry, without_media(entry.group, refused), next(iter(refused.values())))
         else:
             self._push(entry)
 
@@ -285,7 +301,7 @@ class Session:
         if self._entries.get(entry.group.id) is not entry:
             return  # its deadline passed meanwhile
         del self._entries[entry.group.id]
-        self._answers.put_nowait(answer)
+        self._answers.put_nowait(entry.dropped.spread(answer))
         self._wake_up()
 
     def _fail(self, error: BaseException) -> None:

@@ -42,7 +42,7 @@ def served(*arguments: str, **environ: str) -> Iterator[Served]:
         process.communicate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve():
     """The context manager :func:`served`."""
     return served
