@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+import rewardhub.media.decode as decoder
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
@@ -89,9 +90,8 @@ class Loaded:
         """Digest of all that can change a score: weights, files, card, device kind, attention, libraries."""
         read = self.card.model_dump_json(exclude=NOT_READ)
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        sources = [(Path(__file__).parent / name).read_bytes() for name in SOURCES]
         device = self.backbone.device.type
-        return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources)
+        return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources())
 
 
 NOT_READ = {
@@ -100,7 +100,12 @@ NOT_READ = {
 }  # fmt: skip
 """Fields of a card that change no score, and those that the digest of the weights stands for."""
 
-SOURCES = tuple(sorted(path.name for path in Path(__file__).parent.glob("*.py")))
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
+
+
+def sources() -> list[bytes]:
+    """The files of this package and of the decoder of images, any of which may change a score."""
+    return [path.read_bytes() for path in (*SOURCES, Path(decoder.__file__))]
 
 
 def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded:

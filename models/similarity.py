@@ -20,7 +20,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Response, Score
@@ -45,8 +45,7 @@ class SimilarityModel:
     def fingerprint(self) -> str:
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         read = self.card.model_dump_json(exclude=NOT_READ)
-        source = Path(__file__).read_bytes()
-        return digest_of("similarity", tree_digest(self.path), read, self.model.device.type, *versions, source)
+        return digest_of("similarity", tree_digest(self.path), read, self.model.device.type, *versions, *sources())
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; an image or prompt is encoded once per call."""

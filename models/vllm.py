@@ -21,7 +21,7 @@ from rewardhub.models.chat import CHATML, CONTROLS
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.inputs import Encoder
-from rewardhub.models.model import NOT_READ, finite
+from rewardhub.models.model import NOT_READ, finite, sources
 from rewardhub.models.rows import with_context
 from rewardhub.models.vllm_server import POOLING, VllmServer
 from rewardhub.scorer import digest_of, failure
@@ -50,9 +50,9 @@ class VllmModel:
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights, the card, the version of vLLM and how it is asked."""
-        sources = [(Path(__file__).parent / name).read_bytes() for name in ("vllm.py", "vllm_server.py", "inputs.py")]
         read = self.card.model_dump_json(exclude=NOT_READ | {"vllm"})
-        return digest_of("vllm", self.server.version, tree_digest(self.path), read, *sources)
+        arguments = self.server.spec.arguments
+        return digest_of("vllm", self.server.version, tree_digest(self.path), read, *arguments, *sources())
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         if not self.server.alive:

@@ -20,7 +20,7 @@ from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_d
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Json, Response, Score
@@ -71,7 +71,8 @@ class WordingModel(ABC):
     def fingerprint(self) -> str:
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         read = self.card.model_dump_json(exclude=NOT_READ)
-        return digest_of("wording", tree_digest(self.path), read, *versions, Path(__file__).read_bytes())
+        device = pick_device(self.card.device).split(":")[0]
+        return digest_of("wording", tree_digest(self.path), read, device, *versions, *sources())
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; a text is encoded once per call."""

@@ -265,3 +265,16 @@ def test_a_broken_image_harms_no_neighbour(models):
         found = rows(model, [mixed])[0]
         same(found[:2], wanted)
         assert found[2][0] is Status.INVALID_INPUT
+
+
+def test_the_code_is_part_of_the_fingerprint(models, monkeypatch):
+    """A change of any file of the models' room is another fingerprint, whatever the kind."""
+    model, _ = models
+    loaded = [model, *getattr(model, "members", [])]
+    before = model.fingerprint
+    monkeypatch.setattr("rewardhub.models.model.SOURCES", ())
+    for each in loaded:
+        each.__dict__.pop("fingerprint")
+    assert model.fingerprint != before
+    for each in loaded:
+        each.__dict__.pop("fingerprint", None)
