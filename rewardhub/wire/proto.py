@@ -25,11 +25,13 @@ from rewardhub.types import (
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.fields import expect
 from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, reference_from_json, to_bytes
+from rewardhub.wire.plain import plain_responses
 
 CACHE_MODES: tuple[CacheMode, ...] = ("use", "bypass", "read_only", "refresh")
 PRIORITIES = ("online", "bulk")
 KINDS = ("image", "video")
 SPACES = tuple(Space)
+_TEXT = pb.Response.DESCRIPTOR.fields_by_name["text"]
 
 
 def group_to_proto(
@@ -79,15 +81,22 @@ def group_from_proto(message: pb.Group, where: str = "group") -> Group:
     )
 
 
-def responses_from_proto(messages: Iterable[pb.Response], where: str) -> tuple[Response, ...]:
-    responses = []
-    for index, each in enumerate(messages):
+def responses_from_proto(messages: Sequence[pb.Response], where: str) -> tuple[Response, ...]:
+    texts = _texts(messages)
+    if texts is not None:
+        return plain_responses(texts)
+    return tuple(_response(each, f"{where}.responses[{index}]") for index, each in enumerate(messages))
+
+
+def _texts(messages: Iterable[pb.Response]) -> list[str] | None:
+    """The texts of responses that hold nothing else, which is the common case; None where one does."""
+    texts: list[str] = []
+    for each in messages:
         present = each.ListFields()
-        if len(present) == 1 and present[0][0].number == 1:
-            responses.append(Response(present[0][1]))  # the common case: nothing but a text
-        else:
-            responses.append(_response(each, f"{where}.responses[{index}]"))
-    return tuple(responses)
+        if present and (len(present) > 1 or present[0][0] is not _TEXT):
+            return None
+        texts.append(present[0][1] if present else "")
+    return texts
 
 
 def response_to_proto(response: Response, media_data: bool = False) -> pb.Response:
