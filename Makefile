@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup extras demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm clean
+.PHONY: setup extras demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm test-gpu clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -57,6 +57,10 @@ vllm: .venv-vllm/.ready
 
 test-vllm: setup vllm
 	REWARDHUB_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m vllm --timeout 1200
+
+# The reward models' tests on a GPU, with those that only a GPU can run. The environment needs a torch built for it.
+test-gpu:
+	REWARDHUB_TEST_DEVICE=cuda $(PYTHON) -m pytest tests/models tests/scheduler/test_model_lane.py -m "not vllm"
 
 # The generator is pinned low, in an environment of its own: its output runs on protobuf 5, 6 and 7.
 protos: .venv-protos/.ready

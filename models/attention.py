@@ -7,20 +7,18 @@ Shapes: queries [S, heads, D]; keys and values [S, key heads, D].
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor
-from transformers.integrations.sdpa_attention import repeat_kv
+from torch import Tensor, nn
 
 from rewardhub.models.packing import Family
 from rewardhub.models.prefixes import Prefix
-
-Parts = tuple[Tensor, Tensor]
-"""Attention [T, heads, D] and the log-sum-exp of its logits, in fp32, [T, heads]."""
+from rewardhub.models.spans import Spans, attend_spans
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """How a packed sequence attends.
 
@@ -41,13 +39,78 @@ class Plan:
             prefix.keys.append(key[span].clone())
             prefix.values.append(value[span].clone())
 
-    def placed(self) -> Iterator[tuple[slice, list[slice], Prefix | None]]:
+    @cached_property
+    def segments(self) -> Spans:
+        """The shared tokens of each family and the own tokens of each row, which fill the sequence."""
+        lengths = (length for family in self.families for length in (family.shared, *family.own))
+        return Spans(tuple(filter(None, lengths)))
+
+    @cached_property
+    def contexts(self) -> "Contexts":
+        """What tokens see beside their own segment."""
+        found: list[Context] = []
+        for shared, own, past in self._placed():
+            found += [Context(shared, past, slice(0, 0)), Context(own, past, shared)]
+        return Contexts(found)
+
+    @cached_property
+    def end_contexts(self) -> "Contexts":
+        """The same for the last tokens of all rows, taken out of the sequence."""
+        counts = accumulate((len(family.own) for family in self.families), initial=0)
+        placed = zip(pairwise(counts), self._placed(), strict=True)
+        return Contexts([Context(slice(*rows), past, shared) for rows, (shared, _, past) in placed])
+
+    @cached_property
+    def own(self) -> list[slice]:
+        """Where the rows' own tokens stand, family by family."""
+        return [own for _, own, _ in self._placed()]
+
+    @cached_property
+    def rows(self) -> Spans:
+        """The own tokens of each row."""
+        return Spans(tuple(length for family in self.families for length in family.own))
+
+    def _placed(self) -> Iterator[tuple[slice, slice, Prefix | None]]:
         """Each family's shared tokens, its rows' own tokens, and what comes before them."""
         at = 0
         for family, past in zip(self.families, self.pasts, strict=True):
-            stops = list(accumulate(family.own, initial=at + family.shared))
-            yield slice(at, at + family.shared), [slice(*span) for span in pairwise(stops)], past
-            at = stops[-1]
+            split, stop = at + family.shared, at + family.tokens
+            yield slice(at, split), slice(split, stop), past
+            at = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The tokens ``asks`` see all of a past, and all of the sequence's tokens ``shared``."""
+
+    asks: slice
+    past: Prefix | None
+    shared: slice
+
+    @property
+    def asking(self) -> int:
+        return int(self.asks.stop - self.asks.start)
+
+    @property
+    def asked(self) -> int:
+        return int(self.shared.stop - self.shared.start) + (len(self.past.keys[0]) if self.past else 0)
+
+    def seen(self, layer: "Layer") -> tuple[Tensor, Tensor]:
+        """The keys and values of a layer that are seen."""
+        key, value = layer.key[self.shared], layer.value[self.shared]
+        if self.past is None:
+            return key, value
+        return torch.cat([self.past.keys[layer.index], key]), torch.cat([self.past.values[layer.index], value])
+
+
+class Contexts:
+    """Contexts of tokens that follow one another; those where nothing is asked or seen are left out."""
+
+    def __init__(self, contexts: Sequence[Context]) -> None:
+        self.all = [each for each in contexts if each.asking and each.asked]
+        self.asks = [each.asks for each in self.all]
+        self.asking = Spans(tuple(each.asking for each in self.all))
+        self.asked = Spans(tuple(each.asked for each in self.all))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,76 +125,40 @@ class Layer:
 
     def all_tokens(self, plan: Plan) -> Tensor:
         """The attention [S, heads, D] of every token; that of padding behind the last row is 0."""
-        out = torch.empty_like(self.query)
-        end = 0
-        for shared, rows, past in plan.placed():
-            before = self._past(past)
-            if shared.stop > shared.start:
-                out[shared] = self._merged(self._causal(shared), self.query[shared], before)
-            context = self._context(shared, before)
-            own = slice(rows[0].start, rows[-1].stop)
-            out[own] = self._merged(_joined([self._causal(row) for row in rows]), self.query[own], context)
-            end = own.stop
-        out[end:] = 0
-        return out
+        own, padding = plan.segments, len(self.query) - plan.segments.total
+        query, key, value = (each[: own.total] for each in (self.query, self.key, self.value))
+        parts = attend_spans(query, key, value, own, own, self.scaling, causal=True)
+        out = self._with(plan.contexts, *parts)
+        return nn.functional.pad(out, (0, 0, 0, 0, 0, padding)) if padding else out
 
     def ends(self, plan: Plan) -> Tensor:
         """The attention [rows, heads, D] of each row's last token; the queries are those of these tokens only."""
-        found: list[Tensor] = []
-        queries = iter(self.query.split(1))
-        for shared, rows, past in plan.placed():
-            lasts = [next(queries) for _ in rows]
-            own = [
-                attend(last, self.key[row], self.value[row], self.scaling, causal=False)
-                for last, row in zip(lasts, rows, strict=True)
-            ]
-            found.append(self._merged(_joined(own), torch.cat(lasts), self._context(shared, self._past(past))))
-        return torch.cat(found)
+        key, value = (_joined([each[own] for own in plan.own]) for each in (self.key, self.value))
+        alone = Spans((1,) * len(self.query))
+        parts = attend_spans(self.query, key, value, alone, plan.rows, self.scaling, causal=False)
+        return self._with(plan.end_contexts, *parts)
 
-    def _causal(self, span: slice) -> Parts:
-        return attend(self.query[span], self.key[span], self.value[span], self.scaling, causal=True)
-
-    def _merged(self, own: Parts, query: Tensor, context: tuple[Tensor, Tensor] | None) -> Tensor:
-        return own[0] if context is None else merge(*own, *attend(query, *context, self.scaling, causal=False))
-
-    def _past(self, past: Prefix | None) -> tuple[Tensor, Tensor] | None:
-        return None if past is None else (past.keys[self.index], past.values[self.index])
-
-    def _context(self, shared: slice, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-        """The keys and values of what all rows of a family begin with."""
-        if shared.stop == shared.start:
-            return before
-        own = self.key[shared], self.value[shared]
-        return own if before is None else (torch.cat([before[0], own[0]]), torch.cat([before[1], own[1]]))
+    def _with(self, contexts: Contexts, out: Tensor, weight: Tensor) -> Tensor:
+        """The attention ``out`` with that to the contexts merged into it."""
+        if not contexts.all:
+            return out
+        seen = [each.seen(self) for each in contexts.all]
+        key, value = _joined([key for key, _ in seen]), _joined([value for _, value in seen])
+        query = _joined([self.query[span] for span in contexts.asks])
+        parts = attend_spans(query, key, value, contexts.asking, contexts.asked, self.scaling, causal=False)
+        for span, *more in zip(contexts.asks, *(each.split(contexts.asking.lengths) for each in parts), strict=True):
+            merge(out[span], weight[span], *more)
+        return out
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> Parts:
-    """Softmax attention of [T, heads, D] to [S, key heads, D], each key head serving its share of the heads."""
-    query, key, value = (each.transpose(0, 1).unsqueeze(0) for each in (query, key, value))
-    if query.device.type == "cpu":
-        out, weight = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, scale=scaling
-        )
-        return out[0].transpose(0, 1), weight[0].transpose(0, 1)
-    key, value = (repeat_kv(each, query.shape[1] // each.shape[1]) for each in (key, value))
-    if query.dtype == torch.float32:
-        out, weight, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, causal, scale=scaling
-        )
+def merge(out: Tensor, weight: Tensor, more: Tensor, its_weight: Tensor) -> None:
+    """Makes ``out`` the attention over both key sets, from the attention over each and its log-sum-exp."""
+    share = torch.sigmoid(its_weight - weight).unsqueeze(-1)
+    if out.dtype == torch.float32:
+        out.lerp_(more, share)
     else:
-        out, weight, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, key, value, 0.0, causal, False, scale=scaling
-        )
-    return out[0].transpose(0, 1), weight[0, :, : query.shape[2]].transpose(0, 1).float()
+        out.copy_(torch.lerp(out.float(), more.float(), share))
 
 
-def merge(first: Tensor, first_weight: Tensor, second: Tensor, second_weight: Tensor) -> Tensor:
-    """The attention over both key sets, from the attention over each and its log-sum-exp."""
-    share = torch.sigmoid(second_weight - first_weight).unsqueeze(-1)
-    return torch.lerp(first.float(), second.float(), share).to(first.dtype)
-
-
-def _joined(parts: Sequence[Parts]) -> Parts:
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat([out for out, _ in parts]), torch.cat([weight for _, weight in parts])
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

@@ -205,6 +205,8 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
         if bar:
             logging.enable_progress_bar()
     check_complete(path, report)
+    if dtype == "float32":
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # cuDNN's own default is TF32
     return Backbone(model.to(device)).eval()
 
 

@@ -38,10 +38,10 @@ def _layer(layer: Any, states: Tensor, turn: tuple[Tensor, ...], plan: Plan, *, 
     normed = layer.input_layernorm(states)
     read = list(plan.read)
     ends = last and plan.ends_only
-    key = _rotated(_heads(attention, "k", normed), *turn)
+    key = rotated(_heads(attention, "k", normed), *turn)
     value = _heads(attention, "v", normed)
     query = _heads(attention, "q", normed[read] if ends else normed)
-    query = _rotated(query, *(each[read] for each in turn) if ends else turn)
+    query = rotated(query, *(each[read] for each in turn) if ends else turn)
     plan.remember(key, value)
     parts = Layer(attention.layer_idx, query, key, value, attention.scaling)
     attended = parts.ends(plan) if ends else parts.all_tokens(plan)
@@ -59,7 +59,7 @@ def _heads(attention: Any, name: str, states: Tensor) -> Tensor:
     return result
 
 
-def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions (arXiv 2104.09864) of [S, heads, D]: halves of a head are the two parts of a rotation."""
     half = states.shape[-1] // 2
     turned = states * cos

@@ -5,7 +5,6 @@ beside 240 on one core with AVX-512). Products are the same up to the order of t
 """
 
 import functools
-import inspect
 import math
 from typing import Any
 
@@ -96,24 +95,8 @@ class PackedPatches(nn.Module):
         return flat.view(*flat.shape, *[1] * (patches.ndim - 2))
 
 
-class FastNorm(nn.Module):
-    """RMS norm (arXiv 1910.07467) in fp32, in three passes over the states in place of six."""
-
-    def __init__(self, weight: Tensor, epsilon: float) -> None:
-        super().__init__()
-        self.weight = weight.detach()
-        self.variance_epsilon = epsilon
-
-    def forward(self, states: Tensor) -> Tensor:
-        wide = states.float()
-        mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(wide.shape[-1])
-        return (wide * mean.add_(self.variance_epsilon).rsqrt_()).to(states.dtype).mul_(self.weight)
-
-
 def pack_linears(model: nn.Module) -> int:
     """Puts the packed form in place of the linear layers of ``model``; returns how many layers were packed.
-
-    RMS norms are replaced too.
 
     A layer's old weight is freed before the next one is packed. Nothing is done off the CPU, or where
     this torch has no oneDNN.
@@ -129,8 +112,6 @@ def pack_linears(model: nn.Module) -> int:
         for name, child in list(parent.named_children()):
             if _gated(child):
                 setattr(parent, name, PackedGate(child.gate_proj, child.up_proj, child.down_proj))
-            elif (norm := _norm(child)) is not None:
-                setattr(parent, name, norm)
     return len(found)
 
 
@@ -146,18 +127,6 @@ def _gated(module: Any) -> bool:
     names = {name for name, _ in module.named_children()}
     silu = type(getattr(module, "act_fn", None)).__name__ in {"SiLU", "SiLUActivation"}
     return silu and all(isinstance(part, PackedLinear) for part in parts) and len(names) == 4
-
-
-@torch.inference_mode()
-def _norm(layer: Any) -> FastNorm | None:
-    """The fast form of an RMS norm that multiplies by its weight, tried on one vector; None for other layers."""
-    weight, epsilon = getattr(layer, "weight", None), getattr(layer, "variance_epsilon", None)
-    if weight is None or epsilon is None or weight.device.type != "cpu" or weight.dtype not in DTYPES:
-        return None
-    if len(inspect.signature(layer.forward).parameters) != 1:  # A gated norm takes another.
-        return None
-    norm, sample = FastNorm(weight, epsilon), torch.linspace(-3, 2, len(weight), dtype=weight.dtype)
-    return norm if torch.allclose(norm(sample), layer(sample), rtol=1e-2, atol=1e-5) else None
 
 
 @functools.cache

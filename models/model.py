@@ -16,9 +16,13 @@ from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
+from rewardhub.models.gates import pad_gates
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
+from rewardhub.models.norms import replace_norms
+from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
+from rewardhub.models.vision import join_spans
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Score, Status
 
@@ -118,7 +122,8 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
             activation=card.head.activation, head_prefix=card.head.prefix,
         )  # fmt: skip
     backbone.requires_grad_(False)
-    pack_linears(backbone.base)
+    for replace in (join_spans, replace_norms, pack_linears, pad_gates, replay_vision):
+        replace(backbone.base)
     encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
     encoder.reader.check(backbone.base.config)
     rows = backbone.base.get_input_embeddings().num_embeddings

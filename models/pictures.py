@@ -164,7 +164,12 @@ class QwenImages(ImageReader):
     def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
         pixels, grids = (each.to(device) for each in as_tensors(images))
         output = base.get_image_features(pixels.to(dtype), grids, return_dict=True)
-        deeper = getattr(output, "deepstack_features", None) or []
+        counts = [len(each) for each in output.pooler_output]
+        # transformers 5.17 gives what deeper layers add for all images in one tensor.
+        deeper = [
+            each.split(counts) if isinstance(each, Tensor) else each
+            for each in getattr(output, "deepstack_features", None) or []
+        ]
         return [torch.cat(each, -1) for each in zip(output.pooler_output, *deeper, strict=True)]
 
 

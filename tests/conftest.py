@@ -11,6 +11,16 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _device() -> None:
+    """REWARDHUB_TEST_DEVICE=cuda tests reward models on a GPU: cards that name no device are for that one."""
+    if name := os.environ.get("REWARDHUB_TEST_DEVICE"):
+        from rewardhub.models import Card
+
+        Card.model_fields["device"].default = name
+        Card.model_rebuild(force=True)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real public data, named by REWARDHUB_DATA; skipped where it is unset."""

@@ -38,7 +38,7 @@ class Loaded(msgspec.Struct, tag="loaded"):
     """``token_budget`` is what a batch may hold as measured (0: not measured).
 
     ``attention`` is the path that prefixes are shared on, ``drift`` how far its states are from those of
-    full rows, as a share of the largest.
+    full rows, as a share of their length.
     """
 
     fingerprint: str

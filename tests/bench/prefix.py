@@ -31,7 +31,6 @@ if __name__ == "__main__" and SETTINGS.keys() - os.environ.keys():
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from transformers import Qwen2_5_VLModel
 from transformers.utils import logging
 
@@ -42,7 +41,8 @@ from prefix_vllm import vllm_figure
 
 from rewardhub.models import Card, load
 from rewardhub.models.chat import Picture
-from rewardhub.models.head import head_from
+from rewardhub.models.checkpoint import tensors_under
+from rewardhub.models.head import PREFIXES, head_from
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.memory import keep_freed_memory
 from rewardhub.models.pictures import as_tensors
@@ -64,11 +64,11 @@ Timed = tuple[float, float]
 class Rows:
     """The peer: the stock model over full rows, padded on the right to the longest."""
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        self.model = Qwen2_5_VLModel.from_pretrained(str(checkpoint), dtype=torch.float32).eval()
-        self.head = head_from(load_file(checkpoint / "model.safetensors"), "none")
+        self.model = Qwen2_5_VLModel.from_pretrained(str(checkpoint), dtype=dtype).eval().to(device)
+        self.head = head_from(tensors_under(checkpoint, PREFIXES), "none").to(device)
 
     def inputs(self, rows: Sequence[Encoded], image_id: int) -> dict[str, Any]:
         width = max(map(len, rows))
@@ -77,16 +77,18 @@ class Rows:
             ids[index, : len(row)], mask[index, : len(row)] = torch.from_numpy(row.ids), 1
         pixels, grids = as_tensors([image for row in rows for image in row.images])
         types = (ids == image_id).long()
-        return {
+        found = {
             "input_ids": ids, "attention_mask": mask, "mm_token_type_ids": types,
-            "pixel_values": pixels, "image_grid_thw": grids,
+            "pixel_values": pixels.to(self.model.dtype), "image_grid_thw": grids,
         }  # fmt: skip
+        return {name: tensor.to(self.model.device) for name, tensor in found.items()}
 
     @torch.inference_mode()
     def score(self, inputs: dict[str, Any]) -> list[float]:
         states = self.model(**inputs, use_cache=False).last_hidden_state
         last = inputs["attention_mask"].sum(-1) - 1
-        return [float(value) for value in self.head(states[torch.arange(len(last)), last])]
+        rows = torch.arange(len(last), device=last.device)
+        return [float(value) for value in self.head(states[rows, last]).cpu()]
 
 
 def picture(seed: int) -> bytes:

@@ -175,7 +175,7 @@ def test_replies_are_the_likeliest_tokens(family, groups):
         row, written = encoder.encode(group.prompt, group.media), []
         while len(written) < 5:
             with torch.inference_mode():
-                logits = backbone.logits(backbone.hidden(encoder.collate([row]))[0, -1])
+                logits = backbone.logits(backbone.hidden(encoder.collate([row]).to(backbone.device))[0, -1])
                 logits[model.writer.forbidden] = -torch.inf
             if int(logits.argmax()) == model.writer.end_id:
                 break

@@ -42,7 +42,7 @@ def greedy(model, group: Group, count: int) -> str:
     ids: list[int] = []
     with torch.inference_mode():
         for _ in range(count):
-            states = backbone.hidden(encoder.collate([row]))
+            states = backbone.hidden(encoder.collate([row]).to(backbone.device))
             logits = backbone.logits(states[0, -1])
             logits[model.writer.forbidden] = -torch.inf
             ids.append(int(logits.argmax()))
@@ -87,7 +87,9 @@ def test_a_reply_held_to_a_schema_has_its_form_whatever_the_model(model):
     for option in SCHEMA["properties"]["verdict"]["enum"]:
         row = lead + encoder.pieces([option + '"'], ())
         with torch.inference_mode():
-            logs = torch.log_softmax(backbone.logits(backbone.hidden(encoder.collate([row]))[0]), -1)
+            logs = torch.log_softmax(
+                backbone.logits(backbone.hidden(encoder.collate([row]).to(backbone.device))[0]), -1
+            )
         told = [float(logs[place - 1, row.ids[place]]) for place in range(len(lead), len(row))]
         chances[option] = sum(told)
     assert reply["verdict"] == max(chances, key=chances.get)

@@ -378,7 +378,8 @@ def test_implicit(tiny, plain, groups, tmp_path, per_token):
 
     for group in groups[:3]:
         expected = [wanted(group, response) for response in group.responses]
-        assert model.score([group])[0].values == pytest.approx(expected, abs=1e-5)
+        near = 1e-5 if model.loaded.backbone.device.type == "cpu" else 1e-4
+        assert model.score([group])[0].values == pytest.approx(expected, abs=near)
         assert np.abs(expected).max() > 1e-3
 
 

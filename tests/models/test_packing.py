@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rewardhub.models import attention
-from rewardhub.models.attention import attend, merge
+from rewardhub.models import spans
+from rewardhub.models.attention import merge
 from rewardhub.models.backbone import load_backbone
 from rewardhub.models.inputs import Encoder
 from rewardhub.models.packing import packs, shared_length
 from rewardhub.models.runner import Runner
+from rewardhub.models.spans import Spans, attend_spans
 from rewardhub.types import Response
 
 
@@ -119,21 +120,40 @@ def test_attention_in_two_parts_is_exact():
     key, value = torch.randn(2, 15, 2, 8, generator=generator) * 3
     wide = [each.repeat_interleave(2, 1).transpose(0, 1) for each in (key, value)]
     wanted = torch.nn.functional.scaled_dot_product_attention(query.transpose(0, 1), *wide, scale=0.3)
-    first = attend(query, key[:9], value[:9], 0.3, causal=False)
-    second = attend(query, key[9:], value[9:], 0.3, causal=False)
-    assert torch.allclose(merge(*first, *second).transpose(0, 1), wanted, atol=1e-6)
+    asking = Spans((6,))
+    first = attend_spans(query, key[:9], value[:9], asking, Spans((9,)), 0.3, causal=False)
+    second = attend_spans(query, key[9:], value[9:], asking, Spans((6,)), 0.3, causal=False)
+    merge(*first, *second)
+    assert torch.allclose(first[0].transpose(0, 1), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (4, 4, 4), (1, 1, 6, 6, 2), (3, 7, 3)])
+def test_spans_attend_apart(lengths):
+    """Each span attends to its own keys, whether its neighbours are of like length or not, with the log-sum-exp."""
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(sum(lengths), 4, 8, generator=generator)
+    key, value = torch.randn(2, sum(lengths), 2, 8, generator=generator)
+    each = Spans(lengths)
+    out, weight = attend_spans(query, key, value, each, each, 0.4, causal=True)
+    logits = torch.einsum("qhd,khd->qhk", query, key.repeat_interleave(2, 1)) * 0.4
+    span = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    seen = (span.unsqueeze(1) == span) & torch.ones(len(span), len(span)).tril().bool()
+    logits = logits.masked_fill(~seen.unsqueeze(1), -torch.inf)
+    wanted = torch.einsum("qhk,khd->qhd", logits.softmax(-1), value.repeat_interleave(2, 1))
+    assert torch.allclose(out, wanted, atol=1e-6)
+    assert torch.allclose(weight, logits.logsumexp(-1), atol=1e-5)
 
 
 def test_no_mask_is_built(tiny, encoder, rows, monkeypatch):
     """No attention sees more keys than its family's rows have, none takes a mask, and the last layer asks for ends."""
     calls = []
-    real = attention.attend
+    real = spans.attend
 
     def watch(query, key, value, scaling, causal):
-        calls.append((len(query), len(key), causal))
-        return real(query, key, value, scaling, causal)
+        calls.extend([(query.shape[1], key.shape[1], causal)] * len(query))
+        return real(query, key, value, scaling, causal=causal)
 
-    monkeypatch.setattr(attention, "attend", watch)
+    monkeypatch.setattr(spans, "attend", watch)
     runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
     calls.clear()
     runner.last_hidden(*rows)
@@ -151,7 +171,7 @@ def test_a_kernel_that_is_not_exact_is_not_used(tiny, encoder, rows, monkeypatch
             raise NotImplementedError("no kernel on this device")
         return query, query[..., 0]
 
-    monkeypatch.setattr(attention, "attend", broken)
+    monkeypatch.setattr(spans, "attend", broken)
     runner = Runner(load_backbone(tiny, head=False), encoder, 10_000)
     assert runner.attention == "cached"
     assert "packed rows are off" in caplog.text
