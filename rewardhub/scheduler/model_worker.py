@@ -1,9 +1,10 @@
 """The process of one reward model: loads it from a card, then scores batches until the hub hangs up.
 
 A thread answers pings while the main thread computes, so that a stopped process is found and a busy one
-is left alone.
+is left alone. When the hub is gone it ends the process, whatever is being computed.
 """
 
+import os
 import queue
 import socket
 import sys
@@ -28,10 +29,11 @@ def serve(sock: socket.socket) -> None:
         with lock:
             send(sock, message)
 
-    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sock, inbox, reply), daemon=True).start()
     model: RewardModel | None = None
-    while (message := inbox.get()) is not None:
+    while True:
+        message = inbox.get()
         if isinstance(message, Load):
             model = _load(message, reply)
         elif isinstance(message, ScoreBatch) and model is not None:
@@ -41,13 +43,15 @@ def serve(sock: socket.socket) -> None:
             reply(answer)
 
 
-def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message | None]", reply: Callable[[Message], None]) -> None:
-    while (message := receive(sock)) is not None:
-        if isinstance(message, Ping):
-            reply(Pong())
-        else:
-            inbox.put(message)
-    inbox.put(None)
+def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message]", reply: Callable[[Message], None]) -> None:
+    try:
+        while (message := receive(sock)) is not None:
+            if isinstance(message, Ping):
+                reply(Pong())
+            else:
+                inbox.put(message)
+    finally:
+        os._exit(0)
 
 
 def _load(message: Load, reply: Callable[[Message], None]) -> RewardModel | None:
