@@ -20,6 +20,7 @@ from rewardhub.models.packing import MIN_SHARED, cut, shared_length
 
 STRETCH = 1024
 """Tokens that are read at a time."""
+DEEPER = "deepstack_visual_embeds"
 
 
 class CachedRows:
@@ -81,9 +82,14 @@ class CachedRows:
         return torch.cat(states, 1)
 
     def _stops(self, rows: Sequence[Encoded], inputs: Inputs) -> list[int]:
-        """Where stretches begin and end: never within an image."""
+        """Where stretches begin and end: never within an image.
+
+        Where an image's tokens see one another all images are in the first stretch, which has no past.
+        """
         width = inputs.input_ids.shape[1]
         spans = [span for row in rows for span in row.spans]
+        if self.backbone.family.whole_forward and spans:
+            spans = [(0, max(end for _, end in spans))]
         stops = [0]
         while stops[-1] < width:
             stop = min(stops[-1] + STRETCH, width)
@@ -117,9 +123,13 @@ def _repeat(value: Any, count: int) -> Any:
 
 
 def _columns(embedded: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
-    if "deepstack_visual_embeds" in embedded:
-        return embedded
-    return {name: value[:, start:stop] for name, value in embedded.items()}
+    """What stands in these columns of a batch; what later layers add is one row per placeholder, row by row."""
+    found = {name: value[:, start:stop] for name, value in embedded.items() if name != DEEPER}
+    if DEEPER in embedded:
+        places = embedded["visual_pos_masks"].nonzero()[:, 1]
+        here = (start <= places) & (places < stop)
+        found[DEEPER] = [each[here] for each in embedded[DEEPER]]
+    return found
 
 
 def _stretch(inputs: Inputs, start: int, stop: int) -> Inputs:
