@@ -55,13 +55,15 @@ class Calibration(BaseModel):
 class StepSpec(BaseModel):
     """The steps of a response for a process model: its own spans, else the text between separators.
 
-    ``token`` is a control token put behind each step and read there; "" reads a step's last token.
+    ``token`` is a control token put behind each step and read there, in place of the separator unless
+    ``keep_separator`` says that both stand; "" reads a step's last token.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     separator: str = Field(default="\n\n", min_length=1)
     token: str = ""
+    keep_separator: bool = False
     aggregate: Literal["min", "mean", "product", "last"] = "min"
 
 

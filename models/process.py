@@ -47,13 +47,19 @@ class ProcessModel(RowModel):
             return Row(encoded, self._ends(len(prefix), response.text, spans))
         *lead, _, end, behind = self.loaded.encoder.template.turn("assistant", [response.text])
         encoded, places, at = prefix, [], 0
-        for _, stop in spans:
-            step: list[Piece] = [*lead, response.text[at:stop], Control(self.card.steps.token)]
+        for start, stop in spans:
+            step: list[Piece] = [*lead, self._between(response.text[at:start]), response.text[start:stop]]
+            step.append(Control(self.card.steps.token))
             encoded = encoded + self.loaded.encoder.pieces(step, ())
             places.append(len(encoded) - 1)
             lead, at = [], stop
-        rest = self.loaded.encoder.pieces([*lead, response.text[at:], end, behind], ())
+        rest = self.loaded.encoder.pieces([self._between(response.text[at:]), end, behind], ())
         return Row(encoded + rest, tuple(places))
+
+    def _between(self, text: str) -> str:
+        """What is shown of the text between two steps: nothing of a separator, for which the token stands."""
+        steps = self.card.steps
+        return text if steps.keep_separator or text.replace(steps.separator, "").strip() else ""
 
     def read(self, row: Row, states: Tensor) -> Score:
         chances = [float(chance) for chance in self._chances(states)]

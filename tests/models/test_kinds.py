@@ -253,17 +253,15 @@ def test_process_reads_the_last_token_of_each_step(with_tensors, plain, stepped,
 
 
 def test_process_with_step_tokens(with_tensors, plain, stepped):
-    """A control token behind each step, read there by a head with two outputs; text cannot spell it."""
+    """Qwen2.5-Math-PRM: the steps joined by a control token in place of the separator, read there by a head with two
+    outputs; text cannot spell it.
+    """
     weight = drawn(2, WIDTH) * 3
     token = "<|vision_end|>"
 
-    def wanted(group, response):
-        text, spans, at = response.text, "", 0
-        for piece in filter(None, text.split("\n\n")):
-            stop = text.index(piece, at) + len(piece)
-            spans += text[at:stop] + token
-            at = stop
-        rendered = plain.prompt(group) + answered(spans + text[at:])
+    def wanted(group, response, shown=None):
+        steps = [piece for piece in response.text.split("\n\n") if piece]
+        rendered = plain.prompt(group) + answered(shown or token.join(steps) + token)
         ids = plain.ids(rendered)[0].tolist()
         start = plain.ids(plain.prompt(group)).shape[1]
         tag = plain.tokenizer.convert_tokens_to_ids(token)
@@ -271,8 +269,16 @@ def test_process_with_step_tokens(with_tensors, plain, stepped):
         places = [k for k, index in enumerate(ids) if k >= start and index == tag]
         return min(float(torch.softmax(weight @ states[k], -1)[1]) for k in places)
 
-    model = model_of(with_tensors(**{"score.weight": weight}), "process", steps={"token": token})
+    path = with_tensors(**{"score.weight": weight})
+    kept = model_of(path, "process", steps={"token": token, "keep_separator": True})
+    text = f"First look.{token}\n\nIt is red.{token}\n\nSo red.{token}"
+    first = replace(stepped[1], responses=stepped[1].responses[:1])
+    assert kept.score([first])[0].values == pytest.approx([wanted(first, first.responses[0], text)], abs=1e-5)
+    spans = replace(first, responses=(Response("One: a. Two: b.", steps=((5, 7), (13, 15))),))
+    told = wanted(spans, spans.responses[0], f"One: a.{token} Two: b.{token}")
+    model = model_of(path, "process", steps={"token": token})
     checked(model, stepped, wanted)
+    assert model.score([spans])[0].values == pytest.approx([told], abs=1e-5)
     spelt = replace(stepped[1], responses=(Response(f"one {token} two"),))
     assert len(model.score([spelt])[0].steps[0]) == 1
 
