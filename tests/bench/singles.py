@@ -3,7 +3,8 @@
 The peers are a FastAPI service that scores each request by itself, and one that gathers requests by count
 and timeout (32 or 10 ms, the rule of Ray Serve's ``@serve.batch``) and scores them as one right-padded
 batch of the stock model. All three serve the same checkpoint, a tiny model with random weights, over HTTP
-to the same client; scores are compared first. Two kinds of traffic: unrelated prompts of a few tokens, of
+to the same client, in turns; scores are compared first. Beside each rate stands the processor time of the service
+per request, which others on the machine change less. Two kinds of traffic: unrelated prompts of a few tokens, of
 which nothing can be shared, and what a trainer sends that scores sample by sample, members of groups of
 8 with a prompt of 300 tokens in common. At the end, 64 single calls for 8 prompts beside 8 calls with
 whole groups, both to the hub.
@@ -18,22 +19,36 @@ import asyncio
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import grpc
 import httpx
 
 sys.path.append(str(Path(__file__).parent))
 from hub_process import hardware, hub, report
 
+from rewardhub.types import Call, Group, Response
+from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.wire.proto import call_to_proto, group_to_proto
+
 CLIENTS = 64
+TURNS = 4
+SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""What the hub starts its workers with; the peers are given it too."""
+
 MAX_BATCH, WAIT_S = 32, 0.01
 TOLERANCE = 1e-4
+Service = tuple[str, str, Callable[[str, str], bytes]]
+"""Address, path, and how a prompt and a response are written to it."""
+
 CARD = 'name = "tiny"\nkind = "scalar"\npath = "checkpoint"\nsystem = ""\n'
 BODY = {"recipe": "tiny", "details": False, "cache": "bypass"}
 
@@ -83,7 +98,6 @@ def peer(folder: Path, gathered: bool) -> None:
 
     from rewardhub.models import load
     from rewardhub.models.card import load_card
-    from rewardhub.types import Group, Response
 
     model = load(load_card(folder / "tiny.toml"))
     rows = Rows(folder / "checkpoint")
@@ -181,8 +195,8 @@ async def rate(
     encode: Callable[[str, str], bytes],
     draw: Callable[[int, int], tuple[str, str]],
     seconds: float,
-) -> tuple[float, float]:
-    """Requests per second and p50 in milliseconds with 64 clients that each wait for their answer."""
+) -> tuple[int, float, float]:
+    """Requests, requests per second and p50 in milliseconds with 64 clients that each wait for their answer."""
     latencies: list[float] = []
     started = time.perf_counter()
 
@@ -197,7 +211,8 @@ async def rate(
         connection.close()
 
     await asyncio.gather(*map(client, range(CLIENTS)))
-    return len(latencies) / (time.perf_counter() - started), 1000 * sorted(latencies)[len(latencies) // 2]
+    seconds = time.perf_counter() - started
+    return len(latencies), len(latencies) / seconds, 1000 * statistics.median(latencies)
 
 
 def scores_of(url: str, path: str, encode: Callable[[str, str], bytes]) -> list[float]:
@@ -219,23 +234,47 @@ async def together(url: str, bodies: list[bytes]) -> float:
     return seconds
 
 
-def singles_for_groups(url: str) -> float:
+async def together_grpc(address: str, requests: list[bytes]) -> float:
+    """The same over gRPC, by calls on one channel."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/rewardhub.v1.RewardService/Score", None, pb.ScoreResponse.FromString)
+        await channel.channel_ready()
+        started = time.perf_counter()
+        replies = await asyncio.gather(*map(ask, requests))
+        seconds = time.perf_counter() - started
+    columns = [reply.groups[0].total for reply in replies]
+    assert all(column.values and not column.statuses for column in columns)
+    return seconds
+
+
+def ours_grpc(prompt: str, responses: list[str]) -> bytes:
+    group = group_to_proto(Group("g", prompt, tuple(map(Response, responses))))
+    options = call_to_proto(Call(recipe="tiny", details=False, cache="bypass"))
+    return pb.ScoreRequest(options=options, groups=[group]).SerializeToString()
+
+
+def singles_for_groups(
+    door: str, send: Callable[[list[bytes]], Awaitable[float]], encode: Callable[[str, list[str]], bytes]
+) -> float:
     """How many times longer 64 single calls for 8 prompts of 1,200 tokens take than 8 calls with groups."""
     ratios = []
-    for turn in range(7):
-        groups = [(f"{turn}/{g} " + sample(g)[1] * 4, [sample(100 * g + k)[1] for k in range(8)]) for g in range(8)]
+    for turn in range(9):
+        groups = [
+            (f"{door}/{turn}/{g} " + sample(g)[1] * 4, [sample(100 * g + k)[1] for k in range(8)]) for g in range(8)
+        ]
         groups = [(prompt[:1200], responses) for prompt, responses in groups]
         other = [(f"again {prompt}"[:1200], responses) for prompt, responses in groups]
-        whole = asyncio.run(together(url, [ours(*group) for group in groups]))
-        single = asyncio.run(together(url, [ours(prompt, [text]) for prompt, texts in other for text in texts]))
+        whole = asyncio.run(send([encode(*group) for group in groups]))
+        single = asyncio.run(send([encode(prompt, [text]) for prompt, texts in other for text in texts]))
         ratios.append(single / whole)
-    return sorted(ratios)[len(ratios) // 2]
+    return statistics.median(ratios)
 
 
 @contextmanager
 def serving(folder: Path, kind: str):
     process = subprocess.Popen(
-        [sys.executable, "-P", __file__, kind, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-P", __file__, kind, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=SETTINGS | os.environ,
     )  # fmt: skip
     try:
         yield process.stdout.readline().split("=", 1)[1].strip()
@@ -245,38 +284,76 @@ def serving(folder: Path, kind: str):
         process.stdout.close()
 
 
+def plain(prompt: str, response: str) -> bytes:
+    return json.dumps({"prompt": prompt, "response": response}).encode()
+
+
+def spent() -> float:
+    """Seconds of processor time of the processes that this one has started, and those of theirs."""
+    stats: dict[int, list[str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # It has ended.
+            stats[int(folder.name)] = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+    own, more = {os.getpid()}, True
+    while more:
+        more = {pid for pid, stat in stats.items() if int(stat[1]) in own} - own
+        own |= more
+    ticks = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in own - {os.getpid()})
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def in_turns(services: dict[str, Service], seconds: float) -> dict[tuple[str, str], list[float]]:
+    """Requests per second of each service on each traffic, turn by turn."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for turn in range(TURNS + 1):
+        for traffic, draw in TRAFFIC.items():
+            for kind, service in services.items():
+
+                def fresh(client: int, n: int) -> tuple[str, str]:
+                    return draw(client, 100_000 * turn + n)
+
+                before = spent()
+                count, per_second, p50 = asyncio.run(rate(*service, fresh, seconds / TURNS))
+                each_ms = 1000 * (spent() - before) / count
+                print(
+                    f"{kind:<10}{traffic:<10}{per_second:8.0f} requests/s, p50 {p50:7.1f} ms,"
+                    f" {each_ms:6.2f} ms of processor time each"
+                )
+                if turn:  # The first warms up.
+                    rates.setdefault((kind, traffic), []).append(per_second)
+    return rates
+
+
 def main(seconds: float) -> None:
-    print(f"{hardware()}; {CLIENTS} clients, one response of 30 to 600 tokens a call, {seconds:g} s each")
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    print(
+        f"{hardware()}; {CLIENTS} clients, one response of 30 to 600 tokens a call, {seconds:g} s each in {TURNS} turns"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-
-        def measure(kind: str, url: str, path: str, encode: Callable[[str, str], bytes]) -> None:
-            for traffic, draw in TRAFFIC.items():
-                found[kind, traffic] = asyncio.run(rate(url, path, encode, draw, seconds))
-
-        def plain(prompt: str, response: str) -> bytes:
-            return json.dumps({"prompt": prompt, "response": response}).encode()
-
         os.environ["REWARDHUB_CARDS"] = json.dumps([str(folder / "tiny.toml")])
-        with hub() as address:
+        with hub() as address, serving(folder, "--alone") as alone, serving(folder, "--gathered") as gathered:
             url = address["http"]
-            expected = scores_of(url, "/v1/score", lambda p, r: ours(p, [r]))
-            measure("hub", url, "/v1/score", lambda p, r: ours(p, [r]))
-            ratio = singles_for_groups(url)
-        for kind in ("--alone", "--gathered"):
-            with serving(folder, kind) as url:
-                values = scores_of(url, "/score", plain)
+            services: dict[str, Service] = {
+                "hub": (url, "/v1/score", lambda p, r: ours(p, [r])),
+                "alone": (alone, "/score", plain),
+                "gathered": (gathered, "/score", plain),
+            }
+            expected, *others = (scores_of(*service) for service in services.values())
+            for values in others:
                 assert all(abs(a - b) < TOLERANCE for a, b in zip(values, expected, strict=True)), (values, expected)
-                measure(kind, url, "/score", plain)
-    for (kind, traffic), (per_second, p50) in found.items():
-        print(f"{kind.removeprefix('--'):<10}{traffic:<10}{per_second:8.0f} requests/s, p50 {p50:7.1f} ms")
-    for traffic, name in (("unrelated", "singles"), ("members", "singles.of_groups")):
-        of_hub = found["hub", traffic][0]
-        report(f"{name}.vs_batch_of_one", of_hub / found["--alone", traffic][0], "batch-of-one FastAPI service")
-        report(f"{name}.vs_count_and_timeout", of_hub / found["--gathered", traffic][0], "count-and-timeout batcher")
-    report("singles.for_groups", ratio, "eight calls with whole groups (time; below is better)")
+            rates = in_turns(services, seconds)
+            over_rest = singles_for_groups("rest", partial(together, url), ours)
+            over_grpc = singles_for_groups("grpc", partial(together_grpc, address["grpc"]), ours_grpc)
+    for traffic, figure in (("unrelated", "singles"), ("members", "singles.of_groups")):
+        for kind, peer_name, text in (
+            ("alone", "vs_batch_of_one", "batch-of-one FastAPI service"),
+            ("gathered", "vs_count_and_timeout", "count-and-timeout batcher"),
+        ):
+            ratios = [a / b for a, b in zip(rates["hub", traffic], rates[kind, traffic], strict=True)]
+            report(f"{figure}.{peer_name}", statistics.median(ratios), text)
+    report("singles.for_groups", over_rest, "eight calls with whole groups (time; below is better)")
+    report("singles.for_groups_grpc", over_grpc, "the same over gRPC")
 
 
 if __name__ == "__main__":
