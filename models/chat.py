@@ -41,7 +41,7 @@ class Style:
 
     ``header`` names the role, by ``names`` where the family has a word of its own for it. With ``spaced``
     a turn of text begins with a space. Without ``system_turn`` the system message stands in front of the
-    first user's text.
+    first user's text. With ``trimmed`` each text of a message loses the space around it.
     """
 
     begin: str = ""
@@ -54,6 +54,7 @@ class Style:
     names: tuple[tuple[str, str], ...] = ()
     spaced: bool = False
     system_turn: bool = True
+    trimmed: bool = False
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -77,7 +78,11 @@ class ChatTemplate:
         Raises ``InvalidInput`` for an unknown role or part, and where pictures and media differ in number.
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        turns = list(_turns(messages, media_count, 0, "prompt"))
+        turns = [
+            # What stands in front of a user's text is not trimmed.
+            (role, content if role == "system" and not self.style.system_turn else self.said(content))
+            for role, content in _turns(messages, media_count, 0, "prompt")
+        ]
         if self.system and (not turns or turns[0][0] != "system"):
             turns.insert(0, ("system", [self.system]))
         return self._written(turns)
@@ -86,7 +91,12 @@ class ChatTemplate:
         """The response's turns; pictures count from ``media_offset``."""
         messages: Sequence[Message] = response.messages or [{"role": "assistant", "content": response.text}]
         turns = _turns(messages, len(response.media), media_offset, "response")
-        return [piece for role, content in turns for piece in self.turn(role, content)]
+        return [piece for role, content in turns for piece in self.turn(role, self.said(content))]
+
+    def said(self, content: Sequence[Piece]) -> list[Piece]:
+        """A message's pieces as this style writes them."""
+        trimmed = self.style.trimmed
+        return [piece.strip() if trimmed and isinstance(piece, str) else piece for piece in content]
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""

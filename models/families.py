@@ -33,11 +33,12 @@ class Family:
 
 
 GEMMA = Style(
-    begin="<bos>", start="<start_of_turn>", end="<end_of_turn>", names=(("assistant", "model"),), system_turn=False
-)
+    begin="<bos>", start="<start_of_turn>", end="<end_of_turn>", names=(("assistant", "model"),), system_turn=False,
+    trimmed=True,
+)  # fmt: skip
 LLAMA = Style(
     begin="<|begin_of_text|>", start="<|start_header_id|>", header="{role}", header_end="<|end_header_id|>",
-    behind_header="\n\n", end="<|eot_id|>", behind="",
+    behind_header="\n\n", end="<|eot_id|>", behind="", trimmed=True,
 )  # fmt: skip
 NAMES = (("user", "User"), ("assistant", "Assistant"), ("system", "System"), ("tool", "Tool"))
 SMOL = Style(begin="<|im_start|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)

@@ -41,20 +41,28 @@ class ProcessModel(RowModel):
         self.step_token = self.loaded.encoder.tokenizer.control(card.steps.token) if card.steps.token else None
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
-        spans = steps_of(response, self.card.steps.separator)
+        text, spans = self._said(response.text, steps_of(response, self.card.steps.separator))
+        encoder = self.loaded.encoder
         if self.step_token is None:
-            encoded = prefix + self.loaded.encoder.answer(response, len(group.media))
-            return Row(encoded, self._ends(len(prefix), response.text, spans))
-        *lead, _, end, behind = self.loaded.encoder.template.turn("assistant", [response.text])
+            encoded = prefix + encoder.answer(response, len(group.media))
+            return Row(encoded, self._ends(len(prefix), text, spans))
+        *lead, _, end, behind = encoder.template.turn("assistant", [text])
         encoded, places, at = prefix, [], 0
         for start, stop in spans:
-            step: list[Piece] = [*lead, self._between(response.text[at:start]), response.text[start:stop]]
-            step.append(Control(self.card.steps.token))
-            encoded = encoded + self.loaded.encoder.pieces(step, ())
+            shown: list[Piece] = [*lead, self._between(text[at:start]), text[start:stop]]
+            encoded = encoded + encoder.pieces([*shown, Control(self.card.steps.token)], ())
             places.append(len(encoded) - 1)
             lead, at = [], stop
-        rest = self.loaded.encoder.pieces([self._between(response.text[at:]), end, behind], ())
-        return Row(encoded + rest, tuple(places))
+        return Row(encoded + encoder.pieces([self._between(text[at:]), end, behind], ()), tuple(places))
+
+    def _said(self, text: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
+        """The text as the family's style writes it, and its steps there."""
+        (said,) = self.loaded.encoder.template.said([text])
+        shown = str(said)
+        cut = text.find(shown)
+        return shown, [
+            (min(max(start - cut, 0), len(shown)), min(max(stop - cut, 0), len(shown))) for start, stop in spans
+        ]
 
     def _between(self, text: str) -> str:
         """What is shown of the text between two steps: nothing of a separator, for which the token stands."""

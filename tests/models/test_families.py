@@ -80,8 +80,10 @@ class Plain:
         more, holes = self.images(pictures) if pictures else ({}, [])
         before, behind = TURNS[self.kind]
         image = "".join(holes) or (" " if self.kind in BEGIN else "")
-        text = before.format(begin=BEGIN.get(self.kind, ""), image=image, prompt=group.prompt)
-        text += behind.format(text=response.text)
+        prompt, answer = (
+            each.strip() if TURNS[self.kind] in {GEMMA, LLAMA} else each for each in (group.prompt, response.text)
+        )
+        text = before.format(begin=BEGIN.get(self.kind, ""), image=image, prompt=prompt) + behind.format(text=answer)
         ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         if self.kind.startswith("qwen") and FAMILIES[self.kind].image:
             more["mm_token_type_ids"] = (ids == self.tokenizer.convert_tokens_to_ids("<|image_pad|>")).long()
@@ -183,3 +185,20 @@ def test_replies_are_the_likeliest_tokens(family, groups):
             row = row + Encoded(np.array(written[-1:]), np.zeros((3, 1), np.int64), (), (), 1)
         assert score.details["text"] == encoder.tokenizer.decode(written)
         assert score.details["finish"] == ("length" if len(written) == 5 else "stop")
+
+
+def test_steps_among_space(family):
+    """A process model reads each step where it ends, in a family that trims what is said as well."""
+    kind, plain, _ = family
+    trims = FAMILIES[kind].style.trimmed
+    texts = ("  \n\n one\n\ntwo  \n\n ", "one\n\ntwo", " \n one")
+    model = load(Card(name="p", kind="process", path=plain.path, system=""))
+    group = Group("g", "What?", tuple(map(Response, texts)))
+    tokenizer = model.loaded.encoder.tokenizer
+    for text, row in zip(texts, model.rows(group), strict=True):
+        start = len(model.loaded.encoder.prefix(group.prompt))
+        shown = [tokenizer.decode(row.encoded.ids[start : place + 1]) for place in row.places]
+        ends = [text[: text.index(step) + len(step)] for step in ("one", "two  ", "two") if step in text][:2]
+        assert len(shown) == len(ends)
+        for found, end in zip(shown, ends, strict=True):
+            assert found.endswith(end.strip() if trims else end)

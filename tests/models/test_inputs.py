@@ -12,6 +12,7 @@ from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.models.backbone import load_backbone
 from rewardhub.models.batching import batches
 from rewardhub.models.chat import ChatTemplate
+from rewardhub.models.families import FAMILIES
 from rewardhub.models.inputs import Encoder
 from rewardhub.models.pictures import QwenImages
 from rewardhub.models.tiny import CHAT_TEMPLATE
@@ -75,6 +76,38 @@ def test_the_layout_is_the_chat_template(encoder, tiny):
         for piece in [*pieces, *answer]
     )
     assert rendered == text
+
+
+PUBLISHED = {
+    "llama": (
+        "{{ '<|begin_of_text|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message.role "
+        "+ '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}{% endfor %}"
+    ),
+    "gemma3_text": (
+        "{{ '<bos>' }}{% set ahead = messages[0].content + '\n\n' if messages[0].role == 'system' else '' %}"
+        "{% for message in messages if message.role != 'system' %}{{ '<start_of_turn>' + ('model' if message.role == "
+        "'assistant' else 'user') + '\n' + (ahead if loop.first else '') + message.content | trim }}<end_of_turn>\n"
+        "{% endfor %}"
+    ),
+    "qwen2": (
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}<|im_end|>\n{% endfor %}"
+    ),
+}  # fmt: skip
+"""How the families' own templates write a conversation: which of them trim what is said."""
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+@pytest.mark.parametrize("system", [None, " Be brief. \n"])
+def test_space_around_what_is_said(kind, system):
+    """Llama and Gemma trim each message but Gemma's system text; Qwen writes it as it stands."""
+    said = [("user", "  What?\n"), ("assistant", " hm "), ("user", "So?\t"), ("assistant", "\n red \n\n")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    wanted = jinja2.Template(PUBLISHED[kind], keep_trailing_newline=True).render(messages=messages)
+    template = ChatTemplate(system="", style=FAMILIES[kind].style)
+    pieces = [*template.prompt(messages[:-1], 0), *template.answer(Response(said[-1][1]), 0)]
+    assert "".join(piece if isinstance(piece, str) else piece.token for piece in pieces) == wanted
 
 
 def test_the_system_message_is_said_once():
