@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rewardhub.errors import ConfigError, nearest
-from rewardhub.models.chat import SYSTEM
 from rewardhub.scorer import Scope
 
 COMPARE = (
@@ -173,7 +172,8 @@ class Card(BaseModel):
     Either ``path`` (a folder, relative to the card) or ``repository`` with ``revision`` names the
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
     padded tokens of a batch, ``max_pixels`` an image after resizing, ``prefix_cache_mb`` what is
-    remembered of prompts for later calls (0: nothing). ``system`` is the system message, "" is none;
+    remembered of prompts for later calls (0: nothing). ``system`` is the system message of prompts that
+    bring none, "" is none; by default it is what the family's own template says;
     ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
     reference answer, what is known of the user.
 
@@ -200,7 +200,7 @@ class Card(BaseModel):
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     head: HeadSpec = HeadSpec()
     calibration: Calibration = Calibration()
-    system: str = SYSTEM
+    system: str | None = None
     context: str = ""
     instruction: str = COMPARE
     question: str = "Is this answer correct? Reply with Yes or No only."

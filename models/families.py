@@ -1,9 +1,9 @@
 """Families of backbones: how each writes a prompt, reads an image and counts positions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rewardhub.models.chat import CHATML, IMAGE, VIDEO, VISION_END, VISION_START, Style
+from rewardhub.models.chat import CHATML, IMAGE, SYSTEM, VIDEO, VISION_END, VISION_START, Style
 from rewardhub.models.pictures import ImageReader, NoImages, QwenImages
 from rewardhub.models.tiles import GemmaImages, IdeficsImages, InternImages, LlavaImages
 
@@ -12,6 +12,7 @@ from rewardhub.models.tiles import GemmaImages, IdeficsImages, InternImages, Lla
 class Family:
     """A model type of transformers.
 
+    ``system`` is what the family's own template says where a prompt has no system message.
     ``image`` is the placeholder of image features, "" for a model of text; ``controls`` are further
     control tokens about images, of which ``optional`` ones may be missing. ``grid_positions`` says that rope
     has three positions per token. With ``whole_forward`` the model's own forward builds its masks, since
@@ -19,6 +20,7 @@ class Family:
     """
 
     style: Style
+    system: str = ""
     reader: type[ImageReader] = NoImages
     image: str = ""
     controls: tuple[str, ...] = ()
@@ -47,22 +49,22 @@ IDEFICS = Style(
 )
 TILE_NAMES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 11) for column in range(1, 11))
 
-_qwen = Family(CHATML, QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
+_qwen = Family(CHATML, "", QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
 _around = ("<fake_token_around_image>", "<global-img>")
 
 FAMILIES: Mapping[str, Family] = {
-    "qwen2_vl": _qwen,
-    "qwen2_5_vl": _qwen,
+    "qwen2_vl": replace(_qwen, system=SYSTEM),
+    "qwen2_5_vl": replace(_qwen, system=SYSTEM),
     "qwen3_vl": _qwen,
     "qwen3_5": _qwen,
-    "internvl": Family(CHATML, InternImages, "<IMG_CONTEXT>", ("<img>", "</img>")),
-    "llava_onevision": Family(CHATML, LlavaImages, "<image>"),
+    "internvl": Family(CHATML, "", InternImages, "<IMG_CONTEXT>", ("<img>", "</img>")),
+    "llava_onevision": Family(CHATML, SYSTEM, LlavaImages, "<image>"),
     "gemma3": Family(
-        GEMMA, GemmaImages, "<image_soft_token>", ("<start_of_image>", "<end_of_image>"), whole_forward=True
+        GEMMA, "", GemmaImages, "<image_soft_token>", ("<start_of_image>", "<end_of_image>"), whole_forward=True
     ),
-    "smolvlm": Family(SMOL, IdeficsImages, "<image>", _around, TILE_NAMES),
-    "idefics3": Family(IDEFICS, IdeficsImages, "<image>", _around, TILE_NAMES),
-    "qwen2": Family(CHATML),
+    "smolvlm": Family(SMOL, "", IdeficsImages, "<image>", _around, TILE_NAMES),
+    "idefics3": Family(IDEFICS, "", IdeficsImages, "<image>", _around, TILE_NAMES),
+    "qwen2": Family(CHATML, SYSTEM),
     "qwen3": Family(CHATML),
     "llama": Family(LLAMA),
     "gemma3_text": Family(GEMMA),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardhub.models.chat import SYSTEM, ChatTemplate, Control, Piece
+from rewardhub.models.chat import ChatTemplate, Control, Piece
 from rewardhub.models.checkpoint import read_config
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.pictures import ImageReader, Pads, Patches, as_tensors
@@ -110,11 +110,11 @@ class Encoder:
     Text is tokenised plainly, so that no prompt and no response can spell a control token.
     """
 
-    def __init__(self, path: Path, *, system: str = SYSTEM, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, *, system: str | None = None, max_pixels: int | None = None) -> None:
         self.path = Path(path)
         config = read_config(self.path)
         self.family = FAMILIES[config["model_type"]]
-        self.template = ChatTemplate(system, self.family.style)
+        self.template = ChatTemplate(self.family.system if system is None else system, self.family.style)
         self.reader = self.family.reader(self.path, config, max_pixels)
         self.tokenizer = TextTokenizer(self.path, (*self.family.tokens, *self.reader.names()), self.family.optional)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1

@@ -22,6 +22,7 @@ from rewardhub.models.linear import pack_linears
 from rewardhub.models.norms import replace_norms
 from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
+from rewardhub.models.sample_image import check_images
 from rewardhub.models.vision import join_spans
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Score, Status
@@ -126,6 +127,8 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
         replace(backbone.base)
     encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
     encoder.reader.check(backbone.base.config)
+    with memory_errors():
+        check_images(path, backbone, encoder)
     rows = backbone.base.get_input_embeddings().num_embeddings
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")

@@ -124,8 +124,9 @@ class VllmModel:
             raise NoAnswer("images go to vLLM in ChatML only, which this family does not write")
         prompt = self._prompt(group)
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        if self.card.system and turns[0].get("role") != "system":
-            turns.insert(0, {"role": "system", "content": self.card.system})
+        system = self.encoder.template.system
+        if system and turns[0].get("role") != "system":
+            turns.insert(0, {"role": "system", "content": system})
         # Checks roles, parts and numbers of media as our own backend does.
         self.encoder.template.prompt(prompt, len(group.media))
         self.encoder.template.answer(response, len(group.media))

@@ -110,6 +110,16 @@ def test_space_around_what_is_said(kind, system):
     assert "".join(piece if isinstance(piece, str) else piece.token for piece in pieces) == wanted
 
 
+def test_the_default_system_message_is_the_familys(tiny):
+    """A card that says nothing about it gets what the family's template says, "" is none, a text is that text."""
+    assert {kind for kind, family in FAMILIES.items() if family.system} == {
+        "qwen2_vl", "qwen2_5_vl", "qwen2", "llava_onevision"
+    }  # fmt: skip
+    assert Encoder(tiny).template.system == "You are a helpful assistant."
+    assert Encoder(tiny, system="").template.system == ""
+    assert Encoder(tiny, system="Be strict.").template.system == "Be strict."
+
+
 def test_the_system_message_is_said_once():
     """The default is left out where the prompt brings its own."""
     template = ChatTemplate()

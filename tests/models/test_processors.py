@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import io
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, PreTrainedTokenizerFast
 
 from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.models import Card, load
 from rewardhub.models.inputs import Encoder
 from rewardhub.types import Media
 
@@ -169,3 +172,22 @@ def test_a_tokenizer_that_cannot_name_all_tiles_is_refused(family, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(text.replace('"longest_edge": 56', '"longest_edge": 100'))
     with pytest.raises(ConfigError, match="row_1_col_3"):
         Encoder(tmp_path)
+
+
+SMALLER = {
+    "internvl": {"size": {"height": 28, "width": 28}}, "llava_onevision": {"size": {"height": 56, "width": 56}},
+    "gemma3": {"size": {"height": 28, "width": 28}}, "idefics3": {"max_image_size": {"longest_edge": 56}},
+    "smolvlm": {"max_image_size": {"longest_edge": 56}}, "qwen3_vl": {"patch_size": 14}, "qwen2_5_vl": {"patch_size": 16},
+}  # fmt: skip
+
+
+def test_tiles_of_another_size_are_refused_at_load(family, tmp_path):
+    """A processor that cuts images otherwise than the model reads them is found when the card is loaded."""
+    kind, path, _ = family
+    copy = shutil.copytree(path, tmp_path / "copy")
+    file = copy / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | SMALLER[kind]))
+    card = {"name": "m", "kind": "yes_no", "choices": ("1", "2")}
+    assert load(Card(**card, path=path)).loaded.encoder.family.image
+    with pytest.raises(ConfigError, match=str(copy)):
+        load(Card(**card, path=copy))
