@@ -1,5 +1,6 @@
 """The backbone, of text or of text and images: load it, and run it on padded batches."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from rewardhub.models.pictures import Patches
 
 Features = dict[Patches, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+LAYER = re.compile(r"(model\.|language_model\.|text_model\.|encoder\.)*layers?\.\d+\.")
+"""A layer of the language model, or of an encoder of sentences: left out silently, it would change every score."""
 
 BARE_NAMES = {r"^model\.visual\.": "visual."}
 """Names that trainers since transformers 4.52 write, which the bare classes of Qwen2-VL and Qwen2.5-VL do not read."""
@@ -211,7 +215,10 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
 
 
 def check_complete(path: Path, report: Mapping[str, Any]) -> None:
-    """Raises ``ConfigError`` where transformers' loading report names tensors that it had to make up."""
+    """Raises ``ConfigError`` where transformers' report names tensors that it made up, or layers that it left out."""
+    left = sorted(name for name in map(str, report["unexpected_keys"]) if LAYER.match(name))
+    if left:
+        raise ConfigError(f"{path} holds layers that config.json does not describe, first {left[0]!r}", field="path")
     absent = sorted({*report["missing_keys"], *(str(name) for name in report["mismatched_keys"])})
     if absent:
         raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")

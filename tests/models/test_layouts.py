@@ -156,6 +156,43 @@ def test_remote_code_models_are_refused(tmp_path):
         scores(path)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+def test_armo_rm(tmp_path, kind):
+    """RLHFlow's layout on Llama and Gemma: 3 layers of a gate that reads where the prompt's last turn ends."""
+    path = base(kind, tmp_path)
+    torch.manual_seed(7)
+    sizes = [(16, 64), (16, 16), (3, 16)]
+    tensors = {
+        "regression_layer.weight": torch.randn(3, 64) * 0.2, "reward_transform_matrix": torch.randn(3, 3),
+        "gating.logit_scale": torch.tensor([1.5]),
+    }  # fmt: skip
+    for number, size in enumerate(sizes):
+        tensors[f"gating.layers.{number}.weight"] = torch.randn(*size)
+        tensors[f"gating.layers.{number}.bias"] = torch.randn(size[0])
+    save_file(tensors, path / "gating.safetensors")
+    template, start, end = {
+        "llama": (LLAMA, "<|eot_id|><|start_header_id|>assistant", "<|end_header_id|>\n\n"),
+        "gemma3_text": (GEMMA, "<end_of_turn>\n<start_of_turn>model", "\n"),
+    }[kind]
+    wanted = []
+    for response in GROUP.responses:
+        text = template.format(prompt=GROUP.prompt, text=response.text)
+        ids = ids_of(path, text)
+        pattern, listed = ids_of(path, start + end)[0].tolist(), ids[0].tolist()
+        place = max(at for at in range(len(listed)) if listed[at : at + len(pattern)] == pattern)
+        model = AutoModel.from_pretrained(str(path), dtype=torch.float32).eval()
+        with torch.no_grad():
+            found = model(input_ids=ids).last_hidden_state[0]
+        gate = found[place]
+        for number in range(3):
+            gate = tensors[f"gating.layers.{number}.weight"] @ gate + tensors[f"gating.layers.{number}.bias"]
+            gate = torch.relu(gate) if number < 2 else torch.softmax(gate / 10, -1) * 1.5
+        rewards = tensors["regression_layer.weight"] @ found[-1] @ tensors["reward_transform_matrix"]
+        wanted.append(float(gate @ rewards))
+    assert scores(path, kind="objectives", classes=("a", "b", "c")) == pytest.approx(wanted, abs=1e-5)
+    assert abs(wanted[0] - wanted[1]) > 1e-3
+
+
 def test_cards_name_what_they_serve():
     """A card ships for each layout that is tested here."""
     cards = Path(__file__).parents[2] / "models" / "cards"

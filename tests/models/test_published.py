@@ -326,12 +326,15 @@ def test_architectures_that_transformers_lacks_are_refused(tmp_path, kind, words
         scored(tmp_path)
 
 
-def test_weights_of_another_shape_are_refused(tmp_path):
-    """A shard that is missing, a tensor of another shape, more tokens than embeddings: nothing is made up."""
+def test_weights_that_do_not_fit_the_configuration_are_refused(tmp_path):
+    """A shard that is missing, a tensor of another shape, a layer too many, more tokens than embeddings."""
     model, config = qwen(tmp_path, "qwen2_5_vl")
     write(tmp_path, model, config, OLD_QWEN, {"score.weight": head(1, WIDTH)})
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
     with pytest.raises(ConfigError, match="misses|size mismatch|mismatch"):
+        scored(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "max_window_layers": 1}))
+    with pytest.raises(ConfigError, match=r"layers that config.json does not describe, first .*layers\.1\."):
         scored(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     shard = tmp_path / "model-00002-of-00002.safetensors"
