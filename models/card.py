@@ -252,6 +252,10 @@ class Card(BaseModel):
             raise ValueError("classes belong to the outcome, safety and objectives kinds, which need them")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have one name")
+        if self.kind in {"outcome", "safety"} and len(self.classes) < 2:
+            raise ValueError(f"a card of kind {self.kind} needs two classes or more")
+        if self.calibration != Calibration() and self.kind in CHANCES | {"safety", "generative"}:
+            raise ValueError(f"a score of kind {self.kind} is not calibrated")
         if (self.kind == "outcome") != bool(self.positive) or self.positive not in ("", *self.classes):
             raise ValueError("positive names a class of the outcome kind, which needs it")
         return self

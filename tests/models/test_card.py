@@ -35,6 +35,8 @@ def test_a_relative_path_is_relative_to_the_card(tmp_path):
     ('name = "m"\nkind = "scalar"\nrepository = "a/b"\n', ["revision"]),
     ('name = "m"\nkind = "pairwise"\npath = "w"\ninstruction = "{prompt} {first}"\n', ["{second}"]),
     ('name = "m"\nkind = "scalar"\npath = "w"\ndevice = "tpu"\n', ["device"]),
+    ('name = "m"\nkind = "outcome"\npath = "w"\nclasses = ["a"]\npositive = "a"\n', ["two classes or more"]),
+    ('name = "m"\nkind = "process"\npath = "w"\n[calibration]\nmean = 1\n', ["process is not calibrated"]),
     ("name = ", ["card.toml"]),
 ])  # fmt: skip
 def test_errors_name_file_and_field(tmp_path, text, words):
