@@ -13,7 +13,7 @@ from itertools import permutations
 
 import torch
 
-from rewardhub.errors import OverLimit, ScoringError
+from rewardhub.errors import InvalidInput, OverLimit, ScoringError
 from rewardhub.models.card import MARKERS, Card
 from rewardhub.models.chat import Piece, flat, shifted
 from rewardhub.models.inputs import Encoded
@@ -24,6 +24,9 @@ from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
 Pair = tuple[int, int]
+
+MOST_COMPARED = 128
+"""Responses of one group: comparisons grow with their square."""
 
 
 @dataclass
@@ -58,7 +61,7 @@ class PairwiseModel:
     """The value of a response is the probability that it is preferred, a mean over its opponents.
 
     Each pair is shown in both orders, which cancels a liking for the first or second place
-    (RLHFlow, pair preference models). A group of G costs G·(G-1) sequences. A response may fill half
+    (RLHFlow, pair preference models). A group of G costs G·(G-1) sequences, and may hold 128. A response may fill half
     of the room that the prompt leaves in the context; a longer one is ``over_limit``, so that no
     response loses its comparison to another's length.
     """
@@ -96,6 +99,11 @@ class PairwiseModel:
     def encode(self, group: Group) -> Comparisons:
         count = len(group.responses)
         try:
+            if count > MOST_COMPARED:
+                reason = (
+                    f"{count} responses are {count * (count - 1)} comparisons; at most {MOST_COMPARED} are compared"
+                )
+                raise InvalidInput(reason, field="responses")
             prompt = self._shown(group.prompt, group.media)
             empty = self.loaded.check_prompt(self._sequence(prompt, Shown([]), Shown([])))
             room = self.loaded.max_tokens - len(empty)

@@ -104,6 +104,15 @@ def test_one_bad_response_costs_no_other(model, groups):
     assert column.values[2:] == pytest.approx(healthy.values, abs=1e-6)
 
 
+def test_comparisons_are_bounded(model, groups):
+    """A group whose comparisons would fill the memory is invalid_input at once; its neighbour is scored."""
+    many = replace(groups[1], responses=tuple(Response(str(index)) for index in range(129)))
+    first, second = model.score([many, groups[1]])
+    assert set(first.statuses) == {Status.INVALID_INPUT}
+    assert "16512 comparisons" in first.details[0]["reason"]
+    assert set(second.statuses) == {Status.OK}
+
+
 def test_conversations_are_told_by_role(model, groups):
     """A prompt of several turns and a trajectory are shown as text, each turn behind its role."""
     turns = [
