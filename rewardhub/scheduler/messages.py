@@ -71,6 +71,12 @@ class Failed(msgspec.Struct, tag="failed"):
     memory: bool = False
 
 
+class Begun(msgspec.Struct, tag="begun"):
+    """The task was received whole: what ends the worker from now on may be the task's doing."""
+
+    id: int
+
+
 class Row(msgspec.Struct, tag="row"):
     """One scored response; ``row`` counts from 0 within the task."""
 
@@ -114,7 +120,7 @@ class Scored(msgspec.Struct, tag="scored"):
         return cls(batch, rows, tokens, padding)
 
 
-Message = PoolTask | Load | Loaded | ScoreBatch | Ping | Pong | Failed | Row | Scored
+Message = PoolTask | Begun | Load | Loaded | ScoreBatch | Ping | Pong | Failed | Row | Scored
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

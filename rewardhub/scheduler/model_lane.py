@@ -164,10 +164,7 @@ class ModelLane:
 
     async def _life(self) -> None:
         """One worker process, from start to loss."""
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "rewardhub.scheduler.model_worker", str(theirs.fileno())]
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()], env=SETTINGS | os.environ)
-        theirs.close()
+        process, ours = await _spawned()
         self.pid = process.pid
         channel = await Channel.open(ours)
         try:
@@ -340,6 +337,22 @@ class ModelLane:
                 job.answer(column)
 
         asyncio.get_running_loop().create_task(put_together())
+
+
+async def _spawned() -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """A worker process and our end of its socket; raises ``LoadFailed`` where the machine has none to give."""
+    try:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "rewardhub.scheduler.model_worker", str(theirs.fileno())]
+            keep, environ = [theirs.fileno()], SETTINGS | os.environ
+            try:
+                return await asyncio.create_subprocess_exec(*command, pass_fds=keep, env=environ), ours
+            except BaseException:
+                ours.close()
+                raise
+    except OSError as error:
+        raise LoadFailed(f"no process for it: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from rewardhub.wire.proto import group_to_proto
 
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
-MAX_CHUNK = 64
+FIRST, MAX_CHUNK = 8, 64
 GRACE_S = 0.05
 
 
@@ -101,7 +101,18 @@ class Pool:
         """Scores ``rows``; raises ``Unavailable`` when the queue is full."""
         if self.queued + len(rows) > self._limit:
             raise Unavailable("the verifier pool is full", retry_after_s=1.0)
-        size = len(rows) if bound.info.scope != "response" else self._chunk(bound)
+        if bound.info.scope != "response":
+            return await self._tasks_of(len(rows), bound, group, rows, context)
+        if len(rows) <= MAX_CHUNK or bound.fingerprint in self._row_s:
+            return await self._tasks_of(self._chunk(bound), bound, group, rows, context)
+        # Of a scorer that was never run a few rows tell first how many make a task.
+        column = await self._tasks_of(FIRST, bound, group, rows[:FIRST], context)
+        column.extend(await self._tasks_of(self._chunk(bound), bound, group, rows[FIRST:], context))
+        return column
+
+    async def _tasks_of(
+        self, size: int, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context
+    ) -> Column:
         loop = asyncio.get_running_loop()
         jobs = [
             _Job(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
@@ -142,7 +153,11 @@ class Pool:
 
     async def _spawn(self) -> PoolWorker:
         while True:
-            ours, theirs = socket.socketpair()
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError:  # no descriptor is free now
+                await asyncio.sleep(0.2)
+                continue
             try:
                 if self._zygote is None or not self._zygote.alive:
                     self._zygote = await asyncio.to_thread(Zygote, *self._settings)
@@ -221,17 +236,20 @@ class Pool:
                 return False
             for row in rows:
                 scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
+                if len(scores) == 1 < len(rows):
+                    started = time.monotonic()  # the first answer is late by what a worker prepares once
         except TimeoutError:
-            if not worker.stopped:
+            if worker.begun and not worker.stopped:
                 self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
             return False
         except (ConnectionError, OSError):
-            lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
-            self._strike(job, rows[len(scores) :], suspect, lost)
+            if worker.begun:
+                lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
+                self._strike(job, rows[len(scores) :], suspect, lost)
             return False
         finally:
             self._keep(job, scores, len(rows))
-        self._learn(job.bound, (time.monotonic() - started) / len(rows))
+        self._learn(job.bound, (time.monotonic() - started) / max(1, len(rows) - 1))
         return True
 
     def _keep(self, job: _Job, scores: dict[int, Score], asked: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from rewardhub.scheduler.messages import Channel, PoolTask, Row
+from rewardhub.scheduler.messages import Begun, Channel, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 
 
@@ -14,10 +14,12 @@ class PoolWorker:
     pid: int
     channel: Channel
     cpu_s: float = 0.0
-    _receiving: asyncio.Future[Row] | None = None
+    begun: bool = False
+    _receiving: asyncio.Future[Begun | Row] | None = None
 
     async def start(self, task: PoolTask) -> bool:
         """Sends a task; False where the process had ended before, of which the task is innocent."""
+        self.begun = False
         code, self.cpu_s = process_state(self.pid)
         if code == "Z":
             return False
@@ -42,7 +44,11 @@ class PoolWorker:
                 await asyncio.wait((receiving,), timeout=limit_s)
             if receiving.done():
                 self._receiving = None
-                return receiving.result()
+                message = receiving.result()
+                if isinstance(message, Row):
+                    return message
+                self.begun = True
+                return await self.answer(limit_s)
             state = process_state(self.pid)
             if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
                 break

@@ -3,7 +3,7 @@
 import socket
 
 from rewardhub.registry import Registry
-from rewardhub.scheduler.messages import PoolTask, Row, receive, send
+from rewardhub.scheduler.messages import Begun, PoolTask, Row, receive, send
 from rewardhub.scorer import LocalBound, failure
 from rewardhub.types import Score, Status
 from rewardhub.v1 import types_pb2 as pb
@@ -15,6 +15,7 @@ def serve(sock: socket.socket, registry: Registry) -> None:
     """Answers tasks until the hub hangs up."""
     bound: dict[tuple[str, bytes], LocalBound | None] = {}
     while isinstance(task := receive(sock), PoolTask):
+        send(sock, Begun(task.id))
         key = (task.scorer, task.params)
         if key not in bound:
             bound[key] = _bind(task, registry)

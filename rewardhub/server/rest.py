@@ -30,6 +30,8 @@ from rewardhub.types import Call, GroupScores
 from rewardhub.wire.lines import loads
 
 NDJSON = "application/x-ndjson"
+_APART_BYTES, _APART_ROWS = 2**20, 4_096
+"""What is read and written beside the event loop, so that one caller's large request does not hold the others up."""
 _REF = "#/components/schemas/{model}"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": documents.ErrorReply} for code in (400, 401, 403, 404, 409, 413, 429, 499, 500, 503, 504)
@@ -99,11 +101,13 @@ class RestDoor:
         """Scores groups; answers 200 in request order, even if every score failed."""
         tenant = await self._let_in(request)
         body = await self._body(request, self._limits.body_bytes, "body")
-        call, items = intake.from_json(body, self._limits)
+        call, items = await self._items(body)
         work = partial(intake.score, self._hub, items, call, tenant)
         key = request.headers.get(replay.HEADER)
         once = work() if key is None else self._replays.once(tenant, key, body, work)
         answers = await unless_gone(request, once)
+        if sum(map(len, answers)) > _APART_ROWS:
+            return await asyncio.to_thread(replies.scores_reply, answers, details=call.details)
         return replies.scores_reply(answers, details=call.details)
 
     async def score_stream(self, request: Request) -> Response:
@@ -191,7 +195,12 @@ class RestDoor:
         return await self._body(request, self._limits.body_bytes, "body"), tenant
 
     async def _read(self, request: Request) -> tuple[Call, list[intake.Item]]:
-        return intake.from_json(await self._body(request, self._limits.body_bytes, "body"), self._limits)
+        return await self._items(await self._body(request, self._limits.body_bytes, "body"))
+
+    async def _items(self, body: bytes) -> tuple[Call, list[intake.Item]]:
+        if len(body) > _APART_BYTES:
+            return await asyncio.to_thread(intake.from_json, body, self._limits)
+        return intake.from_json(body, self._limits)
 
 
 async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncIterator[bytes]:

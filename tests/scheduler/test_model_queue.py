@@ -3,6 +3,9 @@
 import asyncio
 import math
 
+import pytest
+
+from rewardhub.errors import Unavailable
 from rewardhub.models.card import Card
 from rewardhub.scheduler.messages import Failed, Ping, Pong, Scored
 from rewardhub.scheduler.model_job import estimate_tokens
@@ -131,3 +134,24 @@ async def test_what_does_not_fit_in_memory_is_split(tmp_path):
     assert columns[-1].statuses == [Status.OK, Status.OVER_LIMIT, Status.OK]
     assert channel.largest == 2
     assert served.queued == 0
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch):
+    """Without descriptors, memory or processes the lane refuses with the reason, and goes on once there are some."""
+    served, tries = lane(tmp_path), []
+
+    async def refused(*command, **options):
+        tries.append(command)
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
+    served.start()
+    try:
+        await asyncio.wait_for(served.settled(), 5)
+        with pytest.raises(Unavailable, match="temporarily unavailable"):
+            await served.score(Group("g", "", (Response("x"),)), Context(math.inf))
+        while len(tries) < 2:
+            await asyncio.sleep(0.05)
+        assert not served._task.done()
+    finally:
+        await served.aclose()

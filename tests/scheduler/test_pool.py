@@ -155,3 +155,37 @@ async def test_the_fast_path_spares_the_pool():
     assert scores.values[0] == scores.values[2] == 0.5
     assert scores.values[1] == scores.values[3] == scores.values[4] != os.getpid()
     assert math.isfinite(scores.values[4])
+
+
+async def test_a_scorer_that_was_never_run_takes_large_groups(pool, bound):
+    """The first rows tell how many make a task: sixteen thousand quick ones are not as many tasks."""
+    tasks = 0
+    attempt = pool._attempt
+
+    def counted(worker, job):
+        nonlocal tasks
+        tasks += 1
+        return attempt(worker, job)
+
+    pool._attempt, pool._limit = counted, 20_000
+    texts = [str(n) for n in range(4_000)]
+    column = await score(pool, bound, *texts)
+    assert column.values == [len(text) / 100 for text in texts]
+    assert tasks < 1_500
+
+
+async def test_no_descriptor_ends_no_worker(pool, bound, monkeypatch):
+    """Workers that die while no descriptor is free come back once there is."""
+    import socket
+
+    await score(pool, bound, "warm")
+    real, refusals = socket.socketpair, [OSError(24, "Too many open files")] * 3
+    monkeypatch.setattr(
+        socket, "socketpair", lambda *args: (_ for _ in ()).throw(refusals.pop()) if refusals else real(*args)
+    )
+    for pid in list(pool.pids):
+        os.kill(pid, signal.SIGKILL)
+    assert (await score(pool, bound, "a")).values == [0.01]
+    while len(pool.pids) < 2:
+        await asyncio.sleep(0.01)
+    assert not refusals
