@@ -253,13 +253,20 @@ def hash_of(value: Any, where: str) -> str:
     return text
 
 
+def _step(data: Mapping[str, Any]) -> int:
+    step = take(data, "step", int, 0, "")
+    if not -(2**63) <= step < 2**63:
+        raise InvalidInput(f"step is {step}, expected an integer of 64 bits", field="step")
+    return step
+
+
 def call_from_json(data: Mapping[str, Any]) -> Call:
     """The call of a REST body; ``groups`` is read apart."""
     known_only(data, (*CALL_FIELDS, "groups"), "")
     return Call(
         recipe=take(data, "recipe", str, "", ""),
         run=take(data, "run", str, "", ""),
-        step=take(data, "step", int, 0, "") if data.get("step") is not None else None,
+        step=_step(data) if data.get("step") is not None else None,
         policy_version=take(data, "policy_version", str, "", ""),
         inputs=numbers(data, "inputs", ""),
         deadline_ms=natural(data, "deadline_ms", ""),

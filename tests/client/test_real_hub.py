@@ -4,13 +4,14 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from rewardhub.client import AsyncClient, Client
-from rewardhub.errors import HubUnreachable, ScoringFailed
+from rewardhub.errors import HubUnreachable, InvalidInput, ScoringFailed
 from rewardhub.types import Call, Group, Media, Response, Status
 
 CALL = Call(recipe="math")
@@ -215,3 +216,11 @@ def test_a_dead_hub_is_unreachable(hub):
     """A port that nobody listens on."""
     with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(HubUnreachable):
         client.score(groups(1), CALL)
+
+
+@pytest.mark.parametrize("step", [2**63, -(2**70)])
+def test_a_step_beyond_any_integer_is_refused(address, step):
+    """Over either door it is the caller's mistake, with the field named, before anything is sent."""
+    with Client(address) as client, pytest.raises(InvalidInput, match="64 bits") as caught:
+        client.score(groups(1), replace(CALL, step=step))
+    assert caught.value.field == "step"
