@@ -55,6 +55,11 @@ class RewardService:
     async def score(self, body: bytes, context: Context) -> pb.ScoreResponse:
         tenant = self._caller(context).tenant
         self._hub.admit(tenant)  # before anything is parsed
+        with self._inflight.upload(self._limits.message_bytes, "message") as upload:
+            upload.add(body)
+            return await self._scored(body, context, tenant)
+
+    async def _scored(self, body: bytes, context: Context, tenant: str) -> pb.ScoreResponse:
         request = _parsed(_parse(pb.ScoreRequest, body))
         call, items = intake.from_proto(request, self._limits)
         work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
@@ -69,7 +74,7 @@ class RewardService:
         self, events: AsyncIterator[pb.ScoreStreamRequest | RewardHubError], context: Context
     ) -> None:
         tenant = self._caller(context).tenant
-        session = Session(self._hub, tenant)
+        session = Session(self._hub, tenant, self._inflight)
         self._sessions.add(session)
         self._metrics.streams.inc()
         reader = asyncio.create_task(Events(self._hub, session, tenant, self._limits).read(events))

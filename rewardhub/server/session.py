@@ -5,12 +5,14 @@ the caller; groups that wait for members elsewhere take none, so that they canno
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError
+from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError, Unavailable
 from rewardhub.server import intake, logs
+from rewardhub.server.inflight import Inflight
 from rewardhub.server.partial import Partial
 from rewardhub.server.surface import OpenGroup, ScoringHub
 from rewardhub.types import Call, Group, GroupScores, Response
@@ -42,14 +44,17 @@ class _Work:
     group_id: str
     rows: int = 0
     kind: Literal["whole", "member", "open"] = "whole"
+    size: int = 0
 
 
 class Session:
-    """One caller's stream."""
+    """One caller's stream. With ``inflight`` the bytes of its groups count among all until they are answered."""
 
-    def __init__(self, hub: ScoringHub, tenant: str) -> None:
+    def __init__(self, hub: ScoringHub, tenant: str, inflight: Inflight | None = None) -> None:
         self._hub = hub
         self._tenant = tenant
+        self._inflight = inflight
+        self._added: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(WIDTH)
         self._tasks: dict[asyncio.Task[None], _Work] = {}
         self._whole: set[str] = set()
@@ -60,29 +65,42 @@ class Session:
         self._taken = asyncio.Event()
         self._finished = False
 
-    async def score(self, item: Group | Partial, call: Call) -> None:
-        """Takes a group, waiting for a free slot; its answer comes from :meth:`batches`."""
+    async def score(self, item: Group | Partial, call: Call, size: int = 0) -> None:
+        """Takes a group of ``size`` bytes, waiting for a free slot; its answer comes from :meth:`batches`."""
         await self.room()
         rows = intake.rows_of(item)
         if isinstance(item, Group) and item.expected > rows:
             self._check_room()
-            self._spawn(_Work(item.id, rows, "member"), self._score(item, call))
+            self._take(size)
+            self._spawn(_Work(item.id, rows, "member", size), self._score(item, call))
             return
         self.check_free(item.id)
-        self._whole.add(item.id)
         await self._slots.acquire()
-        self._spawn(_Work(item.id, rows), self._score(item, call))
+        try:
+            self._take(size)
+        except Unavailable:
+            self._slots.release()
+            raise
+        self._whole.add(item.id)
+        self._spawn(_Work(item.id, rows, size=size), self._score(item, call))
 
-    def open(self, group: Group, call: Call) -> None:
+    def open(self, group: Group, call: Call, size: int = 0) -> None:
         """Opens a group for :meth:`add`; raises for an id that is in use and what the hub refuses."""
         self.check_free(group.id)
         self._check_room()
         handle = self._hub.open(group, call, tenant=self._tenant)
+        try:
+            self._count(group.id, size)
+        except Unavailable:
+            handle.cancel()
+            raise
         self._open[group.id] = handle
         self._spawn(_Work(group.id, kind="open"), self._follow(group.id, handle, call))
 
-    def add(self, group_id: str, responses: Sequence[Response]) -> None:
-        self._handle(group_id).add(responses)
+    def add(self, group_id: str, responses: Sequence[Response], size: int = 0) -> None:
+        handle = self._handle(group_id)
+        self._count(group_id, size)
+        handle.add(responses)
 
     def close(self, group_id: str) -> None:
         self._handle(group_id).close()
@@ -140,6 +158,15 @@ class Session:
         if group_id in self._whole or group_id in self._open:
             raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
 
+    def _take(self, size: int) -> None:
+        if self._inflight:
+            self._inflight.take(size)
+
+    def _count(self, group_id: str, size: int) -> None:
+        """More bytes of an open group."""
+        self._take(size)
+        self._added[group_id] += size
+
     def _check_room(self) -> None:
         if len(self._tasks) >= MAX_OPEN:
             raise QuotaExceeded(f"more than {MAX_OPEN} groups wait on this stream", retry_after_s=1.0)
@@ -163,6 +190,8 @@ class Session:
             self._slots.release()
         elif work.kind == "open":
             del self._open[work.group_id]
+        if self._inflight:
+            self._inflight.give(work.size + (self._added.pop(work.group_id, 0) if work.kind == "open" else 0))
         if task.cancelled() and not self._closed:
             self.answer(failure(work.group_id, work.rows, Cancelled("the group was cancelled")))
         self._wake.set()

@@ -79,7 +79,7 @@ class Events:
         intake.check_rows(len(message.responses), self._limits)
         if not self._admitted(message):
             return
-        item, call = intake.group_item(message, "group"), self._call
+        item, call, size = intake.group_item(message, "group"), self._call, message.ByteSize()
         if isinstance(item, GroupScores):
             self._session.answer(Answer(item))
             return
@@ -87,7 +87,7 @@ class Events:
 
         async def run() -> None:
             try:
-                await self._session.score(usable, call)
+                await self._session.score(usable, call, size)
             except RewardHubError as error:
                 self._fail(usable, error)
 
@@ -98,7 +98,7 @@ class Events:
         intake.check_rows(len(message.group.responses), self._limits)
         if not self._admitted(message.group):
             return
-        call = self._call
+        call, size = self._call, message.group.ByteSize()
         try:
             item = proto.group_from_proto(message.group)
         except InvalidInput as error:
@@ -107,7 +107,7 @@ class Events:
 
         async def run() -> None:
             try:
-                self._session.open(await self._at_hand(item, call), call)
+                self._session.open(await self._at_hand(item, call), call, size)
             except Exception as error:
                 self._fail(item, error)
 
@@ -133,14 +133,14 @@ class Events:
     async def _add(self, message: pb.Add) -> None:
         intake.check_rows(len(message.responses), self._limits)
         responses = proto.responses_from_proto(message.responses, "add")
-        group = Group(message.id, responses=responses)
+        group, size = Group(message.id, responses=responses), message.ByteSize()
 
         def refuse(error: RewardHubError) -> None:
             self._session.answer(Notice(error=_about(message.id, error)))
 
         async def run() -> None:
             try:
-                self._session.add(message.id, (await self._at_hand(group, self._call)).responses)
+                self._session.add(message.id, (await self._at_hand(group, self._call)).responses, size)
             except Exception as error:
                 refuse(known(error))
 

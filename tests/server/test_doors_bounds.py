@@ -14,6 +14,7 @@ from rewardhub.server.inflight import Inflight
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.v1 import types_pb2
 from rewardhub.wire import proto
 
 
@@ -313,3 +314,52 @@ async def test_responses_of_a_request_are_bounded(service):
         await talk.write(pb.ScoreStreamRequest(group=message))
         assert len((await talk.read()).groups[0].total.values) == 600
         await talk.done_writing()
+
+
+async def test_bytes_of_messages_in_flight_are_bounded_and_given_back(service):
+    """Over gRPC too: what passes the bytes of all is refused with a retry-after, whole groups, added responses and
+    unary calls; answered, cancelled and left groups give theirs back."""
+    settings = ServerSettings(limits=Limits(inflight_bytes=200_000))
+    text = "x" * 60_000
+    async with service(settings) as running, running.stub() as stub:
+        for way in ("answered", "left"):
+            running.hub.release.clear()
+            talk = stub.ScoreStream()
+            await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("hold"))))
+            for n in range(3):
+                await talk.write(pb.ScoreStreamRequest(group=request("hold", text, f"g{n}").groups[0]))
+            await until(lambda: running.hub.running == 3)
+            await talk.write(pb.ScoreStreamRequest(group=request("hold", text, "more").groups[0]))
+            refused = (await talk.read()).groups[0]
+            assert refused.id == "more" and refused.error.code == "unavailable" and refused.error.retry_after_ms > 0
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Score(request("hold", text))
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            if way == "left":
+                talk.cancel()
+                await until(lambda: running.hub.running == 0)
+            else:
+                running.hub.release.set()
+                answered = []
+                while len(answered) < 3:
+                    answered += [scores.id for scores in (await talk.read()).groups]
+                assert sorted(answered) == ["g0", "g1", "g2"]
+                await talk.done_writing()
+            await until(lambda: running.hub.running == 0)
+        talk = stub.ScoreStream()
+        await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("digest"))))
+        await talk.write(pb.ScoreStreamRequest(open=pb.Open(group=types_pb2.Group(id="open"))))
+        for n in range(4):
+            part = pb.Add(id="open", responses=[types_pb2.Response(text=text)])
+            await talk.write(pb.ScoreStreamRequest(add=part))
+        rows, errors = 0, []
+        while rows < 3 or not errors:
+            reply = await talk.read()
+            rows += sum(len(scores.total.values) for scores in reply.groups)
+            errors += [reply.error.code] if reply.HasField("error") else []
+        assert (rows, errors) == (3, ["unavailable"])
+        await talk.write(pb.ScoreStreamRequest(cancel=pb.Cancel(id="open")))
+        await talk.read()
+        await talk.done_writing()
+        assert len((await stub.Score(request("digest", text))).groups) == 1
+        await until(lambda: running.doors._service._inflight._free_bytes == 200_000)
