@@ -15,16 +15,16 @@ DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 1024
 """The number of input rows that the layout is chosen for; any number can be multiplied."""
 
-LEAST_STEP, STEPS = 8, 16
+LEAST_STEP, MOST_STEP, STEPS = 8, 64, 16
 
 
 def rounded(rows: int) -> int:
-    """The number of rows that are multiplied in place of ``rows``: a multiple of 8, sixteen steps to a doubling.
+    """The number of rows that are multiplied in place of ``rows``: sixteen steps to a doubling, of 8 to 64 rows.
 
-    oneDNN compiles a product for each number of rows and keeps what it compiled, up to 1,024 products: where every
-    number is new, compiling takes as long as multiplying, and fills a gigabyte.
+    oneDNN compiles a product for each number of rows and keeps the last that it compiled: where every number is new, it
+    compiles longer than it multiplies by small weights, and what it keeps takes more memory than the model.
     """
-    step = max(LEAST_STEP, (1 << max(rows - 1, 0).bit_length()) // (2 * STEPS))
+    step = min(MOST_STEP, max(LEAST_STEP, (1 << max(rows - 1, 0).bit_length()) // (2 * STEPS)))
     return math.ceil(rows / step) * step
 
 

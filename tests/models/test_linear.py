@@ -24,7 +24,7 @@ def test_few_numbers_of_rows():
     """Products are asked for few numbers of rows, that few are compiled, and rows are padded by little."""
     counts = [rounded(rows) for rows in range(1, 4097)]
     assert all(0 <= count - rows <= max(7, rows / 16) for rows, count in enumerate(counts, 1))
-    assert len(set(counts)) == 96
+    assert len(set(counts)) == 112
     assert [rounded(count) for count in counts] == counts
 
 
