@@ -27,7 +27,7 @@ spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).wi
 tiny_families = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_families)
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")]
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
