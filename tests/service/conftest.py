@@ -36,7 +36,7 @@ def served(*arguments: str, code: int | None = 0, **environ: str) -> Iterator[Se
         words = dict(word.split("=", 1) for word in process.stdout.readline().split() if "=" in word)
         yield Served(process, words["http"], words["grpc"])
         process.terminate()
-        ended = process.wait(30)
+        ended = process.wait(60)
         assert code in {None, ended}
     finally:
         process.kill()
