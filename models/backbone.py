@@ -139,6 +139,10 @@ class Backbone(nn.Module):
         """The language head's logits [..., V] in fp32."""
         return self.model.lm_head(states).float()
 
+    def logits_of(self, states: Tensor, ids: list[int]) -> Tensor:
+        """The language head's logits [..., len(ids)] of these tokens alone, computed in fp32."""
+        return states.float() @ self.model.lm_head.weight[ids].float().T
+
 
 def load_backbone(
     path: Path,

@@ -28,6 +28,7 @@ def measured_budget(runner: Runs) -> int:
     device = runner.backbone.device
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(1, int(free * SHARE / _per_token_on_gpu(runner, device)))
     return max(1, int(_available() * SHARE / per_token(runner.backbone)))
 

@@ -26,7 +26,7 @@ class HeadSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    activation: Literal["none", "silu", "tanh"] = "none"
+    activation: Literal["none", "relu", "silu", "tanh"] = "none"
     prefix: str = ""
 
 

@@ -77,6 +77,18 @@ def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     return tensors
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of all weight files by their names."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+    return shapes
+
+
 def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
     """The only tensor of a checkpoint whose name ends in one of ``endings``."""
     found: list[Tensor] = []

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from rewardhub.models.card import Card
+from rewardhub.models.inputs import Row
 from rewardhub.models.model import finite
-from rewardhub.models.rows import Row, RowModel
+from rewardhub.models.rows import RowModel
 from rewardhub.types import Score, Status
 
 
@@ -14,25 +15,21 @@ class ClassModel(RowModel):
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
-        self.head.check_outputs(len(card.classes))
-
-    def chances(self, states: Tensor) -> list[float]:
-        """The softmax over classes, in fp32."""
-        return [float(chance) for chance in torch.softmax(self.head(states)[0], -1)]
+        self.check_outputs(len(card.classes))
 
 
 class OutcomeModel(ClassModel):
     """The value is the probability of the ``positive`` class."""
 
-    def read(self, row: Row, states: Tensor) -> Score:
-        return finite(self.chances(states)[self.card.classes.index(self.card.positive)])
+    def read(self, row: Row, outputs: Tensor) -> Score:
+        return finite(_chances(outputs)[self.card.classes.index(self.card.positive)])
 
 
 class SafetyModel(ClassModel):
     """The value is the most probable level, counted from 0; the probability of it is the confidence."""
 
-    def read(self, row: Row, states: Tensor) -> Score:
-        chances = self.chances(states)
+    def read(self, row: Row, outputs: Tensor) -> Score:
+        chances = _chances(outputs)
         best = max(range(len(chances)), key=chances.__getitem__)
         checked = finite(sum(chances))
         if checked.status is not Status.OK:
@@ -41,3 +38,8 @@ class SafetyModel(ClassModel):
         return Score(
             float(best), confidence=chances[best], details={"level": self.card.classes[best], "chances": levels}
         )
+
+
+def _chances(outputs: Tensor) -> list[float]:
+    """The softmax over classes at the row's only place, in fp32."""
+    return [float(chance) for chance in torch.softmax(outputs[0], -1)]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from rewardhub.models.card import Card
-from rewardhub.models.inputs import Encoded
-from rewardhub.models.rows import Row, RowModel
+from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.rows import RowModel
 from rewardhub.models.writing import Writer
 from rewardhub.types import Group, Response, Score
 
@@ -21,26 +21,25 @@ class CritiqueModel(RowModel):
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
-        self.head.check_outputs(1)
+        self.check_outputs(1)
         self.spec = card.critique
         self.writer = Writer(self.loaded, max_tokens=self.spec.max_tokens, temperature=self.spec.temperature)
-        template = self.loaded.encoder.template
-        self.asking = self.loaded.encoder.pieces(
-            [*template.turn("user", [self.spec.question]), *template.opening()], ()
-        )
+        template = self.encoder.template
+        self.asking = self.encoder.pieces([*template.turn("user", [self.spec.question]), *template.opening()], ())
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The question behind the answer, with room left for a critique."""
         encoded = super().row(prefix, group, response).encoded + self.asking
-        self.loaded.check_length(encoded, more=self.spec.max_tokens + 1)
+        self.checkpoint.check_length(encoded, more=self.spec.max_tokens + 1)
         return Row(encoded, (len(encoded) - 1,))
 
-    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]]) -> list[Score]:
+    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:
         return [self._score(row.encoded) for row in rows]
 
     def _score(self, row: Encoded) -> Score:
         written = self.writer.write(row, self.spec.count)
         texts = [each.text for each in written]
-        values = [float(value) for value in self.head(torch.stack([each.state for each in written]))]
+        assert self.loaded.backbone.head is not None
+        values = [float(value) for value in self.loaded.backbone.head(torch.stack([each.state for each in written]))]
         score = self.calibrated(sum(values) / len(values))
         return score if score.value is None else Score(score.value, details={"critiques": texts, "values": values})

@@ -1,6 +1,6 @@
-"""Reward heads: one linear layer, or two with SiLU or tanh between, in fp32."""
+"""Reward heads: one linear layer, or two with ReLU, SiLU or tanh between, in fp32."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 
-Activation = Literal["none", "silu", "tanh"]
+Activation = Literal["none", "relu", "silu", "tanh"]
+Reads = Literal["head", "gated", "replies", "states"]
+"""What is read of a state: the head's outputs, those and a gate's, the logits of two replies, the state itself."""
+
 SAVED_PREFIX = "language_model.score"
 """Where vLLM looks for the head of a Qwen2.5-VL classifier."""
 
@@ -28,7 +31,8 @@ PREFIXES = (
 class RewardHead(nn.Module):
     """Maps hidden states [B, H] to scores [B], or [B, K] where it has K > 1 outputs, computed in fp32.
 
-    Two-layer heads: SiLU as in BaseReward (arXiv 2509.16127), tanh as in MM-RLHF (arXiv 2502.10391).
+    Two-layer heads: SiLU as in BaseReward (arXiv 2509.16127), tanh as in MM-RLHF (arXiv 2502.10391), ReLU as in
+    Qwen2.5-Math-PRM (arXiv 2501.07301).
     """
 
     def __init__(self, layers: list[nn.Linear], activation: Activation = "none") -> None:
@@ -36,7 +40,7 @@ class RewardHead(nn.Module):
         if (activation == "none") != (len(layers) == 1):
             raise ConfigError(f"a head of {len(layers)} layers with activation {activation!r}", field="head")
         self.layers = nn.ModuleList(layers).float()
-        self.activation = {"none": nn.Identity(), "silu": nn.SiLU(), "tanh": nn.Tanh()}[activation]
+        self.activation = {"none": nn.Identity(), "relu": nn.ReLU(), "silu": nn.SiLU(), "tanh": nn.Tanh()}[activation]
 
     @property
     def inputs(self) -> int:
@@ -45,13 +49,6 @@ class RewardHead(nn.Module):
     @property
     def outputs(self) -> int:
         return int(self.layers[-1].out_features)  # type: ignore[arg-type]
-
-    def check_outputs(self, *counts: int) -> None:
-        """Raises ``ConfigError`` where the head has another number of outputs."""
-        if self.outputs not in counts:
-            raise ConfigError(
-                f"the head has {self.outputs} outputs, expected {' or '.join(map(str, counts))}", field="head"
-            )
 
     def forward(self, pooled: Tensor) -> Tensor:
         state = pooled.float()
@@ -84,20 +81,28 @@ def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str
 
     Raises ``ConfigError`` where there is none, or where a tensor is not that of a linear layer.
     """
+    return RewardHead([_linear(tensors, name) for name in head_layers(tensors, prefix)], activation)
+
+
+def head_layers(tensors: Iterable[str], prefix: str = "") -> list[str]:
+    """The names of the head's layers among names of tensors; see :func:`head_from`."""
+    names = set(tensors)
     for stem in (prefix,) if prefix else PREFIXES:
-        names = _layers_under(tensors, stem)
-        if names:
-            return RewardHead([_linear(tensors, name) for name in names], activation)
+        layers = layers_under(names, stem)
+        if layers:
+            return layers
     looked = prefix or ", ".join(PREFIXES)
     raise ConfigError(f"the checkpoint holds no reward head under: {looked}", field="head")
 
 
 def linear_layers(tensors: Mapping[str, Tensor], stem: str) -> list[nn.Linear]:
     """The linear layers stored as ``stem.N``, in the order of N; none where there are none."""
-    return [_linear(tensors, name) for name in _layers_under(tensors, stem)]
+    return [_linear(tensors, name) for name in layers_under(tensors, stem)]
 
 
-def _layers_under(tensors: Mapping[str, Tensor], stem: str) -> list[str]:
+def layers_under(tensors: Iterable[str], stem: str) -> list[str]:
+    """The names of the linear layers ``stem``, or ``stem.N`` in the order of N, among names of tensors."""
+    tensors = set(tensors)
     if f"{stem}.weight" in tensors:
         return [stem]
     numbers = [name.removeprefix(f"{stem}.").removesuffix(".weight") for name in tensors if name.startswith(stem)]

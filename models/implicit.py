@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from rewardhub.models.card import Card
-from rewardhub.models.inputs import Encoded
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import open_checkpoint
-from rewardhub.models.rows import Row, RowModel
+from rewardhub.models.rows import RowModel
 from rewardhub.scorer import digest_of
 from rewardhub.types import Group, Response, Score
 
@@ -17,7 +17,7 @@ from rewardhub.types import Group, Response, Score
 class ImplicitModel(RowModel):
     """The sum over the tokens of the answer's turn behind its role, or with ``per_token`` their mean."""
 
-    has_head = False
+    reads = "states"
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
@@ -25,19 +25,20 @@ class ImplicitModel(RowModel):
         self.spec = card.implicit
         self.reference = open_checkpoint(card.model_copy(update={"path": self.spec.reference}), head=False)
         self.reference_runner = self.reference.runner()
-        self.header = len(self.loaded.encoder.pieces(self.loaded.encoder.template.opening(), ()))
+        self.header = len(self.encoder.pieces(self.encoder.template.opening(), ()))
 
     @cached_property
     def fingerprint(self) -> str:
         reference = self.reference.fingerprint(self.reference_runner.attention)
-        return digest_of(self.loaded.fingerprint(self.runner.attention), reference)
+        return digest_of(self.engine.fingerprint, reference)
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         encoded = super().row(prefix, group, response).encoded
         return Row(encoded, tuple(range(len(prefix) + self.header - 1, len(encoded) - 1)))
 
-    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]]) -> list[Score]:
-        if not rows:
+    @torch.inference_mode()
+    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:
+        if not rows or self.runner is None:
             return []
         sides = []
         for loaded, runner in ((self.loaded, self.runner), (self.reference, self.reference_runner)):

@@ -52,6 +52,20 @@ class Encoded:
             self.prompt,
         )
 
+    def until(self, end: int) -> "Encoded":
+        """The first ``end`` tokens, which do not end within an image; nothing may follow them."""
+        kept = sum(stop <= end for _, stop in self.spans)
+        images, spans = self.images[:kept], self.spans[:kept]
+        return Encoded(self.ids[:end], self.positions[:, :end], images, spans, self.next_position, self.prompt)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A sequence and the places of the tokens that are read."""
+
+    encoded: Encoded
+    places: tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:

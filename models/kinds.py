@@ -15,7 +15,7 @@ from rewardhub.models.pairwise import PairwiseModel
 from rewardhub.models.process import ProcessModel
 from rewardhub.models.scalar import CostModel, ScalarModel
 from rewardhub.models.similarity import SimilarityModel
-from rewardhub.models.vllm import VllmModel
+from rewardhub.models.vllm import check_kind
 from rewardhub.models.wording import SentenceModel, TokenMatchModel
 from rewardhub.models.yes_no import YesNoModel
 
@@ -41,4 +41,6 @@ KINDS: Mapping[Kind, Callable[[Card], RewardModel]] = {
 
 def build(card: Card) -> RewardModel:
     """The model of a card, loaded."""
-    return VllmModel(card) if card.backend == "vllm" else KINDS[card.kind](card)
+    if card.backend == "vllm":
+        check_kind(card)
+    return KINDS[card.kind](card)

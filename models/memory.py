@@ -1,6 +1,9 @@
 """The allocator of a process that runs models on a CPU."""
 
 import ctypes
+import gc
+
+import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 KEPT_BYTES = 1 << 30
@@ -20,7 +23,10 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_memory() -> None:
-    """Gives what is kept and free back to the kernel, after a batch that did not fit: others need it elsewhere."""
+    """Gives what is kept and free back to the kernel and the device: others need it elsewhere."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

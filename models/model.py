@@ -49,23 +49,13 @@ class RewardModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A checkpoint in memory with its encoder and the limits of its card."""
+class Checkpoint:
+    """A checkpoint's folder with its encoder and the limits of its card, wherever its weights are loaded."""
 
     card: Card
     path: Path
-    backbone: Backbone
     encoder: Encoder
     max_tokens: int
-
-    def runner(self) -> Runner:
-        """Runs rows through the backbone as the card says."""
-        card = self.card
-        return Runner(
-            self.backbone, self.encoder, card.token_budget,
-            share_prefix=card.share_prefix, reproducible=card.reproducible,
-            prefix_bytes=card.prefix_cache_mb * 1024 * 1024,
-        )  # fmt: skip
 
     def check_prompt(self, prompt: Encoded) -> Encoded:
         """Raises ``InvalidInput`` for a prompt that leaves no room for any response."""
@@ -91,6 +81,22 @@ class Loaded:
             raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
         return ids[0]
 
+
+@dataclass(frozen=True)
+class Loaded(Checkpoint):
+    """A checkpoint in the memory of this process."""
+
+    backbone: Backbone
+
+    def runner(self) -> Runner:
+        """Runs rows through the backbone as the card says."""
+        card = self.card
+        return Runner(
+            self.backbone, self.encoder, card.token_budget,
+            share_prefix=card.share_prefix, reproducible=card.reproducible,
+            prefix_bytes=card.prefix_cache_mb * 1024 * 1024,
+        )  # fmt: skip
+
     def fingerprint(self, attention: str) -> str:
         """Digest of all that can change a score: weights, files, card, device kind, attention, libraries."""
         read = self.card.model_dump_json(exclude=NOT_READ)
@@ -115,8 +121,7 @@ def sources() -> list[bytes]:
 
 def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded:
     """Loads what a card names; raises ``ConfigError`` where it cannot be."""
-    path = card.path if card.path is not None else download(card.repository, card.revision)
-    check_checkpoint(path)
+    path = folder_of(card)
     with memory_errors():
         backbone = load_backbone(
             path, head=head, language=language, dtype=card.dtype, device=pick_device(card.device),
@@ -133,7 +138,14 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
     limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
-    return Loaded(card, path, backbone, encoder, limit)
+    return Loaded(card, path, encoder, limit, backbone)
+
+
+def folder_of(card: Card) -> Path:
+    """The folder of the card's checkpoint, which may be loaded; downloaded where it is a repository's."""
+    path = card.path if card.path is not None else download(card.repository, card.revision)
+    check_checkpoint(path)
+    return path
 
 
 def attempt(make: Callable[[], Encoded]) -> Encoded | Score:

@@ -12,14 +12,17 @@ from functools import cached_property, partial
 from itertools import permutations
 
 import torch
+from torch import Tensor
 
-from rewardhub.errors import InvalidInput, OverLimit, ScoringError
+from rewardhub.errors import InvalidInput, OverLimit, RewardHubError, ScoringError
 from rewardhub.models.card import MARKERS, Card
 from rewardhub.models.chat import Piece, flat, shifted
-from rewardhub.models.inputs import Encoded
+from rewardhub.models.engine import LocalEngine, open_engine
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.inputs import Shown as Images
-from rewardhub.models.model import attempt, finite, memory_errors, open_checkpoint
-from rewardhub.models.writing import Writer
+from rewardhub.models.model import Loaded, attempt, finite, memory_errors
+from rewardhub.models.rows import media_of
+from rewardhub.models.runner import Runner
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
@@ -68,14 +71,26 @@ class PairwiseModel:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.loaded = open_checkpoint(card, head=False)
-        self.runner = self.loaded.runner()
-        self.choices = self.loaded.replies()
-        self.writer = Writer(self.loaded, max_tokens=card.votes.max_tokens, temperature=card.votes.temperature)
+        self.engine = open_engine(card, "replies")
+        self.checkpoint = self.engine.checkpoint
 
     @cached_property
     def fingerprint(self) -> str:
-        return self.loaded.fingerprint(self.runner.attention)
+        return self.engine.fingerprint
+
+    @property
+    def loaded(self) -> Loaded:
+        """The checkpoint in this process."""
+        assert isinstance(self.engine, LocalEngine)
+        return self.engine.checkpoint
+
+    @property
+    def runner(self) -> Runner | None:
+        """What runs rows here; None where another process does."""
+        return self.engine.runner
+
+    def close(self) -> None:
+        self.engine.close()
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         encoded = [self.encode(group) for group in groups]
@@ -85,7 +100,7 @@ class PairwiseModel:
             kin += each.kin(len(ready))
             ready += [row for row in each.rows.values() if isinstance(row, Encoded)]
         with memory_errors():
-            values = iter(self.first_wins(ready, kin))
+            values = iter(self.first_wins(ready, kin, media_of(groups)))
         columns = []
         for group, each in zip(groups, encoded, strict=True):
             wins = {pair: next(values) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
@@ -105,8 +120,8 @@ class PairwiseModel:
                 )
                 raise InvalidInput(reason, field="responses")
             prompt = self._shown(group.prompt, group.media)
-            empty = self.loaded.check_prompt(self._sequence(prompt, Shown([]), Shown([])))
-            room = self.loaded.max_tokens - len(empty)
+            empty = self.checkpoint.check_prompt(self._sequence(prompt, Shown([]), Shown([])))
+            room = self.checkpoint.max_tokens - len(empty)
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))
         answers: dict[int, Shown] = {}
@@ -123,41 +138,40 @@ class PairwiseModel:
             found.rows[first, second] = attempt(partial(self._row, prompt, answers[first], answers[second]))
         return found
 
-    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]]) -> list[Score]:
+    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]], media: Sequence[Media]) -> list[Score]:
         """The probability that the first answer of each sequence is named the better one."""
-        if not rows:
-            return []
         if self.card.votes.count:
-            return [self._voted(row) for row in rows]
-        with torch.inference_mode():
-            logits = self.loaded.backbone.logits(self.runner.last_hidden(rows, kin))
-            first, second = logits[:, self.choices[0]], logits[:, self.choices[1]]
-            return [finite(float(value)) for value in torch.sigmoid(first - second).cpu()]
+            return [self._voted(row, media) for row in rows]
+        found = self.engine.outputs([Row(row, (len(row) - 1,)) for row in rows], kin, media)
+        return [each if isinstance(each, Score) else _chance(each) for each in found]
 
-    def _voted(self, row: Encoded) -> Score:
+    def _voted(self, row: Encoded, media: Sequence[Media]) -> Score:
         """The share of votes for the first answer among those that name one."""
-        written = self.writer.write(row, self.card.votes.count)
-        votes = [vote for each in written if (vote := verdict(each.text))]
+        try:
+            texts = self.engine.texts(row, self.card.votes.count, media)
+        except RewardHubError as error:
+            return failure(error)
+        votes = [vote for vote in map(verdict, texts) if vote]
         if not votes:
             return Score(None, Status.JUDGE_UNPARSEABLE, details={"reason": "no vote names an answer"})
         return Score(votes.count(1) / len(votes))
 
     def _answer(self, response: Response, room: int) -> Shown:
         shown = self._shown(response.messages or response.text, response.media)
-        shown.tokens = len(self.loaded.encoder.pieces(shown.pieces, shown.images))
+        shown.tokens = len(self.checkpoint.encoder.pieces(shown.pieces, shown.images))
         if shown.tokens > room:
             raise OverLimit(f"{shown.tokens} tokens, over the {room} that a compared answer may fill")
         return shown
 
     def _shown(self, content: str | Sequence[Message], media: Sequence[Media]) -> Shown:
-        return Shown(flat(content, len(media)), media, [self.loaded.encoder.patches(each) for each in media])
+        return Shown(flat(content, len(media)), media, [self.checkpoint.encoder.patches(each) for each in media])
 
     def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         more = self.card.votes.max_tokens + 1 if self.card.votes.count else 0
-        return self.loaded.check_length(self._sequence(prompt, first, second), more)
+        return self.checkpoint.check_length(self._sequence(prompt, first, second), more)
 
     def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
-        encoder, text = self.loaded.encoder, self.card.instruction
+        encoder, text = self.checkpoint.encoder, self.card.instruction
         parts = dict(zip(MARKERS, (prompt, first, second), strict=True))
         media: list[Media] = []
         images: list[Images] = []
@@ -171,6 +185,11 @@ class PairwiseModel:
             images = encoder.shown(media)
         asked = encoder.template.asking([*pieces, text])
         return encoder.pieces([*asked, *encoder.template.opening()], images)
+
+
+def _chance(logits: Tensor) -> Score:
+    """Of the first reply against the second, from their logits [1, 2]."""
+    return finite(float(torch.sigmoid(logits[0, 0] - logits[0, 1])))
 
 
 VERDICT = re.compile(r"<answer>\s*([12])\s*</answer>\s*\Z")

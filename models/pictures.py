@@ -109,7 +109,7 @@ class ImageReader(ABC):
         """
         if media.data is None:
             raise InvalidInput(f"the bytes of media {media.sha256} are missing", field="media")
-        return tuple(self._one(data, several and self.several_differ) for data in _frames(media))
+        return tuple(self._one(data, several and self.several_differ) for data in frames(media))
 
     def _one(self, data: bytes, several: bool) -> Patches:
         key = hashlib.sha256(data).digest()
@@ -192,7 +192,8 @@ class NoImages(ImageReader):
         raise NotImplementedError
 
 
-def _frames(media: Media) -> Iterator[bytes]:
+def frames(media: Media) -> Iterator[bytes]:
+    """The bytes of an image, or of each frame of a video."""
     assert media.data is not None
     if media.kind == "video" and not media.frames:
         raise InvalidInput("a video is read as a list of frames, and has none", field="media")

@@ -9,9 +9,9 @@ from torch import Tensor
 from rewardhub.errors import InvalidInput, NoAnswer
 from rewardhub.models.card import Card
 from rewardhub.models.chat import Control, Piece
-from rewardhub.models.inputs import Encoded
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import finite
-from rewardhub.models.rows import Row, RowModel
+from rewardhub.models.rows import RowModel
 from rewardhub.types import Group, Response, Score
 
 Span = tuple[int, int]
@@ -33,16 +33,14 @@ class ProcessModel(RowModel):
     """
 
     def __init__(self, card: Card) -> None:
-        self.has_head = card.choices is None
+        self.reads = "head" if card.choices is None else "replies"
         super().__init__(card)
-        if self.has_head:
-            self.head.check_outputs(1, 2)
-        self.choices = [] if self.has_head else self.loaded.replies()
-        self.step_token = self.loaded.encoder.tokenizer.control(card.steps.token) if card.steps.token else None
+        self.check_outputs(1, 2)
+        self.step_token = self.encoder.tokenizer.control(card.steps.token) if card.steps.token else None
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         text, spans = self._said(response.text, steps_of(response, self.card.steps.separator))
-        encoder = self.loaded.encoder
+        encoder = self.encoder
         if self.step_token is None:
             encoded = prefix + encoder.answer(response, len(group.media))
             return Row(encoded, self._ends(len(prefix), text, spans))
@@ -57,7 +55,7 @@ class ProcessModel(RowModel):
 
     def _said(self, text: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
         """The text as the family's style writes it, and its steps there."""
-        (said,) = self.loaded.encoder.template.said([text])
+        (said,) = self.encoder.template.said([text])
         shown = str(said)
         cut = text.find(shown)
         return shown, [
@@ -69,21 +67,19 @@ class ProcessModel(RowModel):
         steps = self.card.steps
         return text if steps.keep_separator or text.replace(steps.separator, "").strip() else ""
 
-    def read(self, row: Row, states: Tensor) -> Score:
-        chances = [float(chance) for chance in self._chances(states)]
+    def read(self, row: Row, outputs: Tensor) -> Score:
+        chances = [float(chance) for chance in self._chances(outputs)]
         score = finite(AGGREGATES[self.card.steps.aggregate](chances) if all(map(math.isfinite, chances)) else math.nan)
         return score if score.value is None else Score(score.value, steps=tuple(chances))
 
-    def _chances(self, states: Tensor) -> Tensor:
-        if self.choices:
-            logits = self.loaded.backbone.logits(states)
-            return torch.sigmoid(logits[:, self.choices[0]] - logits[:, self.choices[1]])
-        logits = self.head(states)
-        return torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, -1)[:, 1]
+    def _chances(self, outputs: Tensor) -> Tensor:
+        if outputs.shape[1] == 1:
+            return torch.sigmoid(outputs[:, 0])
+        return torch.softmax(outputs, -1)[:, 0 if self.reads == "replies" else 1]
 
     def _ends(self, start: int, text: str, spans: Sequence[Span]) -> tuple[int, ...]:
         """The last token of each span of the answer's turn, whose opening ends in text of its own."""
-        encoder = self.loaded.encoder
+        encoder = self.encoder
         *opened, _, _, _ = encoder.template.turn("assistant", [text])
         last = max((index for index, piece in enumerate(opened) if isinstance(piece, Control)), default=-1)
         before, lead = opened[: last + 1], "".join(map(str, opened[last + 1 :]))

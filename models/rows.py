@@ -2,54 +2,61 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from rewardhub.errors import ReferenceUnparseable, ScoringError
+from rewardhub.errors import ConfigError, ReferenceUnparseable, ScoringError
 from rewardhub.models.card import Card
-from rewardhub.models.head import RewardHead
-from rewardhub.models.inputs import Encoded
-from rewardhub.models.model import Loaded, finite, memory_errors, open_checkpoint
+from rewardhub.models.engine import LocalEngine, open_engine
+from rewardhub.models.head import Reads
+from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.model import Loaded, finite, memory_errors
+from rewardhub.models.runner import Runner
 from rewardhub.scorer import digest_of, failure
-from rewardhub.types import Column, Group, Message, Response, Score
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """A sequence and the places of the tokens whose states are read."""
-
-    encoded: Encoded
-    places: tuple[int, ...]
+from rewardhub.types import Column, Group, Media, Message, Response, Score
 
 
 class RowModel:
     """Scores each response by itself; the order and company of responses change nothing.
 
-    A kind overrides :meth:`row`, which lays a response out, and :meth:`read`, which reads the states.
+    A kind overrides :meth:`row`, which lays a response out, and :meth:`read`, which reads the outputs.
     """
 
-    has_head = True
+    reads: Reads = "head"
     has_language_head = False
     """Whether the language head is loaded beside the reward head."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.loaded: Loaded = open_checkpoint(card, head=self.has_head, language=self.has_language_head)
-        self.runner = self.loaded.runner()
+        self.engine = open_engine(card, self.reads, language=self.has_language_head)
+        self.checkpoint = self.engine.checkpoint
+        self.encoder = self.checkpoint.encoder
 
     @cached_property
     def fingerprint(self) -> str:
-        return self.loaded.fingerprint(self.runner.attention)
+        return self.engine.fingerprint
 
     @property
-    def head(self) -> RewardHead:
-        head = self.loaded.backbone.head
-        assert head is not None
-        return head
+    def loaded(self) -> Loaded:
+        """The checkpoint in this process."""
+        assert isinstance(self.engine, LocalEngine)
+        return self.engine.checkpoint
+
+    @property
+    def runner(self) -> Runner | None:
+        """What runs rows here; None where another process does."""
+        return self.engine.runner
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def check_outputs(self, *counts: int) -> None:
+        """Raises ``ConfigError`` where what is read has another number of outputs."""
+        if self.engine.width not in counts:
+            expected = " or ".join(map(str, counts))
+            raise ConfigError(f"the head has {self.engine.width} outputs, expected {expected}", field="head")
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; see :class:`~rewardhub.models.model.RewardModel`."""
@@ -61,8 +68,8 @@ class RowModel:
                 if isinstance(row, Row):
                     kin[_prompt_key(self.prompt(group), group)].append(len(ready))
                     ready.append(row)
-        with memory_errors(), torch.inference_mode():
-            found = iter(self.readings(ready, list(kin.values())))
+        with memory_errors():
+            found = iter(self.readings(ready, list(kin.values()), groups))
         return [
             Column.of([next(found) if isinstance(row, Row) else row for row in rows], self.fingerprint)
             for rows in laid_out
@@ -71,26 +78,27 @@ class RowModel:
     def rows(self, group: Group) -> list[Row | Score]:
         """One row per response, or the score that says why there is none."""
         try:
-            prefix = self.loaded.encoder.prefix(self.prompt(group), group.media)
-            self.loaded.check_prompt(prefix)
+            prefix = self.encoder.prefix(self.prompt(group), group.media)
+            self.checkpoint.check_prompt(prefix)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
         return [self._attempt(prefix, group, response) for response in group.responses]
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The response behind its prompt, read at its last token; raises ``ScoringError``."""
-        encoded = prefix + self.loaded.encoder.answer(response, len(group.media))
+        encoded = prefix + self.encoder.answer(response, len(group.media))
         return Row(encoded, (len(encoded) - 1,))
 
-    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]]) -> list[Score]:
-        """The scores of rows, of which those of like prompt are named together in ``kin``."""
-        if not rows:
-            return []
-        states = self.runner.states([row.encoded for row in rows], kin, [row.places for row in rows])
-        return [self.read(row, state) for row, state in zip(rows, states, strict=True)]
+    def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:
+        """The scores of the groups' rows, of which those of like prompt are named together in ``kin``."""
+        outputs = self.engine.outputs(rows, kin, media_of(groups))
+        return [
+            found if isinstance(found, Score) else self.read(row, found)
+            for row, found in zip(rows, outputs, strict=True)
+        ]
 
-    def read(self, row: Row, states: Tensor) -> Score:
-        """The score, from the states [K, H] of the row's places."""
+    def read(self, row: Row, outputs: Tensor) -> Score:
+        """The score, from the outputs [K, O] at the row's places."""
         raise NotImplementedError
 
     def calibrated(self, value: float) -> Score:
@@ -104,17 +112,23 @@ class RowModel:
     def _attempt(self, prefix: Encoded, group: Group, response: Response) -> Row | Score:
         try:
             row = self.row(self._beside(prefix, group, response), group, response)
-            self.loaded.check_length(row.encoded)
+            self.checkpoint.check_length(row.encoded)
         except ScoringError as error:
             return failure(error)
         return row
 
     def _beside(self, prefix: Encoded, group: Group, response: Response) -> Encoded:
         """The prefix as it is beside the response's own images, which may cut the prompt's otherwise."""
-        encoder = self.loaded.encoder
+        encoder = self.encoder
         if not (encoder.reader.several_differ and group.media and response.media):
             return prefix
         return encoder.prefix(self.prompt(group), group.media, len(response.media))
+
+
+def media_of(groups: Sequence[Group]) -> list[Media]:
+    """All media of groups and of their responses."""
+    prompts = [media for group in groups for media in group.media]
+    return prompts + [media for group in groups for response in group.responses for media in response.media]
 
 
 def with_context(prompt: str | Sequence[Message], context: str, reference: Mapping[str, Any]) -> Any:

@@ -52,7 +52,8 @@ class Runner:
     ) -> None:
         self.backbone = backbone
         self.encoder = encoder
-        self.token_budget = token_budget
+        self.token_budget = self._asked_budget = token_budget
+        self._reproducible = reproducible
         self.memory = PrefixMemory(0)
         self.tokens = 0
         self.padding = 0
@@ -60,9 +61,13 @@ class Runner:
         self.drift = 0.0
         if share_prefix and not reproducible:
             self.attention = self._first_exact()
-        if not reproducible:
-            self.token_budget = min(token_budget, measured_budget(self))
+        self.measure()
         self.memory = PrefixMemory(prefix_bytes)
+
+    def measure(self) -> None:
+        """Sets what a batch may hold by the memory that is free now; a reproducible one keeps what was asked for."""
+        if not self._reproducible:
+            self.token_budget = min(self._asked_budget, measured_budget(self))
 
     def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
         """The states [N, H] of the last tokens of N rows, in their order."""

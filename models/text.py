@@ -42,6 +42,14 @@ class TextTokenizer:
         """The ids of plain text, without any token added; half a surrogate pair is read as "?"."""
         return [index for _, part in self._parts(text) for index in part.ids]
 
+    def encode_controls(self, text: str) -> list[int]:
+        """The ids of text that may spell control tokens, as other servers read it."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = True
+
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token that ``encode`` gives, the characters it stands for."""
         return [(at + start, at + stop) for at, part in self._parts(text) for start, stop in part.offsets]

@@ -1,185 +1,136 @@
-"""Reward models served by vLLM: ``/classify`` for heads, one constrained token for yes and no.
+"""The vLLM backend: outputs of rows from ``/pooling``, written votes from the completions of OpenAI's form."""
 
-Text goes as token ids, tokenised here as for our own backend, so that no response spells a control token.
-Images go through the chat form, which tokenises there; a response that spells a control token beside an
-image has no score (``no_answer``).
-"""
-
-import base64
+import hashlib
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
-import httpx
+import torch
+from torch import Tensor
 
-from rewardhub.errors import ConfigError, InternalError, NoAnswer, OverLimit, RewardHubError, Unavailable
+from rewardhub.errors import ConfigError, InternalError, RewardHubError
 from rewardhub.models.card import Card
-from rewardhub.models.chat import CHATML, CONTROLS
-from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.inputs import Encoder
-from rewardhub.models.model import NOT_READ, finite, sources
-from rewardhub.models.rows import with_context
-from rewardhub.models.vllm_server import POOLING, VllmServer
+from rewardhub.models.head import Reads
+from rewardhub.models.inputs import Encoded, Encoder, Row
+from rewardhub.models.model import NOT_READ, Checkpoint, folder_of, sources
+from rewardhub.models.vllm_client import CONCURRENT, VllmClient, by_digest
+from rewardhub.models.vllm_heads import served_heads
 from rewardhub.scorer import digest_of, failure
-from rewardhub.types import Column, Group, Response, Score
+from rewardhub.types import Media, Score
 
-KINDS = POOLING | {"yes_no"}
-CONCURRENT = 16
+KINDS = ("scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise")
+EVERY_TOKEN = frozenset({"process", "listwise"})
+"""Kinds that read many places of one row: all tokens in one request. The others ask for the end of what they read,
+which lets vLLM remember prompts."""
 
 
-class VllmModel:
-    """A card with ``backend = "vllm"``; see :class:`~rewardhub.models.model.RewardModel`."""
+def check_kind(card: Card) -> None:
+    """Raises ``ConfigError`` for a kind that vLLM does not serve."""
+    if card.kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise ConfigError(f"{card.name}: the vllm backend serves {known}, not {card.kind}", field="backend")
 
-    def __init__(self, card: Card) -> None:
-        if card.kind not in KINDS:
-            raise ConfigError(f"{card.name}: vLLM serves {', '.join(sorted(KINDS))}, not {card.kind}", field="kind")
+
+class VllmEngine:
+    """A checkpoint behind a vLLM server; see :class:`~rewardhub.models.engine.Engine`."""
+
+    runner = None
+
+    def __init__(self, card: Card, reads: Reads) -> None:
+        check_kind(card)
+        path = folder_of(card)
+        encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
         self.card = card
-        self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
-        check_checkpoint(self.path)
-        self.encoder = Encoder(self.path, system=card.system, max_pixels=card.max_pixels)
-        self.choices = [] if card.kind in POOLING else [self._choice(text) for text in card.replies]
-        self.server = VllmServer(card, self.path)
-        self.client = httpx.Client(base_url=self.server.url, timeout=600.0)
-        self.name, self.max_tokens = self._served()
+        self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
+        self.writes = card.kind == "pairwise" and card.votes.count > 0
+        replies = Checkpoint(card, path, encoder, 0).replies() if reads == "replies" else []
+        if self.writes:
+            arguments, self.width = ["--runner", "generate"], 0
+        else:
+            heads = served_heads(card, path, reads, replies)
+            pooler = f'{{"task": "{self.task}"}}'
+            arguments, self.width = ["--runner", "pooling", "--pooler-config", pooler, *heads.arguments], heads.width
+        self.client = VllmClient(card, path, encoder, arguments)
+        self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or 1 << 30, self.client.max_tokens))
         self.pool = ThreadPoolExecutor(CONCURRENT)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights, the card, the version of vLLM and how it is asked."""
         read = self.card.model_dump_json(exclude=NOT_READ | {"vllm"})
-        arguments = self.server.spec.arguments
-        return digest_of("vllm", self.server.version, tree_digest(self.path), read, *arguments, *sources())
+        server, weights = self.client.server, tree_digest(self.checkpoint.path)
+        return digest_of("vllm", server.version, weights, read, *server.spec.arguments, *sources())
 
-    def score(self, groups: Sequence[Group]) -> list[Column]:
-        if not self.server.alive:
-            # The worker ends with its server, and the lane starts both anew.
-            raise SystemExit("vLLM has ended")
-        asked = [[self.pool.submit(partial(self._one, group, each)) for each in group.responses] for group in groups]
-        return [Column.of([each.result() for each in rows], self.fingerprint) for rows in asked]
+    def outputs(
+        self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
+    ) -> list[Tensor | Score]:
+        self.client.check_alive()
+        shown = by_digest(media)
+        asked: dict[bytes, Future[Any]] = {}
+        parts = [self._asked(row, shown, asked) for row in rows]
+        return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
+
+    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
+        self.client.check_alive()
+        votes, tokenizer, style = self.card.votes, self.checkpoint.encoder.tokenizer, self.checkpoint.encoder.family
+        end = tokenizer.control(style.style.end)
+        controls = {tokenizer.control(token) for token in style.tokens} - {end}
+        body: dict[str, Any] = {
+            "n": count if votes.temperature else 1, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
+            "stop_token_ids": [end], "logit_bias": {str(index): -100.0 for index in controls},
+            "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,
+        }  # fmt: skip
+        if row.images:
+            message = {"role": "user", "content": self.client.parts(row, by_digest(media))}
+            found = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row))
+            texts = [str(each["message"]["content"] or "") for each in found["choices"]]
+        else:
+            found = self.client.post("/v1/completions", body | {"prompt": row.ids.tolist()}, len(row))
+            texts = [str(each["text"]) for each in found["choices"]]
+        return texts if len(texts) == count else texts * count
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
         self.client.close()
-        self.server.close()
 
-    def _one(self, group: Group, response: Response) -> Score:
+    def _asked(self, row: Row, shown: Mapping[bytes, bytes], asked: dict[bytes, "Future[Any]"]) -> list["Future[Any]"]:
+        """The requests of a row: one for all of its tokens, or one that ends at each place; equal ones are one."""
+        ends = [len(row.encoded)] if self.task == "token_classify" else [place + 1 for place in row.places]
+        found = []
+        for end in ends:
+            cut = row.encoded.until(end)
+            key = hashlib.sha256(cut.ids.tobytes() + b"".join(image.digest for image in cut.images)).digest()
+            if key not in asked:
+                asked[key] = self.pool.submit(self._pooled, cut, shown)
+            found.append(asked[key])
+        return found
+
+    def _pooled(self, row: Encoded, shown: Mapping[bytes, bytes]) -> Tensor:
+        """What the pooler gives for a row: [O] of its last token, or [L, O] of all."""
+        body: dict[str, Any] = {"task": self.task, "use_activation": False}
+        if row.images:
+            body["messages"] = [{"role": "user", "content": self.client.parts(row, shown)}]
+        else:
+            body["input"] = row.ids.tolist()
+        data = self.client.post("/pooling", body, len(row))["data"][0]["data"]
+        return torch.tensor(_numbers(data), dtype=torch.float32)
+
+    def _gathered(self, row: Row, parts: Sequence["Future[Any]"]) -> Tensor | Score:
         try:
-            return self._read(self._outputs(group, response))
+            found = [part.result() for part in parts]
         except RewardHubError as error:
             return failure(error)
-
-    def _read(self, outputs: Sequence[float]) -> Score:
-        card = self.card
-        if card.kind in {"scalar", "cost"}:
-            sign = -1.0 if card.positive_is == "safe" else 1.0
-            return finite(card.calibration(sign * outputs[0]))
-        chances = [math.exp(each - max(outputs)) for each in outputs]
-        index = card.classes.index(card.positive) if card.kind == "outcome" else 0
-        return finite(chances[index] / sum(chances))
-
-    def _outputs(self, group: Group, response: Response) -> list[float]:
-        """The head's raw outputs, or the log-probabilities of the card's two replies."""
-        media = bool(group.media or response.media)
-        asked = {"messages": self._messages(group, response)} if media else {"ids": self._ids(group, response)}
-        if self.card.kind in POOLING:
-            body = {"input": asked["ids"]} if not media else {**asked, "add_generation_prompt": False}
-            found = self._post("/classify", body | {"use_activation": False})["data"][0]["probs"]
-            expected = len(self.card.classes) or 1
-            if len(found) != expected:
-                raise InternalError(f"vLLM gives {len(found)} outputs, expected {expected}")
-            return [float(each) for each in found]
-        one = {"max_tokens": 1, "temperature": 0.0, "allowed_token_ids": [index for index, _ in self.choices]}
-        if media:
-            body = {**asked, **one, "logprobs": True, "top_logprobs": 2, "return_tokens_as_token_ids": True}
-            entries = self._post("/v1/chat/completions", body)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-            found = {entry["token"]: entry["logprob"] for entry in entries}
-        else:
-            body = {"prompt": asked["ids"], **one, "logprobs": 2, "return_tokens_as_token_ids": True}
-            found = self._post("/v1/completions", body)["choices"][0]["logprobs"]["top_logprobs"][0]
-        try:
-            return [float(found[f"token_id:{index}"]) for index, _ in self.choices]
-        except KeyError as error:
-            raise InternalError(
-                f"vLLM's answer misses {error}; start it with --logprobs-mode processed_logprobs"
-            ) from None
-
-    def _ids(self, group: Group, response: Response) -> list[int]:
-        encoder = self.encoder
-        encoded = encoder.prefix(self._prompt(group)) + encoder.answer(response)
-        if self.choices:
-            turn = encoder.template.turn("user", [self.card.question])
-            encoded = encoded + encoder.pieces([*turn, *encoder.template.opening()], ())
-        if len(encoded) > self.max_tokens:
-            raise OverLimit(f"{len(encoded)} tokens, over the model's limit of {self.max_tokens}")
-        ids: list[int] = encoded.ids.tolist()
-        return ids
-
-    def _messages(self, group: Group, response: Response) -> list[dict[str, Any]]:
-        """The conversation in OpenAI's form, its media inside as data URLs."""
-        if self.encoder.family.style is not CHATML:
-            raise NoAnswer("images go to vLLM in ChatML only, which this family does not write")
-        prompt = self._prompt(group)
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        system = self.encoder.template.system
-        if system and turns[0].get("role") != "system":
-            turns.insert(0, {"role": "system", "content": system})
-        # Checks roles, parts and numbers of media as our own backend does.
-        self.encoder.template.prompt(prompt, len(group.media))
-        self.encoder.template.answer(response, len(group.media))
-        messages = [*_shown(turns, group.media), *_shown(
-            list(response.messages) or [{"role": "assistant", "content": response.text}], response.media)]  # fmt: skip
-        if self.choices:
-            messages.append({"role": "user", "content": self.card.question})
-        if any(token in str(message["content"]) for message in messages for token in CONTROLS):
-            raise NoAnswer("the text spells a control token, which vLLM would read as one beside an image")
-        return messages
-
-    def _prompt(self, group: Group) -> Any:
-        return with_context(group.prompt, self.card.context, group.reference) if self.card.context else group.prompt
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            answer = self.client.post(path, json={"model": self.name, **body})
-        except httpx.HTTPError as error:
-            raise Unavailable(f"vLLM does not answer: {type(error).__name__}", retry_after_s=5.0) from error
-        if answer.status_code == 400 and "length" in answer.text:
-            raise OverLimit(f"over the model's limit of {self.max_tokens} tokens")
-        if not answer.is_success:
-            raise InternalError(f"vLLM answers {answer.status_code}: {answer.text[:200]}")
-        return answer.json()
-
-    def _served(self) -> tuple[str, int]:
-        served = self.client.get("/v1/models").json()["data"][0]
-        return str(served["id"]), int(served["max_model_len"])
-
-    def _choice(self, text: str) -> tuple[int, str]:
-        ids = self.encoder.tokenizer.encode(text)
-        if len(ids) != 1:
-            raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
-        return ids[0], text
+        if self.task == "token_classify":
+            found = list(found[0].reshape(len(row.encoded), -1)[list(row.places)])
+        outputs = torch.stack(found)
+        if outputs.shape[1] != self.width:
+            return failure(InternalError(f"vLLM gives {outputs.shape[1]} outputs, expected {self.width}"))
+        return outputs
 
 
-def _shown(turns: Sequence[Any], media: Sequence[Any]) -> list[dict[str, Any]]:
-    """Turns with their pictures as image parts; those that no part names stand before the first one's text."""
-    found: list[dict[str, Any]] = []
-    named = any(isinstance(turn.get("content"), list | tuple) and any("media" in part for part in turn["content"])
-                for turn in turns)  # fmt: skip
-    waiting = [] if named else list(media)
-    for turn in turns:
-        content = turn.get("content") or ""
-        parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-        shown = [_image(media[part["media"]]) if part["type"] == "image" else dict(part) for part in parts]
-        if waiting and turn.get("role") != "system":
-            shown = [*map(_image, waiting), *shown]
-            waiting = []
-        found.append({"role": turn["role"], "content": shown})
-    return found
-
-
-def _image(media: Any) -> dict[str, Any]:
-    data = base64.b64encode(media.data or b"").decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+def _numbers(data: Any) -> Any:
+    """JSON has no NaN: it comes as null."""
+    return [_numbers(each) for each in data] if isinstance(data, list) else math.nan if data is None else float(data)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -20,16 +21,7 @@ from rewardhub.models.card import Card, VllmSpec
 VERSIONS = ((0, 32), (0, 33))
 """The first and the last minor version whose answers were read as they are read here."""
 
-POOLING = frozenset({"scalar", "cost", "outcome"})
 SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""Our own layout, so that no template of a checkpoint runs there."""
 
 # Each process ends with the one that started it, even where that is killed. Beside torch for CPUs,
 # torchvision asks for two operators that it does not bring.
@@ -50,14 +42,14 @@ if not torch.cuda.is_available():
 class VllmServer:
     """The server of a card: at ``url``, of ``version``; a process of ours where the card names an interpreter."""
 
-    def __init__(self, card: Card, path: Path) -> None:
+    def __init__(self, card: Card, path: Path, arguments: Sequence[str]) -> None:
         assert card.vllm is not None
         self.card = card
         self.spec: VllmSpec = card.vllm
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.spec.url
         if not self.url:
-            self._start(path)
+            self._start([*command_of(card, path), *arguments, *self.spec.arguments])
         try:
             self._wait()
             self.version = self._checked_version()
@@ -82,24 +74,14 @@ class VllmServer:
         if self.process is not None:
             shutil.rmtree(self.log.parent, ignore_errors=True)
 
-    def _start(self, path: Path) -> None:
+    def _start(self, arguments: Sequence[str]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="rewardhub-vllm-"))
-        (folder / "template.jinja").write_text(CHAT_TEMPLATE)
         (folder / "sitecustomize.py").write_text(SHIM)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        card, pooling = self.card, self.card.kind in POOLING
-        command = [
-            self.spec.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(path),
-            "--served-model-name", card.name, "--host", "127.0.0.1", "--port", str(port),
-            "--runner", "pooling" if pooling else "generate", "--dtype", card.dtype,
-            "--chat-template", str(folder / "template.jinja"), "--enable-prefix-caching",
-            *(["--max-model-len", str(card.max_tokens)] if card.max_tokens else []),
-            *([] if pooling else ["--logprobs-mode", "processed_logprobs"]),
-            *self.spec.arguments,
-        ]  # fmt: skip
+        command = [self.spec.python, *arguments, "--host", "127.0.0.1", "--port", str(port)]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -133,3 +115,12 @@ class VllmServer:
             known = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
             raise ConfigError(f"{self.url} is vLLM {version}; answers of {known} are known", field="vllm")
         return version
+
+
+def command_of(card: Card, path: Path) -> list[str]:
+    """What vLLM's interpreter is started with for a card."""
+    limit = ["--max-model-len", str(card.max_tokens)] if card.max_tokens else []
+    return [
+        "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--served-model-name", card.name,
+        "--dtype", card.dtype, "--enable-prefix-caching", *limit,
+    ]  # fmt: skip

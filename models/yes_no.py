@@ -7,27 +7,25 @@ import torch
 from torch import Tensor
 
 from rewardhub.models.card import Card
-from rewardhub.models.inputs import Encoded
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import finite
-from rewardhub.models.rows import Row, RowModel
+from rewardhub.models.rows import RowModel
 from rewardhub.types import Group, Response, Score
 
 
 class YesNoModel(RowModel):
     """The value is P(first reply) among the card's two replies."""
 
-    has_head = False
+    reads = "replies"
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
-        self.choices = self.loaded.replies()
-        template = self.loaded.encoder.template
-        self.asking = self.loaded.encoder.pieces([*template.turn("user", [card.question]), *template.opening()], ())
+        template = self.encoder.template
+        self.asking = self.encoder.pieces([*template.turn("user", [card.question]), *template.opening()], ())
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         encoded = super().row(prefix, group, response).encoded + self.asking
         return Row(encoded, (len(encoded) - 1,))
 
-    def read(self, row: Row, states: Tensor) -> Score:
-        logits = self.loaded.backbone.logits(states)[0]
-        return finite(float(torch.sigmoid(logits[self.choices[0]] - logits[self.choices[1]])))
+    def read(self, row: Row, outputs: Tensor) -> Score:
+        return finite(float(torch.sigmoid(outputs[0, 0] - outputs[0, 1])))

@@ -49,7 +49,10 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     cache = Cache(MemoryStore(config.cache_mb * MB), redis)
     scheduler = Scheduler(pool, cache, quarantine, sandbox_slots=config.sandbox_slots, figures=figures)
     for path in config.cards:
-        lane = ModelLane(load_card(path), queue_limit=config.model_queue, figures=figures, quarantine=quarantine)
+        lane = ModelLane(
+            load_card(path), queue_limit=config.model_queue, figures=figures, quarantine=quarantine,
+            devices=scheduler.devices,
+        )  # fmt: skip
         scheduler.models.append(lane)
         registry.add(ModelScorer(lane))
     judges = JudgePool()

@@ -78,7 +78,10 @@ class Reload:
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
         scheduler = self._hub.scheduler
         figures, quarantine = scheduler.figures, scheduler.quarantine
-        new = partial(ModelLane, queue_limit=config.model_queue, figures=figures, quarantine=quarantine)
+        new = partial(
+            ModelLane, queue_limit=config.model_queue, figures=figures, quarantine=quarantine,
+            devices=self._hub.scheduler.devices,
+        )  # fmt: skip
         lanes = [present.get(card) or new(card) for card in cards]
         fresh = [lane for lane in lanes if lane not in present.values()]
         for lane in fresh:

@@ -29,9 +29,16 @@ class PoolTask(msgspec.Struct, tag="task"):
 
 
 class Load(msgspec.Struct, tag="load"):
-    """Load a reward model from its card (JSON)."""
+    """Load a reward model from its card (JSON). ``seat`` here and below is the model's number in its process."""
 
     card: bytes
+    seat: int = 0
+
+
+class Unload(msgspec.Struct, tag="unload"):
+    """Give the memory of a model back."""
+
+    seat: int
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
@@ -46,6 +53,7 @@ class Loaded(msgspec.Struct, tag="loaded"):
     token_budget: int = 0
     attention: str = ""
     drift: float = 0.0
+    seat: int = 0
 
 
 class ScoreBatch(msgspec.Struct, tag="score"):
@@ -53,14 +61,21 @@ class ScoreBatch(msgspec.Struct, tag="score"):
 
     id: int
     groups: list[bytes]
+    seat: int = 0
+
+
+class InHand(msgspec.Struct, tag="in_hand"):
+    """The worker has taken a load or a batch in hand."""
+
+    seat: int
 
 
 class Ping(msgspec.Struct, tag="ping"):
-    pass
+    seat: int = 0
 
 
 class Pong(msgspec.Struct, tag="pong"):
-    pass
+    seat: int = 0
 
 
 class Failed(msgspec.Struct, tag="failed"):
@@ -69,6 +84,7 @@ class Failed(msgspec.Struct, tag="failed"):
     id: int
     reason: str
     memory: bool = False
+    seat: int = 0
 
 
 class Begun(msgspec.Struct, tag="begun"):
@@ -113,14 +129,15 @@ class Scored(msgspec.Struct, tag="scored"):
     columns: list[list[Row]]
     tokens: int = 0
     padding: int = 0
+    seat: int = 0
 
     @classmethod
-    def of(cls, batch: int, columns: list[Column], tokens: int = 0, padding: int = 0) -> "Scored":
+    def of(cls, batch: int, columns: list[Column], tokens: int = 0, padding: int = 0, seat: int = 0) -> "Scored":
         rows = [[Row.of(batch, row, column.row(row)) for row in range(len(column))] for column in columns]
-        return cls(batch, rows, tokens, padding)
+        return cls(batch, rows, tokens, padding, seat)
 
 
-Message = PoolTask | Begun | Load | Loaded | ScoreBatch | Ping | Pong | Failed | Row | Scored
+Message = PoolTask | Begun | Load | Unload | Loaded | ScoreBatch | InHand | Ping | Pong | Failed | Row | Scored
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

@@ -1,4 +1,4 @@
-"""The lane of one reward model: a bounded queue in front of one worker process.
+"""The lane of one reward model: a bounded queue in front of its seat in a worker process.
 
 A batch leaves the moment the worker is free, cut by an estimate of its tokens; what begins alike in it, as single
 calls for one prompt do, is sent as one group. A worker that dies or
@@ -9,9 +9,6 @@ and group scope are tried as a whole. A batch that does not fit in memory is spl
 
 import asyncio
 import itertools
-import os
-import socket
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +16,11 @@ from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import Card
+from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.messages import Channel, Failed, Load, Loaded, Ping, Pong, ScoreBatch, Scored
+from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, Ping, Pong, ScoreBatch, Scored
 from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
-from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
 from rewardhub.types import Column, Group, Json, Score, Status
@@ -31,11 +28,6 @@ from rewardhub.types import Column, Group, Json, Score, Status
 PING_S = 1.0
 SILENT_S = 4.0
 RUN_S = 600.0
-SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Idle threads of a worker do not wait busily: where cores are shared, that
-keeps the threads waited for from running, and a batch takes ten times as long. Weights and states lie in huge
-pages where the kernel has them: finding small ones takes a part of every product on a CPU."""
-
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -59,6 +51,7 @@ class ModelLane:
         run_s: float = RUN_S,
         figures: Figures | None = None,
         quarantine: Quarantine | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self.card = card
         self.info = info_of(card)
@@ -79,6 +72,7 @@ class ModelLane:
         self._limit = queue_limit
         self._load_s, self._run_s = load_s, run_s
         self._quarantine = quarantine if quarantine is not None else Quarantine()
+        self._devices = devices if devices is not None else Devices()
         self._waiting: FairQueue[ModelJob] = FairQueue()
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
@@ -163,26 +157,31 @@ class ModelLane:
                 self.loaded.clear()
 
     async def _life(self) -> None:
-        """One worker process, from start to loss."""
-        process, ours = await _spawned()
-        self.pid = process.pid
-        channel = await Channel.open(ours)
+        """One load of the model, from start to loss."""
+        device = self._devices.of(self.card)
         try:
-            await self._load(channel)
+            seat = await device.join()
+        except OSError as error:
+            raise LoadFailed(f"no process for it: {error.strerror}") from None
+        self.pid = device.pid
+        try:
+            await self._load(seat)
             while not self._leaving:
-                await self._batch(channel)
+                await self._batch(seat)
         finally:
             self.pid = 0
-            channel.close()
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            await seat.leave()
 
-    async def _load(self, channel: Channel) -> None:
+    async def _load(self, seat: Seat) -> None:
         try:
-            await channel.send(Load(self.card.model_dump_json().encode()))
-            answer = await asyncio.wait_for(channel.receive(), self._load_s)
+            await seat.send(Load(self.card.model_dump_json().encode()))
+            async with asyncio.timeout(self._load_s):
+                while isinstance(answer := await seat.receive(), InHand):
+                    pass
         except (OSError, TimeoutError) as error:
+            await seat.lose()
+            if seat.spared:
+                raise WorkerLost("another model's work ended the process") from None
             raise LoadFailed(f"no answer while loading: {type(error).__name__}") from None
         if not isinstance(answer, Loaded):
             self._refuse_all(f"loading failed: {answer.reason}")
@@ -193,12 +192,12 @@ class ModelLane:
         self._fitted = 0
         self.loaded.set()
 
-    async def _batch(self, channel: Channel) -> None:
+    async def _batch(self, seat: Seat) -> None:
         """Waits for work, sends one batch, hands out its answer; pings the idle worker meanwhile."""
         try:
             await asyncio.wait_for(self._waiting.wait(), PING_S)
         except TimeoutError:
-            await self._exchange(channel, Ping(), Pong)
+            await self._exchange(seat, Ping(), Pong)
             return
         together = families(self._take())
         if not together:
@@ -209,20 +208,21 @@ class ModelLane:
         for job in jobs:
             self._figures.waited(self.card.name, started - job.since)
         try:
-            answer = await self._exchange(channel, ScoreBatch(next(self._ids), groups), Scored | Failed)
+            answer = await self._exchange(seat, ScoreBatch(next(self._ids), groups), Scored | Failed)
         except WorkerLost:
-            self._lost(jobs, stopped=process_state(self.pid).code == "T")
+            await seat.lose()
+            self._lost(jobs, spared=seat.spared)
             raise
-        self._figures.ran(self.card.name, time.monotonic() - started)
+        self._figures.ran(self.card.name, seat.took_s)
         self._failures = 0
         self._hand_out(together, answer)
 
-    async def _exchange(self, channel: Channel, message: Ping | ScoreBatch, kind: object) -> object:
+    async def _exchange(self, seat: Seat, message: Ping | ScoreBatch, kind: object) -> object:
         """Sends, and waits for an answer of ``kind`` as long as the worker answers pings."""
         try:
-            await channel.send(message)
-            began = heard = time.monotonic()
-            receiving = asyncio.ensure_future(channel.receive())
+            await seat.send(message)
+            heard = time.monotonic()
+            receiving = asyncio.ensure_future(seat.receive())
             try:
                 while True:
                     done, _ = await asyncio.wait({receiving}, timeout=PING_S)
@@ -231,13 +231,13 @@ class ModelLane:
                         if isinstance(answer, kind):  # type: ignore[arg-type]
                             return answer
                         heard = time.monotonic()
-                        receiving = asyncio.ensure_future(channel.receive())
+                        receiving = asyncio.ensure_future(seat.receive())
                     elif time.monotonic() - heard > SILENT_S:
                         raise WorkerLost("the worker hangs")
-                    elif time.monotonic() - began > self._run_s:
+                    elif time.monotonic() - seat.began > self._run_s:
                         raise WorkerLost("the worker does not come to an end")
                     else:
-                        await asyncio.wait_for(channel.send(Ping()), SILENT_S)
+                        await asyncio.wait_for(seat.send(Ping()), SILENT_S)
             finally:
                 receiving.cancel()
         except (OSError, TimeoutError) as error:
@@ -280,11 +280,11 @@ class ModelLane:
             self._divide(job, [*([clean] if clean else []), *([row] for row in suspects)])
         return bool(suspects)
 
-    def _lost(self, jobs: list[ModelJob], *, stopped: bool = False) -> None:
-        """A worker was lost on a batch, which is tried once more; a stopped one proves nothing."""
+    def _lost(self, jobs: list[ModelJob], *, spared: bool = False) -> None:
+        """A worker was lost on a batch, which is tried once more; ``spared`` is one that was not the cause."""
         score = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers of {self.card.name}"})
         for job in jobs:
-            for key in () if stopped else job.inputs:
+            for key in () if spared else job.inputs:
                 self._quarantine.strike(key, score, on_trial=job.alone)
             self._waiting.put_back(job)
 
@@ -337,22 +337,6 @@ class ModelLane:
                 job.answer(column)
 
         asyncio.get_running_loop().create_task(put_together())
-
-
-async def _spawned() -> tuple[asyncio.subprocess.Process, socket.socket]:
-    """A worker process and our end of its socket; raises ``LoadFailed`` where the machine has none to give."""
-    try:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "rewardhub.scheduler.model_worker", str(theirs.fileno())]
-            keep, environ = [theirs.fileno()], SETTINGS | os.environ
-            try:
-                return await asyncio.create_subprocess_exec(*command, pass_fds=keep, env=environ), ours
-            except BaseException:
-                ours.close()
-                raise
-    except OSError as error:
-        raise LoadFailed(f"no process for it: {error.strerror}") from None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The process of one reward model: loads it from a card, then scores batches until the hub hangs up.
+"""The process of a device's reward models: loads them from their cards, then scores their batches in turn.
 
 A thread answers pings while the main thread computes, so that a stopped process is found and a busy one
-is left alone. When the hub is gone it ends the process, whatever is being computed.
+is left alone. When the hub is gone it ends the process, whatever is being computed. Another reads a model's
+files before it is loaded, so that its neighbours wait less.
 """
 
 import os
@@ -10,61 +11,122 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from rewardhub.models import load
 from rewardhub.models.card import Card
+from rewardhub.models.digest import tree_digest
 from rewardhub.models.memory import give_back_memory, keep_freed_memory
 from rewardhub.models.model import RewardModel
-from rewardhub.scheduler.messages import Failed, Load, Loaded, Message, Ping, Pong, ScoreBatch, Scored, receive, send
+from rewardhub.scheduler.messages import (
+    Failed,
+    InHand,
+    Load,
+    Loaded,
+    Message,
+    Ping,
+    Pong,
+    ScoreBatch,
+    Scored,
+    Unload,
+    receive,
+    send,
+)
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.proto import group_from_proto
 
 
-def serve(sock: socket.socket) -> None:
-    """Answers one ``Load``, then ``ScoreBatch`` after ``ScoreBatch``."""
-    lock = threading.Lock()
+class Worker:
+    """Answers ``Load`` and ``ScoreBatch``, in the order in which they are ready, until the hub hangs up."""
 
-    def reply(message: Message) -> None:
-        with lock:
-            send(sock, message)
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._coming: queue.SimpleQueue[Load] = queue.SimpleQueue()
+        self._models: dict[int, RewardModel] = {}
+        self._left: set[int] = set()
 
-    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sock, inbox, reply), daemon=True).start()
-    model: RewardModel | None = None
-    while True:
-        message = inbox.get()
-        if isinstance(message, Load):
-            model = _load(message, reply)
-        elif isinstance(message, ScoreBatch) and model is not None:
-            answer = _score(message, model)
-            if isinstance(answer, Failed) and answer.memory:
-                give_back_memory()
-            reply(answer)
+    def serve(self) -> None:
+        for task in (self._listen, self._prepare):
+            threading.Thread(target=task, daemon=True).start()
+        while True:
+            message = self._inbox.get()
+            if isinstance(message, Unload):
+                self._unload(message.seat)
+            elif isinstance(message, Load):
+                self._load(message)
+            elif isinstance(message, ScoreBatch) and message.seat in self._models:
+                self._reply(InHand(message.seat))
+                answer = _score(message, self._models[message.seat])
+                if isinstance(answer, Failed) and answer.memory:
+                    give_back_memory()
+                self._reply(answer)
 
+    def _reply(self, message: Message) -> None:
+        with self._lock:
+            send(self._sock, message)
 
-def _listen(sock: socket.socket, inbox: "queue.SimpleQueue[Message]", reply: Callable[[Message], None]) -> None:
-    try:
-        while (message := receive(sock)) is not None:
-            if isinstance(message, Ping):
-                reply(Pong())
-            else:
-                inbox.put(message)
-    finally:
-        os._exit(0)
+    def _listen(self) -> None:
+        try:
+            while (message := receive(self._sock)) is not None:
+                if isinstance(message, Ping):
+                    self._reply(Pong(message.seat))
+                elif isinstance(message, Load):
+                    self._coming.put(message)
+                else:
+                    self._inbox.put(message)
+        finally:
+            os._exit(0)
 
+    def _prepare(self) -> None:
+        """Reads the files once, for the digest: the load that follows finds them in memory."""
+        while True:
+            message = self._coming.get()
+            try:
+                path = Card.model_validate_json(message.card).path
+                if path is not None:
+                    tree_digest(path)
+            except (OSError, ValueError, MemoryError):
+                pass  # the load says what is wrong
+            self._inbox.put(message)
 
-def _load(message: Load, reply: Callable[[Message], None]) -> RewardModel | None:
-    started = time.monotonic()
-    try:
-        model = load(Card.model_validate_json(message.card))
-    except Exception as error:
-        reply(Failed(0, f"{type(error).__name__}: {error}", memory=isinstance(error, MemoryError)))
-        return None
-    runner = getattr(model, "runner", None)
-    told = (runner.token_budget, runner.attention, runner.drift) if runner else (0, "", 0.0)
-    reply(Loaded(model.fingerprint, time.monotonic() - started, *told))
-    return model
+    def _load(self, message: Load) -> None:
+        if message.seat in self._left:
+            return
+        started = time.monotonic()
+        self._reply(InHand(message.seat))
+        try:
+            model = load(Card.model_validate_json(message.card))
+        except Exception as error:
+            failed = Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
+            del error
+            give_back_memory()
+            self._reply(failed)
+            return
+        self._models[message.seat] = model
+        self._measure(model)
+        loaded = Loaded(model.fingerprint, time.monotonic() - started, seat=message.seat)
+        if runner := getattr(model, "runner", None):
+            loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
+            loaded.drift = runner.drift
+        self._reply(loaded)
+
+    def _unload(self, seat: int) -> None:
+        self._left.add(seat)
+        model = self._models.pop(seat, None)
+        close = getattr(model, "close", None)
+        if close is not None:
+            close()
+        del model, close
+        give_back_memory()
+        self._measure()
+
+    def _measure(self, fresh: RewardModel | None = None) -> None:
+        """What the models' batches may hold, now that more or less of the memory is free."""
+        for model in self._models.values():
+            runner = getattr(model, "runner", None)
+            if model is not fresh and runner is not None:
+                runner.measure()
 
 
 def _score(message: ScoreBatch, model: RewardModel) -> Message:
@@ -73,11 +135,11 @@ def _score(message: ScoreBatch, model: RewardModel) -> Message:
         groups = [group_from_proto(pb.Group.FromString(each)) for each in message.groups]
         columns = model.score(groups)
         more, padded = _counted(model)
-        return Scored.of(message.id, columns, more - tokens, padded - padding)
+        return Scored.of(message.id, columns, more - tokens, padded - padding, message.seat)
     except MemoryError as error:
-        return Failed(message.id, str(error), memory=True)
+        return Failed(message.id, str(error), memory=True, seat=message.seat)
     except Exception as error:
-        return Failed(message.id, f"{type(error).__name__}: {error}")
+        return Failed(message.id, f"{type(error).__name__}: {error}", seat=message.seat)
 
 
 def _counted(model: RewardModel) -> tuple[int, int]:
@@ -88,4 +150,4 @@ def _counted(model: RewardModel) -> tuple[int, int]:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    Worker(socket.socket(fileno=int(sys.argv[1]))).serve()

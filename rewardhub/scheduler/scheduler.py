@@ -13,6 +13,7 @@ from rewardhub import tracing
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache, Compute, VersionChanged
 from rewardhub.errors import QuotaExceeded, RewardHubError, Unavailable
+from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
@@ -46,6 +47,7 @@ class Scheduler:
         self.cache = cache
         self.quarantine = quarantine
         self.models: list[ModelLane] = []
+        self.devices = Devices()
         self.services: list[Service] = []
         self._slots = sandbox_slots or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="sandbox")

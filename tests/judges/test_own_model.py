@@ -142,7 +142,8 @@ def vllm_url(tmp_path_factory):
         pytest.skip("REWARDHUB_VLLM_PYTHON is not set: no vLLM environment is at hand")
     path = long_tiny(tmp_path_factory.mktemp("vllm") / "base", seed=4, heads=2)
     spec = {"python": python, "arguments": ARGUMENTS}
-    server = VllmServer(Card(name="writer", kind="yes_no", path=path, max_tokens=8192, backend="vllm", vllm=spec), path)
+    card = Card(name="writer", kind="pairwise", path=path, max_tokens=8192, backend="vllm", vllm=spec)
+    server = VllmServer(card, path, ["--runner", "generate"])
     yield f"{server.url}/v1"
     server.close()
 

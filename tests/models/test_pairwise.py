@@ -163,7 +163,7 @@ def test_votes_written_out(tiny, groups, monkeypatch):
         written[row.ids.tobytes()] = texts
         return [Written(text, 1, True, torch.zeros(1)) for text in texts]
 
-    monkeypatch.setattr(model.writer, "write", write)
+    monkeypatch.setattr(model.engine.writer, "write", write)
     values = model.score([group])[0].values
     assert len(written) == 6
     # Two of three votes for the first place whoever stands there: both orders together are even.
@@ -174,7 +174,7 @@ def test_written_votes_are_the_models_own(tiny, groups):
     """Sampled alike whatever the batch, and different at the different rows of a group."""
     model = load(Card(name="m", kind="pairwise", path=tiny, system="", votes={"count": 2, "max_tokens": 8}))
     rows = [row for row in model.encode(groups[2]).rows.values() if not isinstance(row, Score)]
-    first, again = ([[each.text for each in model.writer.write(row, 2)] for row in rows] for _ in range(2))
+    first, again = ([[each.text for each in model.engine.writer.write(row, 2)] for row in rows] for _ in range(2))
     assert first == again
     assert len({text for texts in first for text in texts}) > 1
 

@@ -1,27 +1,36 @@
 """The vLLM backend, against the real vLLM: the same scores as our own backend on the same checkpoint.
 
-REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
+REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM and the plugin of deploy/vllm_plugin.
 """
 
 import os
 import signal
+import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from rewardhub.cli import app
 from rewardhub.errors import ConfigError
-from rewardhub.models import Card, load
+from rewardhub.models import Card, load, load_card
 from rewardhub.models.backbone import load_headless
 from rewardhub.models.checkpoint import save_classifier
-from rewardhub.models.colours import answer, colour_items
+from rewardhub.models.colours import COLOURS, answer, colour_items
 from rewardhub.models.head import new_head
 from rewardhub.models.tiny import build_tiny
+from rewardhub.reward_modeling.toy import write_toy
 from rewardhub.types import Group, Response, Status
+from tests.models import tiny_families
 
 ARGUMENTS = ("--enforce-eager", "--limit-mm-per-prompt", '{"image": 2, "video": 0}')
+WIDTH = 64
+served = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +39,16 @@ def vllm_python() -> str:
     if not name:
         pytest.skip("REWARDHUB_VLLM_PYTHON is not set: no vLLM environment is at hand")
     return name
+
+
+def widened(path, seed):
+    """A tiny checkpoint with its language head, whose weights are scaled so that scores and replies differ."""
+    build_tiny(path, seed=seed, heads=2)
+    tensors = load_file(path / "model.safetensors")
+    scales = {name: 8.0 if "embed_tokens" in name else 3.0 for name, tensor in tensors.items() if tensor.ndim > 1}
+    scaled = {name: tensor * scales.get(name, 1.0) for name, tensor in tensors.items()}
+    save_file(scaled, path / "model.safetensors", {"format": "pt"})
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +65,15 @@ def checkpoint(tmp_path_factory):
     return folder / "checkpoint"
 
 
-@pytest.fixture(scope="module")
-def served(vllm_python, checkpoint):
-    table = {"python": vllm_python, "arguments": ARGUMENTS}
-    fields = {"name": "tiny", "kind": "scalar", "path": checkpoint, "system": "", "max_tokens": 1024}
-    model = load(Card(**fields, backend="vllm", vllm=table))
-    yield model, load(Card(**fields)), fields
-    model.close()
+def drawn(*shape, seed=0, scale=0.2):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def with_head(path, **tensors):
+    """The checkpoint with a head in a file of its own, as LLaMA-Factory writes it."""
+    named = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    save_file(named, path / "value_head.safetensors")
+    return path
 
 
 def groups_of(count):
@@ -62,37 +83,179 @@ def groups_of(count):
         yield Group(str(index), item.question, tuple(map(Response, texts)), media=media)
 
 
-@pytest.mark.slow
-@pytest.mark.vllm
-@pytest.mark.timeout(1200)
-def test_vllm_gives_the_same_scores(served):
-    """Text and image responses, several at once; a system message; a control token in the text."""
-    model, ours, fields = served
-    groups = list(groups_of(6))
-    columns, wanted = model.score(groups), ours.score(groups)
-    for column, other in zip(columns, wanted, strict=True):
+@contextmanager
+def behind(python, card, *more):
+    """Cards behind one vLLM that serves the first of them, each with its model and the same one on our backend."""
+    fields = {"backend": "vllm", "max_tokens": 1024, "system": ""}
+    own = [each.model_copy(update={"max_tokens": 1024, "system": ""}) for each in (card, *more)]
+    models = [
+        load(Card.model_validate(card.model_dump() | fields | {"vllm": {"python": python, "arguments": ARGUMENTS}}))
+    ]
+    try:
+        url = {"url": models[0].engine.client.server.url}
+        models += [load(Card.model_validate(each.model_dump() | fields | {"vllm": url})) for each in more]
+        yield list(zip(models, map(load, own), strict=True))
+    finally:
+        for model in models[::-1]:
+            model.close()
+
+
+def alike(model, ours, groups, spread=1e-2):
+    """Scores, steps and details of both backends agree to 1e-3, and are not all alike."""
+    found, wanted = model.score(groups), ours.score(groups)
+    for column, other in zip(found, wanted, strict=True):
+        assert column.statuses == other.statuses, [column.row(row) for row in range(len(column))]
         assert column.values == pytest.approx(other.values, abs=1e-3)
-    assert torch.tensor([value for column in wanted for value in column.values]).std() > 0.05
-    talked = replace(groups[0], prompt=({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}))
-    assert model.score([talked])[0].values == pytest.approx(ours.score([talked])[0].values, abs=1e-3)
-    spelt = [replace(group, responses=(Response("red<|im_end|>"),)) for group in groups[:2]]
-    text, image = model.score(spelt)
-    assert text.values == pytest.approx(ours.score(spelt[:1])[0].values, abs=1e-3)
-    assert image.statuses == [Status.NO_ANSWER]
-    long = replace(groups[0], responses=(Response("red " * 2000), Response("red")))
-    assert model.score([long])[0].statuses == [Status.OVER_LIMIT, Status.OK]
+        for row in range(len(column)):
+            assert column.row(row).steps == pytest.approx(other.row(row).steps, abs=1e-3)
+            for name in ("objectives", "chances"):
+                theirs = other.row(row).details.get(name, {})
+                assert column.row(row).details.get(name, {}) == pytest.approx(theirs, abs=1e-3)
+    values = [value for column in wanted for value in column.values if value is not None]
+    assert statistics.pstdev(values) >= spread
     assert model.fingerprint != ours.fingerprint
+    return found
 
-    run = load(Card(**fields, backend="vllm", vllm={"url": model.server.url}))
-    assert run.score(groups[:1])[0].values == pytest.approx(wanted[0].values, abs=1e-3)
-    assert run.fingerprint == model.fingerprint
 
-    os.killpg(model.server.process.pid, signal.SIGKILL)
-    model.server.process.wait()
-    down = run.score(groups[:1])[0]
-    assert set(down.statuses) == {Status.UNAVAILABLE}
-    with pytest.raises(SystemExit):
-        model.score(groups[:1])
+class TestServed:
+    """Each kind behind the real vLLM."""
+
+    pytestmark = served
+
+    def test_the_same_scores_as_ours(self, vllm_python, checkpoint):
+        """A head that vLLM itself knows: text and images, several at once, a system message, a spelt control token."""
+        fields = {"name": "tiny", "kind": "scalar", "path": checkpoint}
+        with behind(vllm_python, Card(**fields)) as ((model, ours),):
+            assert not any("rewardhub_head" in word for word in model.engine.client.server.process.args)
+            groups = list(groups_of(6))
+            wanted = alike(model, ours, groups, 0.05)
+            talked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})
+            alike(model, ours, [replace(groups[0], prompt=talked)], 0.0)
+            spelt = [replace(group, responses=(Response("red<|im_end|>"),)) for group in groups[:2]]
+            text, image = model.score(spelt)
+            assert text.values == pytest.approx(ours.score(spelt[:1])[0].values, abs=1e-3)
+            assert image.statuses == [Status.NO_ANSWER]
+            long = replace(groups[0], responses=(Response("red " * 2000), Response("red")))
+            assert model.score([long])[0].statuses == [Status.OVER_LIMIT, Status.OK]
+
+            url = {"url": model.engine.client.server.url}
+            run = load(Card(**fields, system="", max_tokens=1024, backend="vllm", vllm=url))
+            assert run.score(groups[:1])[0].values == pytest.approx(wanted[0].values, abs=1e-6)
+            assert run.fingerprint == model.fingerprint
+
+            os.killpg(model.engine.client.server.process.pid, signal.SIGKILL)
+            model.engine.client.server.process.wait()
+            down = run.score(groups[:1])[0]
+            assert set(down.statuses) == {Status.UNAVAILABLE}
+            with pytest.raises(SystemExit):
+                model.score(groups[:1])
+
+    @pytest.mark.parametrize("activation", ["none", "silu"])
+    def test_what_train_rm_writes(self, vllm_python, tmp_path, activation):
+        """The card and the folder of `rewardhub train-rm`, linear or BaseReward's two layers, on both backends."""
+        toy = write_toy(tmp_path / "toy", pairs=64, eval_pairs=16, steps=12)
+        build_tiny(toy.parent / "base", seed=2, heads=2)
+        toy.write_text(toy.read_text() + f'activation = "{activation}"\n')
+        done = CliRunner().invoke(app, ["train-rm", str(toy), "--out", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        card = load_card(tmp_path / "out/card.toml")
+        assert card.head.activation == activation
+        with behind(vllm_python, card) as ((model, ours),):
+            alike(model, ours, list(groups_of(6)), 1e-3)
+
+    def test_classes(self, vllm_python, tmp_path):
+        """Outcome and safety by one server: two tanh layers with bias from a side file."""
+        path = with_head(
+            widened(tmp_path / "m", 3), score__0__weight=drawn(16, WIDTH), score__0__bias=drawn(16, seed=1),
+            score__2__weight=drawn(2, 16, seed=2, scale=2.0), score__2__bias=drawn(2, seed=3),
+        )  # fmt: skip
+        fields = {"name": "m", "path": path, "classes": ("bad", "good"), "head": {"activation": "tanh"}}
+        outcome = Card(kind="outcome", positive="good", **fields)
+        with behind(vllm_python, outcome, Card(kind="safety", **fields)) as pairs:
+            for model, ours in pairs:
+                alike(model, ours, list(groups_of(4)), 0.0 if model.card.kind == "safety" else 1e-2)
+
+    def test_objectives_with_a_gate(self, vllm_python, tmp_path):
+        """ArmoRM's layout: the gate reads the prompt, asked for once per group; with images too."""
+        path = with_head(
+            widened(tmp_path / "m", 4), regression_layer__weight=drawn(3, WIDTH, seed=1),
+            reward_transform_matrix=drawn(3, 3, seed=2, scale=1.0), gating__layers__0__weight=drawn(16, WIDTH, seed=3),
+            gating__layers__0__bias=drawn(16, seed=4), gating__layers__1__weight=drawn(3, 16, seed=5, scale=2.0),
+            gating__layers__1__bias=drawn(3, seed=6),
+        )  # fmt: skip
+        with behind(vllm_python, Card(name="m", kind="objectives", path=path, classes=("a", "b", "c"))) as (
+            (model, ours),
+        ):
+            posted = []
+            post = model.engine.client.post
+            model.engine.client.post = lambda *asked: posted.append(asked) or post(*asked)
+            alike(model, ours, list(groups_of(4)))
+            prompts = {(group.prompt, *(media.sha256 for media in group.media)) for group in groups_of(4)}
+            assert len(posted) == len(prompts) + 4 * 3
+
+    def test_process_and_listwise(self, vllm_python, tmp_path):
+        """One head behind both: the end of each step, and of each response in a row of all."""
+        path = with_head(widened(tmp_path / "m", 5), score__weight=drawn(1, WIDTH, scale=0.6))
+        process, listwise = (Card(name="m", kind=kind, path=path) for kind in ("process", "listwise"))
+        with behind(vllm_python, process, listwise) as (steps, lists):
+            groups = [replace(group, responses=(*map(Response, ("a\n\nIt is red.\n\nSo.", "One", " ")),))
+                      for group in groups_of(4)]  # fmt: skip
+            found = alike(*steps, groups)
+            assert [len(each) for each in found[0].steps] == [3, 1, 0]
+            assert found[0].statuses == [Status.OK, Status.OK, Status.NO_ANSWER]
+            alike(*lists, list(groups_of(4)))
+
+    def test_process_with_step_tokens(self, vllm_python, tmp_path, monkeypatch):
+        """Qwen2.5-Math-PRM's layout in a model of text: ReLU between two layers, two outputs at a control token."""
+        for name, value in {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}.items():
+            monkeypatch.setitem(tiny_families.TEXT, name, value)
+        path = tiny_families.build("qwen2", tmp_path / "m")
+        (path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        with_head(path, score__0__weight=drawn(WIDTH, WIDTH), score__0__bias=drawn(WIDTH, seed=1),
+                  score__2__weight=drawn(2, WIDTH, seed=2), score__2__bias=drawn(2, seed=3))  # fmt: skip
+        card = Card(name="m", kind="process", path=path, head={"activation": "relu"}, steps={"token": "<|im_start|>"})
+        texts = ("a\n\nIt is red.\n\nSo.", "One", "two <|im_start|>\n\nthree")
+        with behind(vllm_python, card) as ((model, ours),):
+            groups = [Group(str(n), colour, (*map(Response, texts),)) for n, colour in enumerate(COLOURS)]
+            found = alike(model, ours, groups)
+            assert [len(each) for each in found[0].steps] == [3, 1, 2]
+
+    def test_replies(self, vllm_python, tmp_path):
+        """Yes against no, and one answer against another in both orders: two rows of the language head, images too."""
+        path = widened(tmp_path / "m", 6)
+        fields = {"name": "m", "path": path, "choices": ("1", "2")}
+        cards = Card(kind="yes_no", **fields), Card(kind="pairwise", **fields)
+        with behind(vllm_python, *cards) as (yes_no, pairwise):
+            alike(*yes_no, list(groups_of(6)), 1e-3)
+            alike(*pairwise, list(groups_of(4)), 1e-3)
+
+    def test_process_by_the_language_head(self, vllm_python, tmp_path):
+        """Math-Shepherd: one reply against another at the end of each step."""
+        path = widened(tmp_path / "m", 7)
+        card = Card(name="m", kind="process", path=path, choices=("1", "2"), steps={"aggregate": "mean"})
+        with behind(vllm_python, card) as ((model, ours),):
+            groups = [
+                replace(group, responses=(Response("a\n\nIt is red.\n\nSo."), Response("b"))) for group in groups_of(4)
+            ]
+            alike(model, ours, groups, 1e-3)
+
+    def test_votes_written_out(self, vllm_python, tmp_path):
+        """Greedy votes are the same texts on both backends; sampled ones are as many as asked for, the same twice."""
+        path = widened(tmp_path / "m", 8)
+        votes = {"count": 3, "max_tokens": 6}
+        cards = [Card(name="m", kind="pairwise", path=path, votes=votes | {"temperature": each}) for each in (0.0, 1.0)]
+        with behind(vllm_python, *cards) as ((greedy, ours), (sampled, _)):
+            for group in groups_of(2):
+                for row in greedy.encode(group).rows.values():
+                    found = greedy.engine.texts(row, 3, group.media)
+                    wanted = ours.engine.texts(row, 3, group.media)
+                    # vLLM leaves out a character whose last bytes were not written.
+                    assert found == [text.rstrip("\ufffd") for text in wanted]
+                    drawn_twice = [sampled.engine.texts(row, 3, group.media) for _ in range(2)]
+                    assert drawn_twice[0] == drawn_twice[1]
+                    assert len(set(drawn_twice[0])) > 1
+            column = greedy.score([next(groups_of(1))])[0]
+            assert set(column.statuses) <= {Status.OK, Status.JUDGE_UNPARSEABLE}
 
 
 def test_a_server_that_is_not_there_is_a_config_error(checkpoint, monkeypatch):
@@ -134,11 +297,14 @@ def test_the_version_is_checked(checkpoint, version, words):
 
 
 @pytest.mark.parametrize(("fields", "words"), [
-    ({"kind": "listwise", "vllm": {"url": "http://127.0.0.1:9"}}, "not listwise"),
+    ({"kind": "critique", "vllm": {"url": "http://127.0.0.1:9"}}, "not critique"),
+    ({"kind": "generative", "vllm": {"url": "http://127.0.0.1:9"}}, "not generative"),
     ({"kind": "scalar", "vllm": {}}, "by url, or the interpreter"),
     ({"kind": "scalar", "vllm": None}, r"table \[vllm\]"),
 ])  # fmt: skip
 def test_cards_of_the_backend_are_checked(checkpoint, fields, words):
     """What vLLM cannot serve, and a card that names no server, are refused."""
-    with pytest.raises((ConfigError, ValueError), match=words):
+    with pytest.raises((ConfigError, ValueError), match=words) as raised:
         load(Card(name="m", path=checkpoint, backend="vllm", **fields))
+    if "not " in words:
+        assert raised.value.field == "backend"

@@ -88,10 +88,12 @@ async def test_rows_that_were_not_asked_for_are_no_scores(tmp_path):
 
 
 class Scripted:
-    """A worker's channel that scores a text with its length, and has memory for ``most`` responses at once.
+    """A seat in a worker that scores a text with its length, and has memory for ``most`` responses at once.
 
     It loses the last rows of each group.
     """
+
+    began, took_s = math.inf, 0.0
 
     def __init__(self, most=2, lost=0) -> None:
         self.largest, self.groups, self._most, self._lost = 0, [], most, lost

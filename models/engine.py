@@ -1,0 +1,98 @@
+"""What computes the outputs of rows: a model in this process, or one that vLLM serves."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rewardhub.models.card import Card
+from rewardhub.models.gate import Gate
+from rewardhub.models.head import Reads
+from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.model import Checkpoint, Loaded, open_checkpoint
+from rewardhub.models.runner import Runner
+from rewardhub.models.vllm import VllmEngine
+from rewardhub.models.writing import Writer
+from rewardhub.types import Media, Score
+
+
+class Engine(Protocol):
+    """Reads rows with what a kind :data:`~rewardhub.models.head.Reads`; ``width`` is the number of its outputs."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+    @property
+    def runner(self) -> Runner | None: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def outputs(
+        self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
+    ) -> Sequence[Tensor | Score]:
+        """For each row the outputs [K, O] at its places, in fp32 on the CPU, or the score that says why not.
+
+        ``kin`` lists rows that may begin alike, ``media`` all that rows show.
+        """
+        ...
+
+    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
+        """What the model writes behind a row, ``count`` times, as the card's votes say; raises ``RewardHubError``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_engine(card: Card, reads: Reads, *, language: bool = False) -> Engine:
+    """Loads the card's checkpoint here, or has vLLM serve it; raises ``ConfigError`` where that fails."""
+    return VllmEngine(card, reads) if card.backend == "vllm" else LocalEngine(card, reads, language=language)
+
+
+class LocalEngine:
+    """A checkpoint in this process."""
+
+    def __init__(self, card: Card, reads: Reads, *, language: bool = False) -> None:
+        has_head = reads in {"head", "gated"}
+        self.checkpoint: Loaded = open_checkpoint(card, head=has_head, language=language)
+        self.runner: Runner = self.checkpoint.runner()
+        self.choices = self.checkpoint.replies() if reads == "replies" else []
+        self.head = self.checkpoint.backbone.head
+        self.gate = Gate(self.checkpoint.path, self.runner.backbone.device) if reads == "gated" else None
+        self.width = (self.head.outputs if self.head else len(self.choices)) + (self.gate.width if self.gate else 0)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.checkpoint.fingerprint(self.runner.attention)
+
+    @cached_property
+    def writer(self) -> Writer:
+        votes = self.checkpoint.card.votes
+        return Writer(self.checkpoint, max_tokens=votes.max_tokens, temperature=votes.temperature)
+
+    @torch.inference_mode()
+    def outputs(self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]) -> list[Tensor]:
+        if not rows:
+            return []
+        states = self.runner.states([row.encoded for row in rows], kin, [row.places for row in rows])
+        if self.runner.attention == "alone":
+            return [self._read(state) for state in states]
+        return list(self._read(torch.cat(states)).split([len(row.places) for row in rows]))
+
+    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
+        return [each.text for each in self.writer.write(row, count)]
+
+    def close(self) -> None:
+        return
+
+    def _read(self, states: Tensor) -> Tensor:
+        if self.choices:
+            return self.checkpoint.backbone.logits_of(states, self.choices).cpu()
+        assert self.head is not None
+        outputs = self.head(states).reshape(len(states), -1)
+        return (torch.cat([outputs, self.gate(states)], -1) if self.gate else outputs).cpu()

@@ -1,0 +1,90 @@
+"""Rows on their way to a vLLM server, and what it answers.
+
+Text goes as token ids. A row with images goes through the chat form, whose template here writes nothing of its own:
+what vLLM tokenises is the row's own text, checked to give the row's own ids, so that a response that spells a control
+token beside an image has no score (``no_answer``), and the number of tokens that vLLM read is compared.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rewardhub.errors import InternalError, NoAnswer, OverLimit, Unavailable
+from rewardhub.models.card import Card
+from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.pictures import QwenImages, frames
+from rewardhub.models.text import TextTokenizer
+from rewardhub.models.vllm_server import VllmServer
+from rewardhub.types import Media
+
+CONCURRENT = 16
+TEMPLATE = (
+    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
+    "{{ part['text'] }}{% else %}<|image_pad|>{% endif %}{% endfor %}{% endfor %}"
+)
+"""Parts behind one another, so that no template of a checkpoint runs there."""
+
+
+class VllmClient:
+    """A server and the name of what it serves; ``max_tokens`` is the longest sequence it takes."""
+
+    def __init__(self, card: Card, path: Path, encoder: Encoder, arguments: Sequence[str]) -> None:
+        self.encoder = encoder
+        self.tokenizer = TextTokenizer(path)
+        self.server = VllmServer(card, path, ["--chat-template", TEMPLATE, *arguments])
+        limits = httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT)
+        self.http = httpx.Client(base_url=self.server.url, timeout=600.0, limits=limits)
+        served = self.http.get("/v1/models").json()["data"][0]
+        self.name, self.max_tokens = str(served["id"]), int(served["max_model_len"])
+
+    def check_alive(self) -> None:
+        """Ends this process where the server that it started has ended: the lane starts both anew."""
+        if not self.server.alive:
+            raise SystemExit("vLLM has ended")
+
+    def close(self) -> None:
+        self.http.close()
+        self.server.close()
+
+    def parts(self, row: Encoded, shown: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
+        """The row's text and images in OpenAI's form; raises ``NoAnswer`` where vLLM would read its text otherwise."""
+        if not isinstance(self.encoder.reader, QwenImages):
+            raise NoAnswer(f"images of {type(self.encoder.reader).__name__} are not sent to vLLM")
+        found: list[dict[str, Any]] = []
+        at = 0
+        for (start, stop), image in zip(row.spans, row.images, strict=True):
+            data = base64.b64encode(shown[image.digest]).decode()
+            found += [self._text(row.ids[at:start].tolist()),
+                      {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}]  # fmt: skip
+            at = stop
+        return [*found, self._text(row.ids[at:].tolist())]
+
+    def post(self, path: str, body: dict[str, Any], tokens: int) -> Any:
+        """The answer to a row of so many tokens; raises ``RewardHubError``."""
+        try:
+            answer = self.http.post(path, json={"model": self.name, **body})
+        except httpx.HTTPError as error:
+            raise Unavailable(f"vLLM does not answer: {type(error).__name__}", retry_after_s=5.0) from error
+        if answer.status_code == 400 and "length" in answer.text:
+            raise OverLimit(f"over the model's limit of {self.max_tokens} tokens")
+        if not answer.is_success:
+            raise InternalError(f"vLLM answers {answer.status_code}: {answer.text[:200]}")
+        found = answer.json()
+        if found["usage"]["prompt_tokens"] != tokens:
+            raise InternalError(f"vLLM read {found['usage']['prompt_tokens']} tokens of a row of {tokens}")
+        return found
+
+    def _text(self, ids: list[int]) -> dict[str, Any]:
+        text = self.encoder.tokenizer.decode(ids, skip_controls=False)
+        if self.tokenizer.encode_controls(text) != ids:
+            raise NoAnswer("the text is read otherwise beside an image, as where it spells a control token")
+        return {"type": "text", "text": text}
+
+
+def by_digest(media: Iterable[Media]) -> dict[bytes, bytes]:
+    """The bytes of every image and frame by their SHA-256."""
+    return {hashlib.sha256(data).digest(): data for each in media if each.data for data in frames(each)}
