@@ -34,10 +34,10 @@ from rewardhub.scheduler.messages import (
 )
 from rewardhub.scheduler.process_state import process_state
 
-SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Idle threads of a worker do not wait busily: where cores are shared, that
-keeps the threads waited for from running, and a batch takes ten times as long. Weights and states lie in huge
-pages where the kernel has them: finding small ones takes a part of every product on a CPU."""
+SETTINGS = {"GOMP_SPINCOUNT": "20000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Threads of a worker wait busily for as long as small operations take, not for as long as they would by default; see
+``rewardhub.models.cores``. Weights and states lie in huge pages where the kernel has them: finding small ones takes
+a part of every product on a CPU."""
 
 GPU_DRIVER = Path("/dev/nvidiactl")
 

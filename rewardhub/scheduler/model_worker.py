@@ -14,6 +14,7 @@ import time
 
 from rewardhub.models import load
 from rewardhub.models.card import Card
+from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.memory import give_back_memory, keep_freed_memory
 from rewardhub.models.model import RewardModel
@@ -45,6 +46,7 @@ class Worker:
         self._coming: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._models: dict[int, RewardModel] = {}
         self._left: set[int] = set()
+        self._cores = Cores()
 
     def serve(self) -> None:
         for task in (self._listen, self._prepare):
@@ -57,7 +59,8 @@ class Worker:
                 self._load(message)
             elif isinstance(message, ScoreBatch) and message.seat in self._models:
                 self._reply(InHand(message.seat))
-                answer = _score(message, self._models[message.seat])
+                with self._cores.batch():
+                    answer = _score(message, self._models[message.seat])
                 if isinstance(answer, Failed) and answer.memory:
                     give_back_memory()
                 self._reply(answer)

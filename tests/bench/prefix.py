@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 # As a model worker is started; the second is read by the loader of a process.
-SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+SETTINGS = {"GOMP_SPINCOUNT": "20000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 if __name__ == "__main__" and SETTINGS.keys() - os.environ.keys():
     os.execve(sys.executable, [sys.executable, "-P", *sys.argv], SETTINGS | os.environ)
 

@@ -42,7 +42,7 @@ from rewardhub.wire.proto import call_to_proto, group_to_proto
 CLIENTS = 64
 TURNS = 4
 SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""What the hub starts its workers with; the peers are given it too."""
+"""What serves the peers best: threads that wait busily get in the way of the client and the hub."""
 
 MAX_BATCH, WAIT_S = 32, 0.01
 TOLERANCE = 1e-4

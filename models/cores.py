@@ -1,0 +1,57 @@
+"""How many threads a batch is computed with: as many as there are cores to be had.
+
+Between two operations threads wait busily for one another for a moment, which spares their being woken. Where
+others use the cores, a thread waits so for one that is not running, and a batch takes longer than with a
+single thread. So what a batch got is watched.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+SHARE = 0.7
+"""Processor time of a batch, per thread and second, below which cores were missing."""
+
+PREEMPTED_HZ = 80.0
+"""Threads of a process that is left alone are taken off their cores less often than this."""
+
+LEAST_S = 0.02
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 30.0
+
+
+class Cores:
+    """Sets torch's threads of this process, from as many as it had at first down to one."""
+
+    def __init__(self) -> None:
+        self.most = torch.get_num_threads()
+        self._again = 0.0
+        self._pause = FIRST_RETRY_S
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Watches one batch; the next ones get the threads that it got cores for, until all are tried again."""
+        if torch.get_num_threads() < self.most and time.monotonic() >= self._again:
+            torch.set_num_threads(self.most)
+        start, used, taken = time.monotonic(), time.process_time(), _preemptions()
+        yield
+        self.watched(time.monotonic() - start, time.process_time() - used, _preemptions() - taken)
+
+    def watched(self, seconds: float, processor_s: float, preemptions: int) -> None:
+        """Draws the conclusion from a batch of so many seconds, processor seconds and preemptions."""
+        threads = torch.get_num_threads()
+        if threads == 1 or seconds < LEAST_S:
+            return
+        cores = processor_s / seconds
+        if cores >= SHARE * threads or preemptions < PREEMPTED_HZ * seconds:
+            self._pause = FIRST_RETRY_S
+            return
+        torch.set_num_threads(max(1, int(cores)))
+        self._again = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LAST_RETRY_S)
+
+
+def _preemptions() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

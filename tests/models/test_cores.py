@@ -1,0 +1,72 @@
+"""A batch's threads follow the cores that it gets."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from rewardhub.models import cores
+from rewardhub.models.cores import Cores
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Two threads and a clock that stands still until it is moved."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    now = [100.0]
+    monkeypatch.setattr(cores.time, "monotonic", lambda: now[0])
+    yield now
+    torch.set_num_threads(before)
+
+
+def after(found):
+    """The threads that the next batch is computed with."""
+    with found.batch():
+        return torch.get_num_threads()
+
+
+def test_cores_that_are_missing_are_not_waited_for(clock):
+    """Preempted and slow: fewer threads, all of them again after a pause that grows while it stays so."""
+    found = Cores()
+    for pause in (1.0, 2.0, 4.0):
+        found.watched(1.0, 1.05, 200)
+        assert after(found) == 1
+        clock[0] += pause - 0.01
+        assert after(found) == 1
+        clock[0] += 0.02
+        assert after(found) == 2
+    found.watched(1.0, 1.9, 200)
+    found.watched(1.0, 1.05, 200)
+    clock[0] += 1.01
+    assert after(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "processor_s", "preemptions"), [(1.0, 1.9, 500), (1.0, 1.0, 3), (0.005, 0.005, 5), (1.0, 1.45, 200)]
+)
+def test_other_slowness_costs_no_threads(clock, seconds, processor_s, preemptions):
+    """Cores enough, a batch that does little on them, one that is too short to tell, a neighbour that is seldom there."""
+    found = Cores()
+    found.watched(seconds, processor_s, preemptions)
+    assert after(found) == 2
+
+
+def test_a_busy_neighbour_is_found(clock, monkeypatch):
+    """Two threads beside a process that keeps a core: one is left, where there are no more cores."""
+    monkeypatch.undo()
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        found, matrix, end = Cores(), torch.randn(700, 700), time.monotonic() + 20
+        while torch.get_num_threads() == 2 and time.monotonic() < end:
+            with found.batch():
+                for _ in range(20):
+                    matrix @ matrix
+        assert torch.get_num_threads() == 1
+    finally:
+        for each in neighbours:
+            each.kill()
+            each.wait()
