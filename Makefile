@@ -18,7 +18,8 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not gpu and not vllm" --timeout 1800
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not alone and not gpu and not vllm" --timeout 1800
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 # What only some tests need: a CAD kernel (1.4 GB with its libraries), the fuzzer of the REST door.
 extras: .venv/.extras

@@ -33,7 +33,7 @@ Verdict = float | Score
 @dataclass(frozen=True, slots=True)
 class ScorerInfo:
     """What a scorer declares. ``time_limit_s`` bounds one response on the pool and sandbox lanes;
-    a response of more than ``max_chars`` characters is ``over_limit``; pair and group scope read that many of it.
+    a response of more than ``max_chars`` characters is ``over_limit``; pair and group scope see its beginning.
     """
 
     name: str
@@ -227,16 +227,14 @@ class BoundVerifier:
             longest = self.info.max_chars
             verdicts = [self._one(function, response, group.reference, extra, longest) for response in responses]
         else:
-            read = [_first(response, self.info.max_chars) for response in responses]
-            verdicts = self._all(function, read, group.reference, extra)
+            verdicts = self._all(function, responses, group.reference, extra)
         return _column(verdicts, self.fingerprint)
 
     def _one(
         self, function: Callable[..., Any], response: Response, reference: Json, extra: Any, longest: int
     ) -> Verdict:
         if len(response.text) > longest:
-            reason = f"the response is over {longest} characters"
-            return Score(None, Status.OVER_LIMIT, details={"reason": reason, "field": "response"})
+            return _over(longest)
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
         except (Exception, SystemExit) as error:
@@ -248,13 +246,16 @@ class BoundVerifier:
     def _all(
         self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
     ) -> list[Verdict]:
+        longest = self.info.max_chars
+        seen = [_first(response, longest + 1) for response in responses]  # still too long, for those who look
         try:
-            verdicts = [_judged(each) for each in function(responses, reference, *extra, **self.arguments)]
+            verdicts = [_judged(each) for each in function(seen, reference, *extra, **self.arguments)]
         except (Exception, SystemExit) as error:
             return [_raised(error, reference)] * len(responses)
         if len(verdicts) != len(responses):
             return [_fault(f"{len(verdicts)} verdicts for {len(responses)} responses")] * len(responses)
-        return verdicts
+        pairs = zip(responses, verdicts, strict=True)
+        return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
 
 
 def _legible(response: Response) -> Response:
@@ -263,6 +264,11 @@ def _legible(response: Response) -> Response:
         return response
     clean = response.text.encode("utf-8", "replace").decode()
     return response if clean == response.text else replace(response, text=clean)
+
+
+def _over(longest: int) -> Score:
+    reason = f"the response is over {longest} characters"
+    return Score(None, Status.OVER_LIMIT, details={"reason": reason, "field": "response"})
 
 
 def _first(response: Response, chars: int) -> Response:

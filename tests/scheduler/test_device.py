@@ -102,6 +102,7 @@ async def test_one_process_for_both(hub, cards):
     assert one.fingerprint != two.fingerprint
 
 
+@pytest.mark.slow
 async def test_sleep_and_wake_beside_a_neighbour(hub, cards):
     """The one that sleeps gives its seat up, not the process, which ends with the last and begins with the first."""
     one, two = hub.scheduler.models
@@ -138,6 +139,7 @@ async def test_kill_minus_nine_under_load_of_both(hub, cards):
     assert not hub.ready()
 
 
+@pytest.mark.slow
 async def test_a_stopped_process_is_found_by_either(hub, cards):
     """T18: SIGSTOP is found by whoever works, and both go on in another process."""
     one, two = hub.scheduler.models
@@ -148,6 +150,7 @@ async def test_a_stopped_process_is_found_by_either(hub, cards):
     assert one.pid == two.pid not in {0, stopped}
 
 
+@pytest.mark.slow
 async def test_a_model_that_cannot_be_loaded_leaves_its_neighbour_alone(cards, tmp_path):
     """T22: bad weights cost neither the process nor the other model."""
     path = tmp_path / "bad.toml"
@@ -179,6 +182,7 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
 """
 
 
+@pytest.mark.slow
 async def test_no_memory_for_a_second_model(cards, tmp_path, monkeypatch):
     """T19: a model that does not fit says so and is tried again; the one that was there scores meanwhile."""
     flag = tmp_path / "full"

@@ -222,6 +222,7 @@ async def test_a_sleeping_model_is_woken_by_work(hub):
     assert not lane.asleep
 
 
+@pytest.mark.slow
 async def test_a_model_that_stops_loading_is_given_time(hub, tiny_card, tmp_path):
     """T22: a version that cannot be loaded is tried again ever more slowly, and refused meanwhile with its reason."""
     from rewardhub.models.card import load_card
@@ -283,6 +284,7 @@ async def test_a_real_worker_out_of_memory_is_split(tiny_card, tmp_path, monkeyp
         await hub.aclose()
 
 
+@pytest.mark.slow
 async def test_a_worker_that_lost_its_memory_is_replaced(hub):
     """T19: what a worker had memory for it cannot suddenly lack: no score is made of that, another worker does it."""
     import resource

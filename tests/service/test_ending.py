@@ -167,7 +167,7 @@ def occupied(http, recipe_or_text, name):
     return asyncio.create_task(http.post("/v1/score", json=call | {"groups": [{"id": name, "responses": [name]}]}))
 
 
-@pytest.mark.parametrize("how", ["abort", "door", "kill"])
+@pytest.mark.parametrize("how", ["abort", *(pytest.param(how, marks=pytest.mark.slow) for how in ("door", "kill"))])
 async def test_a_crash_leaves_nothing_behind(doomed, how):
     """T21: whatever ends the hub, its exit code is not 0, no process lives on, busy ones neither, and its ports are
     free."""

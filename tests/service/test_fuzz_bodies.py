@@ -11,6 +11,7 @@ import random
 import httpx
 import pytest
 
+pytest.importorskip("schemathesis", reason="the fuzz extra is not installed")
 from .test_fuzz import SEED, TIMES, check, still_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

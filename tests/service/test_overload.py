@@ -81,7 +81,9 @@ async def most_queued(url, until):
     return most
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize("seconds", [3, 60])
 @pytest.mark.timeout(300)
 async def test_five_times_overload(serve, seconds):
     """T05: open loop at 5x: the queue stays bounded, refusals come at once with a retry-after, goodput is 90 % of the
@@ -116,7 +118,9 @@ async def test_five_times_overload(serve, seconds):
             assert refused[0].parts["t"].details["retry_after_s"] > 0
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(20.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize("seconds", [2.0, 20.0])
 async def test_bulk_floods_and_online_trickles(serve, seconds):
     """T06: online p99 is at most twice that of online alone, bulk has 70 % of what is left, and nobody waits for 5 s,
     bulk under an online flood neither."""

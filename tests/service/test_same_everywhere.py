@@ -61,6 +61,7 @@ def told(scores) -> list:
     return json.loads(json.dumps(lines), object_hook=lambda found: {k: v for k, v in found.items() if k not in ASIDE})
 
 
+@pytest.mark.slow
 def test_one_group_file_scores_alike_in_process_over_rest_and_over_grpc(files):
     """Values to the last digit, parts, details, steps and fingerprints; only timings and ``cached`` may differ."""
     recipe, path = files

@@ -46,6 +46,7 @@ def one(text):
     return Group("g", "p", (Response(text),))
 
 
+@pytest.mark.slow
 async def test_a_killed_leader_costs_its_followers_a_lease(serve, redis_server, dear):
     """T30: two hubs asked at once execute once; where the one that computes is killed, the other computes itself."""
     arguments, call, log = dear
