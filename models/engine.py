@@ -96,3 +96,30 @@ class LocalEngine:
         assert self.head is not None
         outputs = self.head(states).reshape(len(states), -1)
         return (torch.cat([outputs, self.gate(states)], -1) if self.gate else outputs).cpu()
+
+
+class EngineModel:
+    """What the kinds share that read outputs of rows, here or from vLLM."""
+
+    def __init__(self, card: Card, reads: Reads, *, language: bool = False) -> None:
+        self.card = card
+        self.engine = open_engine(card, reads, language=language)
+        self.checkpoint = self.engine.checkpoint
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.engine.fingerprint
+
+    @property
+    def loaded(self) -> Loaded:
+        """The checkpoint in this process."""
+        assert isinstance(self.engine, LocalEngine)
+        return self.engine.checkpoint
+
+    @property
+    def runner(self) -> Runner | None:
+        """What runs rows here; None where another process does."""
+        return self.engine.runner
+
+    def close(self) -> None:
+        self.engine.close()

@@ -1,9 +1,11 @@
 """Gated feed-forward parts for a GPU, padded to widths that its fast kernels take."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 MULTIPLE = 8
 """Rows of 16 bytes in bf16; Qwen2.5-VL's vision encoder is 3,420 wide."""
@@ -29,7 +31,7 @@ def pad_gates(model: nn.Module) -> int:
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            parts = _parts(child)
+            parts = gated_parts(child, nn.Linear)
             if parts is not None and parts[0].weight.is_cuda and parts[0].out_features % MULTIPLE:
                 setattr(parent, name, PaddedGate(*parts))
                 count += 1
@@ -43,10 +45,10 @@ def _padded(rows: Tensor | None) -> Any:
     return torch.cat([rows.detach(), rows.new_zeros(-len(rows) % MULTIPLE, *rows.shape[1:])])
 
 
-def _parts(module: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear] | None:
-    """Gate, up and down of a SiLU-gated part; None for other modules."""
+def gated_parts(module: Any, kind: type[Layer]) -> tuple[Layer, Layer, Layer] | None:
+    """Gate, up and down of a SiLU-gated part whose layers are of this kind; None for other modules."""
     names = "gate_proj", "up_proj", "down_proj"
-    parts = [part for name in names if type(part := getattr(module, name, None)) is nn.Linear]
+    parts = [part for name in names if type(part := getattr(module, name, None)) is kind]
     silu = type(getattr(module, "act_fn", None)).__name__ in {"SiLU", "SiLUActivation"}
     if not silu or len(parts) != 3 or len(list(module.children())) != 4:
         return None

@@ -14,7 +14,8 @@ import torch
 from rewardhub.errors import InvalidInput, ScoringError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
-from rewardhub.models.model import Loaded, memory_errors, open_checkpoint
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import Loaded, open_checkpoint
 from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rewardhub.models.gates import gated_parts
+
 DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 1024
 """The number of input rows that the layout is chosen for; any number can be multiplied."""
@@ -110,8 +112,8 @@ def pack_linears(model: nn.Module) -> int:
         setattr(parent, name, packed)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if _gated(child):
-                setattr(parent, name, PackedGate(child.gate_proj, child.up_proj, child.down_proj))
+            if (parts := gated_parts(child, PackedLinear)) is not None:
+                setattr(parent, name, PackedGate(*parts))
     return len(found)
 
 
@@ -120,13 +122,6 @@ def _fits(layer: nn.Module) -> bool:
         return False
     weight: Any = layer.weight
     return weight.device.type == "cpu" and weight.dtype in DTYPES
-
-
-def _gated(module: Any) -> bool:
-    parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    names = {name for name, _ in module.named_children()}
-    silu = type(getattr(module, "act_fn", None)).__name__ in {"SiLU", "SiLUActivation"}
-    return silu and all(isinstance(part, PackedLinear) for part in parts) and len(names) == 4
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rewardhub.errors import ScoringError
 from rewardhub.models.inputs import Row
-from rewardhub.models.model import memory_errors
+from rewardhub.models.memory import memory_errors
 from rewardhub.models.rows import media_of
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.scorer import failure

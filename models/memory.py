@@ -1,7 +1,9 @@
-"""The allocator of a process that runs models on a CPU."""
+"""The memory of a process that runs models: its allocator, and what torch says where none is left."""
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -31,3 +33,20 @@ def give_back_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive")
+"""What torch's allocator and oneDNN, which names no reason, say on a CPU."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns torch's several out-of-memory errors into ``MemoryError``."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise MemoryError(str(error)) from error
+        raise

@@ -1,14 +1,11 @@
 """The reward model as the worker sees it, and what its kinds share: loading, limits, fingerprint."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
-
-import torch
 
 import rewardhub.media.decode as decoder
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
@@ -19,6 +16,7 @@ from rewardhub.models.digest import tree_digest
 from rewardhub.models.gates import pad_gates
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
+from rewardhub.models.memory import memory_errors
 from rewardhub.models.norms import replace_norms
 from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
@@ -132,8 +130,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
         replace(backbone.base)
     encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
     encoder.reader.check(backbone.base.config)
-    with memory_errors():
-        check_images(path, backbone, encoder)
+    check_images(path, backbone, encoder)
     rows = backbone.base.get_input_embeddings().num_embeddings
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
@@ -161,20 +158,3 @@ def finite(value: float) -> Score:
     if math.isfinite(value):
         return Score(value)
     return Score(None, Status.INTERNAL_ERROR, details={"reason": "the model computed a non-finite number"})
-
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive")
-"""What torch's allocator and oneDNN, which names no reason, say on a CPU."""
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turns torch's several out-of-memory errors into ``MemoryError``."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in _NO_MEMORY):
-            raise MemoryError(str(error)) from error
-        raise

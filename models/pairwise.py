@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import permutations
 
 import torch
@@ -17,12 +17,12 @@ from torch import Tensor
 from rewardhub.errors import InvalidInput, OverLimit, RewardHubError, ScoringError
 from rewardhub.models.card import MARKERS, Card
 from rewardhub.models.chat import Piece, flat, shifted
-from rewardhub.models.engine import LocalEngine, open_engine
+from rewardhub.models.engine import EngineModel
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.inputs import Shown as Images
-from rewardhub.models.model import Loaded, attempt, finite, memory_errors
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import attempt, finite
 from rewardhub.models.rows import media_of
-from rewardhub.models.runner import Runner
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
@@ -60,7 +60,7 @@ class Comparisons:
         return list(found.values())
 
 
-class PairwiseModel:
+class PairwiseModel(EngineModel):
     """The value of a response is the probability that it is preferred, a mean over its opponents.
 
     Each pair is shown in both orders, which cancels a liking for the first or second place
@@ -70,27 +70,7 @@ class PairwiseModel:
     """
 
     def __init__(self, card: Card) -> None:
-        self.card = card
-        self.engine = open_engine(card, "replies")
-        self.checkpoint = self.engine.checkpoint
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return self.engine.fingerprint
-
-    @property
-    def loaded(self) -> Loaded:
-        """The checkpoint in this process."""
-        assert isinstance(self.engine, LocalEngine)
-        return self.engine.checkpoint
-
-    @property
-    def runner(self) -> Runner | None:
-        """What runs rows here; None where another process does."""
-        return self.engine.runner
-
-    def close(self) -> None:
-        self.engine.close()
+        super().__init__(card, "replies")
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         encoded = [self.encode(group) for group in groups]

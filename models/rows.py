@@ -2,23 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, ReferenceUnparseable, ScoringError
 from rewardhub.models.card import Card
-from rewardhub.models.engine import LocalEngine, open_engine
+from rewardhub.models.engine import EngineModel
 from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import Loaded, finite, memory_errors
-from rewardhub.models.runner import Runner
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import finite
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score
 
 
-class RowModel:
+class RowModel(EngineModel):
     """Scores each response by itself; the order and company of responses change nothing.
 
     A kind overrides :meth:`row`, which lays a response out, and :meth:`read`, which reads the outputs.
@@ -29,28 +28,8 @@ class RowModel:
     """Whether the language head is loaded beside the reward head."""
 
     def __init__(self, card: Card) -> None:
-        self.card = card
-        self.engine = open_engine(card, self.reads, language=self.has_language_head)
-        self.checkpoint = self.engine.checkpoint
+        super().__init__(card, self.reads, language=self.has_language_head)
         self.encoder = self.checkpoint.encoder
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return self.engine.fingerprint
-
-    @property
-    def loaded(self) -> Loaded:
-        """The checkpoint in this process."""
-        assert isinstance(self.engine, LocalEngine)
-        return self.engine.checkpoint
-
-    @property
-    def runner(self) -> Runner | None:
-        """What runs rows here; None where another process does."""
-        return self.engine.runner
-
-    def close(self) -> None:
-        self.engine.close()
 
     def check_outputs(self, *counts: int) -> None:
         """Raises ``ConfigError`` where what is read has another number of outputs."""

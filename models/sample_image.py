@@ -8,6 +8,7 @@ from PIL import Image
 from rewardhub.errors import ConfigError
 from rewardhub.models.backbone import Backbone
 from rewardhub.models.inputs import Encoder
+from rewardhub.models.memory import memory_errors
 from rewardhub.models.pictures import Pads
 
 SIDE = 64
@@ -17,7 +18,8 @@ SIDE = 64
 def check_images(path: Path, backbone: Backbone, encoder: Encoder) -> None:
     """Raises ``ConfigError`` where an image gives another number of features than it has placeholders.
 
-    Tiles of another size than the model was made for are found so, once and not at every request.
+    Tiles of another size than the model was made for are found so, once and not at every request. Raises
+    ``MemoryError`` where there is none left for the image.
     """
     if not encoder.family.image:
         return
@@ -25,10 +27,9 @@ def check_images(path: Path, backbone: Backbone, encoder: Encoder) -> None:
     patches = reader.cut(Image.new("RGB", (SIDE, SIDE), "grey"), b"sample")
     places = sum(piece.count for piece in reader.layout(patches) if isinstance(piece, Pads))
     try:
-        (features,) = reader.features(backbone.base, [patches], backbone.device, backbone.dtype)
+        with memory_errors():
+            (features,) = reader.features(backbone.base, [patches], backbone.device, backbone.dtype)
     except (RuntimeError, ValueError) as error:
-        if any(sign in str(error) for sign in ("memory", "primitive")):
-            raise  # A lack of memory, for which torch has no error of its own on a CPU.
         raise ConfigError(f"{path}: the model cannot read what its processor cuts: {error}", field="path") from error
     if len(features) != places or features.shape[-1] % backbone.hidden_size:
         found = f"{len(features)} features of {features.shape[-1]} numbers"

@@ -20,7 +20,8 @@ from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors, sources
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Response, Score

@@ -20,7 +20,8 @@ from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_d
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, memory_errors, sources
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Json, Response, Score

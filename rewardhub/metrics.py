@@ -62,7 +62,7 @@ class _Lanes(Collector):
         up = GaugeMetricFamily("rewardhub_model_up", "Whether a reward model is loaded", labels=["model"])
         drift = GaugeMetricFamily(
             "rewardhub_model_drift",
-            "Largest difference of a state from that of full rows when the model was loaded, as a share of the largest",
+            "Largest difference of a state from that of full rows when the model was loaded, as a share of its length",
             labels=["model", "attention"],
         )
         for lane in scheduler.models:

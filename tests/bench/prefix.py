@@ -159,22 +159,23 @@ def against_rows(model: ScalarModel, rows: Rows, name: str, turns: int) -> None:
     report(f"prefix.{name}", ratio(slow, fast, 0), "full rows")
 
 
-def eight_at_once(model: ScalarModel, turns: int) -> None:
-    """Eight groups in one call, beside one call each."""
+def eight_groups(model: ScalarModel) -> tuple[Callable[[], list[float]], Callable[[], list[float]]]:
+    """Scores eight groups in one call, and in one call each."""
     groups = [group_rows(model, *CASES["rows_1200_300_8"], seed) for seed in range(8)]
     together = [row for group in groups for row in group]
     kin = [range(8 * index, 8 * index + 8) for index in range(8)]
+    return lambda: model.values(together, kin), lambda: [
+        value for group in groups for value in model.values(group, [range(8)])
+    ]
 
-    def at_once() -> list[float]:
-        return model.values(together, kin)
 
-    def one_by_one() -> list[float]:
-        return [value for group in groups for value in model.values(group, [range(8)])]
-
+def eight_at_once(model: ScalarModel, turns: int) -> None:
+    at_once, one_by_one = eight_groups(model)
     agree("eight_at_once", at_once(), one_by_one())
     slow, fast = in_turns(one_by_one, at_once, max(2, turns // 3))
     report("prefix.eight_at_once", ratio(slow, fast, 0), "one at a time")
-    one, eight = peak(lambda: model.values(groups[0], [range(8)])), peak(at_once)
+    single = group_rows(model, *CASES["rows_1200_300_8"], seed=0)
+    one, eight = peak(lambda: model.values(single, [range(8)])), peak(at_once)
     double = group_rows(model, 1200, (300,) * 20, seed=9)
     two = peak(lambda: model.values(double, [range(20)]))
     print(

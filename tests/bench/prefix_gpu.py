@@ -22,7 +22,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))
 from hub_process import report
-from prefix import CASES, Rows, group_rows, in_turns, ratio
+from prefix import CASES, Rows, eight_groups, group_rows, in_turns, ratio
 from prefix_model import SEVEN_BILLION, build_classifier
 
 from rewardhub.models import Card, load
@@ -85,11 +85,8 @@ def against_rows(model: ScalarModel, rows: Rows, name: str, turns: int, peak: fl
 
 
 def eight_at_once(model: ScalarModel, turns: int) -> None:
-    groups = [group_rows(model, *CASES["rows_1200_300_8"], seed) for seed in range(8)]
-    together, kin = [row for group in groups for row in group], [range(8 * k, 8 * k + 8) for k in range(8)]
-    slow, fast = in_turns(
-        lambda: [model.values(group, [range(8)]) for group in groups], lambda: model.values(together, kin), turns
-    )
+    at_once, one_by_one = eight_groups(model)
+    slow, fast = in_turns(one_by_one, at_once, turns)
     report("prefix_gpu.eight_at_once", ratio(slow, fast, 0), "one at a time")
 
 
