@@ -1,4 +1,4 @@
-"""The vision-language models of the prefix benches, random weights: of 33.6 million and of 7 billion parameters."""
+"""The vision-language models of the prefix benches, random weights: of 33.6 million, 3 billion and 7 billion parameters."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +36,25 @@ SMALL = Shape(
         "fullatt_block_indexes": [3, 7], **PATCHES,
     },
 )  # fmt: skip
+_LARGE_VISION = {
+    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+    "fullatt_block_indexes": [7, 15, 23, 31], **PATCHES,
+}  # fmt: skip
+THREE_BILLION = Shape(
+    {
+        "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "max_position_embeddings": 32768, "rope_parameters": _rope(16, 24, 24),
+    },
+    {**_LARGE_VISION, "out_hidden_size": 2048},
+)  # fmt: skip
 SEVEN_BILLION = Shape(
     {
         "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
         "num_key_value_heads": 4, "max_position_embeddings": 32768, "rope_parameters": _rope(16, 24, 24),
     },
-    {
-        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
-        "fullatt_block_indexes": [7, 15, 23, 31], **PATCHES,
-    },
+    {**_LARGE_VISION, "out_hidden_size": 3584},
 )  # fmt: skip
-"""Layers and widths of Qwen2.5-VL-7B, with the vocabulary of the tiny model."""
+"""Layers and widths of Qwen2.5-VL-3B and 7B, with the vocabulary of the tiny model."""
 
 
 def build_classifier(
