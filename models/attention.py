@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rewardhub.models.packing import Family
 from rewardhub.models.prefixes import Prefix
@@ -24,7 +24,8 @@ class Plan:
 
     ``pasts`` holds what comes before each family without being in the sequence; ``keeps`` are spans of
     the sequence whose keys and values are to be remembered. The states at the places ``read`` are asked
-    for; with ``ends_only`` those are the last tokens of all rows, in order.
+    for; with ``ends_only`` those are the last tokens of all rows, in order. ``padding`` tokens stand behind the last
+    row and see one another.
     """
 
     families: Sequence[Family]
@@ -32,6 +33,7 @@ class Plan:
     read: Sequence[int]
     keeps: Sequence[tuple[slice, Prefix]] = ()
     ends_only: bool = False
+    padding: int = 0
 
     def remember(self, key: Tensor, value: Tensor) -> None:
         """Adds one layer's keys and values to the prefixes to be kept."""
@@ -41,9 +43,9 @@ class Plan:
 
     @cached_property
     def segments(self) -> Spans:
-        """The shared tokens of each family and the own tokens of each row, which fill the sequence."""
-        lengths = (length for family in self.families for length in (family.shared, *family.own))
-        return Spans(tuple(filter(None, lengths)))
+        """The shared tokens of each family, the own tokens of each row and the padding, which fill the sequence."""
+        lengths = [length for family in self.families for length in (family.shared, *family.own)]
+        return Spans(tuple(filter(None, [*lengths, self.padding])))
 
     @cached_property
     def contexts(self) -> "Contexts":
@@ -124,12 +126,10 @@ class Layer:
     scaling: float
 
     def all_tokens(self, plan: Plan) -> Tensor:
-        """The attention [S, heads, D] of every token; that of padding behind the last row is 0."""
-        own, padding = plan.segments, len(self.query) - plan.segments.total
-        query, key, value = (each[: own.total] for each in (self.query, self.key, self.value))
-        parts = attend_spans(query, key, value, own, own, self.scaling, causal=True)
-        out = self._with(plan.contexts, *parts)
-        return nn.functional.pad(out, (0, 0, 0, 0, 0, padding)) if padding else out
+        """The attention [S, heads, D] of every token."""
+        own = plan.segments
+        parts = attend_spans(self.query, self.key, self.value, own, own, self.scaling, causal=True)
+        return self._with(plan.contexts, *parts)
 
     def ends(self, plan: Plan) -> Tensor:
         """The attention [rows, heads, D] of each row's last token; the queries are those of these tokens only."""

@@ -138,7 +138,8 @@ class Runner:
         past: Mapping[int, Prefix],
         known: dict[Patches, Tensor],
     ) -> dict[int, Tensor]:
-        inputs = self.encoder.collate([pack.sequence], width=self._width(pack)).to(self.backbone.device)
+        width = self._width(pack)
+        inputs = self.encoder.collate([pack.sequence], width=width).to(self.backbone.device)
         wanted = pack.places(places)
         read = [place for row in wanted for place in row]
         fresh = self._fresh(pack, rows)
@@ -148,10 +149,11 @@ class Runner:
             read,
             [(span, prefix) for _, span, prefix in fresh],
             ends_only=read == list(pack.ends),
+            padding=width - len(pack.sequence),
         )
         states = self.backbone.packed(inputs, known, plan).split([len(row) for row in wanted])
-        self.tokens += self._width(pack)
-        self.padding += self._width(pack) - len(pack.sequence)
+        self.tokens += width
+        self.padding += plan.padding
         for key, _, prefix in fresh:
             self.memory.put(key, prefix)
         return dict(zip(pack.rows, states, strict=True))

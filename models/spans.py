@@ -21,7 +21,6 @@ class Spans:
     def __init__(self, lengths: tuple[int, ...]) -> None:
         self.lengths = lengths
         self.longest = max(lengths, default=0)
-        self.total = sum(lengths)
         self._starts: Tensor | None = None
 
     def starts(self, device: torch.device) -> Tensor:
