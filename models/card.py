@@ -117,7 +117,8 @@ class VotesSpec(BaseModel):
 class VllmSpec(BaseModel):
     """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment.
 
-    ``arguments`` are further ones of its command line; it has ``startup_s`` seconds to answer.
+    ``arguments`` are further ones of its command line, those of a server at ``url`` as its operator gave them: they
+    take part in the fingerprint. It has ``startup_s`` seconds to answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -171,10 +172,10 @@ class Card(BaseModel):
 
     Either ``path`` (a folder, relative to the card) or ``repository`` with ``revision`` names the
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
-    padded tokens of a batch, ``max_pixels`` an image after resizing, ``prefix_cache_mb`` what is
-    remembered of prompts for later calls (0: nothing). ``system`` is the system message of prompts that
-    bring none, "" is none; by default it is what the family's own template says;
-    ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
+    padded tokens of a batch, ``min_pixels`` and ``max_pixels`` an image after resizing, within the
+    checkpoint's own bounds, ``prefix_cache_mb`` what is remembered of prompts for later calls (0: nothing).
+    ``system`` is the system message of prompts that bring none, "" is none; by default it is what the family's own
+    template says; ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
     reference answer, what is known of the user.
 
     ``choices`` are two replies of one token each, whose logits are compared. ``instruction`` belongs to
@@ -217,6 +218,7 @@ class Card(BaseModel):
     max_reply_tokens: int = Field(default=512, ge=1)
     max_tokens: int = Field(default=0, ge=0)
     token_budget: int = Field(default=16_384, ge=1)
+    min_pixels: int | None = Field(default=None, ge=784)
     max_pixels: int | None = Field(default=None, ge=784)
     pooling: Literal["mean", "first"] = "mean"
     share_prefix: bool = True
@@ -235,6 +237,8 @@ class Card(BaseModel):
         for marker in MARKERS:
             if self.instruction.count(marker) != 1:
                 raise ValueError(f"instruction must hold {marker} once")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is over max_pixels")
         if (self.kind == "implicit") != (self.implicit is not None):
             raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
         if (self.kind == "ensemble") != (self.ensemble is not None):

@@ -13,7 +13,7 @@ from torch import Tensor
 from rewardhub.models.chat import ChatTemplate, Control, Piece
 from rewardhub.models.checkpoint import read_config
 from rewardhub.models.families import FAMILIES
-from rewardhub.models.pictures import ImageReader, Pads, Patches, as_tensors
+from rewardhub.models.pictures import NO_BOUNDS, ImageReader, Pads, Patches, Pixels, as_tensors
 from rewardhub.models.text import TextTokenizer
 from rewardhub.types import Media, Message, Response
 
@@ -124,12 +124,12 @@ class Encoder:
     Text is tokenised plainly, so that no prompt and no response can spell a control token.
     """
 
-    def __init__(self, path: Path, *, system: str | None = None, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, *, system: str | None = None, pixels: Pixels = NO_BOUNDS) -> None:
         self.path = Path(path)
         config = read_config(self.path)
         self.family = FAMILIES[config["model_type"]]
         self.template = ChatTemplate(self.family.system if system is None else system, self.family.style)
-        self.reader = self.family.reader(self.path, config, max_pixels)
+        self.reader = self.family.reader(self.path, config, pixels)
         self.tokenizer = TextTokenizer(self.path, (*self.family.tokens, *self.reader.names()), self.family.optional)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 

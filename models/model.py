@@ -18,6 +18,7 @@ from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.norms import replace_norms
+from rewardhub.models.pictures import Pixels
 from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
 from rewardhub.models.sample_image import check_images
@@ -128,7 +129,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     backbone.requires_grad_(False)
     for replace in (join_spans, replace_norms, pack_linears, pad_gates, replay_vision):
         replace(backbone.base)
-    encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
+    encoder = Encoder(path, system=card.system, pixels=Pixels(card.min_pixels, card.max_pixels))
     encoder.reader.check(backbone.base.config)
     check_images(path, backbone, encoder)
     rows = backbone.base.get_input_embeddings().num_embeddings

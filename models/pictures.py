@@ -1,6 +1,7 @@
 """From media to what a vision encoder reads; an image seen lately is not decoded again."""
 
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,17 @@ MAX_RATIO = 200
 """The longest side of an image, in lengths of its shortest, that the patch grid takes."""
 
 REMEMBERED_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Bounds on the pixels of a resized image: ``least`` raises the checkpoint's own, ``most`` lowers it."""
+
+    least: int | None = None
+    most: int | None = None
+
+
+NO_BOUNDS = Pixels()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,15 +67,23 @@ def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
 
 
 class ImageReader(ABC):
-    """The image processor of a checkpoint; ``max_pixels`` lowers its limit on the resized image."""
+    """The image processor of a checkpoint; ``pixels`` bounds the resized image further, see :class:`Pixels`.
+
+    Raises ``ConfigError`` for bounds where the family does not resize by the number of pixels.
+    """
 
     several_differ = False
     """Whether an image is cut otherwise where a conversation shows several."""
+    bounded = False
+    """Whether images are resized to a number of pixels between bounds."""
 
-    def __init__(self, path: Path, config: Mapping[str, Any], max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], pixels: Pixels = NO_BOUNDS) -> None:
+        if pixels != NO_BOUNDS and not self.bounded:
+            reason = f"{path}: images of {config.get('model_type')} are not resized by their number of pixels"
+            raise ConfigError(reason, field="max_pixels" if pixels.most is not None else "min_pixels")
         self.path = path
         self.config = config
-        self.max_pixels = max_pixels
+        self.pixels = pixels
         self._recent: OrderedDict[bytes, Patches] = OrderedDict()
         self._bytes = 0
 
@@ -136,12 +156,18 @@ class ImageReader(ABC):
 class QwenImages(ImageReader):
     """Qwen2-VL and its successors: flat patches, one token per square of them, rope positions of the grid."""
 
+    bounded = True
+
     def make(self) -> Any:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         processor = Qwen2VLImageProcessorPil.from_pretrained(str(self.path), local_files_only=True)
-        if self.max_pixels is not None:
-            processor.size["longest_edge"] = min(self.max_pixels, processor.size["longest_edge"])
+        size, pixels = processor.size, self.pixels
+        # The names are transformers' own; they hold numbers of pixels.
+        if pixels.most is not None:
+            size["longest_edge"] = min(pixels.most, size["longest_edge"])
+        if pixels.least is not None:
+            size["shortest_edge"] = max(pixels.least, size["shortest_edge"])
         return processor
 
     def check(self, config: Any) -> None:
@@ -155,6 +181,14 @@ class QwenImages(ImageReader):
         out = self.processor(images=[image], return_tensors="np")
         time, height, width = (int(side) for side in out["image_grid_thw"][0])
         return Patches(np.ascontiguousarray(out["pixel_values"], dtype=np.float32), (time, height, width), digest)
+
+    def resized(self, data: bytes, image: Patches) -> bytes:
+        """The picture of these bytes as PNG in the size that it was cut in: cutting it again resizes nothing."""
+        patch = int(self.processor.patch_size)
+        size = image.grid[2] * patch, image.grid[1] * patch
+        buffer = io.BytesIO()
+        decode(data).resize(size, self.processor.resample).save(buffer, format="PNG", compress_level=1)
+        return buffer.getvalue()
 
     def layout(self, image: Patches) -> list[str | Control | Pads]:
         merge = int(self.processor.merge_size)

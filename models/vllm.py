@@ -16,7 +16,8 @@ from rewardhub.models.digest import tree_digest
 from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Encoder, Row
 from rewardhub.models.model import NOT_READ, Checkpoint, folder_of, sources
-from rewardhub.models.vllm_client import CONCURRENT, VllmClient, by_digest
+from rewardhub.models.pictures import Pixels
+from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import served_heads
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Media, Score
@@ -42,7 +43,7 @@ class VllmEngine:
     def __init__(self, card: Card, reads: Reads) -> None:
         check_kind(card)
         path = folder_of(card)
-        encoder = Encoder(path, system=card.system, max_pixels=card.max_pixels)
+        encoder = Encoder(path, system=card.system, pixels=Pixels(card.min_pixels, card.max_pixels))
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
         self.writes = card.kind == "pairwise" and card.votes.count > 0
@@ -68,7 +69,7 @@ class VllmEngine:
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
     ) -> list[Tensor | Score]:
         self.client.check_alive()
-        shown = by_digest(media)
+        shown = self.client.shown([row.encoded for row in rows], media, self.pool)
         asked: dict[bytes, Future[Any]] = {}
         parts = [self._asked(row, shown, asked) for row in rows]
         return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
@@ -84,7 +85,8 @@ class VllmEngine:
             "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,
         }  # fmt: skip
         if row.images:
-            message = {"role": "user", "content": self.client.parts(row, by_digest(media))}
+            shown = self.client.shown([row], media, self.pool)
+            message = {"role": "user", "content": self.client.parts(row, shown)}
             found = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row))
             texts = [str(each["message"]["content"] or "") for each in found["choices"]]
         else:
@@ -96,7 +98,7 @@ class VllmEngine:
         self.pool.shutdown(cancel_futures=True)
         self.client.close()
 
-    def _asked(self, row: Row, shown: Mapping[bytes, bytes], asked: dict[bytes, "Future[Any]"]) -> list["Future[Any]"]:
+    def _asked(self, row: Row, shown: Mapping[bytes, str], asked: dict[bytes, "Future[Any]"]) -> list["Future[Any]"]:
         """The requests of a row: one for all of its tokens, or one that ends at each place; equal ones are one."""
         ends = [len(row.encoded)] if self.task == "token_classify" else [place + 1 for place in row.places]
         found = []
@@ -108,7 +110,7 @@ class VllmEngine:
             found.append(asked[key])
         return found
 
-    def _pooled(self, row: Encoded, shown: Mapping[bytes, bytes]) -> Tensor:
+    def _pooled(self, row: Encoded, shown: Mapping[bytes, str]) -> Tensor:
         """What the pooler gives for a row: [O] of its last token, or [L, O] of all."""
         body: dict[str, Any] = {"task": self.task, "use_activation": False}
         if row.images:

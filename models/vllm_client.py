@@ -8,6 +8,7 @@ token beside an image has no score (``no_answer``), and the number of tokens tha
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,28 @@ class VllmClient:
         self.http.close()
         self.server.close()
 
-    def parts(self, row: Encoded, shown: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
+    def shown(self, rows: Iterable[Encoded], media: Iterable[Media], pool: Executor) -> dict[bytes, str]:
+        """The images of rows as data URLs by their digests: resized here, so that vLLM reads what we would."""
+        reader = self.encoder.reader
+        if not isinstance(reader, QwenImages):
+            return {}
+        known = by_digest(media)
+        images = {image.digest: image for row in rows for image in row.images}
+        resized = pool.map(reader.resized, [known[digest] for digest in images], images.values())
+        return {
+            digest: f"data:image/png;base64,{base64.b64encode(data).decode()}"
+            for digest, data in zip(images, resized, strict=True)
+        }
+
+    def parts(self, row: Encoded, shown: Mapping[bytes, str]) -> list[dict[str, Any]]:
         """The row's text and images in OpenAI's form; raises ``NoAnswer`` where vLLM would read its text otherwise."""
         if not isinstance(self.encoder.reader, QwenImages):
             raise NoAnswer(f"images of {type(self.encoder.reader).__name__} are not sent to vLLM")
         found: list[dict[str, Any]] = []
         at = 0
         for (start, stop), image in zip(row.spans, row.images, strict=True):
-            data = base64.b64encode(shown[image.digest]).decode()
             found += [self._text(row.ids[at:start].tolist()),
-                      {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}]  # fmt: skip
+                      {"type": "image_url", "image_url": {"url": shown[image.digest]}}]  # fmt: skip
             at = stop
         return [*found, self._text(row.ids[at:].tolist())]
 

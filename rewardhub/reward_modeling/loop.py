@@ -18,6 +18,7 @@ from rewardhub.models.backbone import Backbone, load_headless, pick_device
 from rewardhub.models.checkpoint import download
 from rewardhub.models.head import new_head
 from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.pictures import Pixels
 from rewardhub.reward_modeling.config import TrainConfig
 from rewardhub.reward_modeling.data import Pair, read_pairs
 from rewardhub.reward_modeling.export import export
@@ -100,7 +101,7 @@ class Trainer:
         self.backbone.head = new_head(self.backbone.hidden_size, config.activation, config.seed).to(self.device)
         if config.checkpointing:
             self.backbone.model.gradient_checkpointing_enable()
-        self.encoder = Encoder(base, system=config.system, max_pixels=config.max_pixels)
+        self.encoder = Encoder(base, system=config.system, pixels=Pixels(most=config.max_pixels))
         self.optimizer = torch.optim.AdamW(
             self.backbone.parameters(), lr=config.rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
         )

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import jinja2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,9 +15,10 @@ from rewardhub.models.batching import batches
 from rewardhub.models.chat import ChatTemplate
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.inputs import Encoder
-from rewardhub.models.pictures import QwenImages
+from rewardhub.models.pictures import Pixels, QwenImages
 from rewardhub.models.tiny import CHAT_TEMPLATE
 from rewardhub.types import Media, Response
+from tests.models import tiny_families
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +170,38 @@ def test_images_are_remembered_within_bounds(tiny, groups, monkeypatch):
 
 
 def test_the_card_bounds_the_resized_image(tiny):
-    """max_pixels lowers the checkpoint's own limit, and never raises it."""
+    """max_pixels lowers the checkpoint's own limit and never raises it; min_pixels raises it and never lowers it."""
+
+    def grid(side: int, pixels: Pixels) -> tuple[int, int, int]:
+        buffer = io.BytesIO()
+        Image.new("RGB", (side, side)).save(buffer, format="PNG")
+        return QwenImages(tiny, {}, pixels).patches(Media.from_bytes(buffer.getvalue()))[0].grid
+
+    assert [grid(448, Pixels(most=most)) for most in (None, 112 * 112, 10**9)] == [(1, 32, 32), (1, 8, 8), (1, 32, 32)]
+    assert [grid(28, Pixels(least)) for least in (None, 112 * 112, 784)] == [(1, 4, 4), (1, 8, 8), (1, 4, 4)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+@pytest.mark.parametrize("size", [(300, 90), (20, 31), (56, 56)])
+def test_a_resized_image_is_cut_as_the_image(tiny, mode, size):
+    """What is sent elsewhere in the size that it was cut in gives the very same patches."""
+    reader = QwenImages(tiny, {}, Pixels(most=112 * 112))
+    noise = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 4), np.uint8)
     buffer = io.BytesIO()
-    Image.new("RGB", (448, 448)).save(buffer, format="PNG")
-    media = Media.from_bytes(buffer.getvalue())
-    assert QwenImages(tiny, {}).patches(media)[0].grid == (1, 32, 32)
-    assert QwenImages(tiny, {}, 112 * 112).patches(media)[0].grid == (1, 8, 8)
-    assert QwenImages(tiny, {}, 10**9).patches(media)[0].grid == (1, 32, 32)
+    image = Image.fromarray(noise, "RGBA")
+    (image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)).save(buffer, format="PNG")
+    (patches,) = reader.patches(Media.from_bytes(buffer.getvalue()))
+    (again,) = QwenImages(tiny, {}).patches(Media.from_bytes(reader.resized(buffer.getvalue(), patches)))
+    assert again.grid == patches.grid
+    assert np.array_equal(again.pixels, patches.pixels)
+
+
+def test_bounds_that_a_family_does_not_know_are_refused(tmp_path):
+    """A family of tiles is not resized by the number of pixels: its card may not say so."""
+    path = tiny_families.build("internvl", tmp_path / "m")
+    with pytest.raises(ConfigError, match="internvl are not resized by their number of pixels") as raised:
+        Encoder(path, pixels=Pixels(most=10_000))
+    assert raised.value.field == "max_pixels"
 
 
 def test_a_folder_without_image_processor_is_a_config_error(tmp_path, groups):

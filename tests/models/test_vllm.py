@@ -3,6 +3,7 @@
 REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM and the plugin of deploy/vllm_plugin.
 """
 
+import io
 import os
 import signal
 import statistics
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -25,7 +28,7 @@ from rewardhub.models.colours import COLOURS, answer, colour_items
 from rewardhub.models.head import new_head
 from rewardhub.models.tiny import build_tiny
 from rewardhub.reward_modeling.toy import write_toy
-from rewardhub.types import Group, Response, Status
+from rewardhub.types import Group, Media, Response, Status
 from tests.models import tiny_families
 
 ARGUMENTS = ("--enforce-eager", "--limit-mm-per-prompt", '{"image": 2, "video": 0}')
@@ -63,6 +66,14 @@ def checkpoint(tmp_path_factory):
                 parameter.mul_(3.0)
     save_classifier(backbone.base, new_head(64, "none", 1).named_tensors(), base, folder / "checkpoint")
     return folder / "checkpoint"
+
+
+def noise(size, mode):
+    """A picture of coarse noise; in RGB it is a JPEG."""
+    coarse = np.random.default_rng(size[0]).integers(0, 255, (6, 8, 4), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse, "RGBA").resize(size).convert(mode).save(buffer, "JPEG" if mode == "RGB" else "PNG")
+    return Media.from_bytes(buffer.getvalue())
 
 
 def drawn(*shape, seed=0, scale=0.2):
@@ -138,7 +149,7 @@ class TestServed:
             long = replace(groups[0], responses=(Response("red " * 2000), Response("red")))
             assert model.score([long])[0].statuses == [Status.OVER_LIMIT, Status.OK]
 
-            url = {"url": model.engine.client.server.url}
+            url = {"url": model.engine.client.server.url, "arguments": ARGUMENTS}
             run = load(Card(**fields, system="", max_tokens=1024, backend="vllm", vllm=url))
             assert run.score(groups[:1])[0].values == pytest.approx(wanted[0].values, abs=1e-6)
             assert run.fingerprint == model.fingerprint
@@ -149,6 +160,21 @@ class TestServed:
             assert set(down.statuses) == {Status.UNAVAILABLE}
             with pytest.raises(SystemExit):
                 model.score(groups[:1])
+
+    def test_bounds_on_pixels(self, vllm_python, checkpoint):
+        """An image over the card's max_pixels, one under its min_pixels, JPEG and transparent: the same scores as ours."""
+        bounds = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
+        card = Card(name="tiny", kind="scalar", path=checkpoint, **bounds)
+        texts = [answer(colour) for colour in list(COLOURS)[:3]]
+        groups = [
+            Group(f"{mode} {size}", "What is seen?", tuple(map(Response, texts)), media=(noise(size, mode),))
+            for size in ((400, 300), (40, 40)) for mode in ("RGB", "RGBA", "L")
+        ]  # fmt: skip
+        free = load(card.model_copy(update={"min_pixels": None, "max_pixels": None, "system": ""}))
+        with behind(vllm_python, card) as ((model, ours),):
+            alike(model, ours, groups)
+            apart = [a.values[0] - b.values[0] for a, b in zip(ours.score(groups), free.score(groups), strict=True)]
+            assert min(map(abs, apart)) > 2e-3
 
     @pytest.mark.parametrize("activation", ["none", "silu"])
     def test_what_train_rm_writes(self, vllm_python, tmp_path, activation):
