@@ -164,6 +164,12 @@ CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 COSINES = frozenset({"similarity", "sentence", "token_match"})
 """Kinds whose value is a cosine, or a mean of some."""
 
+UNCUT = COSINES | {"generative", "ensemble"}
+"""Kinds whose inputs are never cut: texts that are compared, conversations that are continued, members' own matter."""
+
+TRUNCATED = "truncated_prompt_tokens"
+"""The detail of a score that says how many tokens of its prompt the model did not read, for want of room."""
+
 SCOPES: dict[str, Scope] = {"pairwise": "pair", "listwise": "group"}
 
 
@@ -174,6 +180,9 @@ class Card(BaseModel):
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
     padded tokens of a batch, ``min_pixels`` and ``max_pixels`` an image after resizing, within the
     checkpoint's own bounds, ``prefix_cache_mb`` what is remembered of prompts for later calls (0: nothing).
+    ``truncation`` says what becomes of a sequence over the limit: an error, or "left": the oldest text of the prompt
+    is left out as far as needed, never its system message, its images or the response, and
+    a detail of the score says how much, see :data:`TRUNCATED`.
     ``system`` is the system message of prompts that bring none, "" is none; by default it is what the family's own
     template says; ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
     reference answer, what is known of the user.
@@ -217,6 +226,7 @@ class Card(BaseModel):
     range: tuple[float, float] | None = None
     max_reply_tokens: int = Field(default=512, ge=1)
     max_tokens: int = Field(default=0, ge=0)
+    truncation: Literal["none", "left"] = "none"
     token_budget: int = Field(default=16_384, ge=1)
     min_pixels: int | None = Field(default=None, ge=784)
     max_pixels: int | None = Field(default=None, ge=784)
@@ -243,6 +253,8 @@ class Card(BaseModel):
             raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
         if (self.kind == "ensemble") != (self.ensemble is not None):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
+        if self.truncation != "none" and self.kind in UNCUT:
+            raise ValueError(f"a card of kind {self.kind} has no truncation")
         if self.reproducible and self.dtype != "float32":
             raise ValueError("a reproducible card computes in float32")
         if (self.backend == "vllm") != (self.vllm is not None):

@@ -33,6 +33,8 @@ class Picture:
 
 
 Piece = str | Control | Picture
+Turn = tuple[str, list[Piece]]
+"""A role and what it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +74,24 @@ class ChatTemplate:
     system: str = SYSTEM
     style: Style = CHATML
 
-    def prompt(self, prompt: str | Sequence[Message], media_count: int) -> list[Piece]:
+    def prompt(self, prompt: str | Sequence[Message], media_count: int, without: int = 0) -> list[Piece]:
         """The prompt's turns up to the start of the answer's turn, whose role follows as text.
 
-        Raises ``InvalidInput`` for an unknown role or part, and where pictures and media differ in number.
+        ``without`` characters of its :meth:`text` are left out. Raises ``InvalidInput`` for an unknown role or
+        part, and where pictures and media differ in number.
         """
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         turns = [
             # What stands in front of a user's text is not trimmed.
             (role, content if role == "system" and not self.style.system_turn else self.said(content))
-            for role, content in _turns(messages, media_count, 0, "prompt")
+            for role, content in _without(_prompt_turns(prompt, media_count), without)
         ]
         if self.system and (not turns or turns[0][0] != "system"):
             turns.insert(0, ("system", [self.system]))
         return self._written(turns)
+
+    def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
+        """The text of the prompt's messages but the system's, in their order: what may be left out of it."""
+        return "".join(text_of(content) for role, content in _prompt_turns(prompt, media_count) if role != "system")
 
     def answer(self, response: Response, media_offset: int) -> list[Piece]:
         """The response's turns; pictures count from ``media_offset``."""
@@ -100,7 +106,7 @@ class ChatTemplate:
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
-        system: list[tuple[str, list[Piece]]] = [("system", [self.system])] if self.system else []
+        system: list[Turn] = [("system", [self.system])] if self.system else []
         return self._written([*system, ("user", list(content))])
 
     def opening(self, role: str = "assistant") -> list[Piece]:
@@ -116,7 +122,7 @@ class ChatTemplate:
         space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
         return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
 
-    def _written(self, turns: Sequence[tuple[str, list[Piece]]]) -> list[Piece]:
+    def _written(self, turns: Sequence[Turn]) -> list[Piece]:
         """The turns from the very beginning."""
         style = self.style
         pieces: list[Piece] = [Control(style.begin)] if style.begin else []
@@ -141,12 +147,49 @@ def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:
     return [piece for role, pieces in turns for piece in (f"{role}: ", *pieces, "\n")]
 
 
+def text_of(pieces: Sequence[Piece]) -> str:
+    """The text of pieces, in their order."""
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def without_first(pieces: Sequence[Piece], characters: int) -> list[Piece]:
+    """The pieces without the first characters of their text."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if not isinstance(piece, str):
+            found.append(piece)
+            continue
+        found.append(piece[characters:])
+        characters = max(0, characters - len(piece))
+    return found
+
+
 def shifted(pieces: Sequence[Piece], offset: int) -> list[Piece]:
     """The pieces with their pictures renumbered from ``offset``."""
     return [Picture(piece.media + offset) if isinstance(piece, Picture) else piece for piece in pieces]
 
 
-def _turns(messages: Sequence[Message], media_count: int, offset: int, field: str) -> Iterator[tuple[str, list[Piece]]]:
+def _prompt_turns(prompt: str | Sequence[Message], media_count: int) -> list[Turn]:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return list(_turns(messages, media_count, 0, "prompt"))
+
+
+def _without(turns: Sequence[Turn], characters: int) -> Iterator[Turn]:
+    """The turns without the first characters of their text; what is said by the system stays, and so do pictures.
+
+    A turn of which nothing is left is left out, but for the last.
+    """
+    for number, (role, content) in enumerate(turns):
+        if role == "system" or not characters:
+            yield role, content
+            continue
+        shown = without_first(content, characters)
+        if any(shown) or number == len(turns) - 1:
+            yield role, shown
+        characters = max(0, characters - len(text_of(content)))
+
+
+def _turns(messages: Sequence[Message], media_count: int, offset: int, field: str) -> Iterator[Turn]:
     if not all(isinstance(message, Mapping) for message in messages):
         raise InvalidInput("a message is not an object", field=field)
     contents = [_content(message, offset, field) for message in messages]

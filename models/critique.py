@@ -23,14 +23,14 @@ class CritiqueModel(RowModel):
         super().__init__(card)
         self.check_outputs(1)
         self.spec = card.critique
+        self.room = self.spec.max_tokens + 1
         self.writer = Writer(self.loaded, max_tokens=self.spec.max_tokens, temperature=self.spec.temperature)
         template = self.encoder.template
         self.asking = self.encoder.pieces([*template.turn("user", [self.spec.question]), *template.opening()], ())
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
-        """The question behind the answer, with room left for a critique."""
+        """The question behind the answer."""
         encoded = super().row(prefix, group, response).encoded + self.asking
-        self.checkpoint.check_length(encoded, more=self.spec.max_tokens + 1)
         return Row(encoded, (len(encoded) - 1,))
 
     def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:

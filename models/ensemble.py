@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from rewardhub.errors import ConfigError
-from rewardhub.models.card import Card, EnsembleSpec, load_card
+from rewardhub.models.card import TRUNCATED, Card, EnsembleSpec, load_card
 from rewardhub.models.model import RewardModel, finite
+from rewardhub.models.truncation import flagged
 from rewardhub.scorer import digest_of
 from rewardhub.types import Column, Group, Score
 
@@ -46,7 +47,8 @@ class EnsembleModel:
             return Score(None, failed.status, details=failed.details)
         values = [float(score) for score in scores]
         combined = finite(self.card.calibration(combine(values, self.spec)))
-        return Score(combined.value, combined.status, details={"members": values})
+        truncated = max(int(score.details.get(TRUNCATED, 0)) for score in scores)
+        return flagged(Score(combined.value, combined.status, details={"members": values}), truncated)
 
 
 def combine(values: Sequence[float], spec: EnsembleSpec) -> float:

@@ -61,10 +61,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """A sequence and the places of the tokens that are read."""
+    """A sequence and the places of the tokens that are read; ``truncated`` tokens of its prompt were left out."""
 
     encoded: Encoded
     places: tuple[int, ...]
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,14 @@ class Encoder:
             return self.prefix(prompt, media) + self.pieces(self.template.opening(), ())
         return self.prefix(prompt, media, len(response.media)) + self.answer(response, len(media))
 
-    def prefix(self, prompt: str | Sequence[Message], media: Sequence[Media] = (), beside: int = 0) -> Encoded:
-        """What all responses to a prompt share that bring ``beside`` images; see :meth:`shown`."""
-        shared = self.pieces(self.template.prompt(prompt, len(media)), self.shown(media, beside))
+    def prefix(
+        self, prompt: str | Sequence[Message], media: Sequence[Media] = (), beside: int = 0, without: int = 0
+    ) -> Encoded:
+        """What all responses to a prompt share that bring ``beside`` images, see :meth:`shown`.
+
+        ``without`` characters of its oldest text are left out.
+        """
+        shared = self.pieces(self.template.prompt(prompt, len(media), without), self.shown(media, beside))
         return replace(shared, prompt=len(shared))
 
     def answer(self, response: Response, media_offset: int = 0, beside: int = 0) -> Encoded:

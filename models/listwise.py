@@ -1,12 +1,17 @@
 """Listwise reward models: all responses behind one prompt in one pass, each read at its last token."""
 
 from collections.abc import Sequence
+from functools import partial, reduce
+from itertools import accumulate
+from operator import add
 
 from rewardhub.errors import ScoringError
-from rewardhub.models.inputs import Row
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import attempt
 from rewardhub.models.rows import media_of
 from rewardhub.models.scalar import ScalarModel
+from rewardhub.models.truncation import Prompt, fitted, flagged
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score
 
@@ -23,7 +28,7 @@ class ListwiseModel(ScalarModel):
         with memory_errors():
             found = self.engine.outputs(ready, [[index] for index in range(len(ready))], media_of(groups))
         scores = iter([
-            each if isinstance(each, Score) else self.calibrated(float(each[place, 0]))
+            flagged(each if isinstance(each, Score) else self.calibrated(float(each[place, 0])), row.truncated)
             for row, each in zip(ready, found, strict=True)
             for place in range(len(row.places))
         ])  # fmt: skip
@@ -34,27 +39,18 @@ class ListwiseModel(ScalarModel):
 
     def _row(self, group: Group) -> tuple[Row | None, list[Score | None]]:
         """The row of all responses, and per response its failure or None."""
-        count, encoder = len(group.responses), self.encoder
         images = [self._images(response) for response in group.responses]
+        answers = [
+            attempt(partial(self.encoder.answer, response, len(group.media), sum(images) - own))
+            for response, own in zip(group.responses, images, strict=True)
+        ]
+        shown = [each for each in answers if isinstance(each, Encoded)]
         try:
-            encoded = self.checkpoint.check_prompt(encoder.prefix(self.prompt(group), group.media, sum(images)))
+            prompt = Prompt(self.checkpoint, self.prompt(group), group.media)
+            row = fitted(self.checkpoint, lambda less: _row(prompt.without(less, sum(images)), shown), prompt.ends)
         except ScoringError as error:
-            return None, [failure(error)] * count
-        failed: list[Score | None] = [None] * count
-        places: list[int] = []
-        for index, response in enumerate(group.responses):
-            try:
-                answer = encoder.answer(response, len(group.media), sum(images) - images[index])
-            except ScoringError as error:
-                failed[index] = failure(error)
-                continue
-            encoded = encoded + answer
-            places.append(len(encoded) - 1)
-        try:
-            self.checkpoint.check_length(encoded)
-        except ScoringError as error:
-            return None, [failure(error) if each is None else each for each in failed]
-        return (Row(encoded, tuple(places)) if places else None), failed
+            return None, [each if isinstance(each, Score) else failure(error) for each in answers]
+        return (row if shown else None), [each if isinstance(each, Score) else None for each in answers]
 
     def _images(self, response: Response) -> int:
         """How many images the response shows; none where one of them cannot be."""
@@ -62,3 +58,9 @@ class ListwiseModel(ScalarModel):
             return sum(len(self.encoder.patches(each)) for each in response.media)
         except ScoringError:
             return 0
+
+
+def _row(prompt: Encoded, answers: Sequence[Encoded]) -> Row:
+    """All answers behind the prompt, each read at its last token."""
+    ends = accumulate(map(len, answers), initial=len(prompt) - 1)
+    return Row(reduce(add, answers, prompt), tuple(ends)[1:])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import rewardhub.media.decode as decoder
-from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
+from rewardhub.errors import ConfigError, InvalidInput, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download
@@ -63,12 +63,6 @@ class Checkpoint:
                 f"the prompt has {len(prompt)} tokens, the model takes {self.max_tokens}", field="prompt"
             )
         return prompt
-
-    def check_length(self, encoded: Encoded, more: int = 0) -> Encoded:
-        """Raises ``OverLimit`` where it is, with ``more`` tokens, longer than the model or its card allows."""
-        if len(encoded) + more > self.max_tokens:
-            raise OverLimit(f"{len(encoded) + more} tokens, over the model's limit of {self.max_tokens}")
-        return encoded
 
     def replies(self) -> list[int]:
         """The token ids of the card's two replies; raises ``ConfigError`` where one is not a single token."""

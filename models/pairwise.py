@@ -6,23 +6,24 @@ sampled in both orders and their share is the probability.
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
 from rewardhub.errors import InvalidInput, OverLimit, RewardHubError, ScoringError
-from rewardhub.models.card import MARKERS, Card
-from rewardhub.models.chat import Piece, flat, shifted
+from rewardhub.models.card import MARKERS, TRUNCATED, Card
+from rewardhub.models.chat import Piece, flat, shifted, text_of, without_first
 from rewardhub.models.engine import EngineModel
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.inputs import Shown as Images
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import attempt, finite
+from rewardhub.models.model import finite
 from rewardhub.models.rows import media_of
+from rewardhub.models.truncation import fitted, flagged, token_ends
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
@@ -41,22 +42,29 @@ class Shown:
     images: Sequence[Images] = ()
     tokens: int = 0
 
+    def text(self) -> str:
+        return text_of(self.pieces)
+
+    def without(self, characters: int) -> "Shown":
+        """Without the first characters of its text; media stay."""
+        return replace(self, pieces=without_first(self.pieces, characters))
+
 
 @dataclass
 class Comparisons:
     """A group's responses that cannot be shown, and the sequences of all ordered pairs of the others."""
 
     failures: dict[int, Score] = field(default_factory=dict)
-    rows: dict[Pair, Encoded | Score] = field(default_factory=dict)
+    rows: dict[Pair, Row | Score] = field(default_factory=dict)
     share_first: bool = False
     """Whether sequences share their first answer, not the prompt alone: fewer tokens where answers are long."""
 
     def kin(self, offset: int) -> list[list[int]]:
         """The sequences that begin alike, numbered from ``offset``."""
-        found: dict[int, list[int]] = defaultdict(list)
-        ready = [pair for pair, row in self.rows.items() if isinstance(row, Encoded)]
-        for index, (first, _) in enumerate(ready):
-            found[first if self.share_first else 0].append(offset + index)
+        found: dict[Pair, list[int]] = defaultdict(list)
+        ready = [(first, row.truncated) for (first, _), row in self.rows.items() if isinstance(row, Row)]
+        for index, (first, truncated) in enumerate(ready):
+            found[first if self.share_first else 0, truncated].append(offset + index)
         return list(found.values())
 
 
@@ -65,25 +73,29 @@ class PairwiseModel(EngineModel):
 
     Each pair is shown in both orders, which cancels a liking for the first or second place
     (RLHFlow, pair preference models). A group of G costs G·(G-1) sequences, and may hold 128. A response may fill half
-    of the room that the prompt leaves in the context; a longer one is ``over_limit``, so that no
-    response loses its comparison to another's length.
+    of the room that the prompt leaves in the context, or would leave without its text where the card allows
+    truncation; a longer one is ``over_limit``, so that no response loses its comparison to another's length.
     """
 
     def __init__(self, card: Card) -> None:
         super().__init__(card, "replies")
+        self.reply = card.votes.max_tokens + 1 if card.votes.count else 0
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         encoded = [self.encode(group) for group in groups]
-        ready: list[Encoded] = []
+        ready: list[Row] = []
         kin: list[list[int]] = []
         for each in encoded:
             kin += each.kin(len(ready))
-            ready += [row for row in each.rows.values() if isinstance(row, Encoded)]
+            ready += [row for row in each.rows.values() if isinstance(row, Row)]
         with memory_errors():
             values = iter(self.first_wins(ready, kin, media_of(groups)))
         columns = []
         for group, each in zip(groups, encoded, strict=True):
-            wins = {pair: next(values) if isinstance(row, Encoded) else row for pair, row in each.rows.items()}
+            wins = {
+                pair: flagged(next(values), row.truncated) if isinstance(row, Row) else row
+                for pair, row in each.rows.items()
+            }
             merits = [
                 each.failures.get(index) or _merit(index, len(group.responses), wins)
                 for index in range(len(group.responses))
@@ -100,10 +112,12 @@ class PairwiseModel(EngineModel):
                 )
                 raise InvalidInput(reason, field="responses")
             prompt = self._shown(group.prompt, group.media)
-            empty = self.checkpoint.check_prompt(self._sequence(prompt, Shown([]), Shown([])))
-            room = self.checkpoint.max_tokens - len(empty)
+            least = prompt.without(len(prompt.text())) if self.card.truncation == "left" else prompt
+            empty = self.checkpoint.check_prompt(self._sequence(least, Shown([]), Shown([])))
+            room = max(0, self.checkpoint.max_tokens - len(empty) - self.reply)
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))
+        ends = cache(partial(token_ends, self.checkpoint.encoder.tokenizer, prompt.text()))
         answers: dict[int, Shown] = {}
         found = Comparisons()
         for index, response in enumerate(group.responses):
@@ -115,14 +129,14 @@ class PairwiseModel(EngineModel):
         spent = sum(answer.tokens for answer in answers.values())
         found.share_first = len(empty) * (len(answers) - 1) < spent * (len(answers) - 2)
         for first, second in permutations(answers, 2):
-            found.rows[first, second] = attempt(partial(self._row, prompt, answers[first], answers[second]))
+            found.rows[first, second] = self._row(prompt, answers[first], answers[second], ends)
         return found
 
-    def first_wins(self, rows: Sequence[Encoded], kin: Sequence[Sequence[int]], media: Sequence[Media]) -> list[Score]:
+    def first_wins(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], media: Sequence[Media]) -> list[Score]:
         """The probability that the first answer of each sequence is named the better one."""
         if self.card.votes.count:
-            return [self._voted(row, media) for row in rows]
-        found = self.engine.outputs([Row(row, (len(row) - 1,)) for row in rows], kin, media)
+            return [self._voted(row.encoded, media) for row in rows]
+        found = self.engine.outputs(rows, kin, media)
         return [each if isinstance(each, Score) else _chance(each) for each in found]
 
     def _voted(self, row: Encoded, media: Sequence[Media]) -> Score:
@@ -146,9 +160,15 @@ class PairwiseModel(EngineModel):
     def _shown(self, content: str | Sequence[Message], media: Sequence[Media]) -> Shown:
         return Shown(flat(content, len(media)), media, [self.checkpoint.encoder.patches(each) for each in media])
 
-    def _row(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
-        more = self.card.votes.max_tokens + 1 if self.card.votes.count else 0
-        return self.checkpoint.check_length(self._sequence(prompt, first, second), more)
+    def _row(self, prompt: Shown, first: Shown, second: Shown, ends: Callable[[], list[int]]) -> Row | Score:
+        def lay(without: int) -> Row:
+            encoded = self._sequence(prompt.without(without), first, second)
+            return Row(encoded, (len(encoded) - 1,))
+
+        try:
+            return fitted(self.checkpoint, lay, ends, self.reply)
+        except ScoringError as error:
+            return failure(error)
 
     def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
         encoder, text = self.checkpoint.encoder, self.card.instruction
@@ -185,6 +205,7 @@ def _merit(index: int, count: int, wins: dict[Pair, Score]) -> Score:
     """The mean over opponents of the mean over both orders."""
     chances: list[float] = []
     failed: list[Score] = []
+    truncated = 0
     for other in range(count):
         ahead, behind = wins.get((index, other)), wins.get((other, index))
         if ahead is None or behind is None:
@@ -192,9 +213,10 @@ def _merit(index: int, count: int, wins: dict[Pair, Score]) -> Score:
         if ahead.value is None or behind.value is None:
             failed.append(ahead if ahead.value is None else behind)
         else:
+            truncated = max(truncated, ahead.details.get(TRUNCATED, 0), behind.details.get(TRUNCATED, 0))
             chances.append((ahead.value + 1.0 - behind.value) / 2)
     if failed:
         return failed[0]
     if not chances:
         return Score(None, Status.INCOMPLETE_GROUP, details={"reason": "no response to compare this one with"})
-    return Score(sum(chances) / len(chances), details={"opponents": len(chances)})
+    return flagged(Score(sum(chances) / len(chances), details={"opponents": len(chances)}), truncated)

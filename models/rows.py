@@ -13,6 +13,7 @@ from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import finite
+from rewardhub.models.truncation import Prompt, fitted, flagged
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score
 
@@ -26,6 +27,8 @@ class RowModel(EngineModel):
     reads: Reads = "head"
     has_language_head = False
     """Whether the language head is loaded beside the reward head."""
+    room = 0
+    """Tokens that are left free behind a row, for what is written there."""
 
     def __init__(self, card: Card) -> None:
         super().__init__(card, self.reads, language=self.has_language_head)
@@ -41,27 +44,29 @@ class RowModel(EngineModel):
         """One column per group; see :class:`~rewardhub.models.model.RewardModel`."""
         laid_out = [self.rows(group) for group in groups]
         ready: list[Row] = []
-        kin: dict[str, list[int]] = defaultdict(list)
+        kin: dict[tuple[str, int], list[int]] = defaultdict(list)
         for group, rows in zip(groups, laid_out, strict=True):
             for row in rows:
                 if isinstance(row, Row):
-                    kin[_prompt_key(self.prompt(group), group)].append(len(ready))
+                    kin[_prompt_key(self.prompt(group), group), row.truncated].append(len(ready))
                     ready.append(row)
         with memory_errors():
             found = iter(self.readings(ready, list(kin.values()), groups))
         return [
-            Column.of([next(found) if isinstance(row, Row) else row for row in rows], self.fingerprint)
+            Column.of(
+                [flagged(next(found), row.truncated) if isinstance(row, Row) else row for row in rows],
+                self.fingerprint,
+            )
             for rows in laid_out
         ]
 
     def rows(self, group: Group) -> list[Row | Score]:
         """One row per response, or the score that says why there is none."""
         try:
-            prefix = self.encoder.prefix(self.prompt(group), group.media)
-            self.checkpoint.check_prompt(prefix)
+            prompt = Prompt(self.checkpoint, self.prompt(group), group.media)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
-        return [self._attempt(prefix, group, response) for response in group.responses]
+        return [self._attempt(prompt, group, response) for response in group.responses]
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The response behind its prompt, read at its last token; raises ``ScoringError``."""
@@ -88,20 +93,16 @@ class RowModel(EngineModel):
         """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
         return with_context(group.prompt, self.card.context, group.reference) if self.card.context else group.prompt
 
-    def _attempt(self, prefix: Encoded, group: Group, response: Response) -> Row | Score:
+    def _attempt(self, prompt: Prompt, group: Group, response: Response) -> Row | Score:
+        def lay(without: int) -> Row:
+            # The response's own images may cut the prompt's otherwise.
+            prefix = prompt.without(without, len(response.media) if group.media else 0)
+            return self.row(prefix, group, response)
+
         try:
-            row = self.row(self._beside(prefix, group, response), group, response)
-            self.checkpoint.check_length(row.encoded)
+            return fitted(self.checkpoint, lay, prompt.ends, self.room)
         except ScoringError as error:
             return failure(error)
-        return row
-
-    def _beside(self, prefix: Encoded, group: Group, response: Response) -> Encoded:
-        """The prefix as it is beside the response's own images, which may cut the prompt's otherwise."""
-        encoder = self.encoder
-        if not (encoder.reader.several_differ and group.media and response.media):
-            return prefix
-        return encoder.prefix(self.prompt(group), group.media, len(response.media))
 
 
 def media_of(groups: Sequence[Group]) -> list[Media]:

@@ -63,7 +63,8 @@ class VllmEngine:
         """Of the weights, the card, the version of vLLM and how it is asked."""
         read = self.card.model_dump_json(exclude=NOT_READ | {"vllm"})
         server, weights = self.client.server, tree_digest(self.checkpoint.path)
-        return digest_of("vllm", server.version, weights, read, *server.spec.arguments, *sources())
+        limit = str(self.checkpoint.max_tokens)
+        return digest_of("vllm", server.version, weights, read, limit, *server.spec.arguments, *sources())
 
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]

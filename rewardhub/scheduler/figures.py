@@ -36,6 +36,9 @@ class Figures(Collector):
         self._padding = Counter(
             "rewardhub_padding_tokens", "Tokens of batches that are padding", ["model"], registry=registry
         )
+        self._truncated = Counter(
+            "rewardhub_truncated_responses", "Responses whose prompt a model read in part", ["model"], registry=registry
+        )
         self._scores = Counter(
             "rewardhub_scorer_scores", "Scores by scorer and status", ["scorer", "status"], registry=registry
         )
@@ -60,6 +63,10 @@ class Figures(Collector):
         """A batch of ``tokens`` in all, ``padding`` of them none of any row."""
         self._batch.labels(model).observe(tokens)
         self._padding.labels(model).inc(padding)
+
+    def truncated(self, model: str, responses: int) -> None:
+        """Responses of a batch whose prompt was too long for the model, which read its end."""
+        self._truncated.labels(model).inc(responses)
 
     def refused(self, scorer: str, count: int) -> None:
         """Responses that were answered at once because they cost workers before."""

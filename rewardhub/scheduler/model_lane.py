@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
-from rewardhub.models.card import Card
+from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
@@ -300,7 +300,9 @@ class ModelLane:
             size = size_of(together)
             self._figures.batch(self.card.name, answer.tokens or size, answer.padding)
             self._fitted = max(self._fitted, size)
-            rows = (row.score() for column in answer.columns for row in column)
+            scores = [row.score() for column in answer.columns for row in column]
+            self._figures.truncated(self.card.name, sum(TRUNCATED in score.details for score in scores))
+            rows = iter(scores)
             for job in jobs:
                 job.answer(Column.of(list(islice(rows, len(job.group.responses))), self.fingerprint))
         elif isinstance(answer, Failed):

@@ -17,7 +17,7 @@ from tokenizers import AddedToken
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from rewardhub.models import Card, load
-from rewardhub.models.card import SCOPES
+from rewardhub.models.card import SCOPES, TRUNCATED, UNCUT
 from rewardhub.models.kinds import KINDS
 from rewardhub.models.model import RewardModel
 from rewardhub.models.packing import MIN_SHARED
@@ -246,6 +246,30 @@ def test_prompts_too_short_to_share(models):
         same(rows(model, [group])[0], rows(plain, [group])[0])
     loaded = getattr(model, "loaded", None)
     assert loaded is None or len(loaded.encoder.prefix("")) < MIN_SHARED
+
+
+def test_prompts_over_the_limit_are_cut_alike(models):
+    """Where the card allows truncation, a response loses as much of its prompt in company as alone, and is flagged."""
+    card = models[0].card
+    if card.kind in UNCUT:
+        pytest.skip("never cut")
+    model, short = (load(card.model_copy(update={"max_tokens": 260, "truncation": each})) for each in ("left", "none"))
+    texts = ("red", "blue" + "z" * 30, "1\n\nso", "green" + "z" * 60)
+    asked = Group("g", "What colour is it? " * 40, tuple(map(Response, texts)), media=PICTURES[:2])
+    assert not any(status is Status.OK for status, _ in rows(short, [asked])[0])
+    column = model.score([asked])[0]
+    flags = [column.row(index).details[TRUNCATED] for index in range(len(texts))]
+    assert column.statuses == [Status.OK] * len(texts)
+    assert min(flags) > 50
+    if card.scope == "response":
+        singles = [model.score([replace(asked, responses=(each,))])[0] for each in asked.responses]
+        assert [each.row(0).details[TRUNCATED] for each in singles] == flags
+        same([rows(model, [replace(asked, responses=(each,))])[0][0] for each in asked.responses],
+             list(zip(column.statuses, column.values, strict=True)))  # fmt: skip
+    turned = model.score([replace(asked, responses=asked.responses[::-1])])[0]
+    if card.scope != "group":
+        same(list(zip(turned.statuses, turned.values, strict=True))[::-1],
+             list(zip(column.statuses, column.values, strict=True)))  # fmt: skip
 
 
 def test_a_broken_image_harms_no_neighbour(models):

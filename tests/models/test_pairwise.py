@@ -123,7 +123,7 @@ def test_conversations_are_told_by_role(model, groups):
     steps = ({"role": "assistant", "content": "Let me look."}, {"role": "assistant", "content": "red"})
     group = replace(groups[4], prompt=tuple(turns), responses=(Response(messages=steps), Response("blue")))
     rows = model.encode(group).rows
-    text = model.loaded.encoder.tokenizer.decode(rows[0, 1].ids)
+    text = model.loaded.encoder.tokenizer.decode(rows[0, 1].encoded.ids)
     assert "user: What?\nassistant: A shape.\nuser: Its colour?\n" in text
     assert "assistant: Let me look.\nassistant: red\n" in text
     assert model.score([group])[0].statuses == [Status.OK, Status.OK]
@@ -174,7 +174,9 @@ def test_written_votes_are_the_models_own(tiny, groups):
     """Sampled alike whatever the batch, and different at the different rows of a group."""
     model = load(Card(name="m", kind="pairwise", path=tiny, system="", votes={"count": 2, "max_tokens": 8}))
     rows = [row for row in model.encode(groups[2]).rows.values() if not isinstance(row, Score)]
-    first, again = ([[each.text for each in model.engine.writer.write(row, 2)] for row in rows] for _ in range(2))
+    first, again = (
+        [[each.text for each in model.engine.writer.write(row.encoded, 2)] for row in rows] for _ in range(2)
+    )
     assert first == again
     assert len({text for texts in first for text in texts}) > 1
 

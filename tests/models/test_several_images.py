@@ -115,7 +115,7 @@ def test_compared_answers_are_one_conversation(path, instruction):
     model = load(Card(**card, instruction=instruction))
     group = Group("g", "What?", (Response("a"), Response("b", media=(MEDIA[2],)), Response("c")), media=(MEDIA[1],))
     rows = model.encode(group).rows
-    tokens = {pair: int((row.ids == model.loaded.encoder.image_id).sum()) for pair, row in rows.items()}
+    tokens = {pair: int((row.encoded.ids == model.loaded.encoder.image_id).sum()) for pair, row in rows.items()}
     assert {tokens[pair] for pair in rows if 1 in pair} == {10}
     assert min(tokens[0, 2], tokens[2, 0]) > 10
     values = model.score([group])[0].values

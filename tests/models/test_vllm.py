@@ -23,6 +23,7 @@ from rewardhub.cli import app
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load, load_card
 from rewardhub.models.backbone import load_headless
+from rewardhub.models.card import TRUNCATED
 from rewardhub.models.checkpoint import save_classifier
 from rewardhub.models.colours import COLOURS, answer, colour_items
 from rewardhub.models.head import new_head
@@ -176,6 +177,20 @@ class TestServed:
             apart = [a.values[0] - b.values[0] for a, b in zip(ours.score(groups), free.score(groups), strict=True)]
             assert min(map(abs, apart)) > 2e-3
 
+    def test_prompts_over_the_limit(self, vllm_python, checkpoint):
+        """Truncation by the card: the same prompts are cut by the same tokens, in text and beside images."""
+        with behind(vllm_python, Card(name="tiny", kind="scalar", path=checkpoint, truncation="left")) as (
+            (model, ours),
+        ):
+            groups = [replace(group, prompt=f"{group.prompt} Look closely." * 60) for group in groups_of(4)]
+            groups += list(groups_of(2))
+            found = alike(model, ours, groups)
+            flags = [column.row(row).details.get(TRUNCATED) for column in found for row in range(len(column))]
+            wanted = ours.score(groups)
+            assert flags == [column.row(row).details.get(TRUNCATED) for column in wanted for row in range(len(column))]
+            assert all(flags[:12])
+            assert not any(flags[12:])
+
     @pytest.mark.parametrize("activation", ["none", "silu"])
     def test_what_train_rm_writes(self, vllm_python, tmp_path, activation):
         """The card and the folder of `rewardhub train-rm`, linear or BaseReward's two layers, on both backends."""
@@ -273,11 +288,11 @@ class TestServed:
         with behind(vllm_python, *cards) as ((greedy, ours), (sampled, _)):
             for group in groups_of(2):
                 for row in greedy.encode(group).rows.values():
-                    found = greedy.engine.texts(row, 3, group.media)
-                    wanted = ours.engine.texts(row, 3, group.media)
+                    found = greedy.engine.texts(row.encoded, 3, group.media)
+                    wanted = ours.engine.texts(row.encoded, 3, group.media)
                     # vLLM leaves out a character whose last bytes were not written.
                     assert found == [text.rstrip("\ufffd") for text in wanted]
-                    drawn_twice = [sampled.engine.texts(row, 3, group.media) for _ in range(2)]
+                    drawn_twice = [sampled.engine.texts(row.encoded, 3, group.media) for _ in range(2)]
                     assert drawn_twice[0] == drawn_twice[1]
                     assert len(set(drawn_twice[0])) > 1
             column = greedy.score([next(groups_of(1))])[0]
