@@ -17,6 +17,7 @@ from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
 from rewardhub.models.inputs import Inputs
 from rewardhub.models.pictures import Patches
+from rewardhub.models.quantization import quantize_linears
 
 Features = dict[Patches, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -150,18 +151,22 @@ def load_backbone(
     head: bool,
     language: bool = False,
     dtype: str = "float32",
+    quantization: str = "none",
     device: str = "cpu",
     activation: Activation = "none",
     head_prefix: str = "",
 ) -> Backbone:
     """The backbone of a checkpoint folder, in ``eval`` mode, with its reward head or its language head.
 
-    With ``language`` it has both.
+    With ``language`` it has both. ``quantization`` "int8" is that of :mod:`rewardhub.models.quantization`.
 
     Raises ``ConfigError`` where the folder may not be loaded (see ``check_checkpoint``), misses
     tensors, or holds no reward head though one was asked for.
     """
-    backbone = _load(path, dtype, device, whole=language or not head)
+    backbone = _load(path, dtype, whole=language or not head)
+    if quantization == "int8":
+        quantize_linears(backbone.language_model.layers)
+    backbone = backbone.to(device)
     if head:
         found = tensors_under(path, (head_prefix,) if head_prefix else PREFIXES)
         backbone.head = head_from(found, activation, head_prefix).to(device)
@@ -187,10 +192,10 @@ def pick_device(name: str) -> str:
 
 def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") -> Backbone:
     """The bare backbone, for a head that is yet to be trained."""
-    return _load(path, dtype, device, whole=False)
+    return _load(path, dtype, whole=False).to(device)
 
 
-def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
+def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:
     kind = _class(check_checkpoint(path)["model_type"], whole=whole)
     from transformers.utils import logging
 
@@ -215,7 +220,7 @@ def _load(path: Path, dtype: str, device: str, *, whole: bool) -> Backbone:
     check_complete(path, report)
     if dtype == "float32":
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # cuDNN's own default is TF32
-    return Backbone(model.to(device)).eval()
+    return Backbone(model).eval()
 
 
 def check_complete(path: Path, report: Mapping[str, Any]) -> None:

@@ -164,6 +164,9 @@ CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 COSINES = frozenset({"similarity", "sentence", "token_match"})
 """Kinds whose value is a cosine, or a mean of some."""
 
+UNQUANTIZED = COSINES | {"ensemble"}
+"""Kinds without a decoder whose weights could be quantised; members of an ensemble have their own cards."""
+
 UNCUT = COSINES | {"generative", "ensemble"}
 """Kinds whose inputs are never cut: texts that are compared, conversations that are continued, members' own matter."""
 
@@ -187,6 +190,9 @@ class Card(BaseModel):
     template says; ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
     reference answer, what is known of the user.
 
+    ``quantization`` is of the weights: "int8" is done at load, weight-only with a scale per output, by either backend;
+    "fp8" is done at load by vLLM, "awq", "gptq" and "compressed-tensors" are checkpoints published so, for vLLM.
+
     ``choices`` are two replies of one token each, whose logits are compared. ``instruction`` belongs to
     the pairwise kind: the text that holds {prompt}, {first} and {second}; ``question`` to the yes_no
     and generative kinds, of which the latter writes ``max_reply_tokens`` at most. ``classes`` name the outputs
@@ -207,6 +213,7 @@ class Card(BaseModel):
     backend: Literal["transformers", "vllm"] = "transformers"
     vllm: VllmSpec | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantization: Literal["none", "int8", "fp8", "awq", "gptq", "compressed-tensors"] = "none"
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     head: HeadSpec = HeadSpec()
     calibration: Calibration = Calibration()
@@ -255,6 +262,10 @@ class Card(BaseModel):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
         if self.truncation != "none" and self.kind in UNCUT:
             raise ValueError(f"a card of kind {self.kind} has no truncation")
+        if self.quantization != "none" and self.kind in UNQUANTIZED:
+            raise ValueError(f"a card of kind {self.kind} has no quantization")
+        if self.quantization not in {"none", "int8"} and self.backend != "vllm":
+            raise ValueError(f"quantization {self.quantization} is the vllm backend's, this one has int8")
         if self.reproducible and self.dtype != "float32":
             raise ValueError("a reproducible card computes in float32")
         if (self.backend == "vllm") != (self.vllm is not None):

@@ -17,7 +17,10 @@ from rewardhub.models.families import FAMILIES
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
-CODE_FIELDS = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
+QUANTIZER = "quantization_config"
+PUBLISHED = frozenset({"awq", "gptq", "compressed-tensors"})
+"""Methods of checkpoints that were quantised before they were published; vLLM reads them."""
+CODE_FIELDS = ("auto_map", QUANTIZER, "attn_implementation", "_attn_implementation")
 MAX_JSON = 64 * 1024 * 1024
 LAYERS, MAX_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "depth"), 1024
 
@@ -33,18 +36,21 @@ def download(repository: str, revision: str) -> Path:
     return Path(found)
 
 
-def check_checkpoint(path: Path, architectures: Sequence[str] = tuple(FAMILIES)) -> dict[str, Any]:
+def check_checkpoint(
+    path: Path, architectures: Sequence[str] = tuple(FAMILIES), quantization: str = "none"
+) -> dict[str, Any]:
     """The configuration of a checkpoint that may be loaded.
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
-    hub kernel, a quantiser), holds only pickled weights or an unmerged adapter, or whose architecture
-    is not supported.
+    hub kernel, a quantiser other than its card's ``quantization``), holds only pickled weights or an unmerged
+    adapter, or whose architecture is not supported.
     """
     if not path.is_dir():
         raise ConfigError(f"{path} is not a folder", field="path")
+    allowed = _check_quantizer(path, quantization)
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
         for key in CODE_FIELDS:
-            if _mentions(_json(path / name), key):
+            if key != allowed and _mentions(_json(path / name), key):
                 raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
     if (path / "adapter_config.json").exists():
         raise ConfigError(f"{path} holds an adapter; merge it into its base model first", field="path")
@@ -155,6 +161,17 @@ def _json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}", field="path") from error
     return value if isinstance(value, dict) else {}
+
+
+def _check_quantizer(path: Path, quantization: str) -> str:
+    """The field of ``config.json`` that a checkpoint published as quantised has to bring; "" for any other."""
+    if quantization not in PUBLISHED:
+        return ""
+    settings = read_config(path).get(QUANTIZER)
+    found = settings.get("quant_method") if isinstance(settings, dict) else None
+    if found != quantization:
+        raise ConfigError(f"{path} is quantised by {found!r}, its card says {quantization!r}", field="quantization")
+    return QUANTIZER
 
 
 def _mentions(value: Any, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""How far a card's scores are from those of its reproducible twin: each response by itself, in fp32."""
+"""How far a card's scores are from those of its reproducible twin: each response by itself, in fp32, not quantised."""
 
 import re
 import statistics
@@ -39,9 +39,9 @@ def measure(card: Card) -> Measured:
     runner = getattr(model, "runner", None)
     attention, device = (runner.attention, runner.backbone.device.type) if runner else ("", card.device)
     del model, runner
-    twin = card.model_copy(update={"reproducible": True, "dtype": "float32", "share_prefix": False})
-    exact = [column.values for column in build(twin).score(groups)]
-    return Measured(attention=attention, device=device, **compared(found, exact))
+    exact = {"reproducible": True, "dtype": "float32", "quantization": "none", "share_prefix": False}
+    wanted = [column.values for column in build(card.model_copy(update=exact)).score(groups)]
+    return Measured(attention=attention, device=device, **compared(found, wanted))
 
 
 def compared(found: Sequence[Sequence[float | None]], exact: Sequence[Sequence[float | None]]) -> dict[str, Any]:

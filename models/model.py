@@ -117,8 +117,8 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     path = folder_of(card)
     with memory_errors():
         backbone = load_backbone(
-            path, head=head, language=language, dtype=card.dtype, device=pick_device(card.device),
-            activation=card.head.activation, head_prefix=card.head.prefix,
+            path, head=head, language=language, dtype=card.dtype, quantization=card.quantization,
+            device=pick_device(card.device), activation=card.head.activation, head_prefix=card.head.prefix,
         )  # fmt: skip
     backbone.requires_grad_(False)
     for replace in (join_spans, replace_norms, pack_linears, pad_gates, replay_vision):
@@ -136,7 +136,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
 def folder_of(card: Card) -> Path:
     """The folder of the card's checkpoint, which may be loaded; downloaded where it is a repository's."""
     path = card.path if card.path is not None else download(card.repository, card.revision)
-    check_checkpoint(path)
+    check_checkpoint(path, quantization=card.quantization)
     return path
 
 

@@ -57,6 +57,7 @@ class VllmEngine:
         self.client = VllmClient(card, path, encoder, arguments)
         self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or 1 << 30, self.client.max_tokens))
         self.pool = ThreadPoolExecutor(CONCURRENT)
+        self._check()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -98,6 +99,23 @@ class VllmEngine:
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
         self.client.close()
+
+    def _check(self) -> None:
+        """Raises ``ConfigError`` where a short row has no outputs: vLLM may load what it cannot compute."""
+        row = self.checkpoint.encoder.encode("Hi")
+        try:
+            if self.writes:
+                self.client.post("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row))
+                return
+            (found,) = self.outputs([Row(row, (len(row) - 1,))], (), ())
+            if not isinstance(found, Score):
+                return
+            reason = found.details["reason"]
+        except RewardHubError as error:
+            reason = error.message
+        reason = f"{reason} {self.client.server.last_error}"
+        self.close()
+        raise ConfigError(f"{self.card.name}: vLLM serves no scores: {reason}", field="vllm")
 
     def _asked(self, row: Row, shown: Mapping[bytes, str], asked: dict[bytes, "Future[Any]"]) -> list["Future[Any]"]:
         """The requests of a row: one for all of its tokens, or one that ends at each place; equal ones are one."""

@@ -4,6 +4,7 @@ vLLM's pins and ours do not mix: it is an interpreter named by the card, spoken 
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,7 +22,14 @@ from rewardhub.models.card import Card, VllmSpec
 VERSIONS = ((0, 32), (0, 33))
 """The first and the last minor version whose answers were read as they are read here."""
 
+QUANTIZATION = {"int8": "rewardhub_int8"}
+"""What the plugin calls it; the others are vLLM's own names."""
+
 SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+ERROR = re.compile(r"\b\w+Error: (?!Engine core initialization failed|EngineCore encountered an issue)")
+LONGEST = 600
+"""Characters of the log that an error tells."""
 
 # Each process ends with the one that started it, even where that is killed. Beside torch for CPUs,
 # torchvision asks for two operators that it does not bring.
@@ -62,6 +70,11 @@ class VllmServer:
         """False where the process that we started has ended."""
         return self.process is None or self.process.poll() is None
 
+    @property
+    def last_error(self) -> str:
+        """What the log of a process of ours says last of an error."""
+        return reason_of(self.log.read_text(errors="replace")) if self.process else ""
+
     def close(self) -> None:
         """Ends the process, and what it started, if it is ours."""
         if self.process is not None and self.process.poll() is None:
@@ -94,8 +107,7 @@ class VllmServer:
         until = time.monotonic() + (self.spec.startup_s if self.process else 10.0)
         while time.monotonic() < until:
             if not self.alive:
-                tail = self.log.read_text(errors="replace")[-600:]
-                raise ConfigError(f"{self.card.name}: vLLM ended while starting: {tail}", field="vllm")
+                raise ConfigError(f"{self.card.name}: vLLM ended while starting: {self.last_error}", field="vllm")
             try:
                 if httpx.get(f"{self.url}/health", timeout=2.0).is_success:
                     return
@@ -117,10 +129,18 @@ class VllmServer:
         return version
 
 
+def reason_of(log: str) -> str:
+    """The last error in a server's log and what follows it, but for that which says to look for another above."""
+    found = [match.start() for match in ERROR.finditer(log)]
+    return log[found[-1] :][:LONGEST] if found else log[-LONGEST:]
+
+
 def command_of(card: Card, path: Path) -> list[str]:
     """What vLLM's interpreter is started with for a card."""
     limit = ["--max-model-len", str(card.max_tokens)] if card.max_tokens else []
+    named = QUANTIZATION.get(card.quantization, card.quantization)
+    quantized = [] if card.quantization == "none" else ["--quantization", named]
     return [
         "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--served-model-name", card.name,
-        "--dtype", card.dtype, "--enable-prefix-caching", *limit,
+        "--dtype", card.dtype, "--enable-prefix-caching", *limit, *quantized,
     ]  # fmt: skip

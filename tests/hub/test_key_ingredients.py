@@ -92,7 +92,7 @@ def keys_of(fingerprint):
 
 
 def test_each_ingredient_of_a_model_is_a_miss(tiny_card, tmp_path):
-    """Weights, dtype, chat template and system message, each by itself; the name and the place of a copy are none."""
+    """Weights, their quantisation, dtype, chat template, system message, truncation, bounds on pixels; the name and the place of a copy are none."""
     from safetensors.torch import load_file, save_file
 
     from rewardhub.models import load
@@ -126,6 +126,9 @@ def test_each_ingredient_of_a_model_is_a_miss(tiny_card, tmp_path):
         key("dtype", dtype="bfloat16"),
         key("template", template),
         key("system", system="be strict"),
+        key("truncation", truncation="left"),
+        key("quantization", quantization="int8"),
+        key("pixels", max_pixels=784),
     ]
     assert len(set(variants)) == len(variants)
     assert key("copy", name="other") == variants[0]

@@ -4,7 +4,10 @@ REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM an
 """
 
 import io
+import json
 import os
+import re
+import shutil
 import signal
 import statistics
 import time
@@ -191,6 +194,70 @@ class TestServed:
             assert all(flags[:12])
             assert not any(flags[12:])
 
+    @pytest.mark.parametrize("kind", ["scalar", "yes_no"])
+    def test_weights_in_eight_bits(self, vllm_python, checkpoint, tmp_path, kind):
+        """The plugin quantises as our own backend does, under a head that vLLM knows and under one of the plugin's."""
+        path = checkpoint if kind == "scalar" else widened(tmp_path / "m", 6)
+        card = Card(name="m", kind=kind, path=path, choices=("1", "2"), quantization="int8")
+        groups = list(groups_of(6))
+        exact = load(card.model_copy(update={"quantization": "none", "system": ""}))
+        with behind(vllm_python, card) as ((model, ours),):
+            found = alike(model, ours, groups, 1e-3)
+            values = torch.tensor([[sum((column.values for column in columns), [])]
+                                   for columns in (found, ours.score(groups), exact.score(groups))])  # fmt: skip
+            assert (values[0] - values[1]).abs().max() < 0.05 * (values[0] - values[2]).abs().max()
+
+    def test_a_checkpoint_published_as_quantised(self, vllm_python, checkpoint, tmp_path):
+        """Eight bits for weights and activations by compressed-tensors, which vLLM reads: near the exact scores."""
+        path = shutil.copytree(checkpoint, tmp_path / "m")
+        layers = re.compile(r".*\blayers\.\d+\..*proj\.weight")
+        tensors = load_file(path / "model.safetensors")
+        for name in filter(layers.match, list(tensors)):
+            scale = tensors[name].abs().amax(1, keepdim=True) / 127
+            tensors[name] = (tensors[name] / scale).round().to(torch.int8)
+            tensors[f"{name}_scale"] = scale
+        save_file(tensors, path / "model.safetensors", {"format": "pt"})
+        eight = {"num_bits": 8, "type": "int", "symmetric": True}
+        group = {"targets": ["Linear"], "weights": eight | {"strategy": "channel", "dynamic": False},
+                 "input_activations": eight | {"strategy": "token", "dynamic": True}}  # fmt: skip
+        method = {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
+                  "config_groups": {"group_0": group}, "ignore": ["re:.*visual.*", "re:.*score", "lm_head"]}  # fmt: skip
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | {"quantization_config": method}))
+        fields = {"name": "m", "kind": "scalar", "system": "", "max_tokens": 1024}
+        served = fields | {"path": path, "quantization": "compressed-tensors", "backend": "vllm"}
+        served["vllm"] = {"python": vllm_python, "arguments": ARGUMENTS}
+        groups = list(groups_of(6))
+        model = load(Card(**served, dtype="bfloat16"))
+        try:
+            columns = model.score(groups)
+        finally:
+            model.close()
+        assert {status for column in columns for status in column.statuses} == {Status.OK}
+        exact = load(Card(**fields, path=checkpoint)).score(groups)
+        found, wanted = (torch.tensor(sum((column.values for column in each), [])) for each in (columns, exact))
+        assert 1e-4 < (found - wanted).abs().mean() < 0.2 * wanted.std()
+        if not torch.cuda.is_available():
+            # vLLM loads it, and fails when it is asked.
+            with pytest.raises(ConfigError, match="(?s)serves no scores.*expect A to be bfloat16 or half"):
+                load(Card(**served, dtype="float32"))
+
+    def test_a_quantisation_that_this_machine_cannot_do(self, vllm_python, checkpoint):
+        """fp8 needs a GPU: the card is refused when it is loaded, with vLLM's own words."""
+        if torch.cuda.is_available():
+            pytest.skip("this machine may do it")
+        card = Card(
+            name="m",
+            kind="scalar",
+            path=checkpoint,
+            quantization="fp8",
+            dtype="bfloat16",
+            backend="vllm",
+            vllm={"python": vllm_python},
+        )
+        with pytest.raises(ConfigError, match="(?s)ended while starting.*fp8"):
+            load(card)
+
     @pytest.mark.parametrize("activation", ["none", "silu"])
     def test_what_train_rm_writes(self, vllm_python, tmp_path, activation):
         """The card and the folder of `rewardhub train-rm`, linear or BaseReward's two layers, on both backends."""
@@ -315,7 +382,6 @@ def test_a_server_that_is_not_there_is_a_config_error(checkpoint, monkeypatch):
 def test_the_version_is_checked(checkpoint, version, words):
     """Another version of vLLM may answer otherwise: it is refused when the card is loaded."""
     import http.server
-    import json
     import threading
 
     class Old(http.server.BaseHTTPRequestHandler):
