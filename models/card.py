@@ -136,7 +136,7 @@ class VllmSpec(BaseModel):
 
 
 class Measured(BaseModel):
-    """How far a card's scores were from those of each response by itself in fp32, on sample texts.
+    """How far a card's scores were from those of each response by itself in fp32, not quantised, on sample texts.
 
     Written by ``rewardhub models drift``. ``largest`` and ``mean`` are differences of scores, ``deviation`` the
     standard deviation of the exact ones; ``order_kept`` is the share of pairs of one prompt, over 5 % of it apart,

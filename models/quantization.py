@@ -2,6 +2,7 @@
 
 Weight-only, symmetric, one scale per output (LLM.int8(), arXiv 2208.07339, without its outliers): products are of the
 activations' own type. Embeddings, norms, vision encoders and heads stay as they are, as quantised checkpoints have it.
+It saves memory and not time: every pass makes a layer's weights anew in the type of the activations.
 The plugin in ``deploy/vllm_plugin`` does the same in vLLM.
 """
 

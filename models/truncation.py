@@ -29,9 +29,10 @@ def fitted(checkpoint: Checkpoint, lay: Callable[[int], Row], ends: Callable[[],
     over = len(row.encoded) - limit
     if over > 0 and checkpoint.card.truncation == "left":
         step = max(1, limit // STEPS)
-        places = ends()
-        for tokens in range(math.ceil(over / step) * step, len(places) + step, step):
-            cut = lay(places[min(tokens, len(places)) - 1])
+        places = [0, *ends()]
+        last = len(places) - 1
+        for tokens in (*range(math.ceil(over / step) * step, last, step), last):
+            cut = lay(places[tokens])
             if len(cut.encoded) <= limit:
                 return replace(cut, truncated=len(row.encoded) - len(cut.encoded))
     if over > 0:

@@ -1,17 +1,33 @@
 """A prompt that is too long for its model: an error, or its oldest text left out with a flag, as the card says."""
 
+import copy
+import io
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
 from rewardhub.models import Card, load, load_card
 from rewardhub.models.card import TRUNCATED, UNCUT
+from rewardhub.models.inputs import Encoder
 from rewardhub.models.truncation import STEPS
-from rewardhub.types import Response, Status
+from rewardhub.types import Group, Media, Response, Score, Status
+from tests.models import tiny_families
 
 LIMIT = 200
 LONG = "What colour is the circle? Look closely. " * 30
+
+
+def _picture():
+    buffer = io.BytesIO()
+    Image.new("RGB", (70, 50), "red").save(buffer, "PNG")
+    return Media.from_bytes(buffer.getvalue())
+
+
+PICTURE = (_picture(),)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +156,56 @@ def test_no_half_a_character_is_left(cut, groups):
     (row,) = rows(cut, group)
     assert row.truncated
     assert "\ufffd" not in cut.encoder.tokenizer.decode(row.encoded.ids)
+
+
+@pytest.mark.parametrize("kind", tiny_families.CONFIGS)
+def test_every_family_reads_what_a_shorter_prompt_says(kind, tmp_path):
+    """Wherever the text is cut, the rest is tokenised and written as if nothing had stood before it."""
+    encoder = Encoder(tiny_families.build(kind, tmp_path / "m"))
+    media = PICTURE if encoder.family.image else ()
+    prompt = "What? " * 3 + " é漢 <|im_end|>\n\nuser: red  blue 1 2 3 " + "Look closely."
+    whole = encoder.prefix(prompt, media)
+    for cut in (*range(0, len(prompt), 5), len(prompt)):
+        found, wanted = encoder.prefix(prompt, media, 0, cut), encoder.prefix(prompt[cut:], media)
+        assert found.ids.tolist() == wanted.ids.tolist()
+        assert found.positions.tolist() == wanted.positions.tolist()
+        assert found.spans == wanted.spans
+        assert len(found) <= len(whole)
+
+
+WORDS = st.lists(st.sampled_from(["red", " because", "é漢", "<|im_end|>", "\n\n", " 1", "z" * 9, ""]), max_size=40).map(
+    "".join
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turns=st.lists(WORDS | st.just("1"), min_size=1, max_size=30),
+    texts=st.lists(WORDS, min_size=1, max_size=3),
+    limit=st.integers(30, 250),
+)
+def test_a_row_fits_or_is_an_error(cut, turns, texts, limit):
+    """Rows are never over the limit nor cut for nothing, end in their response, and are the same in any company."""
+    model = copy.copy(cut)
+    model.checkpoint = replace(cut.checkpoint, max_tokens=limit)
+    roles = ("user", "assistant")
+    prompt = tuple({"role": roles[index % 2], "content": text} for index, text in enumerate(turns))
+    group = Group("g", prompt, tuple(map(Response, texts)))
+    found = model.rows(group)
+    whole = [cut.encoder.encode(prompt, (), response) for response in group.responses]
+    for response, row, full in zip(group.responses, found, whole, strict=True):
+        (alone,) = model.rows(replace(group, responses=(response,)))
+        if isinstance(row, Score):
+            least = cut.encoder.prefix(prompt, (), 0, 10**6) + cut.encoder.answer(response)
+            assert len(least) > limit or len(cut.encoder.prefix(prompt, (), 0, 10**6)) >= limit
+            assert alone == row
+            continue
+        assert row.encoded.ids.tolist() == alone.encoded.ids.tolist()
+        assert len(row.encoded) <= limit
+        assert row.truncated == alone.truncated == len(full) - len(row.encoded)
+        assert bool(row.truncated) == (len(full) > limit)
+        answer = cut.encoder.answer(response).ids.tolist()
+        assert row.encoded.ids.tolist()[-len(answer) :] == answer
 
 
 def test_it_is_part_of_the_fingerprint(cut, scalar):
