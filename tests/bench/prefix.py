@@ -13,6 +13,7 @@ REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
 
 import ctypes
 import io
+import math
 import os
 import statistics
 import sys
@@ -37,19 +38,22 @@ from transformers.utils import logging
 sys.path.append(str(Path(__file__).parent))
 from hub_process import hardware, report
 from prefix_model import build_classifier
-from prefix_vllm import vllm_figure
+from prefix_vllm import Figure, vllm_figure
 
 from rewardhub.models import Card, load
 from rewardhub.models.chat import Picture
 from rewardhub.models.checkpoint import tensors_under
 from rewardhub.models.head import PREFIXES, head_from
-from rewardhub.models.inputs import Encoded
+from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import keep_freed_memory
 from rewardhub.models.pictures import as_tensors
+from rewardhub.models.process import ProcessModel
+from rewardhub.models.rows import RowModel
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.types import Media
 
 TOLERANCE = 1e-5
+RESPONSES = 8
 MIXED = (30, 45, 70, 110, 180, 290, 440, 600)
 CASES = {
     "rows_1200_300_8": (1200, (300,) * 8),
@@ -57,6 +61,17 @@ CASES = {
     "rows_300_70_8": (300, (70,) * 8),
     "rows_256_64_8": (256, (64,) * 8),
 }
+
+
+def sigmoid(value: float) -> float:
+    return 0.5 * (1.0 + math.tanh(value / 2.0))
+
+
+STEPS = tuple(300 + 14 * step - 1 for step in range(1, 6))
+"""The last tokens of five steps of a response of 70 tokens behind a prompt of 300."""
+
+ENDS = Figure("prefix.vllm_300_70_8", "classify", (-1,), float, "vLLM pooling, prefix caching on")
+OF_STEPS = Figure("prefix.vllm_steps_300_70_8", "token_classify", STEPS, sigmoid, "vLLM pooling of all tokens")
 Timed = tuple[float, float]
 """Seconds by the wall clock and by the processor time of this process."""
 
@@ -83,12 +98,16 @@ class Rows:
         }  # fmt: skip
         return {name: tensor.to(self.model.device) for name, tensor in found.items()}
 
-    @torch.inference_mode()
     def score(self, inputs: dict[str, Any]) -> list[float]:
+        """The score of each row, read at its last token."""
+        return self.outputs(inputs, inputs["attention_mask"].sum(-1, keepdim=True) - 1).flatten().tolist()
+
+    @torch.inference_mode()
+    def outputs(self, inputs: dict[str, Any], places: torch.Tensor) -> torch.Tensor:
+        """What the head gives [B, K] at places [B, K], on the CPU."""
         states = self.model(**inputs, use_cache=False).last_hidden_state
-        last = inputs["attention_mask"].sum(-1) - 1
-        rows = torch.arange(len(last), device=last.device)
-        return [float(value) for value in self.head(states[rows, last]).cpu()]
+        rows = torch.arange(len(places), device=places.device)[:, None]
+        return self.head(states[rows, places]).cpu()
 
 
 def picture(seed: int) -> bytes:
@@ -99,7 +118,7 @@ def picture(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def group_rows(model: ScalarModel, prompt: int, lengths: Sequence[int], seed: int) -> list[Encoded]:
+def group_rows(model: RowModel, prompt: int, lengths: Sequence[int], seed: int) -> list[Encoded]:
     """The rows of one group: ``prompt`` tokens with an image among them, then each response's tokens."""
     encoder, rng = model.loaded.encoder, np.random.default_rng(seed)
 
@@ -138,20 +157,33 @@ def agree(name: str, ours: Sequence[float], theirs: Sequence[float]) -> float:
     return apart
 
 
-def against_rows(model: ScalarModel, rows: Rows, name: str, turns: int) -> None:
-    prompt, lengths = CASES[name]
-    group = group_rows(model, prompt, lengths, seed=1)
+def values_against_rows(model: ScalarModel, rows: Rows, name: str, turns: int) -> None:
+    group = group_rows(model, *CASES[name], seed=1)
     inputs, kin = rows.inputs(group, model.loaded.encoder.image_id), [range(len(group))]
+    against_rows(name, lambda: model.values(group, kin), lambda: rows.score(inputs), turns)
 
-    def ours() -> list[float]:
-        return model.values(group, kin)
 
-    def theirs() -> list[float]:
-        return rows.score(inputs)
+def steps_against_rows(model: ProcessModel, rows: Rows, turns: int) -> None:
+    group = group_rows(model, *CASES["rows_300_70_8"], seed=1)
+    inputs, places = rows.inputs(group, model.loaded.encoder.image_id), torch.tensor([STEPS] * len(group))
+    against_rows(
+        "steps_300_70_8",
+        lambda: chances(model, group),
+        lambda: rows.outputs(inputs, places).sigmoid().flatten().tolist(),
+        turns,
+    )
 
+
+def chances(model: ProcessModel, group: Sequence[Encoded]) -> list[float]:
+    """The chances of each row's steps, row by row."""
+    scores = model.readings([Row(row, STEPS) for row in group], [range(len(group))], ())
+    return [chance for score in scores for chance in score.steps]
+
+
+def against_rows(name: str, ours: Callable[[], list[float]], theirs: Callable[[], list[float]], turns: int) -> None:
     apart = agree(name, ours(), theirs())
     slow, fast = in_turns(theirs, ours, turns)
-    rate = len(group) / statistics.median(wall for wall, _ in fast)
+    rate = RESPONSES / statistics.median(wall for wall, _ in fast)
     print(
         f"{name}: {rate:.1f} responses/s, {ratio(slow, fast, 0):.2f}x by the wall clock, "
         f"{ratio(slow, fast, 1):.2f}x by processor time, scores within {apart:.1g}"
@@ -198,23 +230,26 @@ def _resident(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def against_vllm(model: ScalarModel, checkpoint: Path, turns: int) -> None:
-    groups = [group_rows(model, *CASES["rows_300_70_8"], seed) for seed in range(20, 21 + turns)]
-    image_id = model.loaded.encoder.image_id
+def against_vllm(
+    model: RowModel, figure: Figure, score: Callable[[Sequence[Encoded]], list[float]], checkpoint: Path, turns: int
+) -> None:
+    seeds = range(20, 21 + turns)
+    groups = [group_rows(model, *CASES["rows_300_70_8"], seed) for seed in seeds]
+    encoder = model.loaded.encoder
 
     def one_placeholder(row: Encoded) -> list[int]:
         ((start, stop),) = row.spans
-        return [*row.ids[:start].tolist(), image_id, *row.ids[stop:].tolist()]
+        return [*row.ids[:start].tolist(), encoder.image_id, *row.ids[stop:].tolist()]
 
     asked = [[one_placeholder(row) for row in group] for group in groups]
-    images = [picture(seed) for seed in range(20, 21 + turns)]
+    images = [picture(seed) for seed in seeds]
     decoded = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
 
     def ours(turn: int) -> list[float]:
-        shown = model.loaded.encoder.reader.cut(decoded[turn], b"")
-        return model.values([replace(row, images=(shown,)) for row in groups[turn]], [range(8)])
+        shown = encoder.reader.cut(decoded[turn], b"")
+        return score([replace(row, images=(shown,)) for row in groups[turn]])
 
-    vllm_figure(checkpoint, asked, images, ours, turns)
+    vllm_figure(figure, checkpoint, asked, images, ours)
 
 
 def main(turns: int) -> None:
@@ -228,9 +263,13 @@ def main(turns: int) -> None:
         assert model.runner.attention == "packed"
         rows = Rows(checkpoint)
         for name in CASES:
-            against_rows(model, rows, name, turns)
+            values_against_rows(model, rows, name, turns)
         eight_at_once(model, turns)
-        against_vllm(model, checkpoint, turns)
+        process = load(Card(name="bench", kind="process", path=checkpoint, system="", prefix_cache_mb=0))
+        assert isinstance(process, ProcessModel)
+        steps_against_rows(process, rows, turns)
+        against_vllm(model, ENDS, lambda group: model.values(group, [range(len(group))]), checkpoint, turns)
+        against_vllm(process, OF_STEPS, lambda group: chances(process, group), checkpoint, turns)
 
 
 if __name__ == "__main__":
