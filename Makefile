@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup extras demo test test-slow test-all check bench verifiers-table protos protos-fresh vllm test-vllm test-gpu clean
+.PHONY: setup extras demo test test-slow test-all check bench bench-ray verifiers-table protos protos-fresh vllm test-vllm test-gpu clean
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints/cpu.txt
@@ -37,7 +37,16 @@ check: setup
 	$(MAKE) --no-print-directory protos-fresh
 
 bench: setup
-	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e load -e verifier); do $(BIN)/python -P $$each; done
+	for each in $$(ls tests/bench/*.py | grep -v -e __init__ -e peer_ -e _server -e load -e verifier); do $(BIN)/python -P $$each; done
+
+# A cheap verifier behind Ray Serve, which has an environment of its own (0.5 GB), and behind the hub.
+bench-ray: setup .venv-ray/.ready
+	REWARDHUB_RAY_PYTHON=$(CURDIR)/.venv-ray/bin/python $(BIN)/python -P tests/bench/ray_serve.py
+
+.venv-ray/.ready: constraints/ray.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install -q -r constraints/ray.txt
+	touch $@
 
 # The public implementations that verifiers replace, in an environment of their own; writes tests/bench/VERIFIERS.md.
 verifiers-table: setup .venv-peers/.ready
@@ -82,4 +91,4 @@ protos-fresh: protos
 	touch $@
 
 clean:
-	rm -rf .venv .venv-protos .venv-peers .venv-vllm out build *.egg-info
+	rm -rf .venv .venv-protos .venv-peers .venv-vllm .venv-ray out build *.egg-info

@@ -206,8 +206,9 @@ async def rate(
     encode: Callable[[str, str], bytes],
     draw: Callable[[int, int], tuple[str, str]],
     seconds: float,
+    clients: int = CLIENTS,
 ) -> tuple[int, float, float]:
-    """Requests, requests per second and p50 in milliseconds with 64 clients that each wait for their answer."""
+    """Requests, requests per second and p50 in milliseconds with clients that each wait for their answer."""
     latencies: list[float] = []
     started = time.perf_counter()
 
@@ -221,7 +222,7 @@ async def rate(
             n += 1
         connection.close()
 
-    await asyncio.gather(*map(client, range(CLIENTS)))
+    await asyncio.gather(*map(client, range(clients)))
     seconds = time.perf_counter() - started
     return len(latencies), len(latencies) / seconds, 1000 * statistics.median(latencies)
 
@@ -298,17 +299,22 @@ def plain(prompt: str, response: str) -> bytes:
     return json.dumps({"prompt": prompt, "response": response}).encode()
 
 
-def spent() -> float:
-    """Seconds of processor time of the processes that this one has started, and those of theirs."""
+def descendants(pid: int) -> dict[int, list[str]]:
+    """What /proc tells, behind their names, of the processes that one has started, and of those of theirs."""
     stats: dict[int, list[str]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # It has ended.
             stats[int(folder.name)] = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-    own, more = {os.getpid()}, True
+    own, more = {pid}, True
     while more:
-        more = {pid for pid, stat in stats.items() if int(stat[1]) in own} - own
+        more = {each for each, stat in stats.items() if int(stat[1]) in own} - own
         own |= more
-    ticks = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in own - {os.getpid()})
+    return {each: stats[each] for each in own - {pid}}
+
+
+def spent() -> float:
+    """Seconds of processor time of the processes that this one has started, and those of theirs."""
+    ticks = sum(int(stat[11]) + int(stat[12]) for stat in descendants(os.getpid()).values())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
