@@ -56,8 +56,6 @@ def main(folder: str) -> None:
     serve.run(Scorer.bind(VERIFIERS), logging_config={"log_level": "ERROR", "enable_access_log": False})
     print(f"http=http://127.0.0.1:{port} version={ray.__version__}", flush=True)
     sys.stdin.read()
-    serve.shutdown()
-    ray.shutdown()
 
 
 if __name__ == "__main__":

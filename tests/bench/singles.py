@@ -189,6 +189,7 @@ class Connection:
     async def post(self, body: bytes) -> dict:
         self._writer.write(f"{self._head}content-length: {len(body)}\r\n\r\n".encode() + body)
         head = await self._reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l"))
         return json.loads(await self._reader.readexactly(length))
 
