@@ -18,7 +18,8 @@ from rewardhub.errors import ConfigError, nearest
 PREFIX = "REWARDHUB_"
 # Read by the command line, the client, adapters and tests, not by the hub.
 _OTHER_VARIABLES = frozenset(
-    f"REWARDHUB_{name}" for name in ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON")
+    f"REWARDHUB_{name}"
+    for name in ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON", "RAY_PYTHON")
 )
 
 
