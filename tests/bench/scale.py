@@ -2,7 +2,8 @@
 
 In process, groups of 64, two terms and an expression, streamed; every value is checked. Whoever shares the
 machine changes what a second of CPU is worth, so every round measures every size, and each size's least
-counts.
+counts. A full garbage collection takes as long as 12,000 responses, so small sizes are repeated until they
+have several.
 
     .venv/bin/python -P tests/bench/scale.py [LARGEST]
 """
@@ -23,7 +24,7 @@ from rewardhub.types import Call, Group, Response
 
 RECIPE = 'name: t\nterms: {a: {scorer: bench_short}, b: {scorer: bench_ends}}\nvalue: "0.9 * a + 0.1 * b"'
 SIZE = 64
-ROUNDS, AT_LEAST = 3, 100_000
+ROUNDS, AT_LEAST = 3, 300_000
 
 
 def groups(count: int):
