@@ -33,16 +33,20 @@ QUEUE = 128
 DEADLINE_MS = 2_000
 RECIPE = f"name: waiting\nterms: {{t: {{scorer: pooled_nonce, with: {{wait_ms: {WORK_MS}}}}}}}\nvalue: t"
 OK = 1
+HUB_CORE, CLIENT_CORE = cores()
 
 
 @dataclass
 class Outcome:
-    """``good`` responses were scored, each checked; latencies in seconds from when they were due."""
+    """``good`` responses were scored, each checked; latencies in seconds from when they were due, which includes
+    what this process was ``late_s`` in sending them.
+    """
 
     good: int = 0
     wrong: int = 0
     served_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -79,6 +83,7 @@ class Sender:
             if (left := due - time.perf_counter()) > 0:
                 await asyncio.sleep(left)
             await self._send(due)
+            self.outcome.late_s.append(time.perf_counter() - due)
             due += self._rng.expovariate(rate)
         await self._call.done_writing()
         await reading
@@ -124,6 +129,13 @@ class Sender:
         self.outcome.served_s.append(seconds)
 
 
+def idle_s(core: int) -> float:
+    """Seconds that a core has been idle."""
+    with open("/proc/stat", encoding="utf-8") as lines:
+        fields = next(line.split() for line in lines if line.startswith(f"cpu{core} "))
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+
 async def overload(stub, seconds: float) -> None:
     """Goodput at twice and five times the peak rate, and how fast what is too much is refused."""
     peak = max([(await Sender(stub, 1).run(rate, seconds)).goodput for rate in (250, 350, 450, 600)])
@@ -131,10 +143,15 @@ async def overload(stub, seconds: float) -> None:
     print(f"peak {peak:,.0f}/s; at 80 %: p50 {at(calm.served_s, 0.5):.1f} ms, p99 {at(calm.served_s, 0.99):.1f} ms")
     report("overload.p99_over_p50_at_80_percent", at(calm.served_s, 0.99) / at(calm.served_s, 0.5), "p50 of the run")
     for factor in (2, 5):
+        idle = idle_s(HUB_CORE)
         found = await Sender(stub, 10 + factor).run(factor * peak, seconds)
+        busy = 1 - (idle_s(HUB_CORE) - idle) / found.seconds
         assert not found.wrong
         refused = len(found.refused_s)
-        print(f"{factor}x: {found.goodput:,.0f}/s, {refused} refused, their p50 {at(found.refused_s, 0.5):.2f} ms")
+        print(
+            f"{factor}x: {found.goodput:,.0f}/s, {refused} refused, their p50 {at(found.refused_s, 0.5):.2f} ms; "
+            f"sent late by {at(found.late_s, 0.99):.2f} ms (p99); the hub's core is {busy:.0%} busy"
+        )
         report(f"overload.goodput_at_{factor}x", found.goodput / peak, "peak")
         report(f"overload.refusal_ms_p99_at_{factor}x", at(found.refused_s, 0.99), "(milliseconds)")
 
@@ -166,12 +183,11 @@ async def measured(address: str, check, seconds: float) -> None:
 
 def main(seconds: float) -> None:
     print(f"{hardware()}; {WORK_MS} ms per response, two workers, a queue of {QUEUE}")
-    server_core, client_core = cores()
-    os.sched_setaffinity(0, {client_core})
+    os.sched_setaffinity(0, {CLIENT_CORE})
     plugin = str(ROOT.parent / "chaos" / "chaos_verifiers.py")
     for check, queue in ((overload, QUEUE), (fairness, 100_000)):
         os.environ |= {"REWARDHUB_POOL_QUEUE": str(queue), "REWARDHUB_WORKERS": "2"}
-        with hub("--plugin", plugin, core=server_core) as address:
+        with hub("--plugin", plugin, core=HUB_CORE) as address:
             asyncio.run(measured(address["grpc"], check, seconds))
 
 
