@@ -84,7 +84,7 @@ class Ask:
     def chars(self) -> int:
         """Characters of the rows' texts."""
         responses = self.group.responses
-        return sum(len(responses[row].text) for row in self.rows)
+        return sum([len(responses[row].text) for row in self.rows])
 
 
 @runtime_checkable

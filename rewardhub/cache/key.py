@@ -11,8 +11,10 @@ from typing import Any
 
 from rewardhub.scorer import Bound
 from rewardhub.types import Group, Media, Response
+from rewardhub.wire.plain import is_plain, plain_texts
 
 SCHEMA = "2"
+_PLAIN = b"t"
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
@@ -20,8 +22,13 @@ def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> li
     """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
     sha256 = hashlib.sha256
     shared = sha256(_shared(bound, group, tenant).encode()).digest()
-    inputs = [_response(group.responses[row]) for row in rows]
-    if bound.info.scope == "response":
+    responses = [group.responses[row] for row in rows]
+    alone = bound.info.scope == "response"
+    if alone and (texts := plain_texts(responses)) is not None:
+        before = shared + _PLAIN
+        return [sha256(before + text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+    inputs = [_response(each) for each in responses]
+    if alone:
         return [sha256(shared + data).digest() for data in inputs]
     whole = sha256(shared)
     for data in inputs:
@@ -40,8 +47,8 @@ def _shared(bound: Bound, group: Group, tenant: str) -> str:
 def _response(response: Response) -> bytes:
     """A plain text, or canonical JSON of anything else; the first byte tells them apart."""
     text = response.text
-    if not (response.messages or response.signals or response.steps or response.media) and response.tokens is None:
-        return b"t" + text.encode("utf-8", "surrogatepass")
+    if is_plain(response):
+        return _PLAIN + text.encode("utf-8", "surrogatepass")
     media = [_media(each) for each in response.media]
     fields = [text, response.messages, response.tokens, response.signals, response.steps, media]
     return b"j" + _canonical(fields).encode()

@@ -28,6 +28,8 @@ class MemoryStore:
         return found
 
     def put(self, rows: Iterable[tuple[bytes, Row]]) -> None:
+        if not self._capacity:
+            return
         for key, row in rows:
             old = self._rows.pop(key, None)
             self._rows[key] = row

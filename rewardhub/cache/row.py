@@ -18,18 +18,10 @@ MARK = b"rh2"
 _BODY = 7
 
 
-class _Packed(msgspec.Struct, array_like=True):
-    value: float | None
-    status: str
-    confidence: float | None
-    steps: tuple[float | None, ...]
-    details: dict[str, Any] | None
-
-
+_Read = tuple[float | None, Status, float | None, tuple[float | None, ...], dict[str, Any] | None]
 _encoder = msgspec.json.Encoder()
-_one = msgspec.json.Decoder(_Packed)
-_many = msgspec.json.Decoder(list[_Packed])
-_STATUSES = {str(status): status for status in Status if status.is_verdict}
+_one = msgspec.json.Decoder(_Read)
+_many = msgspec.json.Decoder(list[_Read])
 
 
 def rows_of(column: Column) -> list[Row]:
@@ -58,7 +50,7 @@ def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Colu
 def encode(row: Row) -> bytes:
     """The bytes that Redis keeps."""
     value, status, confidence, steps, details = row
-    body = _encoder.encode(_Packed(value, str(status), confidence, steps, dict(details) if details else None))
+    body = _encoder.encode((value, status, confidence, steps, dict(details) if details else None))
     return MARK + zlib.crc32(body).to_bytes(4, "big") + body
 
 
@@ -67,13 +59,14 @@ def decode(values: Sequence[bytes | None]) -> list[Row | None]:
     bodies = [_intact(value) if value else None for value in values]
     kept = [body for body in bodies if body is not None]
     try:
-        packed = _many.decode(b"[" + b",".join(kept) + b"]")
+        rows = _many.decode(b"[" + b",".join(kept) + b"]")
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        packed = []
-    if len(packed) != len(kept):
+        rows = []
+    statuses = {row[1] for row in rows}
+    if len(rows) != len(kept) or not all(status.is_verdict for status in statuses):
         return [None if body is None else _alone(body) for body in bodies]
-    rest = iter(packed)
-    return [None if body is None else _row(next(rest)) for body in bodies]
+    rest = iter(rows)
+    return [None if body is None else next(rest) for body in bodies]
 
 
 def _intact(value: bytes) -> bytes | None:
@@ -83,11 +76,7 @@ def _intact(value: bytes) -> bytes | None:
 
 def _alone(body: bytes) -> Row | None:
     try:
-        return _row(_one.decode(body))
+        row = _one.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def _row(packed: _Packed) -> Row | None:
-    status = _STATUSES.get(packed.status)
-    return None if status is None else (packed.value, status, packed.confidence, packed.steps, packed.details)
+    return row if row[1].is_verdict else None

@@ -26,8 +26,10 @@ def sendable(group: Any, name: str) -> Group:
     if not isinstance(group.id, str):  # half a surrogate pair in it fails that group alone, later
         raise InvalidInput(f"group.id is {describe(group.id)}, expected text", field="id")
     for field, kind in (("responses", Response), ("media", Media)):
-        for index, each in enumerate(getattr(found, field)):
-            expect(each, kind, f"group {found.id!r}: {field}[{index}]")
+        items = getattr(found, field)
+        if {*map(type, items)} - {kind}:
+            for index, each in enumerate(items):
+                expect(each, kind, f"group {found.id!r}: {field}[{index}]")
     responses = readable(found.responses)
     return (
         found if found.id and responses is found.responses else replace(found, id=found.id or name, responses=responses)
@@ -39,7 +41,7 @@ def readable(responses: tuple[Response, ...]) -> tuple[Response, ...]:
 
     So a response is ``over_limit`` over either door, whatever a message or a body may hold.
     """
-    if not any(isinstance(each.text, str) and len(each.text) > MAX_CHARS for each in responses):
+    if not [each for each in responses if isinstance(each.text, str) and len(each.text) > MAX_CHARS]:
         return responses
     return tuple(
         replace(each, text=each.text[: MAX_CHARS + 1]) if isinstance(each.text, str) else each for each in responses

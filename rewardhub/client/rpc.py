@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rewardhub.types import Call, Group, GroupScores, Json, Response
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
+from rewardhub.wire.packed import packed, score_request
 from rewardhub.wire.proto import call_to_proto, group_to_proto, response_to_proto, scores_from_proto
 
 MESSAGE_BYTES = 4 << 20
@@ -56,18 +56,18 @@ class RpcDoor:
         )
 
     async def exchange(self, session: Session) -> None:
-        request = service.ScoreRequest()
-        entries = [entry for entry, _ in session.encoded(await session.take(), partial(_appended, request))]
+        encoded = session.encoded(await session.take(), packed)
+        entries = [entry for entry, _ in encoded]
+        groups = [group for _, group in encoded]
         if not entries:
             return
         try:
-            if session.is_whole(entries) and sum(len(each.responses) for each in request.groups) <= _ROWS_OF_A_REPLY:
+            if session.is_whole(entries) and sum(len(entry.group.responses) for entry in entries) <= _ROWS_OF_A_REPLY:
                 left_ms = max(map(session.remaining_ms, entries))
-                request.options.CopyFrom(_options(session.call, left_ms))
-                data = request.SerializeToString()
-                if len(data) <= FILL_BYTES:
+                options = _options(session.call, left_ms)
+                if options.ByteSize() + sum(group.size for group in groups) <= FILL_BYTES:
                     with contextlib.suppress(TooLarge):  # its answer fits no message: a stream gives it in parts
-                        await self._unary(session, data, left_ms)
+                        await self._unary(session, score_request(options, groups), left_ms)
                         return
             await self._streamed(session, entries)
         except grpc.RpcError as error:
@@ -199,14 +199,6 @@ class EventStream:
         if abs(deadline_ms - self._deadline_ms) > self._deadline_ms / 100:
             self._deadline_ms = deadline_ms
             self._rpc.write(service.ScoreStreamRequest(options=_options(self._call, deadline_ms)))
-
-
-def _appended(request: service.ScoreRequest, group: Group) -> pb.Group:
-    try:
-        return group_to_proto(group, into=request.groups.add())
-    except BaseException:
-        del request.groups[-1]
-        raise
 
 
 def _options(call: Call, deadline_ms: int) -> pb.CallOptions:

@@ -25,7 +25,7 @@ from rewardhub.types import (
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.fields import expect
 from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, reference_from_json, to_bytes
-from rewardhub.wire.plain import plain_responses
+from rewardhub.wire.plain import is_plain, plain_responses
 
 CACHE_MODES: tuple[CacheMode, ...] = ("use", "bypass", "read_only", "refresh")
 PRIORITIES = ("online", "bulk")
@@ -34,13 +34,8 @@ SPACES = tuple(Space)
 _TEXT = pb.Response.DESCRIPTOR.fields_by_name["text"]
 
 
-def group_to_proto(
-    group: Group, *, with_responses: bool = True, media_data: bool = False, into: pb.Group | None = None
-) -> pb.Group:
-    """The group as a message, which is ``into`` where one is given: it is not copied then."""
-    message = pb.Group() if into is None else into
-    message.id, message.problem_type, message.recipe = group.id, group.problem_type, group.recipe
-    message.expected = group.expected
+def group_to_proto(group: Group, *, with_responses: bool = True, media_data: bool = False) -> pb.Group:
+    message = pb.Group(id=group.id, problem_type=group.problem_type, recipe=group.recipe, expected=group.expected)
     if isinstance(group.prompt, str):
         message.prompt = group.prompt
     else:
@@ -58,12 +53,6 @@ def group_to_proto(
             else:
                 add().CopyFrom(response_to_proto(response, media_data))
     return message
-
-
-def is_plain(response: Response) -> bool:
-    """Whether it is nothing but a text: the common case, which costs a tenth of the others."""
-    rich = response.messages or response.signals or response.steps or response.media
-    return not rich and response.tokens is None
 
 
 def group_from_proto(message: pb.Group, where: str = "group") -> Group:
