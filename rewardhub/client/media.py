@@ -62,7 +62,9 @@ def lost_media(group: Group, scores: GroupScores) -> list[str]:
     A hub says so with ``invalid_input`` and a reason that names the hash; without details every media
     of the group is suspected.
     """
+    if Status.INVALID_INPUT not in scores.total.statuses:
+        return []
     ours = [media.sha256 for media in media_of(group) if media.data is not None]
-    rows = [score for score in scores if score.status is Status.INVALID_INPUT] if ours else []
+    rows = [score for score in scores if score.status is Status.INVALID_INPUT]
     reasons = " ".join(str(score.details.get("reason", "")) for score in rows)
-    return [sha256 for sha256 in ours if not reasons.strip() or sha256 in reasons] if rows else []
+    return [sha256 for sha256 in ours if not reasons.strip() or sha256 in reasons]

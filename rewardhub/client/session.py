@@ -125,11 +125,12 @@ class Session:
         self._slots.release()  # for a feeder that waits
         for upload in self._uploads:
             upload.cancel()
-        if self.finished and not self._abandoned:
+        if self.finished and not self._abandoned and not self._task.done():
             await asyncio.wait([self._task], timeout=_LINGER_S)
         self._ended = self._told_end = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     # for a door
 
