@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
 from rewardhub.media.decode import MAX_PIXELS, inspect, pack
 from rewardhub.types import Group, Media, Response
+
+_MEDIA = attrgetter("media")
 
 
 class MediaLimits(BaseModel):
@@ -115,10 +118,12 @@ class MediaStore:
         frames. Raises ``InvalidInput`` or ``TooLarge`` naming the field and the hash. Resolving twice is
         cheap and changes nothing.
         """
-        if not group.media and not any(response.media for response in group.responses):
+        responses = group.responses
+        if any(map(_MEDIA, responses)):
+            responses = tuple(self._with_media(each, index, tenant) for index, each in enumerate(responses))
+        elif not group.media:
             return group
-        responses = [self._with_media(each, index, tenant) for index, each in enumerate(group.responses)]
-        return replace(group, media=self._all(group.media, tenant, "media"), responses=tuple(responses))
+        return replace(group, media=self._all(group.media, tenant, "media"), responses=responses)
 
     def fetches(self, group: Group) -> bool:
         """Whether :meth:`fetch` has something to wait for."""

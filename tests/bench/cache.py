@@ -1,7 +1,8 @@
 """A batch of 1,024 known scores: the hub against a service that asks Redis item by item.
 
 Both answer over HTTP on one core, from the same Redis server, 1 kB responses hashed on the way. The hub's
-memory tier is switched off, so that every hit comes from Redis; its own figure with memory is beside.
+memory tier is switched off, so that every hit comes from Redis; its own figure with memory is beside. Over gRPC the
+batch is once the same each time, and once in another order each time, so that nothing but the hits is known of it.
 
     .venv/bin/python -P tests/bench/cache.py
 """
@@ -10,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from pathlib import Path
 import httpx
 
 sys.path.append(str(Path(__file__).parent))
-from hub_process import cores, hardware, report
+from hub_process import SETTLE_S, cores, hardware, report
 
 COUNT = 1024
 TEXTS = [f"{n} " + "word " * 200 for n in range(COUNT)]
@@ -96,7 +98,7 @@ def measure(url: str, path: str, body: bytes, read) -> tuple[float, float]:
     expected = [value_of(text) for text in TEXTS]
     seconds = []
     with httpx.Client(timeout=60) as client:
-        for _ in range(12):
+        for _ in range(42):
             started = time.perf_counter()
             reply = client.post(url + path, content=body, headers={"content-type": "application/json"})
             seconds.append(time.perf_counter() - started)
@@ -105,20 +107,22 @@ def measure(url: str, path: str, body: bytes, read) -> tuple[float, float]:
     return ordered[0], ordered[len(ordered) // 2]
 
 
-def measure_grpc(address: str) -> tuple[float, float]:
-    """The same through the client library over gRPC."""
+def measure_grpc(address: str, *, mixed: bool = False) -> tuple[float, float]:
+    """The same through the client library over gRPC; with ``mixed`` in another order each time."""
     from rewardhub.client import Client
     from rewardhub.types import Call, Group, Response
 
-    group = Group("g", "", tuple(map(Response, TEXTS)))
-    expected = [value_of(text) for text in TEXTS]
+    texts = list(TEXTS)
     seconds = []
     with Client(f"grpc://{address}") as client:
-        for _ in range(12):
+        for _ in range(42):
+            if mixed:
+                random.shuffle(texts)
+            group = Group("g", "", tuple(map(Response, texts)))
             started = time.perf_counter()
             (scores,) = client.score([group], Call(recipe="dear", details=False))
             seconds.append(time.perf_counter() - started)
-            assert scores.values == expected
+            assert scores.values == [value_of(text) for text in texts]
     ordered = sorted(seconds[2:])
     return ordered[0], ordered[len(ordered) // 2]
 
@@ -133,11 +137,12 @@ def start(core: int, *arguments: str) -> tuple[subprocess.Popen, dict[str, str]]
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )  # fmt: skip
     line = process.stdout.readline()
+    time.sleep(SETTLE_S)
     return process, dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 def main() -> None:
-    print(f"{hardware()}; {COUNT} hits of 1 kB, median of 10")
+    print(f"{hardware()}; {COUNT} hits of 1 kB, median of 40")
     server_core, client_core = cores()
     os.sched_setaffinity(0, {client_core})
     binary = shutil.which("redis-server")
@@ -163,13 +168,14 @@ def main() -> None:
             try:
                 results[name] = measure(address["http"], path, body, read)[1]
                 if name != "peer" and name != "redis_groups":
-                    results[f"{name}_grpc"] = measure_grpc(address["grpc"])[1]
-                    print(f"{name + '_grpc':<22}{1000 * results[name + '_grpc']:>9.1f} ms")
+                    for kind, mixed in (("grpc", False), ("grpc_mixed", True)):
+                        results[f"{name}_{kind}"] = measure_grpc(address["grpc"], mixed=mixed)[1]
+                        print(f"{name}_{kind:<{30 - len(name)}}{1000 * results[f'{name}_{kind}']:>9.1f} ms")
             finally:
                 process.kill()
                 process.wait()
                 process.stdout.close()
-            print(f"{name:<22}{1000 * results[name]:>9.1f} ms")
+            print(f"{name:<31}{1000 * results[name]:>9.1f} ms")
     finally:
         redis_server.kill()
         redis_server.wait()

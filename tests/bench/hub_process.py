@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+SETTLE_S = 4.0
+"""A hub that is ready still starts its pool, whose imports would take half of the core that is measured."""
 
 
 def cores() -> tuple[int, int]:
@@ -21,7 +25,9 @@ def hub(*arguments: str, core: int | None = None) -> Iterator[dict[str, str]]:
     pin = None if core is None else (lambda: os.sched_setaffinity(0, {core}))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=pin)
     try:
-        yield dict(word.split("=", 1) for word in process.stdout.readline().split() if "=" in word)
+        addresses = dict(word.split("=", 1) for word in process.stdout.readline().split() if "=" in word)
+        time.sleep(SETTLE_S)
+        yield addresses
     finally:
         process.terminate()
         process.wait(timeout=60)
