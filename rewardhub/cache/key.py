@@ -11,7 +11,7 @@ from typing import Any
 
 from rewardhub.scorer import Bound
 from rewardhub.types import Group, Media, Response
-from rewardhub.wire.plain import Kept, is_plain, plain_texts
+from rewardhub.wire.plain import is_plain, plain_texts
 
 SCHEMA = "2"
 _PLAIN = b"t"
@@ -20,18 +20,9 @@ _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[bytes]:
     """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
-    shared = hashlib.sha256(_shared(bound, group, tenant).encode()).digest()
-    kept = group.responses
-    if not isinstance(kept, Kept) or [*rows] != [*range(len(kept))]:
-        return _keys(bound, shared, [group.responses[row] for row in rows])
-    keys = kept.keys.get(shared)
-    if keys is None:
-        keys = kept.keys[shared] = _keys(bound, shared, kept)
-    return keys
-
-
-def _keys(bound: Bound, shared: bytes, responses: Sequence[Response]) -> list[bytes]:
     sha256 = hashlib.sha256
+    shared = sha256(_shared(bound, group, tenant).encode()).digest()
+    responses = [group.responses[row] for row in rows]
     alone = bound.info.scope == "response"
     if alone and (texts := plain_texts(responses)) is not None:
         before = shared + _PLAIN
@@ -43,7 +34,7 @@ def _keys(bound: Bound, shared: bytes, responses: Sequence[Response]) -> list[by
     for data in inputs:
         whole.update(b"%d:%b" % (len(data), data))
     digest = whole.digest()
-    return [sha256(digest + b"%d" % position).digest() for position in range(len(responses))]
+    return [sha256(digest + b"%d" % position).digest() for position in range(len(rows))]
 
 
 def _shared(bound: Bound, group: Group, tenant: str) -> str:

@@ -40,18 +40,13 @@ def from_json(body: bytes, limits: Limits) -> tuple[Call, list[Item]]:
     return call, _distinct([_json_item(each, index) for index, each in enumerate(groups)])
 
 
-def from_proto(
-    request: pb.ScoreRequest, limits: Limits, known: Sequence[tuple[Response, ...] | None] = ()
-) -> tuple[Call, list[Item]]:
-    """A Score request; raises as :func:`from_json`. ``known`` are the responses of each group, where at hand."""
+def from_proto(request: pb.ScoreRequest, limits: Limits) -> tuple[Call, list[Item]]:
+    """A Score request; raises as :func:`from_json`."""
     _check_count(request.groups, limits.groups)
     check_rows(sum(len(each.responses) for each in request.groups), limits)
     call = proto.call_from_proto(request.options)
     return call, _distinct(
-        [
-            group_item(each, f"groups[{index}]", str(index), known[index] if known else None)
-            for index, each in enumerate(request.groups)
-        ]
+        [group_item(each, f"groups[{index}]", str(index)) for index, each in enumerate(request.groups)]
     )
 
 
@@ -132,13 +127,11 @@ def _json_response(where: str, data: Any, index: int) -> Response:
     return _one_response(lambda: lines.group_from_json({"responses": [data]}, where).responses, index)
 
 
-def group_item(
-    message: types_pb2.Group, where: str, default_id: str = "", responses: tuple[Response, ...] | None = None
-) -> Item:
-    """The item of a protobuf group, whose ``responses`` may be at hand."""
+def group_item(message: types_pb2.Group, where: str, default_id: str = "") -> Item:
+    """The item of a protobuf group."""
     name = message.id or default_id
     try:
-        group = proto.group_from_proto(message, where, responses)
+        group = proto.group_from_proto(message, where)
         return group if group.id else replace(group, id=name)
     except InvalidInput as error:
         if not _about_a_response(error, where) or message.expected or len(message.responses) > MAX_RESPONSES:

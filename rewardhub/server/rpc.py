@@ -20,7 +20,6 @@ from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.packing import score_response, stream_responses
-from rewardhub.server.recalled import Recalled
 from rewardhub.server.session import Session
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.stream import Events
@@ -51,7 +50,6 @@ class RewardService:
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
         self._replays = replay.Replays()
-        self._recalled = Recalled()
         self._sessions: set[Session] = set()
 
     async def score(self, body: bytes, context: Context) -> pb.ScoreResponse:
@@ -63,7 +61,7 @@ class RewardService:
 
     async def _scored(self, body: bytes, context: Context, tenant: str) -> pb.ScoreResponse:
         request = _parsed(_parse(pb.ScoreRequest, body))
-        call, items = self._recalled.read(body, request, tenant, self._limits)
+        call, items = intake.from_proto(request, self._limits)
         work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
         key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
         if key is None:

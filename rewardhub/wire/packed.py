@@ -71,16 +71,10 @@ def packed(group: Group) -> PackedGroup:
     return PackedGroup(len(front) + sum(map(len, before)) + sum(sizes), front, before, texts or ())
 
 
-def options_field(options: pb.CallOptions) -> bytes:
-    """What a ``ScoreRequest`` with these options begins with."""
-    content = options.SerializeToString()
-    return _OPTIONS + _varint(len(content)) + content
-
-
 def score_request(options: pb.CallOptions, groups: Iterable[PackedGroup]) -> bytes:
     """A ``ScoreRequest``."""
-    out = BytesIO()
-    out.write(options_field(options))
+    out, content = BytesIO(), options.SerializeToString()
+    out.write(_OPTIONS + _varint(len(content)) + content)
     for group in groups:
         out.write(_GROUPS + _varint(group.size))
         group.write(out)

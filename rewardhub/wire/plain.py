@@ -33,16 +33,6 @@ def plain_texts(responses: Sequence[Response]) -> list[str] | None:
     return texts if len(texts) == len(responses) else None
 
 
-class Kept(tuple[Response, ...]):  # noqa: SLOT001 - those of a tuple must be empty
-    """Plain responses that are kept beyond their call, and with them the cache keys of them all.
-
-    ``keys`` has those by the digest of everything else in their input.
-    """
-
-    def __init__(self, _: Iterable[Response]) -> None:
-        self.keys: dict[bytes, list[bytes]] = {}
-
-
 def plain_responses(texts: Sequence[str]) -> tuple[Response, ...]:
     """What ``Response(text)`` is for each text."""
     made = tuple(map(object.__new__, repeat(Response, len(texts))))

@@ -55,12 +55,12 @@ def group_to_proto(group: Group, *, with_responses: bool = True, media_data: boo
     return message
 
 
-def group_from_proto(message: pb.Group, where: str = "group", responses: tuple[Response, ...] | None = None) -> Group:
-    """The group; raises ``InvalidInput`` naming the field. ``responses`` are those of the message, where at hand."""
+def group_from_proto(message: pb.Group, where: str = "group") -> Group:
+    """The group; raises ``InvalidInput`` naming the field."""
     return Group(
         id=message.id,
         prompt=_messages(message.messages, f"{where}.messages", len(message.media)) or message.prompt,
-        responses=responses_from_proto(message.responses, where) if responses is None else responses,
+        responses=responses_from_proto(message.responses, where),
         reference=_reference(message.reference, f"{where}.reference"),
         media=_media(message.media, f"{where}.media"),
         problem_type=message.problem_type,
