@@ -41,6 +41,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sampled_accuracy_rises(out: Path, colour_rewards: Any):
     """One seed: at least .15 over the warm start on reserved images, with the control beside it."""

@@ -44,6 +44,7 @@ async def one(hub, n=0, **call):
     return (await hub.score([group], Call(recipe="versioned", **call)))[0]
 
 
+@pytest.mark.slow
 async def test_each_score_has_exactly_one_version(reloadable):
     """T23: while a verifier is exchanged three times under load, value and fingerprint always belong together."""
     hub, (path,) = reloadable

@@ -92,6 +92,7 @@ async def test_figures_tell_cost_by_judge_tenant_and_recipe() -> None:
     assert lines[f'rewardhub_judge_up{{endpoint="{url}",judge="judge"}}'] == "1.0"
 
 
+@pytest.mark.slow
 def test_the_audit_command_reports_every_rate(tmp_path) -> None:
     """`rewardhub judge audit`: a judge that grades by length accepts everything that the gate lets through."""
     program = Path(sys.executable).with_name("rewardhub")

@@ -117,7 +117,12 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+SLOW = {"macro bomb"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in HOSTILE]
+)
 def test_hostile_native_program_fails(name: str) -> None:
     """Contained in time, without a byte of the host in what it says."""
     language, text = HOSTILE[name]

@@ -174,7 +174,8 @@ async def model_hub(tiny_card, tmp_path, monkeypatch):
     await hub.aclose()
 
 
-@pytest.mark.parametrize("poison", ["die", pytest.param("loop", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("poison", ["die", "loop"])
 async def test_a_model_loses_two_workers_and_no_third(model_hub, poison):
     """T17: the response is found among its batch, refused in other groups and from other tenants; neighbours keep
     their scores. What never ends while pings are answered is ended too."""
