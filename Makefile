@@ -43,19 +43,9 @@ bench: setup
 bench-ray: setup .venv-ray/.ready
 	REWARDHUB_RAY_PYTHON=$(CURDIR)/.venv-ray/bin/python $(BIN)/python -P tests/bench/ray_serve.py
 
-.venv-ray/.ready: constraints/ray.txt
-	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install -q -r constraints/ray.txt
-	touch $@
-
 # The public implementations that verifiers replace, in an environment of their own; writes tests/bench/VERIFIERS.md.
 verifiers-table: setup .venv-peers/.ready
 	REWARDHUB_PEERS_PYTHON=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -P tests/bench/verifiers_table.py
-
-.venv-peers/.ready: constraints/peers.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -q -r constraints/peers.txt
-	touch $@
 
 # A real vLLM for tests, in an environment of its own: its pins and the server's do not mix. CPU build, 3.5 GB.
 vllm: .venv-vllm/.ready
@@ -85,10 +75,11 @@ protos: .venv-protos/.ready
 protos-fresh: protos
 	git diff --exit-code --stat -- rewardhub/v1
 
-.venv-protos/.ready: constraints/protos.txt
-	$(PYTHON) -m venv .venv-protos
-	.venv-protos/bin/python -m pip install -q -r constraints/protos.txt
+# What does not mix with the project's environment has one of its own.
+.venv-%/.ready: constraints/%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q -r $<
 	touch $@
 
 clean:
-	rm -rf .venv .venv-protos .venv-peers .venv-vllm .venv-ray out build *.egg-info
+	rm -rf .venv .venv-* out build *.egg-info

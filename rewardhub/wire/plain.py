@@ -23,13 +23,7 @@ def is_plain(response: Response) -> bool:
 
 def plain_texts(responses: Sequence[Response]) -> list[str] | None:
     """The texts of responses that are all plain; None where one is not."""
-    texts = [
-        each.text
-        for each in responses
-        if not (each.messages or each.signals or each.steps or each.media)
-        and each.tokens is None
-        and isinstance(each.text, str)
-    ]
+    texts = [each.text for each in responses if is_plain(each) and isinstance(each.text, str)]
     return texts if len(texts) == len(responses) else None
 
 

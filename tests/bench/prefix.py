@@ -13,7 +13,6 @@ REWARDHUB_VLLM_PYTHON names the interpreter of an environment that holds vLLM.
 
 import ctypes
 import io
-import math
 import os
 import statistics
 import sys
@@ -41,6 +40,7 @@ from prefix_model import build_classifier
 from prefix_vllm import Figure, vllm_figure
 
 from rewardhub.models import Card, load
+from rewardhub.models.card import Calibration
 from rewardhub.models.chat import Picture
 from rewardhub.models.checkpoint import tensors_under
 from rewardhub.models.head import PREFIXES, head_from
@@ -61,17 +61,12 @@ CASES = {
     "rows_300_70_8": (300, (70,) * 8),
     "rows_256_64_8": (256, (64,) * 8),
 }
-
-
-def sigmoid(value: float) -> float:
-    return 0.5 * (1.0 + math.tanh(value / 2.0))
-
-
 STEPS = tuple(300 + 14 * step - 1 for step in range(1, 6))
 """The last tokens of five steps of a response of 70 tokens behind a prompt of 300."""
 
+PROBABILITY = Calibration(squash="sigmoid")
 ENDS = Figure("prefix.vllm_300_70_8", "classify", (-1,), float, "vLLM pooling, prefix caching on")
-OF_STEPS = Figure("prefix.vllm_steps_300_70_8", "token_classify", STEPS, sigmoid, "vLLM pooling of all tokens")
+OF_STEPS = Figure("prefix.vllm_steps_300_70_8", "token_classify", STEPS, PROBABILITY, "vLLM pooling of all tokens")
 Timed = tuple[float, float]
 """Seconds by the wall clock and by the processor time of this process."""
 

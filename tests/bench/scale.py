@@ -2,8 +2,8 @@
 
 In process, groups of 64, two terms and an expression, streamed; every value is checked. Whoever shares the
 machine changes what a second of CPU is worth, so every round measures every size, and each size's least
-counts. A full garbage collection takes as long as 12,000 responses, so small sizes are repeated until they
-have several.
+counts. A full garbage collection takes as long as thousands of responses, so small sizes are repeated until
+they have several.
 
     .venv/bin/python -P tests/bench/scale.py [LARGEST]
 """
