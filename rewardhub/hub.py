@@ -138,7 +138,7 @@ class Hub:
     def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
         """An open group of its own; raises ``InvalidInput`` for an unknown recipe or media."""
         self.admit()
-        plan = self.book.resolve(group, call, tenant)
+        plan = self.book.resolve(group.recipe, call, tenant)
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
@@ -205,6 +205,17 @@ class Hub:
         if self._responses >= self._limits.responses:
             raise Unavailable(f"{self._responses} responses are in hand", retry_after_s=1.0)
 
+    def check_room(self, recipe: str, rows: int, call: Call, tenant: str) -> None:
+        """Raises ``Unavailable`` where a lane that the value of a group needs is full, before any work is done for it.
+
+        What is wrong with the recipe is told where the group is scored.
+        """
+        try:
+            needed = self.book.resolve(recipe, call, tenant).needed
+        except Exception:
+            return
+        self.scheduler.check_room(needed, rows)
+
     def limit_programs(self, slots: TenantSlots) -> None:
         """Counts the programs of recipes with those of the doors' own routes."""
         self.scheduler.programs = slots
@@ -256,7 +267,8 @@ class Hub:
     def _planned(self, group: Group, call: Call, tenant: str, started: float) -> Started:
         """The group's execution, to be told to metrics and log; raises ``RewardHubError`` where it is refused."""
         _check_size(group)
-        plan = self.book.resolve(group, call, tenant)
+        plan = self.book.resolve(group.recipe, call, tenant)
+        self.scheduler.check_room(plan.needed, len(group.responses))
         group = self.media.resolve(group, tenant)
         seconds = self._seconds(call)
         name = name_of(plan, group, call)
@@ -274,7 +286,7 @@ class Hub:
             _check_size(group)
             if group.expected > len(group.responses):
                 return await self._join(group, call, tenant)
-            self.book.resolve(group, call, tenant)
+            self.book.resolve(group.recipe, call, tenant)
             here = await self.media.fetch(group, tenant, self._seconds(call))
         except Exception as error:
             return failed(group, error)

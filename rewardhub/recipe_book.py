@@ -14,8 +14,8 @@ from rewardhub.judges import BoundJudge, BoundPanel
 from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Limits, Recipe, Term, parse_inline, parse_recipe
 from rewardhub.registry import Registry
-from rewardhub.scorer import Bound, digest_of
-from rewardhub.types import Call, Group
+from rewardhub.scorer import Bound
+from rewardhub.types import Call
 
 CATALOGUE = Path(__file__).parent / "recipes" / "catalogue"
 INLINE_KEPT = 256
@@ -88,9 +88,11 @@ class RecipeBook:
             self._plans[name] = self._compile(name)
         return self._plans[name]
 
-    def resolve(self, group: Group, call: Call, tenant: str) -> Plan:
-        """The plan for a group of a call; raises ``InvalidInput``, or ``PinMismatch`` naming both."""
-        name = group.recipe or call.recipe
+    def resolve(self, recipe: str, call: Call, tenant: str) -> Plan:
+        """The plan for a group whose own recipe is ``recipe``, or ""; raises ``InvalidInput``, or ``PinMismatch``
+        naming both.
+        """
+        name = recipe or call.recipe
         if not name and call.recipe_text:
             plan = self._inline_plan(call.recipe_text)
         elif not name:
@@ -146,15 +148,14 @@ class RecipeBook:
         return compile_plan(recipe, self.registry, name, implicit=True)
 
     def _inline_plan(self, text: str) -> Plan:
-        key = digest_of(text)
-        if key not in self._inline:
+        if text not in self._inline:
             plan = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
             _refuse_spending(plan, Limits().questions)
-            self._inline[key] = plan
+            self._inline[text] = plan
             if len(self._inline) > INLINE_KEPT:
                 self._inline.popitem(last=False)
-        self._inline.move_to_end(key)
-        return self._inline[key]
+        self._inline.move_to_end(text)
+        return self._inline[text]
 
     def _check_pin(self, plan: Plan, call: Call, tenant: str) -> None:
         key = (tenant, call.run, plan.recipe.name)

@@ -234,7 +234,7 @@ async def _explain(hub: Hub, groups: Sequence[Group], call: Call) -> list[str]:
 
 
 async def _explained(hub: Hub, group: Group, call: Call) -> str:
-    plan = hub.book.resolve(group, call, "")
+    plan = hub.book.resolve(group.recipe, call, "")
     group = hub.media.resolve(group, "")
     execution = _execution(hub, plan, call, None)
     scores = await execution.finish(group)

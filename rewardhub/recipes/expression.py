@@ -43,11 +43,14 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression; ``names`` are the terms and lets that it reads."""
+    """A compiled expression; ``names`` are the terms and lets that it reads, ``needs`` those without which no row has
+    a value.
+    """
 
     text: str
     run: Node
     names: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     uses_group: bool = False
 
     def __call__(self, scope: Scope) -> NDArray[np.float64]:
@@ -67,7 +70,7 @@ def compile_expression(text: str, known: Mapping[str, Any], where: str) -> Expre
         raise ConfigError(f"{where}: not an expression: {_reason(error)}", field=where) from None
     compiler = _Compiler(known, where)
     run = compiler.visit(tree.body, 0)
-    return Expression(text, run, frozenset(compiler.names), compiler.uses_group)
+    return Expression(text, run, frozenset(compiler.names), frozenset(compiler.needs), compiler.uses_group)
 
 
 def _reason(error: Exception) -> str:
@@ -80,6 +83,7 @@ class _Compiler:
     known: Mapping[str, Any]
     where: str
     names: set[str] = field(default_factory=set)
+    needs: set[str] = field(default_factory=set)
     uses_group: bool = False
 
     def visit(self, node: ast.AST, depth: int) -> Node:
@@ -89,6 +93,13 @@ class _Compiler:
         if method is None:
             raise self.error(f"{type(node).__name__} is not part of the language")
         run: Node = method(node, depth + 1)
+        return run
+
+    def _spare(self, node: ast.expr, depth: int) -> Node:
+        """A part without whose value the whole may have one."""
+        needs = set(self.needs)
+        run = self.visit(node, depth)
+        self.needs = needs
         return run
 
     def error(self, message: str) -> ConfigError:
@@ -113,6 +124,7 @@ class _Compiler:
         if name not in self.known:
             raise self.error(f"unknown name {name!r}{nearest(name, [*self.known, *functions.NAMES])}")
         self.names.add(name)
+        self.needs.add(name)
         return lambda scope: scope.values[name]
 
     def visit_BinOp(self, node: ast.BinOp, depth: int) -> Node:
@@ -156,15 +168,15 @@ class _Compiler:
             return functions.TEXTS[node.id]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "field":
             return self._read("field", node, text=True)
-        return self.visit(node, depth)
+        return self._spare(node, depth)
 
     def visit_BoolOp(self, node: ast.BoolOp, depth: int) -> Node:
-        operands = [self.visit(each, depth) for each in node.values]
+        operands = [self._spare(each, depth) for each in node.values]
         combine = functions.both if isinstance(node.op, ast.And) else functions.either
         return lambda scope: reduce(combine, [operand(scope) for operand in operands])
 
     def visit_IfExp(self, node: ast.IfExp, depth: int) -> Node:
-        test, yes, no = (self.visit(each, depth) for each in (node.test, node.body, node.orelse))
+        test, yes, no = self.visit(node.test, depth), self._spare(node.body, depth), self._spare(node.orelse, depth)
         return lambda scope: functions.where(test(scope), yes(scope), no(scope))
 
     def visit_Call(self, node: ast.Call, depth: int) -> Node:
@@ -176,8 +188,9 @@ class _Compiler:
             raise self.error(f"unknown function {name!r}{nearest(name, known)}")
         if name in functions.READS:
             return self._read(name, node)
-        arguments = [self.visit(each, depth) for each in node.args]
-        keywords = {each.arg or "**": self.visit(each.value, depth) for each in node.keywords}
+        strict = name in functions.STRICT
+        arguments = [self.visit(each, depth) if strict else self._spare(each, depth) for each in node.args]
+        keywords = {each.arg or "**": self._spare(each.value, depth) for each in node.keywords}
         if len(keywords) < len(node.keywords):
             raise self.error(f"{name} has a keyword twice")
         self._check_arity(name, known[name], len(arguments), set(keywords))
@@ -206,7 +219,7 @@ class _Compiler:
         if not isinstance(first, ast.Constant) or not isinstance(first.value, str) or len(node.args) > most:
             raise self.error(f"{name} takes one text" + (" and a default" if most == 2 else ""))
         if len(node.args) == 2:
-            otherwise, option = self.visit(node.args[1], 0), first.value
+            otherwise, option = self._spare(node.args[1], 0), first.value
             return lambda scope: float(scope.call.inputs[option]) if option in scope.call.inputs else otherwise(scope)
         key, read, numbers = first.value, functions.READS[name], self._numbers(name, node)
         if text and not numbers:
@@ -224,8 +237,9 @@ class _Compiler:
         term, read = first.id, functions.READS[name]
         if len(node.args) == 1:
             return lambda scope: read(scope, term)
-        default = self.visit(node.args[-1], 0)
+        default = self._spare(node.args[-1], 0)
         if name == "if_skipped":
+            self.needs.add(first.id)
             return lambda scope: np.where(scope.skipped_rows(term), default(scope), scope.values[term])
         key = node.args[1]
         if not isinstance(key, ast.Constant) or not isinstance(key.value, str):

@@ -277,6 +277,8 @@ PLAIN: Mapping[str, Callable[..., Any]] = {
     "min": lambda left, right: np.minimum(left, right),
     "max": lambda left, right: np.maximum(left, right),
 }
+STRICT = frozenset(PLAIN) - {"where", "div"}
+"""Functions that have no value where one of their arguments has none."""
 GROUP: Mapping[str, Callable[..., Any]] = {
     "g_mean": g_mean,
     "g_min": g_min,

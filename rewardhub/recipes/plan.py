@@ -1,7 +1,7 @@
 """A recipe compiled for running: bound scorers, compiled expressions, waves, a fingerprint."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
@@ -96,6 +96,13 @@ class Plan:
         """The terms that the value reads, through lets too, in the order they run: a cause before what it causes."""
         return tuple(term.name for term in self.terms if term.name in self._names)
 
+    @cached_property
+    def needed(self) -> list[Bound]:
+        """The scorers without which no row of any group has a value."""
+        names = self._reached(lambda expression: expression.needs)
+        terms = [term for term in self.terms if term.name in names and not term.when and not term.term.route]
+        return [term.bound for term in terms if term.bound]
+
     def unrouted(self, group: Group) -> Json | None:
         """Why the value reads a term that has no scorer for this group, as a failure's details; None where none."""
         lost = [term for term in self.terms if term.name in self._names and term.term.route and not term.pick(group)]
@@ -110,10 +117,14 @@ class Plan:
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        names = set(self.value.names)
+        return self._reached(lambda expression: expression.names)
+
+    def _reached(self, of: Callable[[Expression], frozenset[str]]) -> frozenset[str]:
+        """The names ``of`` the value, and through them of the lets."""
+        names = set(of(self.value))
         for name, expression in reversed(list(self.lets.items())):
             if name in names:
-                names |= expression.names
+                names |= of(expression)
         return frozenset(names)
 
 

@@ -97,10 +97,14 @@ class Pool:
         if self._zygote:
             await asyncio.to_thread(self._zygote.close)
 
+    def check_room(self, rows: int) -> None:
+        """Raises ``Unavailable`` where the queue does not take ``rows`` more."""
+        if self.queued + rows > self._limit:
+            raise Unavailable("the verifier pool is full", retry_after_s=1.0)
+
     async def run(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
         """Scores ``rows``; raises ``Unavailable`` when the queue is full."""
-        if self.queued + len(rows) > self._limit:
-            raise Unavailable("the verifier pool is full", retry_after_s=1.0)
+        self.check_room(len(rows))
         if bound.info.scope != "response":
             return await self._tasks_of(len(rows), bound, group, rows, context)
         if len(rows) <= MAX_CHUNK or bound.fingerprint in self._row_s:

@@ -1,7 +1,6 @@
 """What the kernel says of a worker: whether it was stopped, and how much processor time it had."""
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -17,7 +16,13 @@ class ProcessState(NamedTuple):
 def process_state(pid: int) -> ProcessState:
     """The state of a process; ``Z`` for one that is not there."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
         return ProcessState("Z", 0.0)
-    return ProcessState(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS)
+    try:
+        fields = os.read(stat, 4096).rsplit(b")", 1)[1].split()
+    except OSError:
+        return ProcessState("Z", 0.0)
+    finally:
+        os.close(stat)
+    return ProcessState(fields[0].decode(), (int(fields[11]) + int(fields[12])) / _TICKS)

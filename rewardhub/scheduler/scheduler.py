@@ -70,6 +70,11 @@ class Scheduler:
         await self.cache.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def check_room(self, bounds: Sequence[Bound], rows: int) -> None:
+        """Raises ``Unavailable`` where one of ``bounds`` can only be scored by the pool, which has no room for more."""
+        if any(map(_pooled_always, bounds)):
+            self.pool.check_room(rows)
+
     async def known(self, asks: Sequence[Ask], context: Context, mode: CacheMode = "use") -> list[Column | None]:
         """The columns that need no lane: cheap verifiers of short texts, and what is cached, looked up in one go."""
         columns: list[Column | None] = []
@@ -208,6 +213,12 @@ def _inline(ask: Ask) -> Column | None:
             return bound.score(ask.group, ask.rows)
         column = bound.try_fast(ask.group, ask.rows)
     return column if column is not None and Status.SKIPPED not in column.statuses else None
+
+
+def _pooled_always(bound: Bound) -> bool:
+    """Whether nothing but the pool, no cache and no fast path, knows a score."""
+    pooled = isinstance(bound, BoundVerifier) and bound.info.lane == "pool" and bound.verifier.fast is None
+    return pooled and not cacheable(bound)
 
 
 def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[bytes], str] | None:

@@ -99,6 +99,9 @@ class Metered:
         self._quotas.admit(tenant)
         self._hub.admit(tenant)
 
+    def check_room(self, recipe: str, rows: int, call: Call, tenant: str) -> None:
+        self._hub.check_room(recipe, rows, call, tenant)
+
     def limit_programs(self, slots: TenantSlots) -> None:
         self._hub.limit_programs(slots)
 

@@ -117,6 +117,7 @@ class Events:
         """Whether the group is let in, by its bare message; else it is answered."""
         try:
             self._hub.admit(self._tenant)
+            self._hub.check_room(message.recipe, len(message.responses), self._call, self._tenant)
         except RewardHubError as error:
             self._session.answer(failure(message.id, len(message.responses), error))
             return False

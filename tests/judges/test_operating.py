@@ -64,10 +64,10 @@ def test_an_inline_recipe_asks_only_so_often(terms, asked) -> None:
     hub = make_hub(HubConfig(judges=judges, panels=({"name": "panel", "members": ["a", "b"]},)))
     text = "name: i\nvalue: t0\nterms:\n" + "".join(f"  t{n}: {term}\n" for n, term in enumerate(terms))
     if asked <= 32:
-        assert hub.book.resolve(SEVEN, Call(recipe_text=text), "").recipe.name == "i"
+        assert hub.book.resolve("", Call(recipe_text=text), "").recipe.name == "i"
     else:
         with pytest.raises(ConfigError, match=f"asks judges up to {asked} times per response, at most 32"):
-            hub.book.resolve(SEVEN, Call(recipe_text=text), "")
+            hub.book.resolve("", Call(recipe_text=text), "")
 
 
 async def test_figures_tell_cost_by_judge_tenant_and_recipe() -> None:

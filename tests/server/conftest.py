@@ -91,6 +91,9 @@ class FakeHub:
         if self.full:
             raise Unavailable("full", retry_after_s=1.5)
 
+    def check_room(self, recipe, rows, call, tenant):
+        pass
+
     def limit_programs(self, slots):
         self.programs = slots
 
