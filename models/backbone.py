@@ -138,7 +138,8 @@ class Backbone(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """The language head's logits [..., V] in fp32."""
-        return self.model.lm_head(states).float()
+        head = self.model.lm_head
+        return head(states.to(head.weight.dtype)).float()
 
     def logits_of(self, states: Tensor, ids: list[int]) -> Tensor:
         """The language head's logits [..., len(ids)] of these tokens alone, computed in fp32."""

@@ -15,11 +15,13 @@ class FastNorm(nn.Module):
     def __init__(self, weight: Tensor, epsilon: float) -> None:
         super().__init__()
         self.weight = weight.detach()
+        self.wide = self.weight.float()
         self.variance_epsilon = epsilon
 
     def forward(self, states: Tensor) -> Tensor:
         if states.is_cuda:
-            return torch.nn.functional.rms_norm(states, self.weight.shape, self.weight, self.variance_epsilon)
+            weight = self.weight if states.dtype == self.weight.dtype else self.wide
+            return torch.nn.functional.rms_norm(states, weight.shape, weight, self.variance_epsilon)
         wide = states.float()
         mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(wide.shape[-1])
         return (wide * mean.add_(self.variance_epsilon).rsqrt_()).to(states.dtype).mul_(self.weight)
