@@ -12,6 +12,17 @@ def failed(group: Group, status: Status, reason: str) -> GroupScores:
     return GroupScores(group.id, Column.failed(count, status, reason), indices=list(range(count)))
 
 
+def whole(group: Group, answer: GroupScores) -> GroupScores:
+    """The answer, with a row for each response: a group that was refused before its responses came has one for all."""
+    count = len(group.responses)
+    if len(answer) == count:
+        return answer
+    if count and len(answer) == 1 and answer.values == [None]:
+        return replace(answer.take([0] * count), indices=list(range(count)))
+    reason = f"the hub answered {len(answer)} of {count} responses"
+    return failed(group, Status.INTERNAL_ERROR, reason)
+
+
 def better(answer: GroupScores, earlier: GroupScores | None) -> GroupScores:
     """The answer with fewer failures, the later one of two equal ones."""
     if earlier is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import grpc
 
-from rewardhub.client.answers import failed, merged
+from rewardhub.client.answers import failed, merged, whole
 from rewardhub.client.media import MediaBook
 from rewardhub.client.parts import readable
 from rewardhub.client.refusal import ConnectionLost, from_rpc
@@ -65,7 +65,9 @@ class Opened:
         await self.end()
         while await self.next() is not None:
             pass
-        return self._so_far or failed(self._group, Status.INTERNAL_ERROR, "the hub gave no scores")
+        if self._so_far is None:
+            return failed(self._group, Status.INTERNAL_ERROR, "the hub gave no scores")
+        return whole(self._group, self._so_far)
 
     async def close(self) -> None:
         self._reader.cancel()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from rewardhub.client.answers import better, failed, merged, told_wait_s
+from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
 from rewardhub.client.dropped import Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
@@ -182,9 +182,7 @@ class Session:
         if not scores.complete and not final:
             return
         answer, entry.partial = entry.partial, None
-        if len(answer) != len(entry.group.responses):
-            reason = f"the hub answered {len(answer)} of {len(entry.group.responses)} responses"
-            answer = failed(entry.group, Status.INTERNAL_ERROR, reason)
+        answer = whole(entry.group, answer)
         if not self._sent_again(entry, answer, retry_after_s):
             self._finish(entry, better(answer, entry.earlier))
 

@@ -61,7 +61,7 @@ class Programs:
     async def _one(self, submission: Request) -> Any:
         try:
             return await self._run(online_judge.submit, submission)
-        except InvalidInput as error:
+        except RewardHubError as error:
             return {"id": submission.get("id", 0), "error": {"message": error.message, "field": error.field}}
 
     async def _run(self, work: Callable[[Request], Any], request: Request) -> Any:

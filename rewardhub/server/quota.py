@@ -59,8 +59,9 @@ class Quotas:
                 )
 
     def charge(self, tenant: str, responses: Sequence[Response], *, requests: int = 1) -> None:
-        """Counts the work; raises as :meth:`admit` where it is not let in."""
-        self.admit(tenant)
+        """Counts the work of requests, or of one that was let in before; raises as :meth:`admit` where it is not."""
+        if requests:
+            self.admit(tenant)
         buckets = self._buckets.get(tenant)
         if not buckets:
             return

@@ -11,7 +11,7 @@ from rewardhub.media.store import references
 from rewardhub.server import intake
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
-from rewardhub.server.session import Answer, Notice, Session, failure, known
+from rewardhub.server.session import MAX_OPEN, Answer, Notice, Session, failure, known
 from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, Group, GroupScores
@@ -34,6 +34,8 @@ class Events:
         self._tenant = tenant
         self._limits = limits
         self._call = Call(details=False)
+        self._unread: InvalidInput | None = None
+        self._refused: dict[int, None] = {}  # hashes of ids, which may be long
         self._parking = Parking()
         self._recheck: asyncio.Task[None] | None = None
         self._handlers: dict[str | None, Callable[[Any], Awaitable[None]]] = {
@@ -72,12 +74,17 @@ class Events:
             self._session.answer(Notice(error=error))
 
     async def _options(self, message: types_pb2.CallOptions) -> None:
-        self._call = proto.call_from_proto(message)
+        try:
+            self._call, self._unread = proto.call_from_proto(message), None
+        except InvalidInput as error:
+            self._unread = error  # the groups that follow were not meant for the options before
+            raise
 
     async def _group(self, message: types_pb2.Group) -> None:
         self._check_unused(message.id)
         intake.check_rows(len(message.responses), self._limits)
-        if not self._admitted(message):
+        if (refusal := self._refusal(message)) is not None:
+            self._session.answer(failure(message.id, len(message.responses), refusal))
             return
         item, call, size = intake.group_item(message, "group"), self._call, message.ByteSize()
         if isinstance(item, GroupScores):
@@ -96,32 +103,46 @@ class Events:
     async def _open(self, message: pb.Open) -> None:
         self._check_unused(message.group.id)
         intake.check_rows(len(message.group.responses), self._limits)
-        if not self._admitted(message.group):
-            return
-        call, size = self._call, message.group.ByteSize()
+        group_id, rows = message.group.id, len(message.group.responses)
+        self._refused.pop(hash(group_id), None)
+
+        def refuse(error: Exception) -> None:
+            self._session.answer(failure(group_id, rows, error))
+            self._remember_refused(group_id)
+
+        call, size, refusal = self._call, message.group.ByteSize(), self._refusal(message.group)
         try:
+            if refusal is not None:
+                raise refusal
             item = proto.group_from_proto(message.group)
-        except InvalidInput as error:
-            self._session.answer(failure(message.group.id, len(message.group.responses), error))
+        except RewardHubError as error:
+            refuse(error)
             return
 
         async def run() -> None:
             try:
                 self._session.open(await self._at_hand(item, call), call, size)
             except Exception as error:
-                self._fail(item, error)
+                refuse(error)
 
-        await self._when_there(item, run, lambda error: self._fail(item, error), call.deadline_ms)
+        await self._when_there(item, run, refuse, call.deadline_ms)
 
-    def _admitted(self, message: types_pb2.Group) -> bool:
-        """Whether the group is let in, by its bare message; else it is answered."""
+    def _refusal(self, message: types_pb2.Group) -> RewardHubError | None:
+        """Why the group is not let in, by its bare message."""
+        if self._unread is not None:
+            return self._unread
         try:
             self._hub.admit(self._tenant)
             self._hub.check_room(message.recipe, len(message.responses), self._call, self._tenant)
         except RewardHubError as error:
-            self._session.answer(failure(message.id, len(message.responses), error))
-            return False
-        return True
+            return error
+        return None
+
+    def _remember_refused(self, group_id: str) -> None:
+        """The Adds and the Close that are under way for it are answered with it."""
+        self._refused[hash(group_id)] = None
+        if len(self._refused) > MAX_OPEN:
+            del self._refused[next(iter(self._refused))]
 
     def _check_unused(self, group_id: str) -> None:
         self._session.check_free(group_id)
@@ -132,12 +153,15 @@ class Events:
         self._session.answer(failure(item.id, intake.rows_of(item), error))
 
     async def _add(self, message: pb.Add) -> None:
+        if hash(message.id) in self._refused:
+            return
         intake.check_rows(len(message.responses), self._limits)
         responses = proto.responses_from_proto(message.responses, "add")
         group, size = Group(message.id, responses=responses), message.ByteSize()
 
         def refuse(error: RewardHubError) -> None:
-            self._session.answer(Notice(error=_about(message.id, error)))
+            if hash(message.id) not in self._refused:
+                self._session.answer(Notice(error=_about(message.id, error)))
 
         async def run() -> None:
             try:
@@ -149,6 +173,9 @@ class Events:
 
     async def _close(self, message: pb.Close) -> None:
         async def run() -> None:
+            if hash(message.id) in self._refused:
+                del self._refused[hash(message.id)]
+                return
             try:
                 self._session.close(message.id)
             except Exception as error:

@@ -162,6 +162,21 @@ def test_an_open_group_over_grpc(hub):
     assert result.values == [0.0, 1.0, 0.0] and result.indices == [0, 1, 2]
 
 
+def test_a_refused_open_group_has_a_row_for_each_response(hub):
+    """What the hub refused before it knew of any response is the status of each, so that none is missing from a batch;
+    a large group, which travels as an open one, too."""
+    texts = [str(number) * 900_000 for number in range(5)]
+    with Client(hub["grpc"], on_failure="none") as client:
+        with client.open(Group("o", "p"), Call(recipe="mahts")) as opened:
+            opened.add("1", "2", "3")
+            result = opened.result()
+        assert result.indices == [0, 1, 2] and set(result.total.statuses) == {Status.INVALID_INPUT}
+        big = Group("big", "p", tuple(map(Response, texts)), recipe="mahts")
+        small = Group("small", "p", (Response("3"),), {"answer": "3"})
+        answers = {each.id: each.total.statuses for each in client.stream([big, small], CALL)}
+    assert answers == {"big": [Status.INVALID_INPUT] * 5, "small": [Status.OK]}
+
+
 def test_large_groups_travel_in_parts(hub):
     """A group of six megabytes over gRPC has its rows."""
     big = Group("big", "p", tuple(Response("x " * 400_000 + str(k)) for k in range(8)), {"answer": "3"})

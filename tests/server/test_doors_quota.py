@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rewardhub.errors import QuotaExceeded
+from rewardhub.client import AsyncClient
+from rewardhub.errors import QuotaExceeded, ScoringFailed
 from rewardhub.server.quota import Bucket, Quotas
 from rewardhub.server.settings import ApiKey, Quota, ServerSettings
 from rewardhub.types import Call, Group, Response, Status
@@ -99,6 +100,23 @@ def test_a_quota_of_nobody_is_refused():
     """A quota whose tenant has no key is a mistake in the configuration."""
     with pytest.raises(ValidationError, match="ghost"):
         ServerSettings(quotas={"ghost": Quota(requests_per_s=1)})
+
+
+async def test_a_group_that_was_let_in_may_be_filled(service):
+    """A group of several messages passes a quota where one of a single message would, and leaves it in debt as that
+    does."""
+    key = "key-of-greedy-0123456789"
+    settings = ServerSettings(
+        keys=(ApiKey(key_sha256=hashlib.sha256(key.encode()).hexdigest(), tenant="greedy"),),
+        quotas={"greedy": Quota(responses_per_s=2)},
+    )
+    big = Group("big", responses=tuple(Response(str(index) * 900_000) for index in range(8)))
+    async with service(settings) as running:
+        async with AsyncClient(f"grpc://{running.grpc_addr}", api_key=key, retries=0) as client:
+            (scores,) = await client.score([big], Call(recipe="digest"))
+            assert scores.total.statuses == [Status.OK] * 8
+            with pytest.raises(ScoringFailed, match="quota of 2 responses per second"):
+                await client.score([big], Call(recipe="digest"))
 
 
 async def test_what_is_not_let_in_is_not_decoded(service):

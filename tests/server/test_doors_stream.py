@@ -116,6 +116,38 @@ async def test_options_hold_for_the_groups_that_follow(service):
     assert seen == {"a": ("digest", "one"), "b": ("echo", "")}
 
 
+async def test_groups_after_unreadable_options_are_refused(service):
+    """Nothing is scored under options that were replaced, by options that could not be read."""
+    bad = pb.ScoreStreamRequest(options=types_pb2.CallOptions(recipe="echo", cache=77))
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(), whole(group("a")), bad, whole(group("b")), opened(group("c")), closed("c"))
+        await talk.send(options(Call("echo")), whole(group("d")))
+        await talk.end()
+        assert {groups[0].id: call.recipe for groups, call, _ in running.hub.calls} == {"a": "digest", "d": "echo"}
+    assert {name: talk.failures[name].field for name in "bc"} == dict.fromkeys("bc", "options.cache")
+    assert [each.field for each in talk.errors] == ["options.cache"]
+
+
+async def test_what_follows_a_refused_open_is_answered_with_it(service):
+    """Adds and the Close under way for a group that was not opened are no errors of the stream, which others use; the
+    id may be opened again."""
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        filled = added("g", Response("r0")), added("g", Response("r1")), closed("g")
+        running.hub.full = True
+        await talk.send(options(), opened(Group("g")), *filled, added("never", Response("r")))
+        await talk.until(lambda t: t.errors)
+        running.hub.full = False
+        missing = Group("g", media=(Media("0" * 64),))
+        await talk.send(opened(missing), *filled, cancelled("g"), opened(Group("g")), *filled)
+        await talk.end()
+    refused, dropped, *rest = talk.scores["g"]
+    assert (refused.total.statuses, dropped.total.statuses) == ([Status.UNAVAILABLE], [Status.CANCELLED])
+    assert [value for each in rest for value in each.indices] == [0, 1] and rest[-1].complete
+    assert ["'never'" in each.message for each in talk.errors] == [True]
+
+
 async def test_open_groups_grow_on_the_stream(service):
     """open, add, add, close: rows come as they are final, in the indices in which they were added."""
     async with service() as running, running.stub() as stub:

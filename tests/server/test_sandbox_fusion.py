@@ -219,6 +219,21 @@ def test_bad_submission_names_its_field(field: str, change: dict[str, object]) -
     assert caught.value.field == field
 
 
+async def test_a_fault_of_the_sandbox_is_no_verdict(service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where programs cannot be run, no submission is told that it is wrong: 503 with when to come again, and an error
+    in its place of a batch."""
+    server, url = answering(b"")
+    server.shutdown()
+    server.server_close()
+    right = problem("print(input())", ("x", "x"))
+    async with service() as running, httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        monkeypatch.setattr(runner.settings, "remote_url", url)
+        alone = await client.post("/submit", json=right)
+        batch = await client.post("/submit_batch", json={"submissions": [right, {"completion": 3}]})
+    assert (alone.status_code, "retry-after" in alone.headers) == (503, True)
+    assert ["accepted" in each or each["error"]["field"] for each in batch.json()["results"]] == ["", "completion"]
+
+
 async def test_routes(service) -> None:
     """Over a real socket, many at once: answers in order, 200 for failing programs, 400 with the field for bad ones."""
     async with service() as running, httpx.AsyncClient(base_url=running.url, timeout=60) as client:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rewardhub.errors import InvalidInput
+from rewardhub.errors import InvalidInput, Unavailable
 from rewardhub.server.compat.sandbox_fusion import run_code
 from rewardhub.verifiers.codelib.fences import extract_code
 
@@ -21,7 +21,8 @@ _KIND = "CommonOJDataset"
 def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a completion on the cases of its request, up to the first failure unless ``run_all_cases``; blocks.
 
-    Raises ``InvalidInput`` that names the field at fault.
+    Raises ``InvalidInput`` that names the field at fault, and ``Unavailable`` for a fault of the sandbox, which is no
+    verdict on the completion.
     """
     completion, config = request.get("completion"), request.get("config")
     if not isinstance(completion, str):
@@ -39,6 +40,8 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     tests: list[dict[str, Any]] = []
     for stdin, stdout in cases:
         info = run_code(asked | {"stdin": stdin})
+        if info["status"] == "SandboxError":
+            raise Unavailable(info["message"], retry_after_s=1.0)
         ran = info["run_result"]
         passed = info["status"] == "Success" and _lines(ran["stdout"]) == _lines(stdout)
         tests.append({
