@@ -37,7 +37,7 @@ def expect(value: Any, kind: type[T], where: str) -> T:
         raise InvalidInput(f"{where} is {describe(value)}, expected {_WORDS.get(kind, kind.__name__)}", field=where)
     if kind is str:
         _check_text(str(value), where)
-    return float(value) if kind is float else value  # type: ignore[return-value]
+    return _float(value, where) if kind is float else value  # type: ignore[return-value]
 
 
 def each(data: Mapping[str, Any], key: str, read: Callable[[Any, str], T], where: str) -> tuple[T, ...]:
@@ -80,6 +80,13 @@ def join(where: str, key: str) -> str:
 
 def describe(value: Any) -> str:
     return "null" if value is None else _WORDS.get(type(value), type(value).__name__)
+
+
+def _float(value: Any, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidInput(f"{where} is an integer of more than 308 digits", field=where) from None
 
 
 def _check_text(value: str, where: str) -> None:

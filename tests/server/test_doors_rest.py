@@ -122,6 +122,7 @@ MALFORMED = [
     (b'{"groups":[],"deadline_ms":true}', "deadline_ms"),
     (b'{"groups":[],"cache":"never"}', "cache"),
     (b'{"groups":[],"inputs":{"a":NaN}}', "inputs.a"),
+    (b'{"groups":[],"inputs":{"a":' + b"9" * 400 + b"}}", "inputs.a"),
     (b'{"groups":[],"recipe":"\\ud800"}', "recipe"),
     (b'{"groups":' + b"9" * 10_000 + b"}", "groups"),
 ]
