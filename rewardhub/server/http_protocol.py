@@ -1,19 +1,41 @@
-"""Uvicorn's HTTP protocol with a time limit on request heads, so that idle callers cannot hold all connections."""
+"""Uvicorn's HTTP protocol with limits on the time and size of what is no body: the parser itself has none, and a caller
+needs no key to send it.
+"""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 20.0
+HEAD_BYTES = 2**17
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class HeadLimited(HttpToolsProtocol):
     """Closes a connection whose next request head does not come whole within :data:`HEAD_S` seconds.
 
-    Between two requests uvicorn's own keep-alive limit holds.
+    Between two requests uvicorn's own keep-alive limit holds. Closes one, too, whose head or trailers, or what
+    stands between two pieces of a body, have more than :data:`HEAD_BYTES`.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _told = False
+
+    def data_received(self, data: bytes) -> None:
+        self._told = False
+        super().data_received(data)
+        if not self._told:
+            self._count(len(data))  # the parser keeps it, for a name, a value or a URL to come to its end
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._told = True
+        self._count(len(name) + len(value) + 4)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._told, self._head_bytes = True, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -24,12 +46,20 @@ class HeadLimited(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
+        self._head_bytes = 0
         self._start_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            if self._head_timer is not None:  # later an answer may be under way
+                self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
     def _start_head(self) -> None:
         self._end_head()

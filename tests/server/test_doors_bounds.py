@@ -93,6 +93,48 @@ async def test_a_head_that_trickles_is_given_up(service, monkeypatch):
             await writer.wait_closed()
 
 
+_CHUNKED = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "answer"),
+    [
+        (b"GET /", b"a" * 50_000, b"431"),
+        (b"GET /healthz HTTP/1.1\r\nx-a: ", b"a" * 50_000, b"431"),
+        (b"GET /healthz HTTP/1.1\r\n", b"x-a: b\r\n" * 6_250, b"431"),
+        (_CHUNKED + b"1\r\na\r\n0\r\nx-a: ", b"a" * 50_000, b"405"),
+        (_CHUNKED + b"1\r\na\r\n0\r\n", b"x-a: b\r\n" * 6_250, b"405"),
+        (_CHUNKED + b"1;", b"a" * 50_000, b"405"),
+    ],
+    ids=["address", "header", "headers", "trailer", "trailers", "chunk"],
+)
+async def test_an_endless_head_is_cut(service, start, piece, answer):
+    """T64: what is neither a body nor ends is not kept, from callers without a key too: the connection is closed."""
+    async with service() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+        for each in (start, piece, piece, piece):
+            writer.write(each)
+            await asyncio.sleep(0.1)
+        assert answer in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
+async def test_a_body_of_many_pieces_has_no_long_head(service, monkeypatch):
+    """The marks of chunks that come by themselves do not add up."""
+    monkeypatch.setattr(http_protocol, "HEAD_BYTES", 100)
+    content = json.dumps(body("digest")).encode()
+    async with service() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+        writer.write(_CHUNKED.replace(b"healthz", b"v1/score"))
+        for byte in content:
+            for piece in (b"1\r\n", bytes([byte]), b"\r\n"):
+                writer.write(piece)
+                await asyncio.sleep(0.001)
+        writer.write(b"0\r\n\r\n")
+        assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+        writer.close()
+
+
 def test_an_upload_counts_its_chunks():
     """Own limit, limit of all, and everything given back, also after a refusal."""
     inflight = Inflight(1, 100)
