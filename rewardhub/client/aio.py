@@ -65,7 +65,7 @@ class AsyncClient:
     ) -> AsyncIterator[GroupScores]:
         """See :meth:`rewardhub.client.Client.stream`; an async iterable is read on the caller's loop."""
         thread, core = self._home.get()
-        session = await thread.call(core.session(call))
+        session = await thread.acquire(core.session(call))
         reader = _reading(thread, session, groups)
         try:
             while (scores := await thread.call(core.next(session))) is not None:
@@ -73,12 +73,12 @@ class AsyncClient:
         finally:
             if reader:
                 reader.cancel()
-            await thread.call(session.close())
+            await thread.release(session)
 
     async def open(self, group: Group, call: Call = _CALL) -> "AsyncOpenGroup":
         """Opens a group whose responses come later; over gRPC only."""
         thread, core = self._home.get()
-        return AsyncOpenGroup(thread, core, await thread.call(core.open(group, call)))
+        return AsyncOpenGroup(thread, core, await thread.acquire(core.open(group, call)))
 
     async def put_media(self, data: bytes) -> Media:
         """See :meth:`rewardhub.client.Client.put_media`."""
@@ -131,7 +131,7 @@ class AsyncOpenGroup:
 
     async def close(self) -> None:
         """Gives the group up."""
-        await self._thread.call(self._opened.close())
+        await self._thread.release(self._opened)
 
     async def __aenter__(self) -> Self:
         return self

@@ -58,7 +58,11 @@ class Core:
         group, call = sendable(group, ""), sendable_call(call)
         await self.media.ensure(self.media.missing(group))
         opened = Opened(self.door, self.media, group, call, self.settings.allowed_s(call))
-        await opened.start()
+        try:
+            await opened.start()
+        except BaseException:
+            await opened.close()
+            raise
         return opened
 
     async def put_media(self, data: bytes) -> Media:

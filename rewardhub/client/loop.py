@@ -2,12 +2,21 @@
 
 import asyncio
 import contextlib
+import inspect
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+
+class Closing(Protocol):
+    """What has to be closed; a second time does nothing."""
+
+    async def close(self) -> None: ...
+
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Closing)
 
 
 class LoopThread:
@@ -39,6 +48,37 @@ class LoopThread:
         """The result of ``work``, for a caller on another loop; its cancellation cancels ``work``."""
         return await asyncio.wrap_future(self._submitted(work))
 
+    async def acquire(self, work: Coroutine[Any, Any, C]) -> C:
+        """As :meth:`call`; what ``work`` makes while its caller is cancelled is closed."""
+        made: list[C] = []
+
+        async def make() -> None:
+            made.append(await work)
+
+        async def close() -> None:
+            for each in made:
+                await each.close()
+            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()
+
+        try:
+            await self.call(make())
+        except asyncio.CancelledError:
+            self._submit_unless_stopped(close())
+            raise
+        except RuntimeError:
+            work.close()  # where it was not begun
+            raise
+        return made[0]
+
+    async def release(self, made: Closing) -> None:
+        """Closes it; to the end, even if the caller is cancelled meanwhile."""
+        try:
+            await self.call(made.close())
+        except asyncio.CancelledError:
+            self._submit_unless_stopped(made.close())
+            raise
+
     def stop(self) -> None:
         """Cancels what still runs; its callers get ``CancelledError``."""
         self._stopping = True
@@ -54,6 +94,10 @@ class LoopThread:
         except RuntimeError:
             work.close()
             raise
+
+    def _submit_unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._submitted(work)
 
     def _main(self) -> None:
         self._loop.run_forever()

@@ -125,12 +125,14 @@ class Session:
         self._slots.release()  # for a feeder that waits
         for upload in self._uploads:
             upload.cancel()
-        if self.finished and not self._abandoned and not self._task.done():
-            await asyncio.wait([self._task], timeout=_LINGER_S)
-        self._ended = self._told_end = True
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        try:
+            if self.finished and not self._abandoned and not self._task.done():
+                await asyncio.wait([self._task], timeout=_LINGER_S)
+        finally:
+            self._ended = self._told_end = True
+            if not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task])
 
     # for a door
 

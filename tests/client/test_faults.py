@@ -1,5 +1,6 @@
 """Retries, deadlines, policies and typed errors."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -248,8 +249,6 @@ def test_an_unknown_policy_is_refused(policy):
 
 async def test_a_cancelled_call_ends_its_work(url, fake):
     """Cancelling the caller's task cancels the request; the client stays usable."""
-    import asyncio
-
     fake.delays = {"slow": 30.0}
     async with AsyncClient(url) as client:
         task = asyncio.create_task(client.score([group("slow")], CALL))
@@ -258,6 +257,33 @@ async def test_a_cancelled_call_ends_its_work(url, fake):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await client.score([group("quick")], CALL))[0].id == "quick"
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.05], ids=["not begun", "made"])
+async def test_what_is_made_for_a_cancelled_caller_is_closed(doors, wait_s):
+    """A stream or an open group whose caller is cancelled while it begins holds no task, thread or stream of the hub."""
+
+    async def streamed(client):
+        async for _ in client.stream([], CALL):
+            pass
+
+    async def others():
+        return len(asyncio.all_tasks() - {asyncio.current_task()})
+
+    async with AsyncClient(doors.url("grpc")) as client:
+        await client.scorers()
+        thread, _ = client._home.get()
+        for begin in (streamed(client), client.open(Group("o", "p", (Response("a"),)), CALL)):
+            task = asyncio.create_task(begin)
+            await asyncio.sleep(0)
+            time.sleep(wait_s)  # the client's own loop goes on, this one does not hear of it
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        async with asyncio.timeout(5):
+            while await thread.call(others()):
+                await asyncio.sleep(0.01)
+    assert not [each for each in threading.enumerate() if each.name == "rewardhub-client-stream"]
 
 
 def test_a_fragment_is_never_sent_twice_when_in_doubt(doors, fake):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,16 @@ def test_a_refused_open_group_has_a_row_for_each_response(hub):
         small = Group("small", "p", (Response("3"),), {"answer": "3"})
         answers = {each.id: each.total.statuses for each in client.stream([big, small], CALL)}
     assert answers == {"big": [Status.INVALID_INPUT] * 5, "small": [Status.OK]}
+
+
+def test_an_open_group_that_cannot_begin_is_closed(hub):
+    """Its stream ends with it."""
+    with Client(hub["grpc"]) as client:
+        with pytest.raises(TypeError):
+            client.open(Group("o", "p", metadata={"no JSON": object()}), CALL)
+        for each in [each for each in threading.enumerate() if each.name == "rewardhub-client-stream"]:
+            each.join(5)
+            assert not each.is_alive()
 
 
 def test_large_groups_travel_in_parts(hub):
