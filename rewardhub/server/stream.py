@@ -133,7 +133,8 @@ class Events:
             return self._unread
         try:
             self._hub.admit(self._tenant)
-            self._hub.check_room(message.recipe, len(message.responses), self._call, self._tenant)
+            if message.expected <= len(message.responses):  # the others of its group would wait for a member in vain
+                self._hub.check_room(message.recipe, len(message.responses), self._call, self._tenant)
         except RewardHubError as error:
             return error
         return None

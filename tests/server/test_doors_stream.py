@@ -5,6 +5,7 @@ import hashlib
 
 import grpc
 
+from rewardhub.errors import Unavailable
 from rewardhub.media.store import MediaLimits, MediaStore
 from rewardhub.server import stream
 from rewardhub.server.settings import Limits, ServerSettings
@@ -247,6 +248,22 @@ async def test_members_of_one_open_group_share_its_id(service):
         await talk.end()
     assert len(talk.scores["g"]) == 4
     assert not talk.errors
+
+
+async def test_a_full_lane_refuses_no_member_of_a_group(service, monkeypatch):
+    """A whole group that needs a full lane is refused at once. A member of one that comes in several is taken, as by
+    the other doors: what its lane says is its own answer, and the others need not wait for it until their deadline."""
+
+    def full(*_):
+        raise Unavailable("the verifier pool is full", retry_after_s=1.0)
+
+    async with service() as running, running.stub() as stub:
+        monkeypatch.setattr(running.hub, "check_room", full)
+        talk = Talk(stub)
+        await talk.send(options(), whole(group("whole")), whole(group("member", "r", expected=2)))
+        await talk.end()
+    assert talk.scores["whole"][0].total.statuses == [Status.UNAVAILABLE] * 2
+    assert talk.scores["member"][0].total.statuses == [Status.OK]
 
 
 async def test_missing_media_are_named_and_sent_again(service, image):
