@@ -183,6 +183,8 @@ class Hub:
     async def drain(self, grace_s: float) -> None:
         """Refuses new work and waits for what runs, at most ``grace_s`` seconds."""
         self._draining = True
+        for opened in list(self._open.values()):
+            opened.close()  # the members that it waits for are refused from now on
         until = time.monotonic() + grace_s
         while self._running and (left := until - time.monotonic()) > 0:
             self._idle.clear()

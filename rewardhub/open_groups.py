@@ -45,8 +45,12 @@ class OpenGroup:
         self.finished: asyncio.Future[GroupScores] = asyncio.get_running_loop().create_future()
         self._expiry = asyncio.get_running_loop().call_later(lifetime_s, self.close)
         self._finishing: asyncio.Task[None] | None = None
-        if group.responses:
-            self.add(group.responses)
+        try:
+            if group.responses:
+                self.add(group.responses)
+        except Exception:
+            self._expiry.cancel()
+            raise
 
     def add(self, responses: Sequence[Response]) -> None:
         """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES``, ``Unavailable``

@@ -1,5 +1,6 @@
 """What every REST request passes: key and scope, errors in one shape, metrics."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardhub import tracing
-from rewardhub.errors import Forbidden, InternalError, RewardHubError
+from rewardhub.errors import Forbidden, InternalError, RewardHubError, Unavailable
 from rewardhub.server import logs, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.inflight import Inflight
@@ -59,6 +60,10 @@ class Guard:
                     await reply(scope, receive, watched)
         except RewardHubError as error:
             await watched.reply(error, scope, receive)
+        except asyncio.CancelledError:  # by nobody but the server, whose time to finish is over
+            if watched.status:
+                raise
+            await watched.reply(Unavailable("the hub is shutting down", retry_after_s=1.0), scope, receive)
         except Exception as error:
             # What fails within the application has been told and logged by it.
             if endpoint is not None or not watched.status:

@@ -114,8 +114,7 @@ class Doors:
     async def _finish(self, grace_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._hub.drain(grace_s)
-                await self._service.finish_streams()
+                await asyncio.gather(self._hub.drain(grace_s), self._service.finish_streams())
 
     async def _until_listening(self, http: asyncio.Task[None]) -> None:
         while not self._http.started:

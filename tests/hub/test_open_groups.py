@@ -1,6 +1,7 @@
 """Open groups: responses come one by one, the scores are those of the whole group."""
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,26 @@ async def test_single_calls_equal_whole_groups(hub, call):
         assert scores.values == [expected[n].values[place]]
         assert 0 <= index < 8
     assert not hub._open
+
+
+async def test_what_cannot_be_opened_leaves_nothing(hub, caplog):
+    """A group that comes with more responses than it expects is refused, and does not end a second time later."""
+    with pytest.raises(InvalidInput, match="expected 1"):
+        hub.open(Group("g", "p", (Response("a"), Response("b")), expected=1), Call(recipe="oracle", deadline_ms=20))
+    await asyncio.sleep(0.1)
+    gc.collect()  # what was never told is logged then
+    assert not caplog.records
+
+
+async def test_draining_waits_for_no_member(hub):
+    """R8: a hub that drains refuses members, so it ends the groups that wait for one and answers those that came."""
+    waiting = Group("g", "p", (Response("a"), Response("b")), expected=3)
+    asked = asyncio.create_task(hub.score([waiting], Call(recipe_text=RELATIVE)))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await hub.drain(30)
+        (scores,) = await asked
+    assert len(scores) == 2 and not hub._open
 
 
 async def test_a_stream_of_adds(hub):

@@ -100,7 +100,7 @@ async def test_sigterm_under_load_drops_nothing(process, stop):
 
 
 async def test_a_second_signal_ends_the_wait(process):
-    """Work that never ends is given up at the second signal; the exit code is still 0."""
+    """Work that never ends is given up at the second signal, which its caller is told; the exit code is still 0."""
     child, url, _ = process(60)
     async with httpx.AsyncClient(base_url=url, timeout=10) as http:
         body = {"recipe": "hold", "groups": [{"id": "g", "responses": ["r"]}]}
@@ -111,7 +111,24 @@ async def test_a_second_signal_ends_the_wait(process):
         assert child.poll() is None
         os.kill(child.pid, signal.SIGTERM)
         assert await asyncio.to_thread(child.wait, 10) == 0
-        held.cancel()
+        given_up = await held
+        assert (given_up.status_code, given_up.json()["error"]["code"]) == (503, "unavailable")
+
+
+async def test_open_groups_are_answered_beside_work_that_does_not_end(process):
+    """R8: a stream's open group ends with the drain, and not after whatever else has to end."""
+    child, url, address = process(2.0)
+    group = proto.group_to_proto(Group("open", responses=(Response("r"),)))
+    async with grpc.aio.insecure_channel(address) as channel, httpx.AsyncClient(base_url=url, timeout=10) as http:
+        held = asyncio.create_task(http.post("/v1/score", json={"recipe": "hold", "groups": [{"responses": ["r"]}]}))
+        talk = reward_service_pb2_grpc.RewardServiceStub(channel).ScoreStream()
+        await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("echo"))))
+        await talk.write(pb.ScoreStreamRequest(open=pb.Open(group=group)))
+        assert not (await asyncio.wait_for(talk.read(), 5)).groups[0].complete
+        os.kill(child.pid, signal.SIGTERM)
+        assert (await asyncio.wait_for(talk.read(), 1)).groups[0].complete
+        assert (await held).status_code == 503
+    assert await asyncio.to_thread(child.wait, 10) == 0
 
 
 async def test_a_draining_stream_answers_what_it_took(service, fake_hub):
