@@ -14,6 +14,7 @@ from typing import Any
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, TooLarge
 from rewardhub.media.store import MediaStore
+from rewardhub.server.body import decoded
 from rewardhub.server.partial import Partial, failed_rows, resolved, split
 from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
@@ -30,7 +31,7 @@ def from_json(body: bytes, limits: Limits) -> tuple[Call, list[Item]]:
     """A REST body; raises ``InvalidInput`` where the request as a whole is unusable, ``TooLarge`` where it asks for
     more than one request may.
     """
-    data = expect(lines.loads(body), dict, "body")
+    data = expect(decoded(body), dict, "body")
     call = lines.call_from_json(data)
     if "groups" not in data:
         raise InvalidInput("groups is missing, expected a list", field="groups")

@@ -1,7 +1,6 @@
 """Routes that other systems' sandbox clients call, on threads of their own so that the event loop never waits."""
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import Any
 
 from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
 from rewardhub.sandbox.runner import isolation
+from rewardhub.server.body import decoded
 from rewardhub.server.compat import online_judge, sandbox_fusion
 from rewardhub.server.quota import Quotas
 from rewardhub.types import Response
@@ -79,10 +79,7 @@ class Programs:
 
 
 def _parsed(body: bytes) -> Request:
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidInput("the body is not JSON", field="body") from None
+    request = decoded(body)
     if not isinstance(request, dict):
         raise InvalidInput("the body must be an object", field="body")
     return request

@@ -17,7 +17,7 @@ import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
-from rewardhub.server.body import discard, disconnected, read_body, unless_gone
+from rewardhub.server.body import decoded, discard, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
@@ -27,7 +27,6 @@ from rewardhub.server.session import Answer, Session, failure
 from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
-from rewardhub.wire.lines import loads
 
 NDJSON = "application/x-ndjson"
 _APART_BYTES, _APART_ROWS = 2**20, 4_096
@@ -152,7 +151,7 @@ class RestDoor:
     async def chat(self, request: Request) -> Response:
         """OpenAI's chat completions, by the hub's own generative models."""
         tenant = await self._let_in(request)
-        body = loads(await self._body(request, self._limits.body_bytes, "body"))
+        body = decoded(await self._body(request, self._limits.body_bytes, "body"))
         group, call = openai_chat.question(body)
         (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=tenant))
         return replies.json_reply(openai_chat.completion(scores[0], call.recipe))

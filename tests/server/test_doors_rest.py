@@ -4,13 +4,15 @@ import asyncio
 import base64
 import hashlib
 import json
+import random
 import time
 
 import httpx
 import pytest
 
-from rewardhub.errors import ConfigError
+from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.sandbox.runner import isolation
+from rewardhub.server import body as requests
 from rewardhub.server import documents
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.wire import lines
@@ -135,6 +137,45 @@ async def test_malformed_bodies_are_refused(service, path):
         for content, field in MALFORMED:
             assert_error(await http.post(path, content=content), 400, "invalid_input", field)
         assert (await http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/score", "/v1/score/stream", "/v1/chat/completions", "/run_code", "/submit_batch"]
+)
+async def test_a_body_of_endless_lists_is_refused_undecoded(service, path, monkeypatch):
+    """T64, R17: what would take 30 times its bytes is never made; brackets within texts are not counted."""
+    monkeypatch.setattr(requests, "MAX_HOLDERS", 1_000)
+    bomb = json.dumps(body(metadata={"x": [[]] * 2_000}))
+    async with service() as running, running.http() as http:
+        for content in (bomb.encode(), bomb.encode("utf-16"), bomb.replace("[], ", '[],"\\\\", ').encode()):
+            reply = await http.post(path, content=content)
+            assert "1000 objects" in assert_error(reply, 400, "invalid_input", "body")["message"]
+        text = '\\"[{' * 2_000
+        assert (await http.post("/v1/score", json=body(group("g", text)))).status_code == 200
+
+
+def test_what_holds_others_is_counted_exactly(monkeypatch):
+    """Whatever the texts hold."""
+    rng = random.Random(5)
+
+    def value(depth):
+        kind = rng.randrange(6)
+        if not depth or kind < 2:
+            return "".join(rng.choice('[]{}"\\a,:') for _ in range(rng.randrange(6)))
+        inner = [value(depth - 1) for _ in range(rng.randrange(4))]
+        return inner if kind < 4 else {f"[{number}": each for number, each in enumerate(inner)}
+
+    def holders(each):
+        return 0 if isinstance(each, str) else 1 + sum(map(holders, each if isinstance(each, list) else each.values()))
+
+    for made in (value(4) for _ in range(2_000)):
+        count = holders(made)
+        monkeypatch.setattr(requests, "MAX_HOLDERS", count)
+        assert requests.decoded(json.dumps(made).encode()) == made
+        if count:
+            monkeypatch.setattr(requests, "MAX_HOLDERS", count - 1)
+            with pytest.raises(InvalidInput):
+                requests.decoded(json.dumps(made).encode())
 
 
 async def test_bodies_over_the_limit_are_refused_while_they_come(service):
