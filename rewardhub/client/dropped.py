@@ -6,6 +6,11 @@ from dataclasses import dataclass, field, replace
 from rewardhub.client.media import media_of
 from rewardhub.types import Column, Group, GroupScores, Response, Status
 
+UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What encoding raises for values that no message holds: no JSON, half a surrogate pair, a number that is too large,
+too deep a nesting.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:

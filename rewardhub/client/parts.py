@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from rewardhub.errors import InvalidInput
 from rewardhub.types import MAX_CHARS, Call, Group, Json, Media, Message, Response
@@ -30,6 +30,8 @@ def sendable(group: Any, name: str) -> Group:
         if {*map(type, items)} - {kind}:
             for index, each in enumerate(items):
                 expect(each, kind, f"group {found.id!r}: {field}[{index}]")
+    if not isinstance(found.expected, SupportsIndex):
+        expect(found.expected, int, f"group {found.id!r}: expected")
     responses = readable(found.responses)
     return (
         found if found.id and responses is found.responses else replace(found, id=found.id or name, responses=responses)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from rewardhub.client.calls import Bidi, awaited
-from rewardhub.client.dropped import unsendable
+from rewardhub.client.dropped import UNSENDABLE, unsendable
 from rewardhub.client.media import media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
@@ -125,7 +125,7 @@ async def _send_all(events: "EventStream", session: Session, entries: list[Entry
         for entry in entries:
             try:
                 events.send(entry.group, session.remaining_ms(entry))
-            except (TooLarge, TypeError, ValueError, AttributeError) as error:
+            except (TooLarge, *UNSENDABLE) as error:
                 session.drop(entry, unsendable(entry.group, _check_size), f"the group cannot be sent: {error}")
         entries = await session.take()
     events.half_close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
-from rewardhub.client.dropped import Dropped, unsendable, without_media
+from rewardhub.client.dropped import UNSENDABLE, Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.parts import sendable
@@ -161,7 +161,7 @@ class Session:
         for entry in entries:
             try:
                 found.append((entry, encode(entry.group)))
-            except (TypeError, ValueError, AttributeError) as error:
+            except UNSENDABLE as error:
                 self.drop(entry, unsendable(entry.group, response_to_proto), f"the group cannot be sent: {error}")
         return found
 

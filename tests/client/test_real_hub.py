@@ -109,11 +109,12 @@ def test_half_a_surrogate_pair_harms_nobody(address):
 
 
 def test_responses_that_cannot_be_sent_harm_no_other(address):
-    """No image, half a surrogate pair, what is no JSON: invalid_input in its place; the rest of the group is scored."""
+    """No image, half a surrogate pair, what is no JSON, what no float holds: invalid_input in its place; the rest of the group is scored."""
     right = Response("\\boxed{2}")
     none = Response("\\boxed{2}", media=(Media.from_bytes(b"GIF89a"),))
     turns = Response(messages=({"role": "assistant", "content": object()},))
     bad = {"image": none, "half": Response("\ud800"), "object": turns}
+    bad["huge"] = Response("\\boxed{2}", signals={"length": 10**400})
     asked = [Group(name, "1 + 1?", (right, each, Response("3"), right), {"answer": "2"}) for name, each in bad.items()]
     asked.append(Group("all", "1 + 1?", (none, turns, Response("\ud800"), right), {"answer": "2"}))
     asked.append(Group("none left", "1 + 1?", (none,), {"answer": "2"}))
@@ -121,14 +122,14 @@ def test_responses_that_cannot_be_sent_harm_no_other(address):
     with Client(address, on_failure="none") as client:
         answers = client.score(asked, Call(recipe="math", details=True))
         assert [scores.id for scores in client.stream(iter(asked[:1]), CALL)] == ["image"]
-    for scores in answers[:3]:
+    for scores in answers[:4]:
         assert scores.values == [1.0, None, 0.0, 1.0]
         assert scores.total.statuses == [Status.OK, Status.INVALID_INPUT, Status.OK, Status.OK]
         assert scores.indices == [0, 1, 2, 3]
         assert scores[1].details["reason"]
-    assert [scores.values for scores in answers[3:]] == [[None, None, None, 1.0], [None], [None]]
-    assert "GIF" in answers[4][0].details["reason"]
+    assert [scores.values for scores in answers[4:]] == [[None, None, None, 1.0], [None], [None]]
     assert "GIF" in answers[5][0].details["reason"]
+    assert "GIF" in answers[6][0].details["reason"]
 
 
 def test_images_travel(address):

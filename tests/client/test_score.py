@@ -117,10 +117,14 @@ def test_text_with_every_line_separator_survives(url, fake):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_group_that_cannot_be_encoded_fails_alone(url, fake, streamed):
-    """An object that is no JSON is invalid_input; the neighbours are scored."""
+    """An object that is no JSON, and too deep a nesting, is invalid_input; the neighbours are scored."""
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
     bad = [
         Group("object", "p", (Response("a"),), {"answer": object()}),
         Group("set", "p", (Response("a"),), metadata={"ids": {1, 2}}),
+        Group("deep", "p", (Response("a"),), metadata={"ids": deep}),
     ]
     with Client(url, on_failure="none") as client:
         asked = [*bad, *groups(2)]
@@ -129,7 +133,7 @@ def test_a_group_that_cannot_be_encoded_fails_alone(url, fake, streamed):
         )
         answers = {scores.id: scores for scores in found}
         assert client.score(bad[:1], Call(recipe="math"))[0][0].status == "invalid_input"
-    assert len(answers) == 4
+    assert len(answers) == 5
     for group in bad:
         assert (
             answers[group.id][0].status == "invalid_input"

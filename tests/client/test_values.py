@@ -82,6 +82,7 @@ def test_arrays_and_tensors_travel(url, fake):
         (Group(5, "", (Response("x"),)), CALL, "group.id is an integer, expected text"),
         (Group("a", "", ("x",)), CALL, r"group 'a': responses\[0\] is text, expected Response"),
         (Group("a", "", (), {}, (b"x",)), CALL, r"group 'a': media\[0\] is bytes, expected Media"),
+        (Group("a", expected=None), CALL, "group 'a': expected is null, expected an integer"),
         (Group("a"), "math", "call is text, expected Call"),
         (Group("a"), Call(deadline_ms=2**31), "deadline_ms is 2147483648"),
         (Group("a"), Call(inputs={"m": "x"}), "inputs.m is text, expected a number"),
