@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import json
-import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,13 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 
 from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge, Unavailable
 from rewardhub.server.inflight import Upload
+from rewardhub.wire.holders import check_holders
 from rewardhub.wire.lines import loads
 
 T = TypeVar("T")
 _DISCARD_S = 2.0
 MAX_HOLDERS = 1_000_000
-"""Objects and lists of a body: each takes some 60 bytes for two characters, and no other thread runs meanwhile."""
-_TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?(?:"|\Z)', re.DOTALL)
 
 
 async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
@@ -46,11 +43,7 @@ async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
 
 def decoded(body: bytes) -> Any:
     """The JSON value; raises ``InvalidInput``, for more than ``MAX_HOLDERS`` objects and lists before they are made."""
-    if body.count(b"[") + body.count(b"{") > MAX_HOLDERS:
-        with contextlib.suppress(UnicodeDecodeError):  # which is told below
-            bare = _TEXTS.sub("", body.decode(json.detect_encoding(body), "surrogatepass"))
-            if bare.count("[") + bare.count("{") > MAX_HOLDERS:
-                raise InvalidInput(f"the body has more than {MAX_HOLDERS} objects and lists", field="body")
+    check_holders(body, MAX_HOLDERS, "body")
     return loads(body)
 
 

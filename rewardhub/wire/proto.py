@@ -24,6 +24,7 @@ from rewardhub.types import (
 )
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.fields import expect
+from rewardhub.wire.holders import check_holders
 from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, reference_from_json, to_bytes
 from rewardhub.wire.plain import is_plain, plain_responses
 
@@ -31,6 +32,7 @@ CACHE_MODES: tuple[CacheMode, ...] = ("use", "bypass", "read_only", "refresh")
 PRIORITIES = ("online", "bulk")
 KINDS = ("image", "video")
 SPACES = tuple(Space)
+MAX_HOLDERS = 200_000
 _TEXT = pb.Response.DESCRIPTOR.fields_by_name["text"]
 
 
@@ -208,6 +210,7 @@ def _reference(data: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _decoded(data: bytes, where: str) -> Any:
+    check_holders(data, MAX_HOLDERS, where)
     try:
         return loads(data)
     except InvalidInput as error:

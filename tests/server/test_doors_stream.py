@@ -130,6 +130,23 @@ async def test_groups_after_unreadable_options_are_refused(service):
     assert [each.field for each in talk.errors] == ["options.cache"]
 
 
+async def test_endless_lists_are_refused_undecoded(service, monkeypatch):
+    """T64, R17: the JSON within a message is bounded as a body of REST is; its neighbours are scored."""
+    monkeypatch.setattr(proto, "MAX_HOLDERS", 1_000)
+    bombs = [proto.group_to_proto(group(name)) for name in ("metadata", "reference")]
+    for bomb in bombs:
+        setattr(bomb, bomb.id, b'{"x":[' + b"[]," * 2_000 + b"[]]}")
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(), *(pb.ScoreStreamRequest(group=bomb) for bomb in bombs))
+        await talk.send(whole(group("texts", metadata={"x": "[{" * 2_000})))
+        await talk.end()
+    for name in ("metadata", "reference"):
+        assert talk.scores[name][0][0].details["field"] == f"group.{name}"
+        assert "more than 1000 objects" in talk.scores[name][0][0].details["reason"]
+    assert talk.scores["texts"][0].total.statuses == [Status.OK] * 2
+
+
 async def test_what_follows_a_refused_open_is_answered_with_it(service):
     """Adds and the Close under way for a group that was not opened are no errors of the stream, which others use; the
     id may be opened again."""
