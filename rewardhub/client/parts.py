@@ -30,8 +30,9 @@ def sendable(group: Any, name: str) -> Group:
         if {*map(type, items)} - {kind}:
             for index, each in enumerate(items):
                 expect(each, kind, f"group {found.id!r}: {field}[{index}]")
-    if not isinstance(found.expected, SupportsIndex):
-        expect(found.expected, int, f"group {found.id!r}: expected")
+    expected: Any = found.expected
+    if not isinstance(expected, SupportsIndex):
+        expect(expected, int, f"group {found.id!r}: expected")
     responses = readable(found.responses)
     return (
         found if found.id and responses is found.responses else replace(found, id=found.id or name, responses=responses)
