@@ -1,5 +1,7 @@
 """How many tokens a batch may hold: what is free on the device, over what one token was measured to take."""
 
+import resource
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +12,9 @@ from rewardhub.models.inputs import Encoded
 
 SHARE = 0.6
 """The share of free memory that a batch may fill."""
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container finds its own group."""
 
 PROBE = 512
 """Tokens of the row that is measured on a GPU."""
@@ -54,6 +59,24 @@ def _per_token_on_gpu(runner: Runs, device: torch.device) -> float:
 
 
 def _available() -> int:
-    """Bytes that this machine has to give."""
+    """Bytes that this process may still take: of the machine, of its control group, of its own limit."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return max(0, min(machine, _left_to_group(CGROUP), _left_to_process()))
+
+
+def _left_to_group(folder: Path) -> int:
+    """What a container's limit leaves, files that the kernel would drop not counted; no limit is a large number."""
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return limit - used + int(kept["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return sys.maxsize
+
+
+def _left_to_process() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize()

@@ -34,6 +34,7 @@ from rewardhub.scheduler.messages import (
 )
 from rewardhub.scheduler.process_state import process_state
 
+LOOK_S = 0.5
 SETTINGS = {"GOMP_SPINCOUNT": "20000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Threads of a worker wait busily for as long as small operations take, not for as long as they would by default; see
 ``rewardhub.models.cores``. Weights and states lie in huge pages where the kernel has them: finding small ones takes
@@ -70,6 +71,22 @@ class Seat:
             raise ConnectionError("the worker is gone")
         return message
 
+    async def receive_unless_stopped(self, most_s: float) -> Any:
+        """The next message of a process that may be too busy to answer pings, as when it loads.
+
+        Raises ``ConnectionError`` where it is gone, ``TimeoutError`` where a signal has stopped it for ``most_s``.
+        """
+        receiving = asyncio.ensure_future(self.receive())
+        ran = time.monotonic()
+        try:
+            while not (await asyncio.wait({receiving}, timeout=LOOK_S))[0]:
+                ran = ran if self._device.stopped else time.monotonic()
+                if time.monotonic() - ran >= most_s:
+                    raise TimeoutError("the process is stopped")
+            return receiving.result()
+        finally:
+            receiving.cancel()
+
     def deliver(self, message: Message | None) -> None:
         """A message of the worker, or None for its end."""
         if isinstance(message, InHand):
@@ -98,6 +115,11 @@ class Device:
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has stopped the process."""
+        return self._process is not None and process_state(self._process.pid).code == "T"
 
     async def join(self) -> Seat:
         """A seat in the process; raises ``OSError`` where the machine has none to give."""
@@ -149,7 +171,7 @@ class Device:
         """Kills the process; blamed are the seats whose work it had in hand, or all where it had none."""
         assert self._process is not None
         assert self._channel is not None
-        stopped = process_state(self._process.pid).code == "T"
+        stopped = self.stopped
         at_work = any(seat.began < math.inf for seat in self._seats.values())
         for seat in self._seats.values():
             seat.spared = stopped or (at_work and seat.began == math.inf)

@@ -110,10 +110,13 @@ async def joined(parts: Sequence[ModelJob], rows: Sequence[Sequence[int]]) -> Co
 
 
 def estimate_tokens(group: Group, *, with_responses: bool = True) -> int:
-    """About how many tokens a group costs: four characters each, 256 per image, the prompt once."""
+    """About how many tokens a group costs: four characters each, 256 per image, the prompt once.
+
+    Trajectories count as they are written out, with the names of their fields.
+    """
     chars, images = len(str(group.prompt)) if group.prompt else 0, len(group.media)
     if not with_responses:
         return chars // 4 + 256 * images
-    chars += sum(len(response.text) for response in group.responses)
+    chars += sum(len(str(response.messages) if response.messages else response.text) for response in group.responses)
     images += sum(len(response.media) for response in group.responses)
     return chars // 4 + 256 * images + len(group.responses)

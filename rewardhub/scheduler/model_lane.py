@@ -40,7 +40,9 @@ class LoadFailed(WorkerLost):
 
 
 class ModelLane:
-    """Serves one card. ``queue_limit`` is in responses; ``load_s`` bounds one load, ``run_s`` one batch."""
+    """Serves one card. ``queue_limit`` is in responses; ``load_s`` bounds one load, the start of a vLLM not counted,
+    ``run_s`` one batch.
+    """
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class ModelLane:
         return not self._awake.is_set()
 
     def sleep(self) -> None:
-        """Gives the model's memory back once the batch in hand is done; work that comes later wakes it."""
+        """Gives the model's memory back once the batch in hand is done; work that waits or comes later wakes it."""
         self._awake.clear()
         self._leaving = True
 
@@ -143,7 +145,9 @@ class ModelLane:
 
     async def _serve(self) -> None:
         while True:
-            await self._awake.wait()
+            if all(job.over for job in self._waiting):
+                await self._awake.wait()
+            self.wake()
             await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
             self._leaving = False
             try:
@@ -175,8 +179,9 @@ class ModelLane:
     async def _load(self, seat: Seat) -> None:
         try:
             await seat.send(Load(self.card.model_dump_json().encode()))
-            async with asyncio.timeout(self._load_s):
-                while isinstance(answer := await seat.receive(), InHand):
+            startup_s = self.card.vllm.startup_s if self.card.vllm else 0.0
+            async with asyncio.timeout(self._load_s + startup_s):
+                while isinstance(answer := await seat.receive_unless_stopped(SILENT_S), InHand):
                     pass
         except (OSError, TimeoutError) as error:
             await seat.lose()

@@ -73,6 +73,7 @@ class Worker:
         try:
             while (message := receive(self._sock)) is not None:
                 if isinstance(message, Ping):
+                    self._end_with_servers()
                     self._reply(Pong(message.seat))
                 elif isinstance(message, Load):
                     self._coming.put(message)
@@ -80,6 +81,13 @@ class Worker:
                     self._inbox.put(message)
         finally:
             os._exit(0)
+
+    def _end_with_servers(self) -> None:
+        """Ends this process where a vLLM that it started has ended or is stopped: the lane starts both anew."""
+        for model in [*self._models.values()]:
+            if not getattr(model, "alive", True):
+                getattr(model, "close", lambda: None)()
+                raise SystemExit
 
     def _prepare(self) -> None:
         """Reads the files once, for the digest: the load that follows finds them in memory."""
@@ -153,4 +161,9 @@ def _counted(model: RewardModel) -> tuple[int, int]:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+    try:
+        Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+    except SystemExit as error:
+        # Threads that wait for a server's answers do not hold the end up.
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)

@@ -2,6 +2,7 @@
 
 import io
 import random
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -284,6 +285,30 @@ def test_the_budget_is_what_memory_holds(scalar, monkeypatch):
     small = scalar(device="cpu").runner
     assert 10 < small.token_budget < 1000
     assert small.token_budget * per_token(small.backbone) <= 600_000
+
+
+def test_the_budget_keeps_to_a_containers_limit(scalar, monkeypatch, tmp_path):
+    """What is free on the machine is not what a container, or a process with a limit of its own, may take."""
+    megabyte = 1 << 20
+    for name, text in (
+        ("max", f"{3 * megabyte}"),
+        ("current", f"{2 * megabyte}"),
+        ("stat", f"anon 7\ninactive_file {megabyte}"),
+    ):
+        (tmp_path / f"memory.{name}").write_text(text)
+    monkeypatch.setattr("rewardhub.models.budget.CGROUP", tmp_path)
+    small = scalar(device="cpu").runner
+    assert small.token_budget * per_token(small.backbone) == pytest.approx(2 * megabyte * 0.6, rel=0.01)
+    (tmp_path / "memory.max").write_text("max")
+    assert scalar(token_budget=5000).runner.token_budget == 5000
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + 64 * megabyte, before[1]))
+    try:
+        small.measure()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert small.token_budget * per_token(small.backbone) <= 64 * megabyte * 0.6
 
 
 def test_bfloat16_keeps_scores_and_order(scalar):

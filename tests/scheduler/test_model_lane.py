@@ -222,6 +222,38 @@ async def test_a_sleeping_model_is_woken_by_work(hub):
     assert not lane.asleep
 
 
+async def test_sleep_leaves_no_work_behind(hub):
+    """Work that waits when the model is put to sleep is scored, not left until its deadline."""
+    lane = hub.scheduler.models[0]
+    groups = [Group(f"g{n}", f"p{n}", tuple(Response(f"{n} {k} " * 100) for k in range(16))) for n in range(30)]
+    await hub.score(groups_of(1), CALL)
+    tasks = [asyncio.create_task(hub.score([group], CALL)) for group in groups]
+    while not lane.queued:
+        await asyncio.sleep(0)
+    lane.sleep()
+    answers = await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    assert all(status is Status.OK for (scores,) in answers for status in scores.total.statuses)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_stopped_while_it_loads(hub):
+    """T18: SIGSTOP is found within 5 s while a model is loaded too, when nothing is heard of it anyway."""
+    lane = hub.scheduler.models[0]
+    await lane.settled()
+    lane.sleep()
+    while lane.pid:
+        await asyncio.sleep(0.01)
+    task = asyncio.create_task(hub.score(groups_of(1), CALL))
+    while not lane.pid:
+        await asyncio.sleep(0.01)
+    stopped, started = lane.pid, time.monotonic()
+    os.kill(stopped, signal.SIGSTOP)
+    while lane.pid == stopped:
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - started < 5.5
+    assert set((await task)[0].total.statuses) == {Status.OK}
+
+
 @pytest.mark.slow
 async def test_a_model_that_stops_loading_is_given_time(hub, tiny_card, tmp_path):
     """T22: a version that cannot be loaded is tried again ever more slowly, and refused meanwhile with its reason."""

@@ -45,6 +45,26 @@ async def test_batches_keep_to_the_token_budget(tmp_path):
     await asyncio.gather(*tasks)
 
 
+async def test_trajectories_count_for_what_they_hold(tmp_path):
+    """T09, T19: a trajectory fills a batch as its text would; one that has no memory is over limit, as a text is."""
+    served, channel = lane(tmp_path), Scripted(most=100, longest=12_000)
+    short = [Group(f"g{n}", "", (Response(messages=(said("x" * 4_000),)),)) for n in range(5)]
+    tasks = await queued(served, short)
+    assert len(served._take()) == 1
+    for task in tasks:
+        task.cancel()
+    long = Group("long", "", (Response(messages=(said("x" * 20_000),)),))
+    tasks = await queued(served, [Group("text", "", (Response("x" * 1_000),)), long])
+    while not all(task.done() for task in tasks):
+        await served._batch(channel)
+        await asyncio.sleep(0)
+    assert [task.result().statuses for task in tasks] == [[Status.OK], [Status.OVER_LIMIT]]
+
+
+def said(text):
+    return {"role": "assistant", "content": text}
+
+
 async def test_expired_and_cancelled_work_is_dropped(tmp_path):
     """T03, T04: what is past its deadline or has nobody waiting is never sent to the worker."""
     served = lane(tmp_path)
@@ -95,8 +115,8 @@ class Scripted:
 
     began, took_s = math.inf, 0.0
 
-    def __init__(self, most=2, lost=0) -> None:
-        self.largest, self.groups, self._most, self._lost = 0, [], most, lost
+    def __init__(self, most=2, lost=0, longest=1000) -> None:
+        self.largest, self.groups, self._most, self._lost, self._longest = 0, [], most, lost, longest
 
     async def send(self, message) -> None:
         self._message = message
@@ -107,7 +127,8 @@ class Scripted:
         self.groups = [types_pb2.Group.FromString(each) for each in self._message.groups]
         texts = [[response.text for response in group.responses] for group in self.groups]
         rows = sum(map(len, texts))
-        if rows > self._most or any(len(text) > 1000 for each in texts for text in each):
+        sizes = [response.ByteSize() for group in self.groups for response in group.responses]
+        if rows > self._most or max(sizes) > self._longest:
             return Failed(self._message.id, "out of memory", memory=True)
         self.largest = max(self.largest, rows)
         kept = [own[: len(own) - self._lost] for own in texts]
