@@ -46,6 +46,9 @@ class Engine(Protocol):
         """What the model writes behind a row, ``count`` times, as the card's votes say; raises ``RewardHubError``."""
         ...
 
+    @property
+    def alive(self) -> bool: ...
+
     def close(self) -> None: ...
 
 
@@ -56,6 +59,8 @@ def open_engine(card: Card, reads: Reads, *, language: bool = False) -> Engine:
 
 class LocalEngine:
     """A checkpoint in this process."""
+
+    alive = True
 
     def __init__(self, card: Card, reads: Reads, *, language: bool = False) -> None:
         has_head = reads in {"head", "gated"}
@@ -120,6 +125,11 @@ class EngineModel:
     def runner(self) -> Runner | None:
         """What runs rows here; None where another process does."""
         return self.engine.runner
+
+    @property
+    def alive(self) -> bool:
+        """False where another process that ran rows for it has ended: this model scores no more."""
+        return self.engine.alive
 
     def close(self) -> None:
         self.engine.close()

@@ -25,7 +25,12 @@ class EnsembleModel:
         cards = [load_card(path) for path in self.spec.members]
         if any(each.scope != "response" or each.kind == "ensemble" for each in cards):
             raise ConfigError(f"{card.name}: members must score each response by itself", field="ensemble.members")
-        self.members: list[RewardModel] = [load(each) for each in cards]
+        self.members: list[RewardModel] = []
+        try:
+            self.members += map(load, cards)
+        except BaseException:
+            self.close()
+            raise
 
     @cached_property
     def fingerprint(self) -> str:
@@ -40,6 +45,17 @@ class EnsembleModel:
                       self.fingerprint)
             for group in zip(*columns, strict=True)
         ]  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        """False where a process that runs a member has ended."""
+        return all(getattr(member, "alive", True) for member in self.members)
+
+    def close(self) -> None:
+        """Ends the processes that run members."""
+        for member in self.members:
+            if close := getattr(member, "close", None):
+                close()
 
     def _combined(self, scores: Sequence[Score]) -> Score:
         failed = next((score for score in scores if score.value is None), None)

@@ -70,49 +70,55 @@ class VllmEngine:
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
     ) -> list[Tensor | Score]:
-        self.client.check_alive()
+        self.client.check_same()
         shown = self.client.shown([row.encoded for row in rows], media, self.pool)
         asked: dict[bytes, Future[Any]] = {}
         parts = [self._asked(row, shown, asked) for row in rows]
         return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
 
     def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
-        self.client.check_alive()
+        self.client.check_same()
         votes, tokenizer, style = self.card.votes, self.checkpoint.encoder.tokenizer, self.checkpoint.encoder.family
         end = tokenizer.control(style.style.end)
+        drawn = count if votes.temperature else 1
         controls = {tokenizer.control(token) for token in style.tokens} - {end}
         body: dict[str, Any] = {
-            "n": count if votes.temperature else 1, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
+            "n": drawn, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
             "stop_token_ids": [end], "logit_bias": {str(index): -100.0 for index in controls},
             "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,
         }  # fmt: skip
         if row.images:
             shown = self.client.shown([row], media, self.pool)
             message = {"role": "user", "content": self.client.parts(row, shown)}
-            found = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row))
-            texts = [str(each["message"]["content"] or "") for each in found["choices"]]
+            texts = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row), _said)
         else:
-            found = self.client.post("/v1/completions", body | {"prompt": row.ids.tolist()}, len(row))
-            texts = [str(each["text"]) for each in found["choices"]]
-        return texts if len(texts) == count else texts * count
+            texts = self.client.post("/v1/completions", body | {"prompt": row.ids.tolist()}, len(row), _written)
+        if len(texts) != drawn:
+            raise InternalError(f"vLLM gives {len(texts)} texts, asked for {drawn}")
+        return texts * (count // drawn)
+
+    @property
+    def alive(self) -> bool:
+        """False where the server that we started has ended or was stopped."""
+        return self.client.server.alive
 
     def close(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
         self.client.close()
+        self.pool.shutdown(cancel_futures=True)
 
     def _check(self) -> None:
         """Raises ``ConfigError`` where a short row has no outputs: vLLM may load what it cannot compute."""
         row = self.checkpoint.encoder.encode("Hi")
         try:
             if self.writes:
-                self.client.post("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row))
+                self.client.post("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row), _written)
                 return
             (found,) = self.outputs([Row(row, (len(row) - 1,))], (), ())
             if not isinstance(found, Score):
                 return
             reason = found.details["reason"]
-        except RewardHubError as error:
-            reason = error.message
+        except (RewardHubError, SystemExit) as error:
+            reason = str(error)
         reason = f"{reason} {self.client.server.last_error}"
         self.close()
         raise ConfigError(f"{self.card.name}: vLLM serves no scores: {reason}", field="vllm")
@@ -136,20 +142,31 @@ class VllmEngine:
             body["messages"] = [{"role": "user", "content": self.client.parts(row, shown)}]
         else:
             body["input"] = row.ids.tolist()
-        data = self.client.post("/pooling", body, len(row))["data"][0]["data"]
-        return torch.tensor(_numbers(data), dtype=torch.float32)
+        return self.client.post("/pooling", body, len(row), _pooled)
 
     def _gathered(self, row: Row, parts: Sequence["Future[Any]"]) -> Tensor | Score:
         try:
             found = [part.result() for part in parts]
         except RewardHubError as error:
             return failure(error)
-        if self.task == "token_classify":
-            found = list(found[0].reshape(len(row.encoded), -1)[list(row.places)])
-        outputs = torch.stack(found)
-        if outputs.shape[1] != self.width:
-            return failure(InternalError(f"vLLM gives {outputs.shape[1]} outputs, expected {self.width}"))
-        return outputs
+        every = self.task == "token_classify"
+        expected = self.width * (len(row.encoded) if every else 1)
+        if wrong := [len(part) for part in found if len(part) != expected]:
+            return failure(InternalError(f"vLLM gives {wrong[0]} outputs, expected {expected}"))
+        return found[0].reshape(-1, self.width)[list(row.places)] if every else torch.stack(found)
+
+
+def _pooled(answer: Any) -> Tensor:
+    """The outputs behind one another."""
+    return torch.tensor(_numbers(answer["data"][0]["data"]), dtype=torch.float32).flatten()
+
+
+def _written(answer: Any) -> list[str]:
+    return [str(each["text"]) for each in answer["choices"]]
+
+
+def _said(answer: Any) -> list[str]:
+    return [str(each["message"]["content"] or "") for each in answer["choices"]]
 
 
 def _numbers(data: Any) -> Any:

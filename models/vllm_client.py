@@ -7,14 +7,14 @@ token beside an image has no score (``no_answer``), and the number of tokens tha
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from rewardhub.errors import InternalError, NoAnswer, OverLimit, Unavailable
+from rewardhub.errors import ConfigError, InternalError, NoAnswer, OverLimit, Unavailable
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.pictures import QwenImages, frames
@@ -22,7 +22,10 @@ from rewardhub.models.text import TextTokenizer
 from rewardhub.models.vllm_server import VllmServer
 from rewardhub.types import Media
 
+T = TypeVar("T")
 CONCURRENT = 16
+BUSY = frozenset({429, 502, 503, 504})
+"""Answers of a server that is overloaded, or of a proxy before one that is not there."""
 TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
     "{{ part['text'] }}{% else %}<|image_pad|>{% endif %}{% endfor %}{% endfor %}"
@@ -38,18 +41,30 @@ class VllmClient:
         self.tokenizer = TextTokenizer(path)
         self.server = VllmServer(card, path, ["--chat-template", TEMPLATE, *arguments])
         limits = httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT)
-        self.http = httpx.Client(base_url=self.server.url, timeout=600.0, limits=limits)
-        served = self.http.get("/v1/models").json()["data"][0]
-        self.name, self.max_tokens = str(served["id"]), int(served["max_model_len"])
+        trust_env = self.server.trust_env
+        self.http = httpx.Client(base_url=self.server.url, timeout=600.0, limits=limits, trust_env=trust_env)
+        try:
+            self.name, self.max_tokens = self._served()
+        except BaseException:
+            self.close()
+            raise
 
     def check_alive(self) -> None:
-        """Ends this process where the server that it started has ended: the lane starts both anew."""
-        if not self.server.alive:
+        """Ends this process where the server that it started can do no more: the lane starts both anew.
+
+        What was asked for is tried again then.
+        """
+        if not self.server.healthy:
             raise SystemExit("vLLM has ended")
 
+    def check_same(self) -> None:
+        """Ends this process where an operator's server has become another version: the lane loads it anew."""
+        if self.server.changed:
+            raise SystemExit("vLLM is another version now")
+
     def close(self) -> None:
-        self.http.close()
         self.server.close()
+        self.http.close()
 
     def shown(self, rows: Iterable[Encoded], media: Iterable[Media], pool: Executor) -> dict[bytes, str]:
         """The images of rows as data URLs by their digests: resized here, so that vLLM reads what we would."""
@@ -76,20 +91,48 @@ class VllmClient:
             at = stop
         return [*found, self._text(row.ids[at:].tolist())]
 
-    def post(self, path: str, body: dict[str, Any], tokens: int) -> Any:
-        """The answer to a row of so many tokens; raises ``RewardHubError``."""
+    def post(self, path: str, body: dict[str, Any], tokens: int, read: Callable[[Any], T]) -> T:
+        """What ``read`` takes from the answer to a row of so many tokens; raises ``RewardHubError``."""
         try:
             answer = self.http.post(path, json={"model": self.name, **body})
         except httpx.HTTPError as error:
+            self.check_alive()
             raise Unavailable(f"vLLM does not answer: {type(error).__name__}", retry_after_s=5.0) from error
-        if answer.status_code == 400 and "length" in answer.text:
+        self._check(answer, tokens + body.get("max_tokens", 0))
+        try:
+            found = answer.json()
+            seen, result = int(found["usage"]["prompt_tokens"]), read(found)
+        except (ValueError, TypeError, LookupError) as error:
+            raise InternalError(f"vLLM answers in a form that is not known: {type(error).__name__}") from error
+        if seen != tokens:
+            raise InternalError(f"vLLM read {seen} tokens of a row of {tokens}")
+        return result
+
+    def _check(self, answer: httpx.Response, tokens: int) -> None:
+        """Raises for all but success; only our count of ``tokens`` makes it the input's fault."""
+        if answer.status_code == 400 and tokens > self.max_tokens:
             raise OverLimit(f"over the model's limit of {self.max_tokens} tokens")
+        if answer.is_server_error:
+            self.check_alive()
+        if answer.status_code in BUSY:
+            raise Unavailable(f"vLLM answers {answer.status_code}", retry_after_s=5.0)
         if not answer.is_success:
             raise InternalError(f"vLLM answers {answer.status_code}: {answer.text[:200]}")
-        found = answer.json()
-        if found["usage"]["prompt_tokens"] != tokens:
-            raise InternalError(f"vLLM read {found['usage']['prompt_tokens']} tokens of a row of {tokens}")
-        return found
+
+    def _served(self) -> tuple[str, int]:
+        """The name of what is served, and its longest sequence; raises ``ConfigError``."""
+        card = self.server.card
+        answer = self.http.get("/v1/models")
+        try:
+            served = answer.json()["data"][0]
+            name, longest = str(served["id"]), int(served["max_model_len"])
+        except (ValueError, TypeError, LookupError) as error:
+            raise ConfigError(
+                f"{card.name}: {self.server.url} does not say what it serves: {answer.status_code}", field="vllm"
+            ) from error
+        if self.server.process is not None and name != card.name:
+            raise ConfigError(f"{card.name}: {self.server.url} serves {name!r}: two have one port", field="vllm")
+        return name, longest
 
     def _text(self, ids: list[int]) -> dict[str, Any]:
         text = self.encoder.tokenizer.decode(ids, skip_controls=False)

@@ -5,7 +5,6 @@ vLLM's pins and ours do not mix: it is an interpreter named by the card, spoken 
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,20 +30,10 @@ ERROR = re.compile(r"\b\w+Error: (?!Engine core initialization failed|EngineCore
 LONGEST = 600
 """Characters of the log that an error tells."""
 
-# Each process ends with the one that started it, even where that is killed. Beside torch for CPUs,
-# torchvision asks for two operators that it does not bring.
-SHIM = """
-import ctypes
-ctypes.CDLL(None).prctl(1, 15)
-import torch
-if not torch.cuda.is_available():
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        try:
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            pass
-"""
+LOG_END = 1 << 20
+"""Bytes at the end of the log in which an error is looked for."""
+
+SITE = Path(__file__).parent / "vllm_site"
 
 
 class VllmServer:
@@ -66,41 +55,71 @@ class VllmServer:
             raise
 
     @property
+    def trust_env(self) -> bool:
+        """Whether a proxy that the environment names is used: not to reach a process of ours."""
+        return self.process is None
+
+    @property
     def alive(self) -> bool:
-        """False where the process that we started has ended."""
-        return self.process is None or self.process.poll() is None
+        """False where the process that we started has ended, or a signal has stopped it."""
+        return self.process is None or (self.process.poll() is None and not _stopped(self.process.pid))
+
+    @property
+    def healthy(self) -> bool:
+        """False where the process that we started has ended, or says that it cannot go on."""
+        if self.process is None:
+            return True
+        try:
+            return self.alive and self._get("/health").is_success
+        except httpx.HTTPError:
+            return False
+
+    @property
+    def changed(self) -> bool:
+        """Whether an operator's server tells another version than at first."""
+        if self.process is not None:
+            return False
+        try:
+            return str(self._get("/version").json()["version"]) != self.version
+        except (httpx.HTTPError, ValueError, TypeError, KeyError):
+            return False
 
     @property
     def last_error(self) -> str:
         """What the log of a process of ours says last of an error."""
-        return reason_of(self.log.read_text(errors="replace")) if self.process else ""
+        if self.process is None:
+            return ""
+        written = os.fstat(self.log.fileno()).st_size
+        return reason_of(os.pread(self.log.fileno(), LOG_END, max(0, written - LOG_END)).decode(errors="replace"))
 
     def close(self) -> None:
         """Ends the process, and what it started, if it is ours."""
         if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            if _stopped(self.process.pid):
+                # What it started ends behind it in good order, and gives its shared memory back.
+                self.process.kill()
+            else:
+                os.killpg(self.process.pid, signal.SIGTERM)
             try:
                 self.process.wait(10.0)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
         if self.process is not None:
-            shutil.rmtree(self.log.parent, ignore_errors=True)
+            self.log.close()
 
     def _start(self, arguments: Sequence[str]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="rewardhub-vllm-"))
-        (folder / "sitecustomize.py").write_text(SHIM)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         command = [self.spec.python, *arguments, "--host", "127.0.0.1", "--port", str(port)]
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=SETTINGS | os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""},
-            )  # fmt: skip
+        # A file without a name is gone with the processes that have it open, however they end.
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
+            env=SETTINGS | os.environ | {"PYTHONPATH": str(SITE), "PYTHONSAFEPATH": ""},
+        )  # fmt: skip
 
     def _wait(self) -> None:
         """Until it answers; raises ``ConfigError`` where it ends or stays silent for ``startup_s``."""
@@ -109,24 +128,34 @@ class VllmServer:
             if not self.alive:
                 raise ConfigError(f"{self.card.name}: vLLM ended while starting: {self.last_error}", field="vllm")
             try:
-                if httpx.get(f"{self.url}/health", timeout=2.0).is_success:
+                if self._get("/health", timeout=2.0).is_success:
                     return
             except httpx.HTTPError:
                 pass
             time.sleep(0.25)
         raise ConfigError(f"{self.card.name}: no vLLM answers at {self.url}", field="vllm.url")
 
+    def _get(self, path: str, timeout: float = 10.0) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=timeout, trust_env=self.trust_env)
+
     def _checked_version(self) -> str:
         try:
-            version = str(httpx.get(f"{self.url}/version", timeout=10.0).json()["version"])
+            version = str(self._get("/version").json()["version"])
             minor = tuple(int(part) for part in version.split(".")[:2])
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{self.url} tells no version of vLLM: {error}", field="vllm.url") from error
         first, last = VERSIONS
         if not first <= minor <= last:
             known = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
             raise ConfigError(f"{self.url} is vLLM {version}; answers of {known} are known", field="vllm")
         return version
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def reason_of(log: str) -> str:
@@ -142,5 +171,5 @@ def command_of(card: Card, path: Path) -> list[str]:
     quantized = [] if card.quantization == "none" else ["--quantization", named]
     return [
         "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--served-model-name", card.name,
-        "--dtype", card.dtype, "--enable-prefix-caching", *limit, *quantized,
+        "--dtype", card.dtype, "--enable-prefix-caching", "--disable-uvicorn-access-log", *limit, *quantized,
     ]  # fmt: skip

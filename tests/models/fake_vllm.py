@@ -1,0 +1,74 @@
+"""Speaks as a vLLM server does and scores a row with the sum of its ids; faults that a real one cannot be made to show.
+
+The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer.
+"""
+
+import ctypes
+import http.server
+import json
+import os
+import sys
+from pathlib import Path
+
+LONG = 30
+FORMS = {
+    "html": b"<html>length</html>", "list": b"[1]", "no usage": b'{"data": [{"data": [1.0]}]}',
+    "no data": b'{"data": [], "usage": {"prompt_tokens": %d}}',
+    "null": b'{"data": [{"data": [null]}], "usage": {"prompt_tokens": %d}}',
+    "wide": b'{"data": [{"data": [1.0, 1.0]}], "usage": {"prompt_tokens": %d}}',
+    "ragged": b'{"data": [{"data": [[1.0], [1.0, 2.0]]}], "usage": {"prompt_tokens": %d}}',
+    "words": b'{"data": [{"data": ["high"]}], "usage": {"prompt_tokens": %d}}',
+    "other count": b'{"data": [{"data": [1.0]}], "usage": {"prompt_tokens": 7}}',
+}  # fmt: skip
+
+
+def fault() -> str:
+    path = Path(os.environ["FAKE_VLLM"])
+    return path.read_text() if path.exists() else ""
+
+
+def value(ids: list[int]) -> float:
+    return sum(ids) % 997 / 997
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    name = "m"
+
+    def do_GET(self) -> None:
+        asked = fault()
+        version = asked.removeprefix("version ") if asked.startswith("version ") else "0.32.0"
+        if self.path == "/v1/models" and asked == "key":
+            self.reply(401, b'{"error": "Unauthorized"}')
+        else:
+            models = {"data": [{"id": self.name, "max_model_len": 512}]}
+            self.reply(200, json.dumps(models if self.path == "/v1/models" else {"version": version}).encode())
+
+    def do_POST(self) -> None:
+        ids = json.loads(self.rfile.read(int(self.headers["content-length"])))["input"]
+        asked = fault() if len(ids) > LONG else ""
+        if asked == "die":
+            os._exit(1)
+        if asked.isdigit():
+            self.reply(int(asked), b"length of content")
+        elif asked in FORMS:
+            self.reply(200, FORMS[asked].replace(b"%d", b"%d" % len(ids)))
+        else:
+            found = {"data": [{"data": [value(ids)]}], "usage": {"prompt_tokens": len(ids)}}
+            self.reply(200, json.dumps(found).encode())
+
+    def reply(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(1, 15)  # as models/vllm_site does
+    Handler.name = os.environ.get("FAKE_VLLM_NAME") or sys.argv[sys.argv.index("--served-model-name") + 1]
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

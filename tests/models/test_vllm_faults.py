@@ -1,0 +1,173 @@
+"""The vLLM backend where the server fails: answers in other forms, a server that dies, is another, or has a proxy."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, load
+from rewardhub.registry import Registry
+from rewardhub.types import Call, Group, Response, Status
+
+SHORT, LONG = Response("a"), Response("b " * 40)
+BOTH = Group("g", "p", (SHORT, LONG))
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A fake server for the interpreter of cards, and the file that names its fault."""
+    fault = tmp_path / "fault"
+    python = tmp_path / "python"
+    script = Path(__file__).parent / "fake_vllm.py"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH= exec {sys.executable} -P {script} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("FAKE_VLLM", str(fault))
+    return python, fault
+
+
+@pytest.fixture
+def card(fake, classifier):
+    def make(**fields):
+        known = {"name": "m", "kind": "scalar", "path": classifier, "system": "", "backend": "vllm"}
+        return Card.model_validate(known | {"vllm": {"python": str(fake[0])}} | fields)
+
+    return make
+
+
+def servers():
+    """The running fake servers of this test."""
+    own = f"FAKE_VLLM={os.environ['FAKE_VLLM']}\0".encode()
+    found = [Path("/proc") / each for each in os.listdir("/proc") if each.isdigit()]
+    return [
+        int(each.name)
+        for each in found
+        if b"fake_vllm.py" in _read(each / "cmdline") and own in _read(each / "environ")
+    ]
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def none_left(most_s=5.0):
+    until = time.monotonic() + most_s
+    while (left := servers()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not left
+
+
+def test_answers_that_are_no_scores(fake, card):
+    """T24, law 1: an answer of another form or status costs its own row alone, and is never the response's fault."""
+    model = load(card())
+    try:
+        for asked in ["html", "list", "no usage", "no data", "null", "wide", "ragged", "words", "other count", "400",
+                      "404", "500", "429", "502", "503"]:  # fmt: skip
+            fake[1].write_text(asked)
+            (column,) = model.score([BOTH])
+            wanted = Status.UNAVAILABLE if asked in {"429", "502", "503"} else Status.INTERNAL_ERROR
+            assert column.statuses == [Status.OK, wanted], asked
+            assert column.values[1] is None
+    finally:
+        model.close()
+
+
+def test_a_proxy_of_the_environment(card, monkeypatch):
+    """A server of ours on the loopback is spoken to directly, whatever proxy the machine has for other hosts."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    model = load(card(vllm=card().vllm.model_dump() | {"startup_s": 20}))
+    assert model.score([BOTH])[0].statuses == [Status.OK] * 2
+    model.close()
+
+
+def test_a_server_that_is_not_ours(fake, card, monkeypatch):
+    """A server that wants a key, or another card's at the port, is a config error that says so, and leaves none."""
+    fake[1].write_text("key")
+    with pytest.raises(ConfigError, match="does not say what it serves: 401"):
+        load(card())
+    fake[1].write_text("")
+    monkeypatch.setenv("FAKE_VLLM_NAME", "other")
+    with pytest.raises(ConfigError, match="serves 'other'"):
+        load(card())
+    assert none_left()
+
+
+def test_an_operators_server_of_another_version(fake, card):
+    """A server at a url that is upgraded is loaded anew, so that no score has the fingerprint of another version."""
+    started = load(card())
+    model = load(card(vllm={"url": started.engine.client.server.url}))
+    assert model.score([BOTH])[0].statuses == [Status.OK] * 2
+    fake[1].write_text("version 0.33.0")
+    with pytest.raises(SystemExit, match="another version"):
+        model.score([BOTH])
+    again = load(card(vllm={"url": started.engine.client.server.url}))
+    assert again.fingerprint != model.fingerprint
+    for each in (again, model, started):
+        each.close()
+
+
+def test_members_of_an_ensemble(card, tmp_path, classifier):
+    """The servers of an ensemble's members end with it, and with a member that cannot be loaded."""
+    paths = [tmp_path / name for name in ("first.toml", "second.toml")]
+    own = f'kind = "scalar"\nbackend = "vllm"\nvllm.python = "{card().vllm.python}"\n'
+    paths[0].write_text(f'name = "first"\npath = "{classifier}"\n{own}')
+    paths[1].write_text(f'name = "second"\npath = "nowhere"\n{own}')
+    with pytest.raises(ConfigError, match="nowhere"):
+        load(Card(name="e", kind="ensemble", ensemble={"members": paths}))
+    assert none_left()
+    model = load(Card(name="e", kind="ensemble", ensemble={"members": paths[:1]}))
+    assert model.alive
+    assert not none_left(most_s=0.0)
+    model.close()
+    assert not model.alive
+    assert none_left()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_server_that_is_killed(fake, card, tmp_path, monkeypatch):
+    """T17, T18: killed or stopped, idle or by one response: the model is not ready in 2 s, comes back, and nobody but
+    the response that killed two servers is without a score. Nothing is left when the hub has ended."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "m.toml").write_text(
+        f'name = "m"\nkind = "scalar"\npath = "{card().path}"\nsystem = ""\nbackend = "vllm"\nvllm.python = "{fake[0]}"\n'
+    )
+    hub = make_hub(HubConfig(workers=1, cards=(tmp_path / "m.toml",)), Registry())
+    await hub.start()
+    call = Call(recipe="m", cache="bypass")
+    try:
+        (before,) = await hub.score([BOTH], call)
+        lane = hub.scheduler.models[0]
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            (server,) = servers()
+            os.kill(server, number)
+            await asyncio.wait_for(_until(hub.ready), 4.0)
+            (after,) = await hub.score([BOTH], call)
+            assert after.values == before.values
+            assert lane.loaded.is_set()
+        fake[1].write_text("die")
+        (scores,) = await hub.score([BOTH], call)
+        assert scores.total.statuses == [Status.OK, Status.INTERNAL_ERROR]
+        assert "quarantine" in scores[1].details["reason"]
+    finally:
+        await hub.aclose()
+    assert none_left()
+    assert not list((tmp_path / "temporary").glob("*vllm*"))
+
+
+async def _until(condition):
+    while not condition():
+        await asyncio.sleep(0.05)
