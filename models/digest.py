@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from rewardhub.errors import ConfigError
 from rewardhub.scorer import digest_of
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
@@ -21,7 +22,7 @@ def tree_digest(path: Path, memory: Path | None = None) -> str:
     known = _read(memory)
     found: dict[str, str] = {}
     parts: list[str] = []
-    for file in sorted(each for each in path.iterdir() if each.is_file() and each.suffix in SUFFIXES):
+    for file in _files(path):
         key = _key(file)
         found[key] = known.get(key) or _file_digest(file)
         parts += [file.name, found[key]]
@@ -30,9 +31,29 @@ def tree_digest(path: Path, memory: Path | None = None) -> str:
     return digest_of(*parts)
 
 
+def tree_stamp(path: Path) -> tuple[str, ...]:
+    """Tells whether a checkpoint's files were changed or exchanged, without reading them."""
+    return tuple(_key(each) for each in _files(path))
+
+
+def digest_as_loaded(path: Path, stamp: tuple[str, ...]) -> str:
+    """:func:`tree_digest` of what was loaded when the files bore ``stamp``.
+
+    Raises ``ConfigError`` where they were changed since: the digest is not that of what is in memory then.
+    """
+    digest = tree_digest(path)
+    if tree_stamp(path) != stamp:
+        raise ConfigError(f"{path}: the checkpoint was changed while it was loaded", field="path")
+    return digest
+
+
 def default_memory() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "rewardhub" / "digests.json"
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_file() and each.suffix in SUFFIXES)
 
 
 def _key(file: Path) -> str:

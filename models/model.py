@@ -12,7 +12,7 @@ from rewardhub.errors import ConfigError, InvalidInput, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download
-from rewardhub.models.digest import tree_digest
+from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.gates import pad_gates
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
@@ -77,9 +77,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Loaded(Checkpoint):
-    """A checkpoint in the memory of this process."""
+    """A checkpoint in the memory of this process; ``stamp`` is of its files before they were read."""
 
     backbone: Backbone
+    stamp: tuple[str, ...]
 
     def runner(self) -> Runner:
         """Runs rows through the backbone as the card says."""
@@ -91,11 +92,15 @@ class Loaded(Checkpoint):
         )  # fmt: skip
 
     def fingerprint(self, attention: str) -> str:
-        """Digest of all that can change a score: weights, files, card, device kind, attention, libraries."""
+        """Digest of all that can change a score: weights, files, card, device kind, attention, libraries.
+
+        Raises ``ConfigError`` where the files are no longer those that were loaded.
+        """
         read = self.card.model_dump_json(exclude=NOT_READ)
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         device = self.backbone.device.type
-        return digest_of("model", tree_digest(self.path), read, device, attention, *versions, *sources())
+        weights = digest_as_loaded(self.path, self.stamp)
+        return digest_of("model", weights, read, device, attention, *versions, *sources())
 
 
 NOT_READ = {
@@ -115,6 +120,7 @@ def sources() -> list[bytes]:
 def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded:
     """Loads what a card names; raises ``ConfigError`` where it cannot be."""
     path = folder_of(card)
+    stamp = tree_stamp(path)
     with memory_errors():
         backbone = load_backbone(
             path, head=head, language=language, dtype=card.dtype, quantization=card.quantization,
@@ -130,7 +136,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     if encoder.tokenizer.size > rows:
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
     limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
-    return Loaded(card, path, encoder, limit, backbone)
+    return Loaded(card, path, encoder, limit, backbone, stamp)
 
 
 def folder_of(card: Card) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError, InternalError, RewardHubError
 from rewardhub.models.card import Card
-from rewardhub.models.digest import tree_digest
+from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Encoder, Row
 from rewardhub.models.model import NOT_READ, Checkpoint, folder_of, sources
@@ -43,6 +43,7 @@ class VllmEngine:
     def __init__(self, card: Card, reads: Reads) -> None:
         check_kind(card)
         path = folder_of(card)
+        self.stamp = tree_stamp(path)
         encoder = Encoder(path, system=card.system, pixels=Pixels(card.min_pixels, card.max_pixels))
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
@@ -63,7 +64,7 @@ class VllmEngine:
     def fingerprint(self) -> str:
         """Of the weights, the card, the version of vLLM and how it is asked."""
         read = self.card.model_dump_json(exclude=NOT_READ | {"vllm"})
-        server, weights = self.client.server, tree_digest(self.checkpoint.path)
+        server, weights = self.client.server, digest_as_loaded(self.checkpoint.path, self.stamp)
         limit = str(self.checkpoint.max_tokens)
         return digest_of("vllm", server.version, weights, read, limit, *server.spec.arguments, *sources())
 

@@ -108,6 +108,7 @@ class Worker:
         self._reply(InHand(message.seat))
         try:
             model = load(Card.model_validate_json(message.card))
+            fingerprint = model.fingerprint
         except Exception as error:
             failed = Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
             del error
@@ -116,7 +117,7 @@ class Worker:
             return
         self._models[message.seat] = model
         self._measure(model)
-        loaded = Loaded(model.fingerprint, time.monotonic() - started, seat=message.seat)
+        loaded = Loaded(fingerprint, time.monotonic() - started, seat=message.seat)
         if runner := getattr(model, "runner", None):
             loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
             loaded.drift = runner.drift

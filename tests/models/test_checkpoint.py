@@ -213,3 +213,24 @@ def test_a_device_that_is_not_there_is_a_config_error(classifier):
     with pytest.raises(ConfigError, match="torch finds none"):
         load(scalar_card(classifier, device="cuda"))
     assert load(scalar_card(classifier, device="auto")).loaded.backbone.device.type == "cpu"
+
+
+def test_a_checkpoint_that_is_changed_while_it_is_loaded(classifier, tmp_path, monkeypatch):
+    """T23: weights in memory never bear the fingerprint of other files than they were read from."""
+    from rewardhub.models import model as module
+
+    path = tmp_path / "checkpoint"
+    shutil.copytree(classifier, path)
+    known, load_backbone = Card(name="m", kind="scalar", path=path, system=""), module.load_backbone
+
+    def changed(*arguments, **more):
+        backbone = load_backbone(*arguments, **more)
+        tensors = load_file(path / "model.safetensors")
+        save_file({name: tensor * 2 for name, tensor in tensors.items()}, path / "model.safetensors")
+        return backbone
+
+    monkeypatch.setattr(module, "load_backbone", changed)
+    with pytest.raises(ConfigError, match="changed while it was loaded"):
+        load(known).fingerprint  # noqa: B018
+    monkeypatch.setattr(module, "load_backbone", load_backbone)
+    assert load(known).fingerprint

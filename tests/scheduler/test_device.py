@@ -261,3 +261,30 @@ def test_who_shares_a_process():
     served = {"backend": "vllm", "vllm": {"url": "http://127.0.0.1:9"}}
     assert of("f", **served) is of("f", **served)
     assert of("f", **served) not in {of("a"), of("g", **served)}
+
+
+def test_a_checkpoint_that_vanishes_costs_no_neighbour(cards, monkeypatch):
+    """A model whose files are gone by the time it is loaded has failed to load; the process serves the others on."""
+    import socket
+    import threading
+
+    from rewardhub.models import load_card
+    from rewardhub.scheduler import model_worker
+    from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, receive, send
+
+    class Gone:
+        @property
+        def fingerprint(self):
+            raise FileNotFoundError("model.safetensors")
+
+    load = model_worker.load
+    monkeypatch.setattr(model_worker, "load", lambda card: Gone() if card.name == "two" else load(card))
+    monkeypatch.setattr(model_worker.os, "_exit", lambda code: None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        threading.Thread(target=model_worker.Worker(theirs).serve, daemon=True).start()
+        for seat, path in enumerate(reversed(cards)):
+            send(ours, Load(load_card(path).model_dump_json().encode(), seat))
+        answers = [receive(ours) for _ in range(4)]
+    assert [type(each) for each in answers] == [InHand, Failed, InHand, Loaded]
+    assert "FileNotFoundError" in answers[1].reason
