@@ -37,6 +37,7 @@ class RowModel(EngineModel):
     def check_outputs(self, *counts: int) -> None:
         """Raises ``ConfigError`` where what is read has another number of outputs."""
         if self.engine.width not in counts:
+            self.close()
             expected = " or ".join(map(str, counts))
             raise ConfigError(f"the head has {self.engine.width} outputs, expected {expected}", field="head")
 

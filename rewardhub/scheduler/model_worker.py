@@ -86,7 +86,7 @@ class Worker:
         """Ends this process where a vLLM that it started has ended or is stopped: the lane starts both anew."""
         for model in [*self._models.values()]:
             if not getattr(model, "alive", True):
-                getattr(model, "close", lambda: None)()
+                _close(model)
                 raise SystemExit
 
     def _prepare(self) -> None:
@@ -106,12 +106,14 @@ class Worker:
             return
         started = time.monotonic()
         self._reply(InHand(message.seat))
+        model: RewardModel | None = None
         try:
             model = load(Card.model_validate_json(message.card))
             fingerprint = model.fingerprint
         except Exception as error:
             failed = Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
-            del error
+            _close(model)
+            del error, model
             give_back_memory()
             self._reply(failed)
             return
@@ -126,10 +128,8 @@ class Worker:
     def _unload(self, seat: int) -> None:
         self._left.add(seat)
         model = self._models.pop(seat, None)
-        close = getattr(model, "close", None)
-        if close is not None:
-            close()
-        del model, close
+        _close(model)
+        del model
         give_back_memory()
         self._measure()
 
@@ -152,6 +152,12 @@ def _score(message: ScoreBatch, model: RewardModel) -> Message:
         return Failed(message.id, str(error), memory=True, seat=message.seat)
     except Exception as error:
         return Failed(message.id, f"{type(error).__name__}: {error}", seat=message.seat)
+
+
+def _close(model: RewardModel | None) -> None:
+    """Ends the processes that a model started, if it has any."""
+    if close := getattr(model, "close", None):
+        close()
 
 
 def _counted(model: RewardModel) -> tuple[int, int]:

@@ -123,9 +123,13 @@ def test_members_of_an_ensemble(card, tmp_path, classifier):
     own = f'kind = "scalar"\nbackend = "vllm"\nvllm.python = "{card().vllm.python}"\n'
     paths[0].write_text(f'name = "first"\npath = "{classifier}"\n{own}')
     paths[1].write_text(f'name = "second"\npath = "nowhere"\n{own}')
-    with pytest.raises(ConfigError, match="nowhere"):
-        load(Card(name="e", kind="ensemble", ensemble={"members": paths}))
-    assert none_left()
+    other = f'name = "second"\npath = "{classifier}"\nclasses = ["a", "b"]\npositive = "a"\n{own}'
+    for second, words in ((None, "nowhere"), (other.replace("scalar", "outcome"), "the head has 1 outputs")):
+        if second:
+            paths[1].write_text(second)
+        with pytest.raises(ConfigError, match=words):
+            load(Card(name="e", kind="ensemble", ensemble={"members": paths}))
+        assert none_left()
     model = load(Card(name="e", kind="ensemble", ensemble={"members": paths[:1]}))
     assert model.alive
     assert not none_left(most_s=0.0)
