@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +33,14 @@ LONGEST = 600
 
 LOG_END = 1 << 20
 """Bytes at the end of the log in which an error is looked for."""
+
+# Becomes the interpreter, in a process that ends with this one from the very first on.
+START = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 SITE = Path(__file__).parent / "vllm_site"
 
@@ -113,7 +122,8 @@ class VllmServer:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [self.spec.python, *arguments, "--host", "127.0.0.1", "--port", str(port)]
+        start = [sys.executable, "-I", "-S", "-c", START, str(os.getpid())]
+        command = [*start, self.spec.python, *arguments, "--host", "127.0.0.1", "--port", str(port)]
         # A file without a name is gone with the processes that have it open, however they end.
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(

@@ -7,11 +7,13 @@ for two operators that it does not bring.
 import contextlib
 import ctypes
 
-import torch
-
 PR_SET_PDEATHSIG, SIGTERM = 1, 15
 
+# Before torch is imported, which takes a while.
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
+
+import torch  # noqa: E402
+
 if not torch.cuda.is_available():
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):

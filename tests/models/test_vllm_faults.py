@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -136,6 +137,38 @@ def test_members_of_an_ensemble(card, tmp_path, classifier):
     model.close()
     assert not model.alive
     assert none_left()
+
+
+SLOWLY = """
+import sys
+from rewardhub.models import load_card, load
+from pathlib import Path
+load(load_card(Path(sys.argv[1])))
+"""
+
+
+def test_a_server_that_is_just_started(fake, card, tmp_path):
+    """A process that is killed while its server starts leaves none behind, however early."""
+    script = fake[0].read_text()
+    fake[0].write_text(script.replace("exec", "sleep 3; exec"))
+    (tmp_path / "m.toml").write_text(
+        f'name = "m"\nkind = "scalar"\npath = "{card().path}"\nbackend = "vllm"\nvllm.python = "{fake[0]}"\n'
+    )
+    loading = subprocess.Popen([sys.executable, "-P", "-c", SLOWLY, str(tmp_path / "m.toml")])
+    while str(fake[0]) not in (started := children(loading.pid)):
+        time.sleep(0.01)
+        assert loading.poll() is None
+    loading.kill()
+    loading.wait()
+    time.sleep(4)
+    assert "openai" in started
+    assert none_left(most_s=0.0)
+
+
+def children(pid):
+    """The command lines of a process's children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return b" ".join(_read(Path(f"/proc/{each}/cmdline")) for each in found).decode(errors="replace")
 
 
 @pytest.mark.slow
