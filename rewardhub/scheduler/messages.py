@@ -5,8 +5,10 @@ unpickled.
 """
 
 import asyncio
+import math
 import socket
 import struct
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,6 +17,8 @@ from rewardhub.types import Column, Score, Status
 from rewardhub.wire.lines import loads, to_bytes
 
 MAX_FRAME = 512 * 1024 * 1024
+DEAF_S = 4.0
+"""How long a worker may read nothing of what it is sent: somebody stopped it, or it hangs."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -182,8 +186,15 @@ class Channel:
         return cls(reader, writer)
 
     async def send(self, message: Message) -> None:
+        """Raises ``TimeoutError`` where the worker does not read, ``ConnectionError`` where it is gone."""
         self._writer.write(encode(message))
-        await self._writer.drain()
+        unread = math.inf
+        while (size := self._writer.transport.get_write_buffer_size()) < unread:
+            unread = size
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DEAF_S):
+                    return await self._writer.drain()
+        raise TimeoutError("the worker reads nothing")
 
     async def receive(self) -> Any:
         """The next message; raises ``ConnectionError`` when the worker is gone."""

@@ -77,6 +77,7 @@ class Pool:
         self._limit = queue_limit
         self._settings = (list(plugins), memory_mb)
         self._zygote: Zygote | None = None
+        self._renewing = asyncio.Lock()
         self._queue: FairQueue[_Job] = FairQueue()
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,8 +153,6 @@ class Pool:
             finally:
                 self.pids.discard(worker.pid)
                 worker.close()
-                if self._zygote:
-                    self._zygote.kill(worker.pid)
 
     async def _spawn(self) -> PoolWorker:
         while True:
@@ -163,9 +162,8 @@ class Pool:
                 await asyncio.sleep(0.2)
                 continue
             try:
-                if self._zygote is None or not self._zygote.alive:
-                    self._zygote = await asyncio.to_thread(Zygote, *self._settings)
-                pid = await asyncio.to_thread(self._zygote.fork, theirs)
+                zygote = await self._living()
+                pid = await asyncio.to_thread(zygote.fork, theirs)
                 channel = await Channel.open(ours)
             except OSError:
                 ours.close()
@@ -175,9 +173,18 @@ class Pool:
                 raise
             else:
                 self.pids.add(pid)
-                return PoolWorker(pid, channel)
+                return PoolWorker(pid, channel, zygote)
             finally:
                 theirs.close()
+
+    async def _living(self) -> Zygote:
+        """The zygote; one that ended has taken all workers along, which share its successor."""
+        async with self._renewing:
+            if self._zygote is None or not self._zygote.alive:
+                if self._zygote:
+                    self._zygote.close()
+                self._zygote = await asyncio.to_thread(Zygote, *self._settings)
+            return self._zygote
 
     async def _next(self, worker: PoolWorker) -> bool:
         """Runs one job; False when the worker was lost."""
@@ -247,7 +254,7 @@ class Pool:
                 self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
             return False
         except (ConnectionError, OSError):
-            if worker.begun:
+            if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
                 lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
                 self._strike(job, rows[len(scores) :], suspect, lost)
             return False

@@ -5,20 +5,25 @@ from dataclasses import dataclass
 
 from rewardhub.scheduler.messages import Begun, Channel, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
+from rewardhub.scheduler.zygote import Zygote
 
 
 @dataclass
 class PoolWorker:
-    """One process and the channel to it."""
+    """One process, the channel to it and the zygote that forked it."""
 
     pid: int
     channel: Channel
+    zygote: Zygote
     cpu_s: float = 0.0
     begun: bool = False
     _receiving: asyncio.Future[Begun | Row] | None = None
 
     async def start(self, task: PoolTask) -> bool:
-        """Sends a task; False where the process had ended before, of which the task is innocent."""
+        """Sends a task; False where the process had ended before, of which the task is innocent.
+
+        Raises ``TimeoutError`` where the process does not read it, for instance because somebody stopped it.
+        """
         self.begun = False
         code, self.cpu_s = process_state(self.pid)
         if code == "Z":
@@ -55,6 +60,8 @@ class PoolWorker:
         raise TimeoutError
 
     def close(self) -> None:
+        """Ends the process for good."""
         if self._receiving:
             self._receiving.cancel()
         self.channel.close()
+        self.zygote.kill(self.pid)

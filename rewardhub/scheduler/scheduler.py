@@ -20,7 +20,8 @@ from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
-from rewardhub.types import CacheMode, Column, Group, Response, Status
+from rewardhub.types import CacheMode, Column, Group, Status
+from rewardhub.wire.plain import is_plain
 
 
 class Service(Protocol):
@@ -144,16 +145,17 @@ class Scheduler:
         """Equal responses of the group are scored once."""
         if bound.info.scope != "response":
             return await self._lane(bound, group, rows, context)
-        first: dict[str | int, int] = {}
+        chosen: list[int] = []
+        places: dict[str | int, int] = {}
+        known: list[int] = []
         for row in rows:
             response = group.responses[row]
-            first.setdefault(response.text if response == Response(response.text) else row, row)
-        place = {row: position for position, row in enumerate(first.values())}
-        column = await self._lane(bound, group, list(place), context)
-        if len(place) == len(rows):
-            return column
-        texts = [group.responses[row].text for row in rows]
-        return column.take([place[first.get(text, row)] for text, row in zip(texts, rows, strict=True)])
+            place = places.setdefault(response.text if is_plain(response) else row, len(chosen))
+            known.append(place)
+            if place == len(chosen):
+                chosen.append(row)
+        column = await self._lane(bound, group, chosen, context)
+        return column if len(chosen) == len(rows) else column.take(known)
 
     async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         """What the scorer's lane makes of rows, of which none is in quarantine."""

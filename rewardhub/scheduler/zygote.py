@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORK, REAP = b"F", b"R"
 _PID = struct.Struct("!q")
+START_S, FORK_S = 120.0, 10.0
+"""What a zygote gets to import everything and fork its first worker, and to fork each of the others."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -35,26 +37,35 @@ class Zygote:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         self._sock = ours
+        self._sock.settimeout(START_S)
         arguments = [str(theirs.fileno()), str(memory_mb), *map(str, plugins)]
         command = [sys.executable, "-P", "-m", "rewardhub.scheduler.zygote", *arguments]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
 
     def fork(self, worker_socket: socket.socket) -> int:
-        """Forks a worker that serves ``worker_socket``; returns its pid. Blocks for milliseconds."""
+        """Forks a worker that serves ``worker_socket``; returns its pid. Blocks for milliseconds.
+
+        Raises ``OSError`` where the zygote is gone, or hangs, which is its end.
+        """
         with self._lock:
-            socket.send_fds(self._sock, [FORK + _PID.pack(0)], [worker_socket.fileno()])
-            answer = self._sock.recv(_PID.size)
+            try:
+                socket.send_fds(self._sock, [FORK + _PID.pack(0)], [worker_socket.fileno()])
+                answer = self._sock.recv(_PID.size)
+            except TimeoutError:
+                self._process.kill()
+                raise
+            self._sock.settimeout(FORK_S)
         if len(answer) != _PID.size:
             raise ConnectionError("the zygote is gone")
         return int(_PID.unpack(answer)[0])
 
     def kill(self, pid: int) -> None:
-        """Ends a worker for good; it is still unreaped, so the pid is its own."""
-        with self._lock:
-            if self._process.poll() is None:
+        """Ends a worker for good; it is still unreaped, so the pid is its own. Never waits, not even for a fork."""
+        if self.alive:
+            with suppress(OSError):  # a zygote that hangs, or has just ended, reaps nothing
                 os.kill(pid, signal.SIGKILL)
-                self._sock.sendall(REAP + _PID.pack(pid))
+                os.write(self._sock.fileno(), REAP + _PID.pack(pid))
 
     @property
     def alive(self) -> bool:

@@ -1,10 +1,11 @@
 """What is cached, what is not, and how often anything is computed."""
 
 import asyncio
+from dataclasses import replace
 
-from rewardhub.types import Call, Group, Response, Status
+from rewardhub.types import Call, Column, Group, Response, Status
 
-from .conftest import oracle
+from .conftest import Dear, oracle
 
 
 def one(text, **fields):
@@ -95,3 +96,22 @@ async def test_equal_responses_of_a_group_are_scored_once(hub, dear):
     (scores,) = await hub.score([group], Call(recipe="dear"))
     assert sorted(dear.computed) == ["x", "y"]
     assert scores.values == [oracle("p", "x"), oracle("p", "y"), oracle("p", "x")]
+
+
+async def test_only_plain_texts_are_duplicates_of_each_other(hub, registry):
+    """A trajectory without a text beside two empty responses gets the score of what it did, not theirs."""
+
+    class Turns(Dear):
+        @property
+        def info(self):
+            return replace(super().info, deterministic=False)
+
+        async def score_remote(self, group, indices, context):
+            values = [float(len(group.responses[index].messages)) for index in indices]
+            return Column(values, [Status.OK] * len(values), self.fingerprint)
+
+    registry.add(Turns("turns"))
+    turn = {"role": "assistant", "content": "x"}
+    responses = (Response(""), Response("", messages=(turn,)), Response(""), Response("", messages=(turn, turn)))
+    (scores,) = await hub.score([Group("g", "p", responses)], Call(recipe="turns"))
+    assert scores.values == [0.0, 1.0, 0.0, 2.0]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,14 @@ async def test_a_worker_that_lost_its_memory_is_replaced(hub):
     answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))
     for (scores,), own in zip(answers, alone, strict=True):
         assert scores.values == pytest.approx(own, abs=1e-5)
+
+
+async def test_a_stopped_worker_does_not_keep_a_large_batch(hub):
+    """T18: a process that was stopped before it had read a batch of many kilobytes is found by its silence too."""
+    lane = hub.scheduler.models[0]
+    stopped = lane.pid
+    os.kill(stopped, signal.SIGSTOP)
+    group = Group("g", "p", (Response("x"),), metadata={"notes": "y" * 4_000_000})
+    (scores,) = await hub.score([group], replace(CALL, deadline_ms=30_000))
+    assert scores[0].status is Status.OK
+    assert lane.pid != stopped

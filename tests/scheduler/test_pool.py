@@ -12,6 +12,7 @@ import pytest
 from rewardhub.errors import Unavailable
 from rewardhub.registry import Registry
 from rewardhub.scheduler.pool import Pool
+from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Response, Status
 
@@ -89,6 +90,56 @@ async def test_a_stopped_worker_is_replaced(pool, bound):
         os.kill(pid, signal.SIGSTOP)
     column = await score(pool, bound, "a", "ab")
     assert column.values == [0.01, 0.02]
+
+
+async def test_a_stopped_worker_does_not_keep_a_large_task(pool, bound):
+    """T18: a worker that was stopped before it had read a task of many kilobytes is replaced in seconds."""
+    await score(pool, bound, "warm")
+    for pid in list(pool.pids):
+        os.kill(pid, signal.SIGSTOP)
+    column = await score(pool, bound, "x" * 900_000, seconds=15.0)
+    assert column.values == [9_000.0]
+
+
+async def test_a_zygote_that_ended_has_one_successor(bound, monkeypatch):
+    """T16: all workers end with their zygote, which no row is blamed for; they share one started in its place."""
+    begun = []
+    monkeypatch.setattr("rewardhub.scheduler.pool.Zygote", lambda *given: begun.append(Zygote(*given)) or begun[-1])
+    pool = Pool(4, queue_limit=1000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+    try:
+        await score(pool, bound, "warm")
+        scoring = [asyncio.create_task(score(pool, bound, "a")) for _ in range(200)]
+        await scoring[0]
+        os.kill(begun[0]._process.pid, signal.SIGKILL)
+        columns = await asyncio.gather(*scoring)
+        assert [column.values for column in columns] == [[0.01]] * 200
+        assert len(begun) == 2
+    finally:
+        await pool.aclose()
+
+
+async def test_a_zygote_that_hangs_holds_up_nobody(bound, monkeypatch):
+    """T18: a worker that is lost while the zygote is stopped costs the event loop nothing; the zygote is replaced."""
+    monkeypatch.setattr("rewardhub.scheduler.zygote.FORK_S", 1.0)
+    pool = Pool(2, queue_limit=1000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+    try:
+        while len(pool.pids) < 2:
+            await asyncio.sleep(0.01)
+        stopped = pool._zygote
+        os.kill(stopped._process.pid, signal.SIGSTOP)
+        dying = asyncio.create_task(score(pool, bound, "die", "a"))
+        longest, before = 0.0, time.monotonic()
+        while not dying.done():
+            await asyncio.sleep(0.01)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        assert longest < 0.5
+        assert dying.result().values == [None, 0.01]
+        assert (await score(pool, bound, "ab")).values == [0.02]
+        assert not stopped.alive
+    finally:
+        await pool.aclose()
 
 
 async def test_the_queue_is_bounded(pool, bound):
