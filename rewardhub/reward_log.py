@@ -6,6 +6,7 @@ told, when, and by which version.
 """
 
 import json
+import logging
 import queue
 import threading
 import time
@@ -16,17 +17,21 @@ from rewardhub.types import Call, Group, GroupScores
 from rewardhub.wire.lines import dumps, group_to_json, scores_to_json
 
 QUEUE = 10_000
+_log = logging.getLogger("rewardhub.reward_log")
 
 
 class RewardLog:
-    """Writes lines from a thread of its own; ``dropped`` counts lines that a full disk queue refused."""
+    """Writes lines from a thread of its own; ``dropped`` counts those that found the queue or the disk full.
+
+    Half of a surrogate pair is written as its JSON escape.
+    """
 
     def __init__(self, path: Path, *, texts: bool = False) -> None:
         self._texts = texts
         self._lines: queue.Queue[Any] = queue.Queue(QUEUE)
         self.dropped = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
         self._thread = threading.Thread(target=self._write, daemon=True, name="reward-log")
         self._thread.start()
 
@@ -42,13 +47,21 @@ class RewardLog:
         """Writes what is left."""
         self._lines.put(None)
         self._thread.join()
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            _log.error("the end of the reward log is lost: %s", error)
 
     def _write(self) -> None:
         while (entry := self._lines.get()) is not None:
-            self._file.write(dumps(self._line(*entry)) + "\n")
-            if self._lines.empty():
-                self._file.flush()
+            try:
+                self._file.write(dumps(self._line(*entry)) + "\n")
+                if self._lines.empty():
+                    self._file.flush()
+            except Exception as error:  # the next line may find a disk with room again
+                if not self.dropped:
+                    _log.error("lines of the reward log are lost: %s", error)
+                self.dropped += 1
 
     def _line(
         self, at: float, group: Group, scores: GroupScores, call: Call, recipe: str, fingerprint: str, tenant: str

@@ -58,8 +58,9 @@ class RedisStore:
         return [None] * len(keys) if values is None else decode(values)
 
     async def put(self, rows: Sequence[tuple[bytes, Row]]) -> None:
-        """Stores every row."""
-        await self._writes([("SET", self._prefix + key, encode(row), "EX", self._ttl_s) for key, row in rows])
+        """Stores every row that has a form in Redis."""
+        bodies = ((key, body) for key, row in rows if (body := encode(row)) is not None)
+        await self._writes([("SET", self._prefix + key, body, "EX", self._ttl_s) for key, body in bodies])
 
     async def set_absent(self, keys: Sequence[bytes], token: str, ttl_ms: int) -> list[bool] | None:
         """Marks each key that nobody has marked; which ones, or None when Redis does not answer."""

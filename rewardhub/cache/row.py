@@ -47,10 +47,13 @@ def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Colu
     )
 
 
-def encode(row: Row) -> bytes:
-    """The bytes that Redis keeps."""
+def encode(row: Row) -> bytes | None:
+    """The bytes that Redis keeps; None for details that are no JSON, such as half of a surrogate pair."""
     value, status, confidence, steps, details = row
-    body = _encoder.encode((value, status, confidence, steps, dict(details) if details else None))
+    try:
+        body = _encoder.encode((value, status, confidence, steps, dict(details) if details else None))
+    except (TypeError, ValueError, RecursionError):
+        return None
     return MARK + zlib.crc32(body).to_bytes(4, "big") + body
 
 

@@ -74,6 +74,19 @@ async def test_scores_are_shared(store, redis_server):
         assert 0 < admin.ttl("rewardhub:score:a") <= 60
 
 
+async def test_details_that_are_no_json_cost_no_score(store):
+    """A judge's reply may end in half a surrogate pair: that row is computed again, its neighbour is kept."""
+    cache = Cache(MemoryStore(0), store)
+
+    async def compute(positions):
+        details = [{"reason": "cut \ud83d"}, {"reason": "whole"}]
+        return Column([0.5, 1.0], [Status.OK] * 2, "v1", details=details)
+
+    scored = await cache.lookup([b"cut", b"whole"], "use", compute, "v1")
+    assert scored.values == [0.5, 1.0]
+    assert await store.get([b"cut", b"whole"]) == [None, (1.0, Status.OK, None, (), {"reason": "whole"})]
+
+
 async def test_dead_server_opens_the_breaker(redis_server):
     """T27: after a few failures nothing is asked any more; when the server is back, it is used again."""
     store = RedisStore(redis_server.url, ttl_s=60)

@@ -8,8 +8,8 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.reward_log import read_log
-from rewardhub.types import Call, Group, Response
+from rewardhub.reward_log import RewardLog, read_log
+from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
 
 from .conftest import oracle
 
@@ -66,3 +66,26 @@ async def test_a_torn_last_line_is_left_out(lines_of, tmp_path):
     with path.open("a") as log:
         log.write(json.dumps({"id": "x"})[:-3])
     assert [line["id"] for line in read_log(path)] == ["g"]
+
+
+def recorded(path, *texts):
+    """A closed log of one group per text."""
+    log = RewardLog(path, texts=True)
+    scores = GroupScores("g", Column([1.0], [Status.OK], "f"), indices=[0])
+    for text in texts:
+        log.record(Group("g", "p", (Response(text),)), scores, CALL, "oracle", "f", "")
+    log.close()
+    return log
+
+
+def test_no_text_ends_the_log(tmp_path):
+    """Half of a surrogate pair is written as its escape, and the lines after it are written too."""
+    path = tmp_path / "log.jsonl"
+    recorded(path, "a", "\ud800", "b")
+    assert [line["group"]["responses"][0] for line in read_log(path)] == ["a", "\ud800", "b"]
+
+
+def test_a_full_disk_ends_neither_the_log_nor_the_hub():
+    """Lines that find no room are counted; what is recorded later is still taken, and closing comes to an end."""
+    log = recorded(Path("/dev/full"), *["x" * 100_000] * 50)
+    assert log.dropped >= 49
