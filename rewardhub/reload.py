@@ -42,17 +42,18 @@ class Reload:
             config = await asyncio.to_thread(self._reread)
             registry = await asyncio.to_thread(default_registry, config.plugins)
             lanes = await self._lanes(config)
-            try:
-                book = await asyncio.to_thread(self._book, config, registry, lanes)
-                before, after = await asyncio.to_thread(_fingerprints, self._hub.book, book)
-            except BaseException:
-                await self._stop(lane for lane in lanes if lane not in self._hub.scheduler.models)
-                raise
             scheduler, size = self._hub.scheduler, config.workers or default_workers()
             shared = scheduler.figures, scheduler.quarantine
             pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, *shared)
-            await pool.start()
-            await _warm(pool)
+            try:
+                book = await asyncio.to_thread(self._book, config, registry, lanes)
+                before, after = await asyncio.to_thread(_fingerprints, self._hub.book, book)
+                await pool.start()
+                await _warm(pool)
+            except BaseException:
+                await pool.aclose()
+                await self._stop(lane for lane in lanes if lane not in scheduler.models)
+                raise
             self._exchange(book, lanes, pool)
             common = before.keys() & after.keys()
             return {
@@ -86,11 +87,14 @@ class Reload:
         fresh = [lane for lane in lanes if lane not in present.values()]
         for lane in fresh:
             lane.start()
-        await asyncio.gather(*(lane.settled() for lane in fresh))
-        failed = next((lane for lane in fresh if lane.failure), None)
-        if failed is not None:
+        try:
+            await asyncio.gather(*(lane.settled() for lane in fresh))
+            failed = next((lane for lane in fresh if lane.failure), None)
+            if failed is not None:
+                raise ConfigError(f"{failed.card.name} cannot be loaded: {failed.failure}", field="cards")
+        except BaseException:
             await self._stop(fresh)
-            raise ConfigError(f"{failed.card.name} cannot be loaded: {failed.failure}", field="cards")
+            raise
         return lanes
 
     def _exchange(self, book: RecipeBook, lanes: list[ModelLane], pool: Pool) -> None:

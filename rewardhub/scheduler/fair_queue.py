@@ -9,17 +9,24 @@ while a flood waits, and a flood is never starved.
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 WEIGHTS = {"online": 16.0, "bulk": 1.0}
+SWEEP = 1_024
 
 
 class FairQueue(Generic[T]):
-    """Items by flow; ``cost`` is in the lane's own unit, responses or tokens."""
+    """Items by flow; ``cost`` is in the lane's own unit, responses or tokens.
 
-    def __init__(self) -> None:
+    Items that are ``gone``, which nobody waits for any more, are swept out before they outnumber the others, so that
+    callers who give up while a lane is held up do not fill the memory.
+    """
+
+    def __init__(self, gone: Callable[[T], bool] = lambda _: False) -> None:
+        self._gone = gone
+        self._sweep_at = SWEEP
         self._heap: list[tuple[float, int, int, T]] = []
         self._finish: dict[tuple[str, str], float] = {}
         self._now = 0.0
@@ -27,6 +34,8 @@ class FairQueue(Generic[T]):
         self._arrived = asyncio.Event()
 
     def put(self, item: T, *, priority: str, tenant: str, cost: float) -> None:
+        if len(self._heap) >= self._sweep_at:
+            self._sweep()
         flow = (priority, tenant)
         start = max(self._now, self._finish.get(flow, 0.0))
         self._finish[flow] = start + cost / WEIGHTS[priority]
@@ -69,6 +78,11 @@ class FairQueue(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return (entry[3] for entry in self._heap)
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if not self._gone(entry[3])]
+        heapq.heapify(self._heap)
+        self._sweep_at = 2 * len(self._heap) + SWEEP
 
     def _push(self, start: float, item: T, *, first: bool = False) -> None:
         order = next(self._order)

@@ -75,7 +75,7 @@ class ModelLane:
         self._load_s, self._run_s = load_s, run_s
         self._quarantine = quarantine if quarantine is not None else Quarantine()
         self._devices = devices if devices is not None else Devices()
-        self._waiting: FairQueue[ModelJob] = FairQueue()
+        self._waiting: FairQueue[ModelJob] = FairQueue(lambda job: job.done.done())
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
@@ -114,7 +114,9 @@ class ModelLane:
         self._leaving = True
 
     async def score(self, group: Group, context: Context) -> Column:
-        """Scores the group's responses; raises ``Unavailable`` when the queue is full or loading fails."""
+        """Scores the group's responses; raises ``Unavailable`` when the queue is full, loading fails or it ended."""
+        if self._task is not None and self._task.done():
+            raise Unavailable(f"this {self.card.name} is served no longer", retry_after_s=1.0)
         if self.queued + len(group.responses) > self._limit:
             raise Unavailable(f"the queue of {self.card.name} is full", retry_after_s=2.0)
         if self.failure:

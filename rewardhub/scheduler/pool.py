@@ -32,6 +32,8 @@ from rewardhub.wire.proto import group_to_proto
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
 FIRST, MAX_CHUNK = 8, 64
+KEPT = 4_096
+"""Scorers, with their parameters, of which the mean time is known."""
 GRACE_S = 0.05
 
 
@@ -78,7 +80,7 @@ class Pool:
         self._settings = (list(plugins), memory_mb)
         self._zygote: Zygote | None = None
         self._renewing = asyncio.Lock()
-        self._queue: FairQueue[_Job] = FairQueue()
+        self._queue: FairQueue[_Job] = FairQueue(lambda job: job.done.done())
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._row_s: dict[str, float] = {}
@@ -141,6 +143,8 @@ class Pool:
 
     def _learn(self, bound: BoundVerifier, seconds: float) -> None:
         known = self._row_s.get(bound.fingerprint, seconds)
+        if len(self._row_s) >= KEPT:
+            self._row_s.clear()  # callers choose parameters, and with them fingerprints
         self._row_s[bound.fingerprint] = 0.8 * known + 0.2 * seconds
 
     async def _serve(self) -> None:

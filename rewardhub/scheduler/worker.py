@@ -10,6 +10,9 @@ from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.lines import loads
 from rewardhub.wire.proto import group_from_proto
 
+KEPT = 1_024
+"""Scorers that a worker keeps bound, for callers choose their parameters."""
+
 
 def serve(sock: socket.socket, registry: Registry) -> None:
     """Answers tasks until the hub hangs up."""
@@ -18,6 +21,8 @@ def serve(sock: socket.socket, registry: Registry) -> None:
         send(sock, Begun(task.id))
         key = (task.scorer, task.params)
         if key not in bound:
+            if len(bound) >= KEPT:
+                bound.clear()
             bound[key] = _bind(task, registry)
         scorer = bound[key]
         if scorer is None or scorer.fingerprint != task.fingerprint:

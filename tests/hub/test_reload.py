@@ -122,3 +122,23 @@ async def test_what_cannot_be_loaded_changes_nothing(reloadable):
 async def test_a_hub_without_files_has_nothing_to_reload(hub):
     with pytest.raises(InvalidInput):
         await hub.reload()
+
+
+async def test_a_reload_that_is_given_up_leaves_no_process_behind(reloadable, monkeypatch):
+    """What was started for an exchange that does not come about ends with it; the hub goes on as it was."""
+    hub, _ = reloadable
+    pools = []
+
+    async def never(pool):
+        pools.append(pool)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("rewardhub.reload._warm", never)
+    reloading = asyncio.create_task(hub.reload())
+    while not pools:
+        await asyncio.sleep(0.01)
+    reloading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reloading
+    assert not pools[0]._zygote.alive
+    assert (await one(hub)).values == [1.0, 1.0]

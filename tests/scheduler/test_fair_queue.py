@@ -86,3 +86,15 @@ async def test_waiting_ends_with_an_item():
     queue.put("x", priority="online", tenant="", cost=1)
     assert await getting == "x"
     assert len(queue) == 0
+
+
+def test_what_nobody_waits_for_is_swept_out():
+    """T05: callers who give up while a lane is held up leave a bounded queue, in which what is left keeps its order."""
+    given_up = set()
+    queue = FairQueue(given_up.__contains__)
+    for n in range(100_000):
+        queue.put(n, priority="online", tenant="t", cost=1)
+        if n % 1_000:
+            given_up.add(n)
+    assert len(queue) < 2_000
+    assert [n for n in drain(queue) if n not in given_up] == list(range(0, 100_000, 1_000))

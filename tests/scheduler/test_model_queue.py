@@ -178,3 +178,17 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path, monkeypa
         assert not served._task.done()
     finally:
         await served.aclose()
+
+
+async def test_a_lane_that_ended_refuses_at_once(tmp_path, monkeypatch):
+    """T23: a group that was opened before a reload and comes to its old model afterwards does not wait in vain."""
+    monkeypatch.setattr("rewardhub.scheduler.device._spawned", no_process)
+    served = lane(tmp_path)
+    served.start()
+    await served.aclose()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(served.score(Group("g", "p", (Response("x"),)), Context(math.inf)), 5)
+
+
+async def no_process():
+    raise OSError(24, "Too many open files")
