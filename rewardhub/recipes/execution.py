@@ -162,9 +162,9 @@ class Execution:
         return replace(group, responses=tuple(responses))
 
     def _padded(self, size: int) -> Mapping[str, Column]:
-        for name in self._done:
-            self._grow(name, size)
-        return self._columns
+        """The columns of the first ``size`` rows; of an open group later ones may have been scored already."""
+        columns = {name: self._grow(name, size) for name in self._done}
+        return {name: each if len(each) == size else each.take(range(size)) for name, each in columns.items()}
 
     def _fill(self, term: PlannedTerm, size: int, status: Status, reason: str) -> None:
         self._fill_rows(term, list(range(size)), status, reason)

@@ -9,7 +9,11 @@ import pytest
 from rewardhub.errors import InvalidInput, Unavailable
 from rewardhub.types import MAX_RESPONSES, Call, Group, Response, Status
 
+from .conftest import oracle
+
 RELATIVE = 'name: rel\nterms: {o: {scorer: oracle}, s: {scorer: spread}}\nvalue: "o + s - g_mean(o)"'
+
+CONDITIONAL = 'name: if\nterms: {d: {scorer: dear}, o: {scorer: oracle, when: "d >= 0"}}\nvalue: "d + o"'
 
 
 def whole(n, size=8):
@@ -66,6 +70,22 @@ async def test_a_stream_of_adds(hub):
     assert received[-1].complete
     indices = [index for scores in received for index in scores.indices]
     assert sorted(indices) == [0, 1, 2]
+
+
+async def test_a_later_member_may_be_scored_earlier(hub, dear):
+    """A condition on a member looks at its own row, however many rows others have added and scored meanwhile."""
+    call = Call(recipe_text=CONDITIONAL)
+    (known,) = await hub.score([Group("k", "p", (Response("b"),))], call)
+    dear.gate = asyncio.Event()
+    opened = hub.open(Group("g", "p"), call)
+    opened.add([Response("a")])
+    opened.add([Response("b")])
+    await asyncio.sleep(0.05)
+    dear.gate.set()
+    opened.close()
+    received = [scores async for scores in opened]
+    values = {index: value for scores in received for index, value in zip(scores.indices, scores.values, strict=True)}
+    assert values == {0: 2 * oracle("p", "a"), 1: known.values[0]}
 
 
 async def test_group_wide_values_wait_for_close(hub):
