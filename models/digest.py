@@ -31,9 +31,9 @@ def tree_digest(path: Path, memory: Path | None = None) -> str:
     return digest_of(*parts)
 
 
-def tree_stamp(path: Path) -> tuple[str, ...]:
-    """Tells whether a checkpoint's files were changed or exchanged, without reading them."""
-    return tuple(_key(each) for each in _files(path))
+def tree_stamp(path: Path | None) -> tuple[str, ...]:
+    """Tells whether a checkpoint's files were changed or exchanged, without reading them; empty where there is none."""
+    return tuple(_key(each) for each in _files(path)) if path is not None and path.is_dir() else ()
 
 
 def digest_as_loaded(path: Path, stamp: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.hub import Hub
 from rewardhub.models.card import load_card
+from rewardhub.models.digest import tree_stamp
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
@@ -74,8 +75,9 @@ class Reload:
         return book
 
     async def _lanes(self, config: HubConfig) -> list[ModelLane]:
-        """The lane of each card: the present one where the card is the same, else a new one, loaded."""
-        present = {lane.card: lane for lane in self._hub.scheduler.models}
+        """The lane of each card: the present one where card and checkpoint are the same, else a new one, loaded."""
+        same = [lane for lane in self._hub.scheduler.models if lane.stamp == tree_stamp(lane.card.path)]
+        present = {lane.card: lane for lane in same}
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
         scheduler = self._hub.scheduler
         figures, quarantine = scheduler.figures, scheduler.quarantine

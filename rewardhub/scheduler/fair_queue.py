@@ -18,7 +18,7 @@ SWEEP = 1_024
 
 
 class FairQueue(Generic[T]):
-    """Items by flow; ``cost`` is in the lane's own unit, responses or tokens.
+    """Items by flow; ``cost`` is in the lane's own unit, seconds or tokens.
 
     Items that are ``gone``, which nobody waits for any more, are swept out before they outnumber the others, so that
     callers who give up while a lane is held up do not fill the memory.

@@ -16,6 +16,7 @@ from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
+from rewardhub.models.digest import tree_stamp
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
@@ -58,6 +59,7 @@ class ModelLane:
         self.card = card
         self.info = info_of(card)
         self.fingerprint = ""
+        self.stamp: tuple[str, ...] = ()
         self.failure = ""
         self.pid = 0
         self.queued = 0
@@ -179,6 +181,7 @@ class ModelLane:
             await seat.leave()
 
     async def _load(self, seat: Seat) -> None:
+        self.stamp = await asyncio.to_thread(tree_stamp, self.card.path)
         try:
             await seat.send(Load(self.card.model_dump_json().encode()))
             startup_s = self.card.vllm.startup_s if self.card.vllm else 0.0

@@ -126,9 +126,11 @@ class Pool:
             for start in range(0, len(rows), size)
         ]
         self.queued += len(rows)
+        row_s = self._row_s.get(bound.fingerprint, CHUNK_S)
         try:
             for job in jobs:
-                self._queue.put(job, priority=context.priority, tenant=context.tenant, cost=len(job.rows))
+                cost = row_s * len(job.rows)
+                self._queue.put(job, priority=context.priority, tenant=context.tenant, cost=cost)
             for job in jobs:
                 await job.done
         finally:

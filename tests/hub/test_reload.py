@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import shutil
 
 import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.models.card import load_card
 from rewardhub.reload import Reload
 from rewardhub.types import Call, Group, Response, Status
 
@@ -142,3 +144,31 @@ async def test_a_reload_that_is_given_up_leaves_no_process_behind(reloadable, mo
         await reloading
     assert not pools[0]._zygote.alive
     assert (await one(hub)).values == [1.0, 1.0]
+
+
+async def test_a_checkpoint_that_was_exchanged_is_loaded(tiny_card, tmp_path):
+    """T23: weights written over under the same card are another version after a reload; untouched ones stay loaded."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(load_card(tiny_card).path, folder)
+    card = tmp_path / "card.toml"
+    card.write_text(f'name = "tiny"\nkind = "scalar"\npath = "{folder}"\n')
+    config = HubConfig(workers=1, cards=(card,))
+    hub = make_hub(config)
+    hub.reloader = Reload(hub, lambda: config)
+    await hub.start()
+    try:
+        group = Group("g", "p", (Response("x"),))
+        (before,) = await hub.score([group], Call(recipe="tiny"))
+        (lane,) = hub.scheduler.models
+        await hub.reload()
+        assert hub.scheduler.models == [lane]
+        for file in folder.glob("*.safetensors"):
+            save_file({name: each * 1.5 for name, each in load_file(file).items()}, file, metadata={"format": "pt"})
+        assert (await hub.reload())["changed"] == ["tiny"]
+        (after,) = await hub.score([group], Call(recipe="tiny"))
+        assert after[0].value != before[0].value
+        assert after[0].fingerprint != before[0].fingerprint
+    finally:
+        await hub.aclose()

@@ -240,3 +240,39 @@ async def test_no_descriptor_ends_no_worker(pool, bound, monkeypatch):
     while len(pool.pids) < 2:
         await asyncio.sleep(0.01)
     assert not refusals
+
+
+async def test_tenants_share_the_time_and_not_the_rows():
+    """T06: a tenant whose responses take 20 ms each does not get twenty times the pool of one whose take 1 ms."""
+    from rewardhub.assembly import make_hub
+    from rewardhub.config import HubConfig
+    from rewardhub.types import Call
+
+    chaos = PLUGIN.parent.parent / "chaos" / "chaos_verifiers.py"
+    hub = make_hub(HubConfig(workers=1, plugins=(chaos,)))
+    await hub.start()
+
+    def call(wait_ms):
+        text = f"name: r\nterms: {{t: {{scorer: pooled_nonce, with: {{wait_ms: {wait_ms}}}}}}}\nvalue: t"
+        return Call(recipe_text=text, deadline_ms=60_000)
+
+    def group(name, count):
+        return Group(name, "p", tuple(Response(f"{name} {n}") for n in range(count)))
+
+    ended: list[str] = []
+
+    async def score(tenant, wait_ms, count):
+        (scores,) = await hub.score([group(tenant, count)], call(wait_ms), tenant=tenant)
+        ended.append(tenant)
+        return set(scores.total.statuses)
+
+    try:
+        await score("slow", 20, 2)
+        await score("quick", 1, 20)  # how long a response of each takes is known now
+        ended.clear()
+        async with asyncio.TaskGroup() as tasks:
+            both = [tasks.create_task(score("slow", 20, 60)), tasks.create_task(score("quick", 1, 300))]
+        assert [task.result() for task in both] == [{Status.OK}] * 2
+        assert ended == ["quick", "slow"]
+    finally:
+        await hub.aclose()
