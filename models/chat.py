@@ -4,6 +4,7 @@ A family's turns are written in its :class:`Style`, as its published chat templa
 bring chat templates as programs; those are not run.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -215,11 +216,30 @@ def _role(message: Message, field: str) -> str:
 
 def _content(message: Message, offset: int, field: str) -> list[Piece]:
     content = message.get("content") or ""
-    if isinstance(content, str):
-        return [content]
     if not isinstance(content, Sequence):
         raise InvalidInput("content is neither text nor a list of parts", field=f"{field}.content")
-    return [_part(part, offset, field) for part in content]
+    pieces: list[Piece] = [content] if isinstance(content, str) else [_part(part, offset, field) for part in content]
+    calls = _calls(message.get("tool_calls") or (), f"{field}.tool_calls")
+    if calls and pieces and isinstance(pieces[-1], str):
+        said = pieces.pop()
+        calls = f"{said}\n{calls}" if said else calls
+    return [*pieces, calls] if calls else pieces
+
+
+def _calls(calls: Any, field: str) -> str:
+    """What a message calls of tools, as text: Qwen's templates write it so."""
+    if not isinstance(calls, list | tuple):
+        raise InvalidInput("tool_calls is not a list", field=field)
+    written: list[str] = []
+    for call in calls:
+        made = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(made, Mapping) or not isinstance(made.get("name"), str):
+            raise InvalidInput("a tool call names no function", field=field)
+        given = made.get("arguments", {})
+        arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        name = json.dumps(made["name"], ensure_ascii=False)
+        written.append(f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>')
+    return "\n".join(written)
 
 
 def _part(part: Any, offset: int, field: str) -> Piece:

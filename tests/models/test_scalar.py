@@ -325,3 +325,25 @@ def test_bfloat16_keeps_scores_and_order(scalar):
     gaps, kept = exact.unsqueeze(2) - exact.unsqueeze(1), brief.unsqueeze(2) - brief.unsqueeze(1)
     clear = gaps.abs() > 0.05 * deviation
     assert ((gaps.sign() == kept.sign()) & clear).sum() >= 0.99 * clear.sum()
+
+
+def test_calls_of_tools_are_read(scalar, groups):
+    """What a message calls is text behind what it says, as Qwen writes it: it is scored, and may be a function's JSON."""
+
+    def turn(**more):
+        return Response(messages=({"role": "assistant", **more},))
+
+    call = {"type": "function", "function": {"name": "zoom", "arguments": '{"x": 1}'}}
+    plain = {"name": "zoom", "arguments": {"x": 1}}
+    said = '<tool_call>\n{"name": "zoom", "arguments": {"x": 1}}\n</tool_call>'
+    model = scalar()
+    responses = (
+        turn(content=None, tool_calls=[call]), turn(content="", tool_calls=[plain]), Response(said), turn(content=""),
+        turn(content="Hm.", tool_calls=[call, plain]), Response(f"Hm.\n{said}\n{said}"), turn(tool_calls=[{"x": 1}]),
+    )  # fmt: skip
+    column = model.score([replace(groups[1], responses=responses)])[0]
+    first, second, text, silent, both, texts, broken = column.values
+    assert [first, second, both] == pytest.approx([text, text, texts], abs=1e-6)
+    assert first != pytest.approx(silent, abs=1e-4)
+    assert broken is None
+    assert column.statuses[-1] is Status.INVALID_INPUT
