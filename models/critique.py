@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
+from rewardhub.errors import InternalError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.rows import RowModel
 from rewardhub.models.writing import Writer
+from rewardhub.scorer import failure
 from rewardhub.types import Group, Response, Score
 
 
@@ -28,6 +30,10 @@ class CritiqueModel(RowModel):
         template = self.encoder.template
         self.asking = self.encoder.pieces([*template.turn("user", [self.spec.question]), *template.opening()], ())
 
+    @property
+    def least(self) -> int:
+        return super().least + len(self.asking)
+
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The question behind the answer."""
         encoded = super().row(prefix, group, response).encoded + self.asking
@@ -37,7 +43,10 @@ class CritiqueModel(RowModel):
         return [self._score(row.encoded) for row in rows]
 
     def _score(self, row: Encoded) -> Score:
-        written = self.writer.write(row, self.spec.count)
+        try:
+            written = self.writer.write(row, self.spec.count)
+        except InternalError as error:
+            return failure(error)
         texts = [each.text for each in written]
         assert self.loaded.backbone.head is not None
         values = [float(value) for value in self.loaded.backbone.head(torch.stack([each.state for each in written]))]

@@ -5,13 +5,14 @@ likeliest is taken, so that the reply has the form whatever the model.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from rewardhub.errors import InvalidInput, ScoringError
+from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.memory import memory_errors
@@ -20,7 +21,7 @@ from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score
 
-MOST_OPTIONS = 128
+MOST_OPTIONS = MOST_FIELDS = 128
 
 
 class GenerativeModel:
@@ -58,13 +59,13 @@ class GenerativeModel:
                     field="prompt",
                 )
             fields = _fields(group.metadata.get("schema"))
-        except ScoringError as error:
+            if fields:
+                text, count, ended = *self._filled(prompt, fields, most), True
+            else:
+                (written,) = self.writer.write(prompt, 1, most)
+                text, count, ended = written.text, written.tokens + written.ended, written.ended
+        except RewardHubError as error:
             return failure(error)
-        if fields:
-            text, count, ended = *self._filled(prompt, fields, most), True
-        else:
-            (written,) = self.writer.write(prompt, 1, most)
-            text, count, ended = written.text, written.tokens + written.ended, written.ended
         counts = {"prompt_tokens": len(prompt), "completion_tokens": count, "finish": "stop" if ended else "length"}
         return Score(1.0, details={"text": text, **counts})
 
@@ -82,6 +83,7 @@ class GenerativeModel:
         for name, options in fields.items():
             lead = f'{", " if filled else "{"}"{name}": "'
             before = before + self._text(lead)
+            self._check_room(len(before) + (0 if options else max(1, most - count)))
             if options:
                 filled[name] = self._likeliest(before, options)
             else:
@@ -94,6 +96,7 @@ class GenerativeModel:
         """The option that the model is most likely to write before the closing quotation mark."""
         ends = [self._text(json.dumps(option)[1:]) for option in options]
         rows = [before + end for end in ends]
+        self._check_room(max(map(len, rows)))
         places = [range(len(before) - 1, len(row) - 1) for row in rows]
         states = self.runner.states(rows, [range(len(rows))], places)
         chances = []
@@ -101,7 +104,14 @@ class GenerativeModel:
             logs = torch.log_softmax(self.loaded.backbone.logits(state), -1)
             ids = torch.from_numpy(end.ids).to(logs.device)
             chances.append(float(logs.gather(1, ids[:, None]).sum()))
+        if not all(map(math.isfinite, chances)):
+            raise InternalError("the model computed a non-finite number")
         return options[max(range(len(options)), key=chances.__getitem__)]
+
+    def _check_room(self, tokens: int) -> None:
+        most = self.loaded.max_tokens
+        if tokens > most:
+            raise InvalidInput(f"the form takes {tokens} tokens, over the model's {most}", field="metadata.schema")
 
     def _text(self, text: str) -> Encoded:
         return self.loaded.encoder.pieces([text], ())
@@ -121,6 +131,8 @@ def _fields(schema: Any) -> dict[str, tuple[str, ...]]:
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping) or not properties:
         raise InvalidInput("the schema must be of an object with properties", field="metadata.schema")
+    if len(properties) > MOST_FIELDS:
+        raise InvalidInput(f"a schema may have {MOST_FIELDS} fields, not {len(properties)}", field="metadata.schema")
     return {str(name): _options(str(name), each) for name, each in properties.items()}
 
 

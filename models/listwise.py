@@ -46,7 +46,7 @@ class ListwiseModel(ScalarModel):
         ]
         shown = [each for each in answers if isinstance(each, Encoded)]
         try:
-            prompt = Prompt(self.checkpoint, self.prompt(group), group.media)
+            prompt = Prompt(self.checkpoint, self.prompt(group), group.media, self.least)
             row = fitted(self.checkpoint, lambda less: _row(prompt.without(less, sum(images)), shown), prompt.ends)
         except ScoringError as error:
             return None, [each if isinstance(each, Score) else failure(error) for each in answers]

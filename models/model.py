@@ -56,11 +56,12 @@ class Checkpoint:
     encoder: Encoder
     max_tokens: int
 
-    def check_prompt(self, prompt: Encoded) -> Encoded:
-        """Raises ``InvalidInput`` for a prompt that leaves no room for any response."""
-        if len(prompt) >= self.max_tokens:
+    def check_prompt(self, prompt: Encoded, least: int) -> Encoded:
+        """Raises ``InvalidInput`` for a prompt that leaves no room for the ``least`` tokens of any response."""
+        if len(prompt) + least > self.max_tokens:
+            more = f" and {least} behind it" if least else ""
             raise InvalidInput(
-                f"the prompt has {len(prompt)} tokens, the model takes {self.max_tokens}", field="prompt"
+                f"the prompt has {len(prompt)} tokens{more}, the model takes {self.max_tokens}", field="prompt"
             )
         return prompt
 

@@ -113,7 +113,7 @@ class PairwiseModel(EngineModel):
                 raise InvalidInput(reason, field="responses")
             prompt = self._shown(group.prompt, group.media)
             least = prompt.without(len(prompt.text())) if self.card.truncation == "left" else prompt
-            empty = self.checkpoint.check_prompt(self._sequence(least, Shown([]), Shown([])))
+            empty = self.checkpoint.check_prompt(self._sequence(least, Shown([]), Shown([])), self.reply)
             room = max(0, self.checkpoint.max_tokens - len(empty) - self.reply)
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))

@@ -34,6 +34,11 @@ class RowModel(EngineModel):
         super().__init__(card, self.reads, language=self.has_language_head)
         self.encoder = self.checkpoint.encoder
 
+    @property
+    def least(self) -> int:
+        """Tokens that stand behind a prompt where the response is empty."""
+        return len(self.encoder.answer(Response())) + self.room
+
     def check_outputs(self, *counts: int) -> None:
         """Raises ``ConfigError`` where what is read has another number of outputs."""
         if self.engine.width not in counts:
@@ -64,7 +69,7 @@ class RowModel(EngineModel):
     def rows(self, group: Group) -> list[Row | Score]:
         """One row per response, or the score that says why there is none."""
         try:
-            prompt = Prompt(self.checkpoint, self.prompt(group), group.media)
+            prompt = Prompt(self.checkpoint, self.prompt(group), group.media, self.least)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
         return [self._attempt(prompt, group, response) for response in group.responses]

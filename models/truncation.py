@@ -53,18 +53,21 @@ def flagged(score: Score, truncated: int) -> Score:
 class Prompt:
     """A group's prompt and media, encoded once for each number of characters that are left out of it.
 
-    Raises ``InvalidInput`` for a prompt that leaves no room for any response, however much of it is left out.
+    Raises ``InvalidInput`` for a prompt that leaves no room for the ``least`` tokens of any response, however much
+    of it is left out.
     """
 
-    def __init__(self, checkpoint: Checkpoint, prompt: str | Sequence[Message], media: Sequence[Media]) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, prompt: str | Sequence[Message], media: Sequence[Media], least: int
+    ) -> None:
         self.checkpoint = checkpoint
         self.prompt = prompt
         self.media = media
         self._known: dict[tuple[int, int], Encoded] = {}
         prefix = self.without(0)
-        if checkpoint.card.truncation == "left" and len(prefix) >= checkpoint.max_tokens:
+        if checkpoint.card.truncation == "left" and len(prefix) + least > checkpoint.max_tokens:
             prefix = self.without(len(self._text))
-        checkpoint.check_prompt(prefix)
+        checkpoint.check_prompt(prefix, least)
 
     def without(self, characters: int, beside: int = 0) -> Encoded:
         """The prompt without its oldest text, in a conversation that shows ``beside`` further images."""

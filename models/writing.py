@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from rewardhub.errors import InternalError
 from rewardhub.models.cached import repeated
 from rewardhub.models.inputs import Encoded, Inputs
 from rewardhub.models.model import Loaded
@@ -40,6 +41,7 @@ class Writer:
         """``count`` continuations of at most ``most`` tokens, by default the writer's own limit.
 
         Sampled with a seed drawn from the row, so that the same row is continued alike whatever it is asked with.
+        Raises ``InternalError`` where the model computes what is no number.
         """
         most = self.max_tokens if most is None else most
         backbone = self.loaded.backbone
@@ -67,6 +69,8 @@ class Writer:
 
     def _next(self, states: Tensor, generator: torch.Generator) -> list[int]:
         logits = self.loaded.backbone.logits(states)
+        if not logits.isfinite().all():
+            raise InternalError("the model computed a non-finite number")
         logits[:, self.forbidden] = -torch.inf
         if not self.temperature:
             return [int(index) for index in logits.argmax(-1)]

@@ -23,6 +23,10 @@ class YesNoModel(RowModel):
         template = self.encoder.template
         self.asking = self.encoder.pieces([*template.turn("user", [card.question]), *template.opening()], ())
 
+    @property
+    def least(self) -> int:
+        return super().least + len(self.asking)
+
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         encoded = super().row(prefix, group, response).encoded + self.asking
         return Row(encoded, (len(encoded) - 1,))

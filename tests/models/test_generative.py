@@ -125,3 +125,32 @@ def test_a_prompt_that_leaves_no_room_is_refused(model):
     """Prompt and reply must fit the model."""
     score = written(model, chat("x" * 2050))
     assert (score.value, score.status, score.details["field"]) == (None, Status.INVALID_INPUT, "prompt")
+
+
+def test_a_form_is_bounded(model):
+    """A schema of many fields, or of more than the context holds, is the caller's fault and takes no worker long."""
+
+    def form(count, name="f"):
+        return {"type": "object", "properties": {f"{name}{index}": {"type": "string"} for index in range(count)}}
+
+    assert written(model, chat(schema=form(2))).status is Status.OK
+    for schema in (form(200), form(20, "n" * 200)):
+        assert written(model, chat(schema=schema)).status is Status.INVALID_INPUT
+
+
+WRITERS = {
+    "generative": {"max_reply_tokens": 3},
+    "critique": {"critique": {"max_tokens": 3, "temperature": 1.0}},
+    "pairwise": {"votes": {"count": 2, "max_tokens": 3}},
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_nothing_is_written_from_what_is_no_number(classifier, tiny, kind):
+    """A model that computes NaN writes no text and casts no vote: internal_error, with and without a schema."""
+    path = classifier if kind == "critique" else tiny
+    model = load(Card(name="n", kind=kind, path=path, system="", **WRITERS[kind]))
+    model.loaded.backbone.base.get_input_embeddings().weight.data.fill_(torch.nan)
+    for metadata in ({}, {"schema": SCHEMA}):
+        group = Group("g", "x", (Response("a"), Response("b")), metadata=metadata)
+        assert set(model.score([group])[0].statuses) == {Status.INTERNAL_ERROR}

@@ -236,3 +236,30 @@ def test_an_ensemble_says_what_its_members_left_out(classifier, groups, tmp_path
     wanted = load(load_card(files[1])).score([replace(groups[1], prompt=LONG)])[0]
     assert [long.row(0).details[TRUNCATED]] == [wanted.row(0).details[TRUNCATED]]
     assert TRUNCATED not in short.row(0).details
+
+
+ROOMS = {"scalar": {}, "listwise": {}, "yes_no": {"choices": ("1", "2")}, "critique": {"critique": {"max_tokens": 9}}}
+
+
+@pytest.mark.parametrize("kind", ROOMS)
+@pytest.mark.parametrize("truncation", ["none", "left"])
+def test_a_prompt_without_room_for_any_response_is_the_callers_fault(tiny, classifier, kind, truncation):
+    """Where not even an empty response fits, none is over the limit: a prompt that is too long costs no policy."""
+    path = tiny if kind == "yes_no" else classifier
+    card = {"name": kind, "kind": kind, "path": path, "system": "", "truncation": truncation, **ROOMS[kind]}
+    group = Group("a", ({"role": "system", "content": LONG}, {"role": "user", "content": ""}), (Response(),))
+    model = load(Card(**card))
+    row = model._row(group)[0] if kind == "listwise" else model.rows(group)[0]
+    whole = len(row.encoded) + model.room
+    for limit, wanted in ((whole, [Status.OK, Status.OVER_LIMIT]), (whole - 1, [Status.INVALID_INPUT] * 2)):
+        model = load(Card(**card, max_tokens=limit))
+        found = [model.score([replace(group, responses=(each,))])[0] for each in (Response(), Response("z" * 40))]
+        assert [column.statuses[0] for column in found] == wanted
+
+
+def test_written_votes_need_room_too(tiny):
+    """The same of a comparison whose vote is written: with no room for it the prompt is too long, not the answers."""
+    votes = {"count": 1, "max_tokens": 90}
+    model = load(Card(name="p", kind="pairwise", path=tiny, system="", max_tokens=400, votes=votes))
+    group = Group("a", "~" * 200, (Response(""), Response("z")))
+    assert model.score([group])[0].statuses == [Status.INVALID_INPUT] * 2
