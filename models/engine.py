@@ -68,7 +68,9 @@ class LocalEngine:
         self.runner: Runner = self.checkpoint.runner()
         self.choices = self.checkpoint.replies() if reads == "replies" else []
         self.head = self.checkpoint.backbone.head
-        self.gate = Gate(self.checkpoint.path, self.runner.backbone.device) if reads == "gated" else None
+        backbone = self.runner.backbone
+        gated = reads == "gated"
+        self.gate = Gate(self.checkpoint.path, backbone.device, backbone.hidden_size) if gated else None
         self.width = (self.head.outputs if self.head else len(self.choices)) + (self.gate.width if self.gate else 0)
 
     @cached_property

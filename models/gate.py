@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rewardhub.errors import ConfigError
 from rewardhub.models.checkpoint import tensors_under
 from rewardhub.models.head import linear_layers
 
@@ -17,10 +18,16 @@ SIDE_TENSORS = (f"{GATE}.", TRANSFORM)
 
 
 class Gate:
-    """The layers stored as ``gating.layers.N``, with ReLU between, in fp32; ``width`` is 0 where there are none."""
+    """The layers stored as ``gating.layers.N``, with ReLU between, in fp32; ``width`` is 0 where there are none.
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    Raises ``ConfigError`` for layers that do not follow on states of ``hidden`` numbers.
+    """
+
+    def __init__(self, path: Path, device: torch.device, hidden: int) -> None:
         self.layers = [layer.to(device) for layer in linear_layers(tensors_under(path, (GATE,)), LAYERS)]
+        if self.layers and self.layers[0].in_features != hidden:
+            reason = f"{path}: the gate takes {self.layers[0].in_features} inputs, the model gives {hidden}"
+            raise ConfigError(reason, field="path")
         self.width = self.layers[-1].out_features if self.layers else 0
 
     def __call__(self, states: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Reward heads: one linear layer, or two with ReLU, SiLU or tanh between, in fp32."""
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -81,7 +82,7 @@ def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str
 
     Raises ``ConfigError`` where there is none, or where a tensor is not that of a linear layer.
     """
-    return RewardHead([_linear(tensors, name) for name in head_layers(tensors, prefix)], activation)
+    return RewardHead(_layers(tensors, head_layers(tensors, prefix)), activation)
 
 
 def head_layers(tensors: Iterable[str], prefix: str = "") -> list[str]:
@@ -97,7 +98,7 @@ def head_layers(tensors: Iterable[str], prefix: str = "") -> list[str]:
 
 def linear_layers(tensors: Mapping[str, Tensor], stem: str) -> list[nn.Linear]:
     """The linear layers stored as ``stem.N``, in the order of N; none where there are none."""
-    return [_linear(tensors, name) for name in layers_under(tensors, stem)]
+    return _layers(tensors, layers_under(tensors, stem))
 
 
 def layers_under(tensors: Iterable[str], stem: str) -> list[str]:
@@ -110,10 +111,21 @@ def layers_under(tensors: Iterable[str], stem: str) -> list[str]:
     return [f"{stem}.{number}" for number in ordered if f"{stem}.{number}.weight" in tensors]
 
 
+def _layers(tensors: Mapping[str, Tensor], names: list[str]) -> list[nn.Linear]:
+    layers = [_linear(tensors, name) for name in names]
+    for name, (before, layer) in zip(names[1:], pairwise(layers), strict=True):
+        if before.out_features != layer.in_features:
+            reason = f"{name} takes {layer.in_features} inputs, the layer before it gives {before.out_features}"
+            raise ConfigError(reason, field="head")
+    return layers
+
+
 def _linear(tensors: Mapping[str, Tensor], name: str) -> nn.Linear:
     weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
     if weight.ndim != 2:
         raise ConfigError(f"{name}.weight has {weight.ndim} dimensions, a linear layer has 2", field="head")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ConfigError(f"{name}.bias is of {tuple(bias.shape)}, not {weight.shape[0]} outputs", field="head")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight.data = weight.detach().float().clone()
     if bias is not None:

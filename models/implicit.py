@@ -1,21 +1,29 @@
 """Implicit rewards of DPO models: beta * (log pi(y|x) - log pi_ref(y|x)), arXiv 2305.18290."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import open_checkpoint
+from rewardhub.models.model import Loaded, open_checkpoint
 from rewardhub.models.rows import RowModel
 from rewardhub.scorer import digest_of
 from rewardhub.types import Group, Response, Score
 
+PLACES = 512
+"""Tokens whose logits over the whole vocabulary are held at a time."""
+
 
 class ImplicitModel(RowModel):
-    """The sum over the tokens of the answer's turn behind its role, or with ``per_token`` their mean."""
+    """The sum over the tokens of the answer's turn behind its role, or with ``per_token`` their mean.
+
+    The limit is that of the model with the shorter context.
+    """
 
     reads = "states"
 
@@ -24,6 +32,9 @@ class ImplicitModel(RowModel):
         assert card.implicit is not None
         self.spec = card.implicit
         self.reference = open_checkpoint(card.model_copy(update={"path": self.spec.reference}), head=False)
+        self._check_tokens(self.reference)
+        limit = min(self.checkpoint.max_tokens, self.reference.max_tokens)
+        self.checkpoint = replace(self.checkpoint, max_tokens=limit)
         self.reference_runner = self.reference.runner()
         self.header = len(self.encoder.pieces(self.encoder.template.opening(), ()))
 
@@ -44,15 +55,26 @@ class ImplicitModel(RowModel):
         for loaded, runner in ((self.loaded, self.runner), (self.reference, self.reference_runner)):
             states = runner.states([row.encoded for row in rows], kin, [row.places for row in rows])
             logits = loaded.backbone.logits
-            sides.append([_log_likelihood(row, logits(state)) for row, state in zip(rows, states, strict=True)])
+            sides.append([_log_likelihood(row, state, logits) for row, state in zip(rows, states, strict=True)])
         return [self._score(row, ours, base) for row, ours, base in zip(rows, *sides, strict=True)]
+
+    def _check_tokens(self, reference: Loaded) -> None:
+        """Raises ``ConfigError`` where the reference reads other tokens than this model's tokenizer gives."""
+        tokenizer = self.encoder.tokenizer
+        rows = reference.backbone.base.get_input_embeddings().num_embeddings
+        if not tokenizer.agrees(reference.encoder.tokenizer) or tokenizer.size > rows:
+            reason = f"{reference.path} has another vocabulary than {self.checkpoint.path}"
+            raise ConfigError(reason, field="implicit.reference")
 
     def _score(self, row: Row, ours: float, base: float) -> Score:
         count = len(row.places) if self.spec.per_token else 1
         return self.calibrated(self.spec.beta * (ours - base) / count)
 
 
-def _log_likelihood(row: Row, logits: Tensor) -> float:
-    """The sum of log-probabilities of the tokens behind the row's places, from their logits [K, V]."""
-    following = torch.from_numpy(row.encoded.ids[[place + 1 for place in row.places]]).to(logits.device)
-    return float(torch.log_softmax(logits, -1).gather(-1, following[:, None]).sum())
+def _log_likelihood(row: Row, states: Tensor, logits: Callable[[Tensor], Tensor]) -> float:
+    """The sum of log-probabilities of the tokens behind the row's places, from the states [K, H] there."""
+    following = torch.from_numpy(row.encoded.ids[[place + 1 for place in row.places]]).to(states.device)
+    return sum(
+        float(torch.log_softmax(logits(state), -1).gather(-1, ids[:, None]).sum())
+        for state, ids in zip(states.split(PLACES), following.split(PLACES), strict=True)
+    )

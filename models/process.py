@@ -91,10 +91,12 @@ class ProcessModel(RowModel):
 def steps_of(response: Response, separator: str) -> list[Span]:
     """The response's own spans, else the pieces of text between separators, blank ones left out.
 
-    Raises ``NoAnswer`` where there is no step and ``InvalidInput`` for a trajectory or spans out of order.
+    Raises ``NoAnswer`` where there is no step and ``InvalidInput`` for a trajectory, images or spans out of order.
     """
     if response.messages:
         raise InvalidInput("a process model reads text, not a trajectory", field="response.messages")
+    if response.media:
+        raise InvalidInput("a process model reads text, not a response's images", field="response.media")
     text = response.text
     if response.steps:
         edges = [edge for span in response.steps for edge in span]

@@ -74,6 +74,11 @@ class TextTokenizer:
     def size(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    def agrees(self, other: "TextTokenizer") -> bool:
+        """Whether tokens that both know have one id."""
+        ours, theirs = (each._tokenizer.get_vocab(with_added_tokens=True) for each in (self, other))
+        return all(theirs.get(token, index) == index for token, index in ours.items())
+
     def _known(self, token: str) -> int:
         index = self._tokenizer.token_to_id(token)
         if index is None:

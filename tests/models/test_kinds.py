@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.tiny import build_tiny
-from rewardhub.types import Response, Status
+from rewardhub.types import Group, Response, Status
 
 WIDTH = 64
 
@@ -492,3 +492,63 @@ def test_critique_then_score(with_tensors, plain, groups, temperature):
     details = first[1].row(0).details
     assert len(set(details["critiques"])) == 3
     assert first[1].values[0] == pytest.approx(statistics.fmean(details["values"]), abs=1e-6)
+
+
+def test_steps_beside_an_image_are_refused(with_tensors, groups):
+    """Places of steps are counted in text: a response that brings an image is invalid_input, not read elsewhere."""
+    model = model_of(with_tensors(**{"score.weight": drawn(1, WIDTH)}), "process")
+    responses = (Response("a\n\nb"), Response("a\n\nb", media=groups[1].media))
+    assert model.score([replace(groups[0], responses=responses)])[0].statuses == [Status.OK, Status.INVALID_INPUT]
+
+
+def test_a_reference_with_other_tokens_is_refused(tiny, tmp_path):
+    """The reference reads the ids that the model's tokenizer gives: they have to mean the same to both."""
+    other = build_tiny(tmp_path / "other", seed=9)
+    file = other / "tokenizer.json"
+    tokens = json.loads(file.read_text())
+    vocabulary = tokens["model"]["vocab"]
+    first, second = list(vocabulary)[40:42]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(tokens))
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        model_of(tiny, "implicit", implicit={"reference": other})
+
+
+def test_the_shorter_context_of_two_models_holds(tiny, tmp_path):
+    """A response that is too long for the reference has no implicit reward."""
+    short = build_tiny(tmp_path / "short", seed=9)
+    config = json.loads((short / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 64
+    (short / "config.json").write_text(json.dumps(config))
+    model = model_of(tiny, "implicit", implicit={"reference": short})
+    column = model.score([Group("a", "x", (Response("red"), Response("z" * 80)))])[0]
+    assert column.statuses == [Status.OK, Status.OVER_LIMIT]
+
+
+def test_logits_of_a_long_response_are_held_in_parts(tiny, monkeypatch):
+    """Memory over a vocabulary does not grow with the response, and the sum is the same."""
+    group = Group("a", "x", (Response("z" * 100),))
+    model = model_of(tiny, "implicit", implicit={"reference": build_tiny(tiny.parent / "reference", seed=9)})
+    whole = model.score([group])[0].values
+    monkeypatch.setattr("rewardhub.models.implicit.PLACES", 7)
+    seen = []
+    logits = model.loaded.backbone.logits
+    monkeypatch.setattr(model.loaded.backbone, "logits", lambda states: seen.append(len(states)) or logits(states))
+    assert model.score([group])[0].values == pytest.approx(whole, abs=1e-5)
+    assert max(seen) == 7
+
+
+BROKEN_HEADS = {
+    "bias": ("scalar", {"score.weight": drawn(1, WIDTH), "score.bias": drawn(3)}, {}),
+    "layers": ("scalar", {"score.0.weight": drawn(8, WIDTH), "score.2.weight": drawn(1, 9)}, {"activation": "silu"}),
+    "gate": ("objectives", {"score.weight": drawn(1, WIDTH), "gating.layers.0.weight": drawn(1, 9)}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN_HEADS)
+def test_layers_that_do_not_fit_are_refused_at_load(with_tensors, name):
+    """A head or a gate that cannot multiply is a ConfigError, not an error of every call."""
+    kind, tensors, head = BROKEN_HEADS[name]
+    more = {"classes": ("a",)} if kind == "objectives" else {}
+    with pytest.raises(ConfigError, match=r"inputs|outputs"):
+        model_of(with_tensors(**tensors), kind, head=head, **more)
