@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class Runner:
 
     ``attention`` is the path taken: the first of "packed" (full attention only) and "cached" that the
     self-check at construction found equal to padded full rows, else "rows"; "alone" where scores are to
-    be reproducible to the last bit. ``drift`` is how far the state furthest from that of full rows was, as
+    be reproducible to the last bit, or where positions depend on the length of a batch's longest row.
+    ``drift`` is how far the state furthest from that of full rows was, as
     a share of its length. ``memory`` holds the prompts of the packed path; ``tokens`` counts the tokens that went
     through the layers, ``padding`` those of them that stand behind a row's end.
     """
@@ -54,12 +55,13 @@ class Runner:
         self.encoder = encoder
         self.token_budget = self._asked_budget = token_budget
         self._reproducible = reproducible
+        alone = reproducible or _turns_by_length(backbone.text_config)
         self.memory = PrefixMemory(0)
         self.tokens = 0
         self.padding = 0
-        self.attention: Path = "alone" if reproducible else "rows"
+        self.attention: Path = "alone" if alone else "rows"
         self.drift = 0.0
-        if share_prefix and not reproducible:
+        if share_prefix and not alone:
             self.attention = self._first_exact()
         self.measure()
         self.memory = PrefixMemory(prefix_bytes)
@@ -217,3 +219,8 @@ class Runner:
         first, second = text(40), text(9)
         rows = [first + text(length) for length in (1, 30, 7)] + [second + text(3), second + text(12), text(21)]
         return rows, [[0, 1, 2], [3, 4], [5]]
+
+
+def _turns_by_length(config: Any) -> bool:
+    """Whether rotary positions depend on how long a sequence is: LongRoPE (arXiv 2402.13753) has two sets."""
+    return "longrope" in str(getattr(config, "rope_parameters", None))

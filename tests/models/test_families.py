@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,3 +203,19 @@ def test_steps_among_space(family):
         assert len(shown) == len(ends)
         for found, end in zip(shown, ends, strict=True):
             assert found.endswith(end.strip() if trims else end)
+
+
+def test_positions_that_depend_on_the_length_are_not_the_companys(tmp_path):
+    """LongRoPE turns a whole batch by its longest row: each row is read by itself, short ones by the short factors."""
+    path = tiny_families.build("llama", tmp_path / "long")
+    config = json.loads((path / "config.json").read_text())
+    config["rope_parameters"] = {
+        "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
+        "original_max_position_embeddings": 64, "factor": 4.0,
+    }  # fmt: skip
+    (path / "config.json").write_text(json.dumps(config))
+    model = load(Card(name="long", kind="scalar", path=path))
+    short, long = Group("a", "x", (Response("red"),)), Group("b", "x", (Response("z" * 200),))
+    alone = [model.score([group])[0].values[0] for group in (short, long)]
+    together = [column.values[0] for column in model.score([short, long])]
+    assert together == pytest.approx(alone, abs=1e-5)
