@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
+from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError, TooLarge
 from rewardhub.media.decode import decode
 from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
@@ -70,17 +70,26 @@ class SimilarityModel:
             ours = [self._text(response.text or _words(response.messages, 0))]
         else:
             ours = [self._image(media) for media in response.media]
-            theirs = theirs or [self._text(_words(group.prompt, 0))]
+            theirs = theirs or [self._prompt(_words(group.prompt, 0))]
         return float((torch.stack(ours) @ torch.stack(theirs).T).mean())
 
     def _image(self, media: Media) -> Tensor:
         if media.kind != "image" or media.data is None:
             raise InvalidInput("the bytes of an image are needed", field="media")
-        return self._remember(media.data, partial(self._encode_image, media.data))
+        try:
+            return self._remember(media.data, partial(self._encode_image, media.data))
+        except TooLarge as error:
+            raise InvalidInput(error.message, field="media") from error
 
     def _encode_image(self, data: bytes) -> Any:
         pixels = self.processor(images=[decode(data)], return_tensors="pt")["pixel_values"]
         return self.model.get_image_features(pixels.to(self.model.device, self.model.dtype), return_dict=True)
+
+    def _prompt(self, text: str) -> Tensor:
+        try:
+            return self._text(text)
+        except OverLimit as error:  # no response has a part in this
+            raise InvalidInput(f"the prompt has {error.message}", field="prompt") from None
 
     def _text(self, text: str) -> Tensor:
         return self._remember(b"text " + text.encode("utf-8", "replace"), partial(self._encode_text, text))
