@@ -31,10 +31,18 @@ class Cores:
         self._pause = FIRST_RETRY_S
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Watches one batch; the next ones get the threads that it got cores for, until all are tried again."""
-        if torch.get_num_threads() < self.most and time.monotonic() >= self._again:
+    def batch(self, *, steady: bool = False) -> Iterator[None]:
+        """Watches one batch; the next ones get the threads that it got cores for, until all are tried again.
+
+        A ``steady`` one has all threads in any case: how many there are changes the order of sums, and so last bits.
+        """
+        before = torch.get_num_threads()
+        if before < self.most and (steady or time.monotonic() >= self._again):
             torch.set_num_threads(self.most)
+        if steady:
+            yield
+            torch.set_num_threads(before)
+            return
         start, used, taken = time.monotonic(), time.process_time(), _preemptions()
         yield
         self.watched(time.monotonic() - start, time.process_time() - used, _preemptions() - taken)

@@ -59,11 +59,15 @@ class Worker:
                 self._load(message)
             elif isinstance(message, ScoreBatch) and message.seat in self._models:
                 self._reply(InHand(message.seat))
-                with self._cores.batch():
-                    answer = _score(message, self._models[message.seat])
+                answer = self._score(message)
                 if isinstance(answer, Failed) and answer.memory:
                     give_back_memory()
                 self._reply(answer)
+
+    def _score(self, message: ScoreBatch) -> Message:
+        model = self._models[message.seat]
+        with self._cores.batch(steady=model.card.reproducible):
+            return _score(message, model)
 
     def _reply(self, message: Message) -> None:
         with self._lock:

@@ -70,3 +70,12 @@ def test_a_busy_neighbour_is_found(clock, monkeypatch):
         for each in neighbours:
             each.kill()
             each.wait()
+
+
+def test_a_reproducible_card_has_always_all_threads(clock):
+    """Their number changes last bits: such a batch takes all, and the others go on with those that they had."""
+    found = Cores()
+    found.watched(1.0, 1.05, 200)
+    with found.batch(steady=True):
+        assert torch.get_num_threads() == 2
+    assert after(found) == 1
