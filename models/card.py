@@ -39,8 +39,8 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mean: float = 0.0
-    deviation: float = Field(default=1.0, gt=0)
+    mean: float = Field(default=0.0, allow_inf_nan=False)
+    deviation: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     squash: Literal["none", "sigmoid", "tanh"] = "none"
 
     def __call__(self, value: float) -> float:
@@ -277,6 +277,8 @@ class Card(BaseModel):
     def _check_classes(self) -> "Card":
         if (self.kind in {"outcome", "safety", "objectives"}) != bool(self.classes):
             raise ValueError("classes belong to the outcome, safety and objectives kinds, which need them")
+        if self.replies[0] == self.replies[1]:
+            raise ValueError("both choices are one reply")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have one name")
         if self.kind in {"outcome", "safety"} and len(self.classes) < 2:

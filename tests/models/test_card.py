@@ -37,6 +37,8 @@ def test_a_relative_path_is_relative_to_the_card(tmp_path):
     ('name = "m"\nkind = "scalar"\npath = "w"\ndevice = "tpu"\n', ["device"]),
     ('name = "m"\nkind = "outcome"\npath = "w"\nclasses = ["a"]\npositive = "a"\n', ["two classes or more"]),
     ('name = "m"\nkind = "process"\npath = "w"\n[calibration]\nmean = 1\n', ["process is not calibrated"]),
+    ('name = "m"\nkind = "yes_no"\npath = "w"\nchoices = ["1", "1"]\n', ["both choices are one reply"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\n[calibration]\ndeviation = inf\n', ["calibration.deviation", "finite"]),
     ("name = ", ["card.toml"]),
 ])  # fmt: skip
 def test_errors_name_file_and_field(tmp_path, text, words):
