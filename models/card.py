@@ -264,6 +264,8 @@ class Card(BaseModel):
             raise ValueError(f"a card of kind {self.kind} has no truncation")
         if self.quantization != "none" and self.kind in UNQUANTIZED:
             raise ValueError(f"a card of kind {self.kind} has no quantization")
+        if self.quantization == "int8" and self.dtype == "float16":
+            raise ValueError("float16 cannot hold the products of int8 weights; dtype is float32 or bfloat16")
         if self.quantization not in {"none", "int8"} and self.backend != "vllm":
             raise ValueError(f"quantization {self.quantization} is the vllm backend's, this one has int8")
         if self.reproducible and self.dtype != "float32":

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rewardhub.errors import ConfigError
+from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import Loaded, open_checkpoint
@@ -44,6 +44,9 @@ class ImplicitModel(RowModel):
         return digest_of(self.engine.fingerprint, reference)
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
+        if response.messages and [each.get("role") for each in response.messages] != ["assistant"]:
+            reason = "an implicit reward is of what the policy wrote; a trajectory holds more than that"
+            raise InvalidInput(reason, field="response.messages")
         encoded = super().row(prefix, group, response).encoded
         return Row(encoded, tuple(range(len(prefix) + self.header - 1, len(encoded) - 1)))
 

@@ -300,10 +300,12 @@ class Hub:
         group = self.media.resolve(await self.media.fetch(group, tenant, self._seconds(call)), tenant)
         opened = self._open.get(key)
         if opened is None:
+            # Its callers may all go away: it lives no longer than a group whose call names no deadline.
+            call = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
             opened = self.open(replace(group, responses=()), call, tenant=tenant)
             self._open[key] = opened
             opened.finished.add_done_callback(lambda _: self._open.pop(key, None))
-        elif (difference := differing(opened.group, group)) is not None:
+        elif (difference := differing(opened.group, group) or differing_call(opened.call, call, group)) is not None:
             raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
         rows = opened.place(group.responses)
         try:
@@ -317,7 +319,7 @@ class Hub:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000
 
     def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str) -> None:
-        self.metrics.count(plan.recipe.name, scores)
+        self.metrics.count(name_of(plan, group, call), scores)
         if self._log:
             self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
 
@@ -379,6 +381,12 @@ def differing(opened: Group, group: Group) -> str | None:
     """The first field in which a single call differs from the open group that it names."""
     fields = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
     return next((name for name in fields if getattr(opened, name) != getattr(group, name)), None)
+
+
+def differing_call(opened: Call, call: Call, group: Group) -> str | None:
+    """The first option in which a single call scores otherwise than that which opened its group."""
+    fields = ("inputs",) if group.recipe else ("recipe", "recipe_text", "inputs")
+    return next((name for name in fields if getattr(opened, name) != getattr(call, name)), None)
 
 
 async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:

@@ -24,7 +24,7 @@ class LocalHub:
         self._make = make
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rewardhub", daemon=True)
-        self._streams: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self.hub: Hub
 
     def __enter__(self) -> Self:
@@ -43,8 +43,8 @@ class LocalHub:
             self._stop()
 
     def score(self, groups: Sequence[Group], call: Call) -> list[GroupScores]:
-        """Scores whole groups; the answers are in request order."""
-        return self._await(self.hub.score(groups, call))  # type: ignore[no-any-return]
+        """Scores whole groups; the answers are in request order. Raises ``Cancelled`` when the hub is closed."""
+        return self._await(self._scored(groups, call))  # type: ignore[no-any-return]
 
     def stream(self, groups: Iterable[Group], call: Call) -> Iterator[GroupScores]:
         """Scores groups as they come, read on a thread of their own; yields each as it is ready, in any order.
@@ -67,10 +67,21 @@ class LocalHub:
             if not pumping.done():
                 pumping.cancel()
 
+    async def _scored(self, groups: Sequence[Group], call: Call) -> list[GroupScores]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await self.hub.score(groups, call)
+        except asyncio.CancelledError:
+            raise Cancelled("the hub was closed") from None
+        finally:
+            self._running.discard(task)
+
     async def _pump(self, feed: "_Feed", call: Call, ready: "queue.SimpleQueue[Any]") -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._streams.add(task)
+        self._running.add(task)
         try:
             async for scores in self.hub.stream(feed, call):
                 ready.put(scores)
@@ -81,7 +92,7 @@ class LocalHub:
             ready.put(error)
         finally:
             feed.stop()
-            self._streams.discard(task)
+            self._running.discard(task)
 
     async def _start(self) -> Hub:
         hub = self._make()
@@ -89,9 +100,9 @@ class LocalHub:
         return hub
 
     async def _aclose(self) -> None:
-        for task in self._streams:
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._streams)
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self.hub.aclose()
 
     def _await(self, coroutine: Any) -> Any:

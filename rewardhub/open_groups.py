@@ -36,6 +36,7 @@ class OpenGroup:
             raise InvalidInput(f"{group.expected} responses expected, at most {MAX_RESPONSES}", field="expected")
         self.group = replace(group, responses=())
         self._execution = execution
+        self.call = execution.call
         self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()

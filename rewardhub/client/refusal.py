@@ -29,6 +29,10 @@ _BY_CODE = {kind.code: kind for kind in _CLASSES}
 _BY_GRPC = {kind.grpc: kind for kind in reversed(_CLASSES)} | {"INVALID_ARGUMENT": InvalidInput}
 
 
+_BROKEN_OFF = frozenset({502, 504})
+"""What a proxy answers where the hub's own answer broke off or did not come in time."""
+
+
 class ConnectionLost(HubUnreachable):
     """The connection broke after the request had left: the hub may or may not have read it."""
 
@@ -60,6 +64,8 @@ def from_body(status: int, body: bytes, retry_after: str | None) -> RewardHubErr
     except (InvalidInput, KeyError, TypeError):
         text = f"HTTP {status} without an error of a hub; is this the address of a hub?"
         kind = HubUnreachable if status >= 500 or status == 429 else InvalidInput
+        if status in _BROKEN_OFF:
+            kind = ConnectionLost
         return kind(text, retry_after_s=wait_s)
 
 

@@ -52,6 +52,9 @@ class RestDoor:
         left_ms = max(map(session.remaining_ms, entries))
         options = dumps(call_to_json(session.call) | {"deadline_ms": left_ms})
         body = b'%s,"groups":[%s]}' % (options[:-1].encode(), groups)
+        this = object()
+        for entry in entries:
+            entry.post = this
         try:
             if streamed:
                 await self._lines(session, body, left_ms / 1000 + 1)
@@ -64,7 +67,8 @@ class RestDoor:
             lost = error
         except (KeyError, TypeError, ValueError) as error:
             lost = InternalError(f"{self.url} answered what no hub answers: {error!r}")
-        session.refuse([entry for entry in entries if entry.sent], lost)
+        # One that was refused may be under way again, in another.
+        session.refuse([entry for entry in entries if entry.sent and entry.post is this], lost)
 
     async def _lines(self, session: Session, body: bytes, timeout_s: float) -> None:
         async with self._answering("POST", "/v1/score/stream", timeout_s, body) as response:

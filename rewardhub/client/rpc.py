@@ -140,15 +140,18 @@ class EventStream:
         self._media: dict[str, bytes] = {}
 
     def send(self, group: Group, deadline_ms: int) -> None:
-        """A whole group, in several messages where one would be too large; raises ``TooLarge``."""
+        """A whole group, in several messages where one would be too large, or members of one; raises ``TooLarge``."""
         message = group_to_proto(group)
-        if message.ByteSize() <= FILL_BYTES:
+        members = group.expected > len(group.responses)  # which the hub joins to others by messages of groups
+        if message.ByteSize() <= (MESSAGE_BYTES - 4096 if members else FILL_BYTES):
             self._remember(group)
             self._deadline(deadline_ms)
             self._rpc.write(service.ScoreStreamRequest(group=message))
             return
         responses = list(message.responses)
         _check_sizes(group, responses)
+        if members:
+            raise TooLarge(f"members of group {group.id!r} are over the {MESSAGE_BYTES} bytes of a message")
         self.open(group, deadline_ms)
         self.add(group.id, responses)
         self.close_group(group.id)

@@ -26,11 +26,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock."""
+    """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
+    sent in.
+    """
 
     group: Group
     deadline: float
     sent: bool = False
+    post: object = None
     tries: int = 0
     reuploaded: bool = False
     partial: GroupScores | None = None

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
@@ -24,11 +24,12 @@ _MEDIA = attrgetter("media")
 
 
 class MediaLimits(BaseModel):
-    """Bytes of one media, of one tenant and of all; pixels of one image; frames of one video."""
+    """Bytes of one media, of a group's frames, of one tenant and of all; pixels of one image; frames of one video."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     item_bytes: int = Field(default=20 * 2**20, gt=0)
+    frames_bytes: int = Field(default=128 * 2**20, gt=0)
     tenant_bytes: int = Field(default=2**30, gt=0)
     total_bytes: int = Field(default=2 * 2**30, gt=0)
     pixels: int = Field(default=MAX_PIXELS, gt=0)
@@ -114,7 +115,7 @@ class MediaStore:
     def resolve(self, group: Group, tenant: str = "") -> Group:
         """The group with the bytes of every media at hand; inline bytes are stored on the way.
 
-        A size that is not declared is filled in. The data of a video is the :func:`~.decode.pack` of its
+        A hash or size that is not declared is filled in. The data of a video is the :func:`~.decode.pack` of its
         frames. Raises ``InvalidInput`` or ``TooLarge`` naming the field and the hash. Resolving twice is
         cheap and changes nothing.
         """
@@ -123,14 +124,14 @@ class MediaStore:
             responses = tuple(self._with_media(each, index, tenant) for index, each in enumerate(responses))
         elif not group.media:
             return group
+        self._check_frames(group, tenant)
         return replace(group, media=self._all(group.media, tenant, "media"), responses=responses)
 
     def fetches(self, group: Group) -> bool:
         """Whether :meth:`fetch` has something to wait for."""
         if self.remote is None:
             return False
-        owners = (group.media, *(response.media for response in group.responses if response.media))
-        return any(media.url for owned in owners for media in owned)
+        return any(media.url for media in _media_of(group))
 
     async def fetch(self, group: Group, tenant: str = "", within_s: float = math.inf) -> Group:
         """The group with hashes in place of addresses, where this hub fetches; raises as ``Remote.at_hand``."""
@@ -160,7 +161,16 @@ class MediaStore:
         else:
             entry = self._inline(media, media.data, tenant, where)
         size = (entry.width, entry.height) if not media.width or not media.height else (media.width, media.height)
-        return replace(media, width=size[0], height=size[1], data=entry.data)
+        sha256 = media.sha256 or hashlib.sha256(entry.data).hexdigest()
+        return replace(media, sha256=sha256, width=size[0], height=size[1], data=entry.data)
+
+    def _check_frames(self, group: Group, tenant: str) -> None:
+        """Raises ``TooLarge``: a frame that was uploaded once may be named any number of times."""
+        frames = [sha256 for media in _media_of(group) for sha256 in media.frames]
+        size = sum(len(entry.data) for sha256 in frames if (entry := self._find(sha256, tenant)) is not None)
+        if size > self.limits.frames_bytes:
+            limit = self.limits.frames_bytes
+            raise TooLarge(f"the frames of the group have {size} bytes, over the limit of {limit}", field="media")
 
     def _video(self, media: Media, tenant: str, where: str) -> Media:
         if not 0 < len(media.frames) <= self.limits.frames:
@@ -230,8 +240,13 @@ class MediaStore:
 
 def references(group: Group) -> list[str]:
     """The hashes whose bytes the group needs from the store."""
-    owners = (group.media, *(response.media for response in group.responses if response.media))
-    return [sha256 for media in owners for each in media for sha256 in _hashes(each)]
+    return [sha256 for media in _media_of(group) for sha256 in _hashes(media)]
+
+
+def _media_of(group: Group) -> Iterator[Media]:
+    yield from group.media
+    for response in group.responses:
+        yield from response.media
 
 
 def _hashes(media: Media) -> Sequence[str]:

@@ -25,10 +25,13 @@ SEVERITY = (
 _RANK = {status: rank for rank, status in enumerate(SEVERITY)}
 
 
-def scope_of(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]) -> Scope:
-    """The arrays that expressions read; ``no_answer`` and ``over_limit`` have the recipe's values."""
+def scope_of(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column], missing: int = 0) -> Scope:
+    """The arrays that expressions read; ``no_answer`` and ``over_limit`` have the recipe's values.
+
+    ``missing`` members of the group did not come.
+    """
     recipe = plan.recipe
-    scope = Scope(group, call, minimum=recipe.min_valid, strict=recipe.group_strict)
+    scope = Scope(group, call, minimum=recipe.min_valid, strict=recipe.group_strict, missing=missing)
     for name, column in columns.items():
         scope.values[name] = np.array(column.values, dtype=np.float64)
         skipped = np.array([status is Status.SKIPPED for status in column.statuses], dtype=bool)
@@ -52,11 +55,11 @@ def stated_values(plan: Plan, column: Column) -> Column:
     return replace(column, values=[stated.get(status, value) for value, status in pairs])
 
 
-def compose(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column]) -> Column:
-    """The total column of a group whose terms have all been scored."""
+def compose(plan: Plan, group: Group, call: Call, columns: Mapping[str, Column], missing: int = 0) -> Column:
+    """The total column of a group whose terms have all been scored; ``missing`` members did not come."""
     if plan.implicit:
         return next(iter(columns.values()))
-    scope = scope_of(plan, group, call, columns)
+    scope = scope_of(plan, group, call, columns, missing)
     for name, expression in plan.steps.items():
         scope.values[name] = expression(scope)
     totals = plan.value(scope)
@@ -105,6 +108,8 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
     if skipped := [column for column in read if column.statuses[row] is Status.SKIPPED]:
         unrouted = plan.unrouted(scope.group)
         return (Status.INVALID_INPUT, unrouted) if unrouted else _told(skipped[0], row)
+    if scope.strict and scope.missing:
+        return Status.INCOMPLETE_GROUP, {"reason": f"{scope.missing} members are missing"}
     least = plan.recipe.min_valid
     if plan.needs_group and any(len(column) - column.values.count(None) < least for column in read):
         return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {least} members have a value"}

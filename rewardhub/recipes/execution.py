@@ -43,8 +43,9 @@ class Execution:
     def __init__(self, plan: Plan, call: Call, lanes: Lanes) -> None:
         self.plan = plan
         self.lanes = lanes
-        self._call = call
+        self.call = call
         self._columns: dict[str, Column] = {}
+        self._missing = 0
         self._done: dict[str, set[int]] = {term.name: set() for term in plan.terms}
 
     @property
@@ -60,6 +61,7 @@ class Execution:
     async def finish(self, group: Group, missing: int = 0, since: int = 0) -> GroupScores:
         """Scores what is left from wave ``since``; ``missing`` members make group-wide terms incomplete."""
         indices = range(len(group.responses))
+        self._missing = missing
         for wave in self.plan.waves[since:]:
             if missing:
                 for term in wave:
@@ -73,7 +75,7 @@ class Execution:
     def scores(self, group: Group) -> GroupScores:
         """The scores of every row of ``group``, all terms of which must have been scored."""
         columns = self._padded(len(group.responses))
-        total = compose(self.plan, group, self._call, columns)
+        total = compose(self.plan, group, self.call, columns, self._missing)
         parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
         return GroupScores(group.id, total, parts, indices=list(range(len(total))))
 
@@ -82,7 +84,7 @@ class Execution:
         columns = {name: column.take(rows) for name, column in self._padded(len(group.responses)).items()}
         part = replace(group, responses=tuple(group.responses[row] for row in rows))
         parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
-        return GroupScores(group.id, compose(self.plan, part, self._call, columns), parts, list(rows))
+        return GroupScores(group.id, compose(self.plan, part, self.call, columns), parts, list(rows))
 
     async def _wave(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> None:
         asked = self.asks(terms, group, indices)
@@ -120,13 +122,27 @@ class Execution:
         if name and name not in group.reference:
             self._fill_rows(term, chosen, Status.REFERENCE_UNPARSEABLE, f"reference.{name} is missing")
             return None
-        return Ask(bound, self._seen(term, group, chosen), chosen)
+        chosen = self._fed(term, group, chosen)
+        return Ask(bound, self._seen(term, group, chosen), chosen) if chosen else None
+
+    def _fed(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
+        """The rows for which there is something to read; the others are filled with why not."""
+        if term.term.of == "reference" and not isinstance(group.reference.get("response"), str):
+            self._fill_rows(term, rows, Status.REFERENCE_UNPARSEABLE, "reference.response is missing")
+            return []
+        if not term.term.input:
+            return rows
+        statuses = self._columns[term.term.input].statuses
+        lacking = [row for row in rows if not statuses[row].is_verdict]
+        for row in lacking:
+            self._fill_rows(term, [row], statuses[row], f"{term.term.input} made nothing to read")
+        return [row for row in rows if row not in set(lacking)] if lacking else rows
 
     def _chosen(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
         """The rows whose condition is true; the others are filled with why not."""
         if term.when is None:
             return rows
-        scope = scope_of(self.plan, group, self._call, self._padded(len(group.responses)))
+        scope = scope_of(self.plan, group, self.call, self._padded(len(group.responses)))
         values = condition_rows(term.when, scope)
         unknown = {row for row in rows if math.isnan(values[row])}
         for row in unknown:
@@ -149,9 +165,7 @@ class Execution:
             found = group.reference[term.term.reference]
             group = replace(group, reference=found if isinstance(found, Mapping) else {"answer": found})
         if term.term.of == "reference":
-            text = group.reference.get("response")
-            replaced = Response(text if isinstance(text, str) else "")
-            return replace(group, responses=(replaced,) * len(group.responses))
+            return replace(group, responses=(Response(group.reference["response"]),) * len(group.responses))
         if not term.term.input:
             return group
         column, chosen = self._columns[term.term.input], set(rows)

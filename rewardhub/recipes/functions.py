@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 class Scope:
     """The arrays of one group while its expressions run.
 
-    ``absent`` names what was read and not sent, ``valid`` has how many rows each group operator went over, and
-    ``undefined`` is true for rows in which something was divided by 0.
+    ``missing`` members did not come, ``absent`` names what was read and not sent, ``valid`` has how many rows each
+    group operator went over, and ``undefined`` is true for rows in which something was divided by 0.
     """
 
     group: Group
@@ -36,6 +36,7 @@ class Scope:
     details: dict[str, Sequence[Json | None]] = field(default_factory=dict)
     minimum: int = 2
     strict: bool = False
+    missing: int = 0
     absent: set[str] = field(default_factory=set)
     valid: list[int] = field(default_factory=list)
     undefined: Any = False
@@ -130,7 +131,7 @@ def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], A
     if scope.undefined is not False and np.any(missing & scope.undefined):
         return np.nan
     present = scope.size - int(missing.sum())
-    if present < scope.minimum or (scope.strict and present < scope.size):
+    if present < scope.minimum or (scope.strict and (present < scope.size or scope.missing)):
         scope.valid.append(present)
         return np.nan
     column = _column(scope, values, condition)

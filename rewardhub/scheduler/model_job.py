@@ -50,6 +50,14 @@ class ModelJob:
         return keys if self.divisible else keys[:1]
 
     @property
+    def largest(self) -> int:
+        """About how many tokens its largest response takes with the prompt; all, where they are read together."""
+        if not self.divisible:
+            return self.size
+        longest = max(self.group.responses, key=lambda each: len(str(each.messages) if each.messages else each.text))
+        return estimate_tokens(replace(self.group, responses=(longest,)))
+
+    @property
     def divisible(self) -> bool:
         """Whether its responses may be scored apart."""
         return self.bound.info.scope == "response" and len(self.group.responses) > 1

@@ -71,7 +71,7 @@ class ModelLane:
         self._awake.set()
         self._leaving = False
         self._failures = 0
-        self._fitted = 0  # tokens of the largest batch that this worker scored
+        self._fitted = 0  # tokens of the largest response that this worker scored
         self._figures = figures or Figures()
         self._limit = queue_limit
         self._load_s, self._run_s = load_s, run_s
@@ -119,7 +119,7 @@ class ModelLane:
         """Scores the group's responses; raises ``Unavailable`` when the queue is full, loading fails or it ended."""
         if self._task is not None and self._task.done():
             raise Unavailable(f"this {self.card.name} is served no longer", retry_after_s=1.0)
-        if self.queued + len(group.responses) > self._limit:
+        if self.queued and self.queued + len(group.responses) > self._limit:
             raise Unavailable(f"the queue of {self.card.name} is full", retry_after_s=2.0)
         if self.failure:
             raise Unavailable(f"{self.card.name} cannot be loaded: {self.failure}", retry_after_s=30.0)
@@ -181,8 +181,8 @@ class ModelLane:
             await seat.leave()
 
     async def _load(self, seat: Seat) -> None:
-        self.stamp = await asyncio.to_thread(tree_stamp, self.card.path)
         try:
+            self.stamp = await asyncio.to_thread(tree_stamp, self.card.path)
             await seat.send(Load(self.card.model_dump_json().encode()))
             startup_s = self.card.vllm.startup_s if self.card.vllm else 0.0
             async with asyncio.timeout(self._load_s + startup_s):
@@ -213,7 +213,11 @@ class ModelLane:
         if not together:
             return
         jobs = [job for family in together for job in family]
-        groups = [message_of(family) for family in together]
+        try:
+            groups = [message_of(family) for family in together]
+        except Exception as error:  # a value that no message holds costs its own response alone
+            self._split(jobs, Failed(0, f"{type(error).__name__}: {error}"))
+            return
         started = time.monotonic()
         for job in jobs:
             self._figures.waited(self.card.name, started - job.since)
@@ -309,7 +313,7 @@ class ModelLane:
         if isinstance(answer, Scored):
             size = size_of(together)
             self._figures.batch(self.card.name, answer.tokens or size, answer.padding)
-            self._fitted = max(self._fitted, size)
+            self._fitted = max(self._fitted, *(job.largest for job in jobs))
             scores = [row.score() for column in answer.columns for row in column]
             self._figures.truncated(self.card.name, sum(TRUNCATED in score.details for score in scores))
             rows = iter(scores)
@@ -324,7 +328,7 @@ class ModelLane:
             for job in jobs:
                 job.apart(self.token_budget // 2 + 1)
                 self._waiting.put_back(job)
-        elif failed.memory and jobs[0].divisible:
+        elif jobs[0].divisible:
             rows = range(len(jobs[0].group.responses))
             self._divide(jobs[0], [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
         elif failed.memory and jobs[0].size <= self._fitted:

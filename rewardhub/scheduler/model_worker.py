@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from rewardhub.models import load
 from rewardhub.models.card import Card
 from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.memory import give_back_memory, keep_freed_memory
+from rewardhub.models.memory import give_back_memory, keep_freed_memory, memory_errors
 from rewardhub.models.model import RewardModel
 from rewardhub.scheduler.messages import (
     Failed,
@@ -114,15 +115,18 @@ class Worker:
         try:
             model = load(Card.model_validate_json(message.card))
             fingerprint = model.fingerprint
+            with memory_errors():
+                self._measure()
         except Exception as error:
             failed = Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
             _close(model)
             del error, model
             give_back_memory()
+            with suppress(MemoryError), memory_errors():
+                self._measure()
             self._reply(failed)
             return
         self._models[message.seat] = model
-        self._measure(model)
         loaded = Loaded(fingerprint, time.monotonic() - started, seat=message.seat)
         if runner := getattr(model, "runner", None):
             loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
@@ -137,11 +141,10 @@ class Worker:
         give_back_memory()
         self._measure()
 
-    def _measure(self, fresh: RewardModel | None = None) -> None:
-        """What the models' batches may hold, now that more or less of the memory is free."""
+    def _measure(self) -> None:
+        """What the batches of the models that are there may hold, now that more or less of the memory is free."""
         for model in self._models.values():
-            runner = getattr(model, "runner", None)
-            if model is not fresh and runner is not None:
+            if (runner := getattr(model, "runner", None)) is not None:
                 runner.measure()
 
 

@@ -247,13 +247,13 @@ class Pool:
         message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
         params = dumps(dict(job.bound.given)).encode()
         task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
-        started, scores = time.monotonic(), {}
+        started, scores, alone = time.monotonic(), {}, job.bound.info.scope == "response"
         try:
             if not await worker.start(task):
                 return False
             for row in rows:
                 scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
-                if len(scores) == 1 < len(rows):
+                if alone and len(scores) == 1 < len(rows):
                     started = time.monotonic()  # the first answer is late by what a worker prepares once
         except TimeoutError:
             if worker.begun and not worker.stopped:
@@ -266,7 +266,7 @@ class Pool:
             return False
         finally:
             self._keep(job, scores, len(rows))
-        self._learn(job.bound, (time.monotonic() - started) / max(1, len(rows) - 1))
+        self._learn(job.bound, (time.monotonic() - started) / max(1, len(rows) - alone))
         return True
 
     def _keep(self, job: _Job, scores: dict[int, Score], asked: int) -> None:

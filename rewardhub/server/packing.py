@@ -58,6 +58,7 @@ class _Packer:
             if self._reply.HasField("error"):
                 yield from self.flush()
             self._reply.error.CopyFrom(proto.error_to_proto(notice.error))
+            self._size += self._reply.error.ByteSize()
         for sha256 in notice.missing:
             if self._size > self._limit:
                 yield from self.flush()

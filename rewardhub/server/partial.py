@@ -73,7 +73,8 @@ async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within
         if not error.field.startswith("responses[") or group.expected > len(group.responses):
             raise
     kept, errors = (range(len(group.responses)), {}) if isinstance(item, Group) else (item.kept, item.errors)
-    prompt = media.resolve(await media.fetch(replace(group, responses=()), tenant, within_s), tenant)
+    empty = replace(group, responses=(), expected=0)  # what is left of a whole group waits for no others
+    prompt = media.resolve(await media.fetch(empty, tenant, within_s), tenant)
     alone = (media.fetch(Group(group.id, responses=(each,)), tenant, within_s) for each in group.responses)
     fetched = await asyncio.gather(*alone, return_exceptions=True)
 

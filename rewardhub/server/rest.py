@@ -49,7 +49,7 @@ class RestDoor:
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
         self._programs = Programs(quotas)
-        self._replays = replay.Replays()
+        self._replays = replay.Replays(self._inflight)
         self.leaving = False
 
     def app(self) -> ASGIApp:

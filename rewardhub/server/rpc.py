@@ -49,7 +49,7 @@ class RewardService:
         self._limits = settings.limits
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
-        self._replays = replay.Replays()
+        self._replays = replay.Replays(self._inflight)
         self._sessions: set[Session] = set()
 
     async def score(self, body: bytes, context: Context) -> pb.ScoreResponse:

@@ -20,6 +20,7 @@ from rewardhub.types import Call, Group, GroupScores, Response
 WIDTH = 256
 MAX_OPEN = 4_096
 MAX_READY = 4_096
+MAX_ID_CHARS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,9 @@ class Session:
         """Raises ``InvalidInput`` for an id that an answer could not be told apart by."""
         if not group_id:
             raise InvalidInput("group.id is empty; answers of a stream are told apart by it", field="group.id")
+        if len(group_id) > MAX_ID_CHARS:
+            reason = f"group.id has {len(group_id)} characters, at most {MAX_ID_CHARS}"
+            raise InvalidInput(reason, field="group.id")
         if group_id in self._whole or group_id in self._open:
             raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
 

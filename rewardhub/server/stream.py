@@ -81,7 +81,10 @@ class Events:
             raise
 
     async def _group(self, message: types_pb2.Group) -> None:
-        self._check_unused(message.id)
+        if message.expected > len(message.responses):
+            self._session.check_free(message.id)  # other members under its id may wait for media
+        else:
+            self._check_unused(message.id)
         intake.check_rows(len(message.responses), self._limits)
         if (refusal := self._refusal(message)) is not None:
             self._session.answer(failure(message.id, len(message.responses), refusal))

@@ -196,8 +196,8 @@ def _response(value: Any, where: str, read_path: ReadPath | None) -> Response:
 
 def _span(value: Any, where: str) -> tuple[int, int]:
     pair = expect(value, list, where)
-    if len(pair) != 2 or not 0 <= expect(pair[0], int, f"{where}[0]") <= expect(pair[1], int, f"{where}[1]"):
-        raise InvalidInput(f"{where} is not [start, end] with 0 <= start <= end", field=where)
+    if len(pair) != 2 or not 0 <= expect(pair[0], int, f"{where}[0]") <= expect(pair[1], int, f"{where}[1]") < 2**31:
+        raise InvalidInput(f"{where} is not [start, end] with 0 <= start <= end < 2^31", field=where)
     return pair[0], pair[1]
 
 

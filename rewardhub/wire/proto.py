@@ -198,7 +198,7 @@ def _message(message: pb.Message, where: str, media: int) -> Message:
             raise InvalidInput(f"{field} is {part.media}, expected 0 to {media - 1}", field=field)
     plain = len(parts) == 1 and parts[0]["type"] == "text"
     content = parts[0]["text"] if plain else parts
-    return {"role": message.role, "content": content, **_object(message.extra, f"{where}.extra")}
+    return {**_object(message.extra, f"{where}.extra"), "role": message.role, "content": content}
 
 
 def _object(data: bytes, where: str) -> Mapping[str, Any]:

@@ -240,3 +240,19 @@ async def test_saying_nothing_never_pays(hub):
     (scores,) = await hub.score([Group("g", "", (Response("x"), Response("")))], Call(recipe="penalty"))
     assert scores.values == [-1.0, -5.0]
     assert scores[1].status is Status.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("term", "status"),
+    [
+        ("{scorer: oracle, input: first}", Status.UNAVAILABLE),
+        ("{scorer: oracle, of: reference}", Status.REFERENCE_UNPARSEABLE),
+    ],
+)
+async def test_nothing_is_no_input(hub, dear, term, status):
+    """A term whose input failed, or that reads a reference which was not sent, has no value: "" was never said."""
+    dear.fail.add("b")
+    text = f"name: r\nterms: {{first: {{scorer: dear}}, second: {term}}}\nvalue: second"
+    (scores,) = await hub.score([Group("g", "p", (Response("b"),))], Call(recipe_text=text))
+    assert scores.total.values == [None]
+    assert scores.total.statuses == [status]

@@ -193,3 +193,26 @@ def test_streams_end_with_the_hub(registry, dear, monkeypatch):
     thread.join(10)
     assert found == ["the hub was closed"]
     assert endless.closed.wait(10) and eventually(lambda: not reading())
+
+
+def test_a_score_under_way_ends_with_its_hub():
+    """A thread that scores while the hub is closed gets ``Cancelled`` and does not hang."""
+    raised: list[Exception] = []
+    waiting = threading.Event()
+    text = "name: r\nterms: {t: {scorer: length, with: {unit: chars}}}\nvalue: g_mean(t)"
+
+    def score(hub):
+        waiting.set()
+        try:
+            hub.score([Group("g", "p", (Response("a"),), expected=2)], Call(recipe_text=text, deadline_ms=60_000))
+        except Exception as error:
+            raised.append(error)
+
+    with LocalHub(lambda: make_hub(HubConfig(workers=1))) as hub:
+        thread = threading.Thread(target=score, args=(hub,), daemon=True)
+        thread.start()
+        waiting.wait(5)
+        time.sleep(0.2)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [Cancelled]

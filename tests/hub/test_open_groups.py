@@ -205,3 +205,30 @@ async def test_open_groups_are_bounded(hub):
             break
     assert hub._responses == 0
     assert (await hub.score([whole(1)], Call(recipe="oracle")))[0].values
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "field"),
+    [
+        (Call(recipe="oracle"), Call(recipe="match"), "recipe"),
+        (Call(recipe="oracle"), Call(recipe="oracle", inputs={"x": 1.0}), "inputs"),
+    ],
+)
+async def test_members_are_scored_as_they_ask(hub, first, second, field):
+    """A member whose call names another recipe or inputs than the first one's is refused, not scored by those."""
+    group = Group("g", "p", (Response("a"),), {"answer": "a"}, expected=3)
+    waiting = asyncio.create_task(hub.score([group], replace(first, deadline_ms=300)))
+    await asyncio.sleep(0.05)
+    (scores,) = await hub.score([group], replace(second, deadline_ms=300))
+    assert scores.total.statuses == [Status.INVALID_INPUT]
+    assert field in scores.total.details[0]["reason"]
+    await waiting
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_a_strict_group_waits_for_all_members(hub, strict):
+    """With ``group_strict`` a group operator has no value where a member did not come; without it goes over the others."""
+    text = f"name: r\nterms: {{t: {{scorer: oracle}}}}\nvalue: g_mean(t)\ngroup_strict: {str(strict).lower()}"
+    group = Group("g", "p", (Response("a"), Response("b")), expected=3)
+    (scores,) = await hub.score([group], Call(recipe_text=text, deadline_ms=100))
+    assert scores.total.statuses == [Status.INCOMPLETE_GROUP if strict else Status.OK] * 2

@@ -367,3 +367,10 @@ def test_the_real_resolver_answers_as_expected():
     """``getaddrinfo`` gives what the pinning reads: the address first in the fifth field."""
     found = socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
     assert [each[4][0] for each in found] == ["127.0.0.1"]
+
+
+async def test_a_redirect_to_no_host_is_the_address_fault(host):
+    """T65: what no URL library reads is ``invalid_input`` of its own media, not an error of the whole request."""
+    host.pages["/a"] = answer(b"", "302 Found", "Location: http://[::1")
+    with pytest.raises(InvalidInput):
+        await fetcher().get(host.url("/a"))

@@ -241,3 +241,21 @@ def test_threads_share_one_store():
         assert sum(threads.map(work, range(8))) == 0
     held = sum(len(entry.data) for shelf in store._shelves.values() for entry in shelf.entries.values())
     assert store.stats()["bytes"] == held <= 40 * size
+
+
+def test_inline_bytes_get_their_hash():
+    """Keys of the cache hold the hash: two images of one size are not taken for one another."""
+    first, second = (
+        MediaStore().resolve(Group("g", media=(Media(data=png(shade)),))).media[0].sha256 for shade in (1, 2)
+    )
+    assert (first, second) == (digest(png(1)), digest(png(2)))
+
+
+def test_frames_of_a_group_are_bounded_together():
+    """A frame that was uploaded once and is named many times does not fill the memory (R17)."""
+    store = MediaStore(MediaLimits(frames_bytes=10 * len(png(1))))
+    sha256 = store.put(png(1)).sha256
+    video = Media(kind="video", frames=(sha256,) * 5)
+    store.resolve(Group("g", media=(video,), responses=(Response("r", media=(video,)),)))
+    with pytest.raises(TooLarge, match="the frames of the group have"):
+        store.resolve(Group("g", media=(video, video), responses=(Response("r", media=(video,)),)))

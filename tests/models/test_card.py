@@ -78,3 +78,8 @@ def test_cards_need_no_torch():
     """Reading a card imports neither torch nor transformers."""
     code = "import sys, rewardhub.models; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_float16_does_not_hold_the_products_of_int8_weights():
+    with pytest.raises(ValueError, match="float16 cannot hold"):
+        Card(name="m", kind="scalar", path=Path("x"), dtype="float16", quantization="int8")

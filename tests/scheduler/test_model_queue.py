@@ -100,8 +100,9 @@ async def test_rows_that_were_not_asked_for_are_no_scores(tmp_path):
     """T17: a worker that answers with too few rows costs the calls their scores, and gives none to a neighbour."""
     served = lane(tmp_path)
     tasks = await queued(served, [Group(f"g{n}", "p", (Response("x" * n), Response("y"))) for n in (2, 3)])
-    for _ in range(3):
+    while not all(task.done() for task in tasks):
         await served._batch(Scripted(most=100, lost=1))
+        await asyncio.sleep(0)
     for column in await asyncio.gather(*tasks):
         assert column.values == [None, None]
         assert set(column.statuses) == {Status.INTERNAL_ERROR}
@@ -192,3 +193,27 @@ async def test_a_lane_that_ended_refuses_at_once(tmp_path, monkeypatch):
 
 async def no_process():
     raise OSError(24, "Too many open files")
+
+
+async def test_what_no_message_holds_costs_itself_alone(tmp_path):
+    """A response that cannot be written to the worker is an error; its neighbours are scored and the lane goes on."""
+    served, channel = lane(tmp_path), Scripted(most=100, longest=12_000)
+    texts = (Response("good"), Response("bad \ud800"), Response("x", steps=((0, 2**40),)), Response("well"))
+    tasks = await queued(served, [Group("g", "p", texts), Group("h", "p", (Response("also"),))])
+    while not all(task.done() for task in tasks):
+        await served._batch(channel)
+        await asyncio.sleep(0)
+    wrong, right = [Status.INTERNAL_ERROR], [Status.OK]
+    assert [task.result().statuses for task in tasks] == [[*right, *wrong, *wrong, *right], right]
+
+
+async def test_a_group_over_the_limit_of_the_queue_is_taken_alone(tmp_path):
+    """A group with more responses than the queue takes is no answer for ever: an empty queue takes it."""
+    card = Card(name="m", kind="scalar", path=tmp_path)
+    served = ModelLane(card, queue_limit=2)
+    (task,) = await queued(served, [Group("g", "p", tuple(Response(str(n)) for n in range(3)))])
+    assert not task.done()
+    (second,) = await queued(served, [Group("h", "p", (Response("x"),))])
+    with pytest.raises(Unavailable, match="is full"):
+        await second
+    task.cancel()

@@ -5,6 +5,8 @@ import asyncio
 import grpc
 import pytest
 
+from rewardhub.errors import Unavailable
+from rewardhub.server.inflight import Inflight
 from rewardhub.server.replay import MAX_KEYS, TTL_S, Replays
 from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
@@ -61,7 +63,7 @@ def scores(status=Status.OK):
 async def test_what_may_yet_succeed_is_not_kept():
     """A timeout or an exception is tried anew; tenants do not share keys; old keys are forgotten."""
     now, calls = 0.0, []
-    replays = Replays(lambda: now)
+    replays = Replays(Inflight(1, 2**20), lambda: now)
 
     def work(status):
         async def run():
@@ -81,3 +83,25 @@ async def test_what_may_yet_succeed_is_not_kept():
         await replays.once("t", f"k{n}", b"x", work(Status.OK))
     assert len(replays._entries) <= MAX_KEYS
     assert replays._bytes == sum(entry.size for entry in replays._entries.values())
+
+
+async def test_work_that_nobody_waits_for_counts_as_in_flight():
+    """A caller who sends large bodies under new keys and goes away does not fill the memory."""
+    going = asyncio.Event()
+    inflight = Inflight(1, 25)
+    replays = Replays(inflight)
+
+    async def run():
+        await going.wait()
+        return scores()
+
+    for key in ("a", "b"):
+        task = asyncio.create_task(replays.once("t", key, b"x" * 10, run))
+        await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(Unavailable, match="bytes in flight"):
+        await replays.once("t", "c", b"x" * 10, run)
+    going.set()
+    await asyncio.sleep(0.01)
+    await replays.once("t", "c", b"x" * 10, run)
+    inflight.take(25)

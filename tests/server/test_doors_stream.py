@@ -5,11 +5,13 @@ import hashlib
 
 import grpc
 
-from rewardhub.errors import Unavailable
+from rewardhub.errors import InvalidInput, Unavailable
 from rewardhub.media.store import MediaLimits, MediaStore
 from rewardhub.server import stream
+from rewardhub.server.packing import stream_responses
+from rewardhub.server.session import Answer, Notice
 from rewardhub.server.settings import Limits, ServerSettings
-from rewardhub.types import Call, Group, GroupScores, Media, Response, Status
+from rewardhub.types import Call, Column, Group, GroupScores, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
 from rewardhub.wire import proto
@@ -394,3 +396,13 @@ async def test_large_answers_come_in_pieces_under_the_limit(service):
     assert pieces[0][0].details["reference"]["text"] == "x" * 1_000
     assert pieces[1].parts["half/of"].fingerprint == "e" * 16
     assert talk.scores["huge"][0][0].details == {}
+
+
+def test_an_error_before_a_large_answer_is_told():
+    """A notice that waits in a reply is sent before an answer that fills replies of its own."""
+    rows = 4_000
+    answer = Answer(GroupScores("g", Column([0.5] * rows, [Status.OK] * rows), indices=list(range(rows))))
+    batch = [Notice(error=InvalidInput("told", field="event")), answer]
+    replies = list(stream_responses(batch, 40_000))
+    assert [reply.error.message for reply in replies if reply.HasField("error")] == ["told"]
+    assert sum(len(group.total.values) for reply in replies for group in reply.groups) == rows
