@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rewardhub.client import AsyncClient, Client
+from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import pause_s
 from rewardhub.errors import (
     Forbidden,
@@ -129,7 +130,9 @@ def test_a_server_that_is_no_hub_is_named(doors):
         ),
         (500, b'{"error": {"code": "new_code", "message": "m", "field": "", "retryable": false}}', InternalError),
         (503, b"Service Unavailable", HubUnreachable),
-        (502, b"<html>", HubUnreachable),
+        (500, b"<html>", HubUnreachable),
+        (502, b"<html>", ConnectionLost),
+        (504, b"<html>", ConnectionLost),
         (429, b"", HubUnreachable),
         (200, b"[]", InternalError),
         (200, b"{", InternalError),
