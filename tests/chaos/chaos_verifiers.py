@@ -2,8 +2,13 @@
 
 import hashlib
 import time
+from typing import Annotated
+
+from pydantic import Field
 
 from rewardhub.registry import verifier
+
+Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
 
 
 def oracle(prompt: str, response: str) -> float:
@@ -18,7 +23,7 @@ def nonce(response, reference, group) -> float:
 
 
 @verifier("pooled_nonce", lane="pool", time_limit_s=1.0)
-def pooled_nonce(response, reference, group, *, busy_ms: int = 0, wait_ms: int = 0) -> float:
+def pooled_nonce(response, reference, group, *, busy_ms: Milliseconds = 0, wait_ms: Milliseconds = 0) -> float:
     """The oracle in a worker process, after milliseconds of work or of waiting; some responses never end."""
     time.sleep(wait_ms / 1000)
     until = time.monotonic() + busy_ms / 1000
