@@ -60,12 +60,12 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._within_s), self._turns:
                 return await self._follow(parse(url))
-        except ValueError:  # of the name's encoding, or of a redirect
-            raise InvalidInput("the address, or one that it redirects to, names no host") from None
         except TimeoutError:
             raise DeadlineExceeded(f"the fetch took more than {self._within_s:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
             raise Unavailable("the host could not be reached or broke off", retry_after_s=1.0) from None
+        except ValueError:  # of the name's encoding, or of a redirect; errors of TLS, caught above, are some too
+            raise InvalidInput("the address, or one that it redirects to, names no host") from None
         finally:
             self._waiting -= 1
 

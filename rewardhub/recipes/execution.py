@@ -45,7 +45,6 @@ class Execution:
         self.lanes = lanes
         self.call = call
         self._columns: dict[str, Column] = {}
-        self._missing = 0
         self._done: dict[str, set[int]] = {term.name: set() for term in plan.terms}
 
     @property
@@ -61,7 +60,6 @@ class Execution:
     async def finish(self, group: Group, missing: int = 0, since: int = 0) -> GroupScores:
         """Scores what is left from wave ``since``; ``missing`` members make group-wide terms incomplete."""
         indices = range(len(group.responses))
-        self._missing = missing
         for wave in self.plan.waves[since:]:
             if missing:
                 for term in wave:
@@ -70,12 +68,12 @@ class Execution:
                 await self._wave([term for term in wave if not term.whole], group, indices)
             else:
                 await self._wave(wave, group, indices)
-        return self.scores(group)
+        return self.scores(group, missing)
 
-    def scores(self, group: Group) -> GroupScores:
-        """The scores of every row of ``group``, all terms of which must have been scored."""
+    def scores(self, group: Group, missing: int = 0) -> GroupScores:
+        """The scores of every row of ``group``, all terms of which must have been scored; see :meth:`finish`."""
         columns = self._padded(len(group.responses))
-        total = compose(self.plan, group, self.call, columns, self._missing)
+        total = compose(self.plan, group, self.call, columns, missing)
         parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
         return GroupScores(group.id, total, parts, indices=list(range(len(total))))
 
