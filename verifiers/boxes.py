@@ -141,13 +141,13 @@ def _area(box: Box, pixel: float) -> float:
     return (box.x2 - box.x1 + pixel) * (box.y2 - box.y1 + pixel)
 
 
-def find_boxes(text: str) -> list[list[str]]:
-    """The entries of what stands for a box, in order: innermost lists with a number in them, else
-    pairs of points, else the numbers of the text, five at most. Linear in the text.
+def find_boxes(text: str, most: int | None = None) -> list[list[str]]:
+    """The entries of what stands for a box, in order: innermost lists with a number in them, ``most`` at
+    most, else pairs of points, else the numbers of the text, five at most. Linear in the text.
     """
-    lists = [_entries(each) for each in _LIST.findall(text)]
-    if lists := [entries for entries in lists if any(map(_is_numeral, entries))]:
-        return lists
+    lists = map(_entries, _LIST.findall(text))
+    if found := list(islice((entries for entries in lists if any(map(_is_numeral, entries))), most)):
+        return found
     points = [_entries(each) for each in _POINT.findall(text)]
     points = [entries for entries in points if len(entries) == 2 and all(map(_is_numeral, entries))]
     if len(points) > 1:

@@ -1,9 +1,9 @@
 """``language_mix``: vetoes responses that change between Chinese and English."""
 
+import re
 from itertools import groupby
 from typing import Annotated
 
-import re2
 from pydantic import Field
 
 from rewardhub.registry import Example, verifier
@@ -12,8 +12,8 @@ from rewardhub.types import Json, Response, Score
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Least = Annotated[int, Field(ge=1, le=100_000)]
 
-_CHINESE = re2.compile(r"[\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}\x{f900}-\x{faff}]")
-_ENGLISH = re2.compile(r"^[^\pL\pN]*[A-Za-z]+(?:['’-][A-Za-z]+)*[^\pL\pN]*$")
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_ENGLISH = re.compile(r"[\W_]*+[A-Za-z]++(?:['’-][A-Za-z]++)*+[\W_]*+")
 
 _ZH = "这是一个很长的中文段落用来检查语言混用" * 4
 _EN = "these are some plain english words " * 40
@@ -28,7 +28,7 @@ _EXAMPLES = (
 )  # fmt: skip
 
 
-@verifier("language_mix", examples=_EXAMPLES, libraries=("google-re2",))
+@verifier("language_mix", examples=_EXAMPLES)
 def language_mix(
     response: Response,
     reference: Json,  # noqa: ARG001  # reads the response alone
@@ -67,5 +67,5 @@ def _is_english(paragraph: str, least: int, share: float) -> bool:
     words = paragraph.split()
     if len(words) < least:
         return False
-    count = sum(_ENGLISH.match(word) is not None for word in words)
+    count = sum(map(bool, map(_ENGLISH.fullmatch, words)))
     return count >= least and count > share * len(words)

@@ -10,7 +10,8 @@ from typing import Literal
 
 from rewardhub.errors import InvalidInput
 
-MAX_CHUNKS = 65_536
+MAX_CHUNKS = 16_384
+"""Encoders write chunks of 8 KiB and more: this many hold 128 MiB."""
 MAX_SCANS = 64
 """Each scan of a progressive JPEG costs a pass over the whole image; real encoders write about ten."""
 _FOREIGN = {

@@ -172,7 +172,7 @@ async def test_the_deadline_is_of_the_whole_plan(hub, dear):
     text = f"name: slow\nterms: {{{terms}}}\nvalue: a + b + c"
     started = asyncio.get_running_loop().time()
     (scores,) = await hub.score(groups_of(1, 1), Call(recipe_text=text, deadline_ms=200, cache="bypass"))
-    assert asyncio.get_running_loop().time() - started < 1.0
+    assert asyncio.get_running_loop().time() - started < 0.35
     assert scores[0].status is Status.TIMEOUT
     assert scores[0].parts["a"].status is Status.OK
 

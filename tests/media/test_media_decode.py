@@ -114,10 +114,10 @@ def test_good_images_decode_to_rgb_of_the_headers_size(name):
 @pytest.mark.parametrize("name", BAD)
 def test_bad_media_are_refused_from_the_header(name):
     """T64: every foreign, cut, animated or doubled file is invalid input, within 100 ms."""
-    start = time.process_time()
+    start = time.perf_counter()
     with pytest.raises(InvalidInput):
         inspect(BAD[name])
-    assert time.process_time() - start < 0.1
+    assert time.perf_counter() - start < 0.1
 
 
 @pytest.mark.parametrize("data", [bomb(), webp_bomb()], ids=["png", "webp"])

@@ -24,6 +24,7 @@ _LIST_KEYS = ("boxes", "objects", "detections")
 _LABEL_KEYS = ("label", "class", "category")
 _SCORE_KEYS = ("score", "confidence")
 _CORNERS = ("x1", "y1", "x2", "y2")
+_OPENING = re.compile(r"[{\[]")
 _BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
 _DECODER = json.JSONDecoder(parse_int=float)
@@ -64,19 +65,14 @@ def find_json(text: str) -> Any:
     Anything after 16 openings that lead to none is not looked at.
     """
     found: Any = None
-    position, attempts = _next_opening(text, 0), 0
-    while position >= 0 and attempts < _MAX_ATTEMPTS:
+    opening, attempts = _OPENING.search(text), 0
+    while opening and attempts < _MAX_ATTEMPTS:
         try:
-            found, end = _DECODER.raw_decode(text, position)
+            found, end = _DECODER.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            end, attempts = position + 1, attempts + 1
-        position = _next_opening(text, end)
+            end, attempts = opening.end(), attempts + 1
+        opening = _OPENING.search(text, end)
     return found
-
-
-def _next_opening(text: str, start: int) -> int:
-    brace, bracket = text.find("{", start), text.find("[", start)
-    return max(brace, bracket) if min(brace, bracket) < 0 else min(brace, bracket)
 
 
 def json_object(response: Response) -> Mapping[str, Any]:
@@ -96,7 +92,7 @@ def stated_items(response: Response) -> list[Item]:
     found = find_json(text)
     if found == [] or _nested(found):
         return bounded(items_of(found))
-    lists = find_boxes(text)
+    lists = find_boxes(text, MAX_ITEMS + 1)
     if not lists:
         raise missing("box", stated)
     return [Item(_floats(entries)) for entries in bounded(lists)]

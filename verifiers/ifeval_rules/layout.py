@@ -6,50 +6,37 @@ from functools import lru_cache
 from rewardhub.verifiers.ifeval_rules.locales import Locale
 from rewardhub.verifiers.ifeval_rules.reading import Reading
 
-_BULLET_MARKS = frozenset("*-・ ")
 _LATIN = "A-Za-zÀ-ɏ"
+# Of a line, what a mark opens is read once, closed or not: each pattern is linear and counts in one pass.
+_PLACEHOLDER = re.compile(r"\[[^\]\n]*+(\])?")
+_BLANKS = r"[^\S\n]*+"
+_SINGLE = re.compile(rf"\*{_BLANKS}([^*\s])?[^*\n]*+\*")
+_DOUBLE = re.compile(rf"\*\*{_BLANKS}([^*\s])?[^*\n]*+\*\*")
+_ANGLED = re.compile(rf"《{_BLANKS}[^《》\s][^《》\n]*+》")
 
 
 def placeholders(reading: Reading) -> int:
     """The number of ``[…]`` within a line, from the first ``[`` to the next ``]``."""
-    return sum("[" in piece for line in reading.lines for piece in line.split("]")[:-1])
+    return _PLACEHOLDER.findall(reading.text).count("]")
 
 
 def bullets(reading: Reading, locale: Locale) -> int:
     """The number of list lines; a rule such as ``---`` or ``* * *`` is none, nor is ``**bold**``."""
-    return sum(_is_bullet(line.strip(), locale.bullets) for line in reading.lines)
+    return len(_bullet(locale.bullets).findall(reading.text))
 
 
-def _is_bullet(line: str, marks: str) -> bool:
-    if not line or line[0] not in marks or _BULLET_MARKS.issuperset(line):
-        return False
-    return line[0] == "-" or line[1] != line[0]
+@lru_cache(maxsize=8)
+def _bullet(marks: str) -> "re.Pattern[str]":
+    first = "|".join("-" if mark == "-" else rf"{re.escape(mark)}(?!{re.escape(mark)})" for mark in marks)
+    return re.compile(rf"(?m)^{_BLANKS}(?:{first})(?:[*・-]|[^\S\n])*+\S")
 
 
 def highlights(reading: Reading, locale: Locale) -> int:
     """The number of ``*…*`` and ``**…**`` within a line that are not blank; in Japanese of ``《…》``."""
     if locale.code == "ja":
-        return sum(_angled(line) for line in reading.lines)
-    return sum(_starred(line.split("*")) for line in reading.lines if "*" in line)
-
-
-def _angled(line: str) -> int:
-    """Pieces between 》 and 》 that hold a 《 with something behind the last of them."""
-    pieces = line.split("》")[:-1]
-    return sum("《" in piece and bool(piece.rpartition("《")[2].strip()) for piece in pieces)
-
-
-def _starred(pieces: list[str]) -> int:
-    """Single and double highlights among the pieces between stars, each kind counted from the left."""
-    single = sum(bool(piece.strip()) for piece in pieces[1:-1:2])
-    double, at, last = 0, 1, len(pieces) - 1
-    while at + 2 < last:
-        if pieces[at] or pieces[at + 2]:
-            at += 1
-            continue
-        double += bool(pieces[at + 1].strip())
-        at += 4
-    return single + double
+        return len(_ANGLED.findall(reading.text))
+    kinds = (_SINGLE, _DOUBLE) if "**" in reading.text else (_SINGLE,)
+    return sum(len(found) - found.count("") for found in (kind.findall(reading.text) for kind in kinds))
 
 
 def sections(reading: Reading, mark: str, locale: Locale) -> int:
@@ -85,7 +72,9 @@ def begins_with(paragraph: str, wanted: str, locale: Locale) -> bool:
 def has_title(reading: Reading, locale: Locale) -> bool:
     """Whether a line holds a title in its marks that is not blank."""
     opening, closing = locale.title
-    return opening in reading.text and any(_titled(line, opening, closing) for line in reading.lines)
+    if opening not in reading.text or closing not in reading.text:
+        return False
+    return any(_titled(line, opening, closing) for line in reading.lines if closing in line)
 
 
 def _titled(line: str, opening: str, closing: str) -> bool:

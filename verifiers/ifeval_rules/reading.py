@@ -34,7 +34,7 @@ class Reading:
     @cached_property
     def capital_words(self) -> int:
         """The number of words without a small letter; "DON'T", "CO-OP" and "U.S." are one each."""
-        return sum(word.isupper() for word in _JOINED.findall(self.text))
+        return 0 if self.text.islower() else sum(map(str.isupper, _JOINED.findall(self.text)))
 
     def sentences(self, language: str, most: int) -> int:
         """The number of sentences by the conventions of a language, counted no further than ``most``."""

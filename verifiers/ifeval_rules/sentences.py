@@ -41,7 +41,10 @@ _NUMBERED = _set("no nº fig vol art núm pág p ch cap sec")
 
 def sentence_count(text: str, language: str, most: int = sys.maxsize) -> int:
     """The number of sentences of ``text``, counted no further than ``most``; linear in its length."""
-    ends = _japanese(text) if language == "ja" else _western(_LIST_NUMBER.sub("", text).translate(_FOREIGN))
+    if language == "ja":
+        ends = _japanese(text)
+    else:
+        ends = _western((_LIST_NUMBER.sub("", text) if "." in text else text).translate(_FOREIGN))
     return sum(1 for _ in islice(ends, most))
 
 
