@@ -15,7 +15,7 @@ from rewardhub import tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
-from rewardhub.open_groups import OpenGroup
+from rewardhub.open_groups import Key, OpenGroup, OpenGroups
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
@@ -24,7 +24,7 @@ from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.scheduler import Scheduler
 from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import Ask, Context
-from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Status, Timings
+from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Timings
 
 ROUNDING_S = 0.5
 IN_FLIGHT = 256
@@ -62,7 +62,7 @@ class Hub:
         self.reloader: Callable[[], Awaitable[dict[str, list[str]]]] | None = None
         self._limits = limits or Limits()
         self._log = log
-        self._open: dict[tuple[str, str], OpenGroup] = {}
+        self._opened = OpenGroups()
         self._running = 0
         self._responses = 0
         self._idle = asyncio.Event()
@@ -83,7 +83,7 @@ class Hub:
         self.admit()
         if not groups:
             return []
-        size = sum([len(group.responses) for group in groups])
+        size = sum([len(group.responses) for group in groups if not _is_member(group)])
         self._running += 1
         self._responses += size
         try:
@@ -137,6 +137,9 @@ class Hub:
 
     def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:
         """An open group of its own; raises ``InvalidInput`` for an unknown recipe or media."""
+        return self._begin(group, call, tenant)
+
+    def _begin(self, group: Group, call: Call, tenant: str, key: Key | None = None) -> OpenGroup:
         self.admit()
         plan = self.book.resolve(group.recipe, call, tenant)
         resolved = self.media.resolve(group, tenant)
@@ -146,17 +149,10 @@ class Hub:
             plan, call, _Lanes(self.scheduler, call, tenant, name_of(plan, group, call), self._seconds(call), deadline)
         )
 
-        def finished(scores: GroupScores) -> None:
-            self._responses -= len(opened.group.responses)
-            self._record(opened.group, scores, call, plan, tenant)
-            self._idle.set()
+        def tell(whole: Group, scores: GroupScores) -> None:
+            self._record(whole, scores, call, plan, tenant)
 
-        def take(count: int) -> None:
-            self.admit()
-            self._responses += count
-
-        opened = OpenGroup(resolved, execution, lifetime, take, finished)
-        return opened
+        return self._opened.begin(resolved, execution, lifetime, self.admit, tell, key)
 
     async def reload(self) -> dict[str, list[str]]:
         """Reads the operator's files again: which scorers and recipes were added, removed and changed.
@@ -183,8 +179,7 @@ class Hub:
     async def drain(self, grace_s: float) -> None:
         """Refuses new work and waits for what runs, at most ``grace_s`` seconds."""
         self._draining = True
-        for opened in list(self._open.values()):
-            opened.close()  # the members that it waits for are refused from now on
+        self._opened.leave()
         until = time.monotonic() + grace_s
         while self._running and (left := until - time.monotonic()) > 0:
             self._idle.clear()
@@ -194,8 +189,7 @@ class Hub:
                 continue
 
     async def aclose(self) -> None:
-        for opened in list(self._open.values()):
-            opened.cancel()
+        self._opened.cancel()
         await self.scheduler.aclose()
         if self._log:
             await asyncio.to_thread(self._log.close)
@@ -204,8 +198,9 @@ class Hub:
         """Raises ``Unavailable`` while the hub takes no call: it drains, or has all that it may have in hand."""
         if self._draining:
             raise Unavailable("the hub is shutting down", retry_after_s=1.0)
-        if self._responses >= self._limits.responses:
-            raise Unavailable(f"{self._responses} responses are in hand", retry_after_s=1.0)
+        in_hand = self._responses + self._opened.responses
+        if in_hand >= self._limits.responses:
+            raise Unavailable(f"{in_hand} responses are in hand", retry_after_s=1.0)
 
     def check_room(self, recipe: str, rows: int, call: Call, tenant: str) -> None:
         """Raises ``Unavailable`` where a lane that the value of a group needs is full, before any work is done for it.
@@ -245,7 +240,7 @@ class Hub:
 
     def _waits(self, group: Group) -> bool:
         """Whether it waits for other members of its open group, or for media from elsewhere."""
-        return group.expected > len(group.responses) or self.media.fetches(group)
+        return _is_member(group) or self.media.fetches(group)
 
     async def _whole(
         self, groups: Sequence[Group], call: Call, tenant: str, since: float | None = None
@@ -286,7 +281,7 @@ class Hub:
         started = time.monotonic()
         try:
             _check_size(group)
-            if group.expected > len(group.responses):
+            if _is_member(group):
                 return await self._join(group, call, tenant)
             self.book.resolve(group.recipe, call, tenant)
             here = await self.media.fetch(group, tenant, self._seconds(call))
@@ -298,22 +293,13 @@ class Hub:
         """A part of an open group: its scores when they are final."""
         key = (tenant, group.id)
         group = self.media.resolve(await self.media.fetch(group, tenant, self._seconds(call)), tenant)
-        opened = self._open.get(key)
+        opened = self._opened.joined(key, group, call)
         if opened is None:
-            # Its callers may all go away: it lives no longer than a group whose call names no deadline.
-            call = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
-            opened = self.open(replace(group, responses=()), call, tenant=tenant)
-            self._open[key] = opened
-            opened.finished.add_done_callback(lambda _: self._open.pop(key, None))
-        elif (difference := differing(opened.group, group) or differing_call(opened.call, call, group)) is not None:
-            raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
-        rows = opened.place(group.responses)
-        try:
-            # A little longer than the group's own deadline, which answers with what there is.
-            return await asyncio.wait_for(opened.rows_of(rows), self._seconds(call) + ROUNDING_S)
-        except TimeoutError:
-            reason = f"{len(opened.group.responses)} of {group.expected} members came by the deadline"
-            return GroupScores(group.id, Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason), indices=rows)
+            # It lives no longer than a group whose call names no deadline.
+            short = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
+            opened = self._begin(replace(group, responses=()), short, tenant, key)
+        # A little longer than the group's own deadline, which answers with what there is.
+        return await opened.answer(group.responses, self._seconds(call) + ROUNDING_S)
 
     def _seconds(self, call: Call) -> float:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000
@@ -354,6 +340,11 @@ def _check_size(group: Group) -> None:
         raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
 
 
+def _is_member(group: Group) -> bool:
+    """Whether it is a part of an open group, whose other members come in other calls."""
+    return group.expected > len(group.responses)
+
+
 def name_of(plan: Plan, group: Group, call: Call) -> str:
     """What a group's recipe is accounted under: callers choose the names of inline ones."""
     return plan.recipe.name if group.recipe or call.recipe else "inline"
@@ -375,18 +366,6 @@ def refused(group: Group, error: RewardHubError) -> GroupScores:
     size = len(group.responses)
     column = Column.failed(size, error.status, error.message, code=error.code, **details)
     return GroupScores(group.id, column, indices=list(range(size)))
-
-
-def differing(opened: Group, group: Group) -> str | None:
-    """The first field in which a single call differs from the open group that it names."""
-    fields = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
-    return next((name for name in fields if getattr(opened, name) != getattr(group, name)), None)
-
-
-def differing_call(opened: Call, call: Call, group: Group) -> str | None:
-    """The first option in which a single call scores otherwise than that which opened its group."""
-    fields = ("inputs",) if group.recipe else ("recipe", "recipe_text", "inputs")
-    return next((name for name in fields if getattr(opened, name) != getattr(call, name)), None)
 
 
 async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:

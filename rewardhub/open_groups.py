@@ -1,7 +1,8 @@
 """Open groups: a group whose responses come one by one, from one stream or from many single calls.
 
 Response-wide terms are scored as responses arrive; group-wide terms and values wait for ``close``, for
-``expected`` responses, or for the deadline, at which the members that never came are missing.
+``expected`` responses, or for the deadline, at which the members that never came are missing. A hub that goes
+away has no value for a group that needs its members.
 """
 
 import asyncio
@@ -10,15 +11,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
-from rewardhub.errors import Cancelled, InvalidInput
+from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, Unavailable
 from rewardhub.recipes.execution import Execution
-from rewardhub.types import MAX_RESPONSES, Column, Group, GroupScores, Response, Status
+from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Response, Status
+
+Key = tuple[str, str]
+"""Tenant and id of a group that single calls join."""
 
 _log = logging.getLogger("rewardhub.hub")
 
 
 class OpenGroup:
-    """Responses in by ``add``, scores out by iterating; ``rows_of`` waits for some rows.
+    """Responses in by ``add`` and scores out by iterating, or both by ``answer``.
 
     ``take`` is told how many responses come, and raises where they are too many. Raises ``InvalidInput`` where more
     are expected than a group may have.
@@ -40,11 +44,12 @@ class OpenGroup:
         self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()
-        self._closed = False
+        self._closed = self._late = False
+        self._waiting, self._answered = 0, False
         self._out: asyncio.Queue[GroupScores] = asyncio.Queue()
         self._adding: dict[int, asyncio.Task[None]] = {}
         self.finished: asyncio.Future[GroupScores] = asyncio.get_running_loop().create_future()
-        self._expiry = asyncio.get_running_loop().call_later(lifetime_s, self.close)
+        self._expiry = asyncio.get_running_loop().call_later(lifetime_s, self._expire)
         self._finishing: asyncio.Task[None] | None = None
         try:
             if group.responses:
@@ -57,10 +62,10 @@ class OpenGroup:
         """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES``, ``Unavailable``
         where the hub has all in hand that it may have.
         """
-        self.place(responses)
+        self._place(responses)
 
-    def place(self, responses: Sequence[Response]) -> list[int]:
-        """Adds members at the next free indices, which it returns; raises like :meth:`add`."""
+    def _place(self, responses: Sequence[Response]) -> list[int]:
+        """Adds members at the next free indices, which it returns."""
         start = len(self.group.responses)
         if self._closed:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")
@@ -86,19 +91,33 @@ class OpenGroup:
 
     def cancel(self) -> None:
         """Nobody waits any more; nothing further is scored."""
-        self._closed = True
-        self._expiry.cancel()
-        for task in [*self._adding.values(), *([self._finishing] if self._finishing else [])]:
-            task.cancel()
-        size = len(self.group.responses)
-        self._done(self._failed(size, Status.CANCELLED, Cancelled("the group was cancelled").message))
+        self._give_up(Cancelled("the group was cancelled"))
 
-    async def rows_of(self, rows: Sequence[int]) -> GroupScores:
-        """The final scores of ``rows``."""
-        if self._execution.plan.needs_group:
-            return (await asyncio.shield(self.finished)).take(rows)
-        await asyncio.gather(*{self._adding[row] for row in rows})
-        return self._timed(self._execution.partial(self.group, rows))
+    def leave(self) -> None:
+        """The hub goes away: what came is scored where it needs no others, else it is to be sent elsewhere."""
+        if not self._execution.plan.needs_group:
+            self.close()
+        elif not self._closed:
+            self._give_up(Unavailable("the hub is shutting down before the group is closed", retry_after_s=1.0))
+
+    async def answer(self, responses: Sequence[Response], within_s: float) -> GroupScores:
+        """Adds members and waits for their final scores, at most ``within_s`` seconds; raises like :meth:`add`.
+
+        The group is cancelled when the last of those who wait leaves and nobody was answered.
+        """
+        self._waiting += 1
+        try:
+            rows = self._place(responses)
+            scores = await asyncio.wait_for(self._rows_of(rows), within_s)
+            self._answered = True
+            return scores
+        except TimeoutError:
+            reason = f"{len(self.group.responses)} of {self.group.expected} members came by the deadline"
+            return GroupScores(self.group.id, Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason), indices=rows)
+        finally:
+            self._waiting -= 1
+            if not (self._waiting or self._answered):
+                self.cancel()
 
     async def __aiter__(self) -> AsyncIterator[GroupScores]:
         """Scores as they are final; the last one is ``complete``."""
@@ -107,6 +126,24 @@ class OpenGroup:
             yield scores
             if scores.complete:
                 return
+
+    async def _rows_of(self, rows: Sequence[int]) -> GroupScores:
+        if self._execution.plan.needs_group:
+            return (await asyncio.shield(self.finished)).take(rows)
+        await asyncio.gather(*{self._adding[row] for row in rows})
+        return self._timed(self._execution.partial(self.group, rows))
+
+    def _expire(self) -> None:
+        self._late = not self._closed
+        self.close()
+
+    def _give_up(self, error: RewardHubError) -> None:
+        self._closed = True
+        self._expiry.cancel()
+        for task in [*self._adding.values(), *([self._finishing] if self._finishing else [])]:
+            task.cancel()
+        waits = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
+        self._done(self._failed(error.status, error.message, **waits))
 
     async def _advance(self, group: Group, rows: list[int]) -> None:
         await self._execution.advance(group, rows)
@@ -117,8 +154,8 @@ class OpenGroup:
 
     async def _finish(self) -> None:
         adding = await asyncio.gather(*set(self._adding.values()), return_exceptions=True)
-        size = len(self.group.responses)
-        missing = max(0, self.group.expected - size)
+        # How many a group that nobody closed still lacks is not known where none are expected.
+        missing = max(int(self._late), self.group.expected - len(self.group.responses), 0)
         try:
             failed = [each for each in adding if isinstance(each, Exception)]
             if failed:
@@ -126,7 +163,7 @@ class OpenGroup:
             scores = self._timed(await self._execution.finish(self.group, missing))
         except Exception as error:
             _log.exception("an open group could not be scored")
-            scores = self._failed(size, Status.INTERNAL_ERROR, f"{type(error).__name__} in the hub")
+            scores = self._failed(Status.INTERNAL_ERROR, f"{type(error).__name__} in the hub")
         self._done(scores)
 
     def _done(self, scores: GroupScores) -> None:
@@ -137,9 +174,81 @@ class OpenGroup:
         told = not self._execution.plan.needs_group
         self._out.put_nowait(scores.take([]) if told and len(scores) else scores)
 
-    def _failed(self, size: int, status: Status, reason: str) -> GroupScores:
-        return GroupScores(self.group.id, Column.failed(size, status, reason), indices=list(range(size)))
+    def _failed(self, status: Status, reason: str, **details: float) -> GroupScores:
+        size = len(self.group.responses)
+        return GroupScores(self.group.id, Column.failed(size, status, reason, **details), indices=list(range(size)))
 
     def _timed(self, scores: GroupScores) -> GroupScores:
         scores.timings = replace(scores.timings, total_ms=(time.monotonic() - self._started) * 1000)
         return scores
+
+
+class OpenGroups:
+    """The open groups of a hub: the one place that knows which there are and how many responses they hold."""
+
+    def __init__(self) -> None:
+        self.responses = 0
+        self._groups: set[OpenGroup] = set()
+        self._joined: dict[Key, OpenGroup] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def begin(
+        self,
+        group: Group,
+        execution: Execution,
+        lifetime_s: float,
+        admit: Callable[[], None],
+        tell: Callable[[Group, GroupScores], None],
+        key: Key | None = None,
+    ) -> OpenGroup:
+        """A new group; ``admit`` may refuse members, ``tell`` gets the final scores. With a ``key`` calls may join."""
+
+        def take(count: int) -> None:
+            admit()
+            self.responses += count
+
+        def finished(scores: GroupScores) -> None:
+            self._groups.discard(opened)
+            self.responses -= len(opened.group.responses)
+            if key is not None:
+                del self._joined[key]
+            tell(opened.group, scores)
+
+        opened = OpenGroup(group, execution, lifetime_s, take, finished)
+        self._groups.add(opened)
+        if key is not None:
+            self._joined[key] = opened
+        return opened
+
+    def joined(self, key: Key, group: Group, call: Call) -> OpenGroup | None:
+        """The group that single calls of this key join; raises ``InvalidInput`` where the call differs from them."""
+        opened = self._joined.get(key)
+        if opened is None:
+            return None
+        difference = differing(opened.group, group) or differing_call(opened.call, call, group)
+        if difference is not None:
+            raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
+        return opened
+
+    def leave(self) -> None:
+        """Ends all because the hub goes away, which takes no members from now on."""
+        for opened in [*self._groups]:
+            opened.leave()
+
+    def cancel(self) -> None:
+        for opened in [*self._groups]:
+            opened.cancel()
+
+
+def differing(opened: Group, group: Group) -> str | None:
+    """The first field in which a single call differs from the open group that it names."""
+    fields = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
+    return next((name for name in fields if getattr(opened, name) != getattr(group, name)), None)
+
+
+def differing_call(opened: Call, call: Call, group: Group) -> str | None:
+    """The first option in which a single call scores otherwise than that which opened its group."""
+    fields = ("inputs",) if group.recipe else ("recipe", "recipe_text", "inputs")
+    return next((name for name in fields if getattr(opened, name) != getattr(call, name)), None)

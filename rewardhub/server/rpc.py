@@ -115,7 +115,7 @@ class RewardService:
         """Ends each stream once what it has taken is answered, and waits for that."""
         while self._sessions:
             for session in self._sessions:
-                session.finish()
+                session.leave()
             await asyncio.sleep(_POLL_S)
 
     def _caller(self, context: Context) -> Caller:

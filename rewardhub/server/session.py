@@ -126,10 +126,14 @@ class Session:
             await self._taken.wait()
 
     def finish(self) -> None:
-        """No more groups come: open ones are closed, and :meth:`batches` ends with the last answer."""
-        self._finished = True
+        """The caller sends no more: open groups are closed, and :meth:`batches` ends with the last answer."""
         for handle in self._open.values():
             handle.close()
+        self.leave()
+
+    def leave(self) -> None:
+        """The hub goes away, which ends its open groups: :meth:`batches` ends with the last answer."""
+        self._finished = True
         self._wake.set()
 
     async def batches(self) -> AsyncIterator[list[Answer | Notice]]:

@@ -37,7 +37,7 @@ async def test_single_calls_equal_whole_groups(hub, call):
         place = [response.text for response in groups[n].responses].index(text)
         assert scores.values == [expected[n].values[place]]
         assert 0 <= index < 8
-    assert not hub._open
+    assert not len(hub._opened)
 
 
 async def test_what_cannot_be_opened_leaves_nothing(hub, caplog):
@@ -57,7 +57,52 @@ async def test_draining_waits_for_no_member(hub):
     async with asyncio.timeout(5):
         await hub.drain(30)
         (scores,) = await asked
-    assert len(scores) == 2 and not hub._open
+    assert len(scores) == 2 and not len(hub._opened)
+
+
+@pytest.mark.parametrize(("recipe", "value"), [(Call(recipe_text=RELATIVE), None), (Call(recipe="oracle"), 1.0)])
+async def test_draining_gives_no_value_over_a_part(hub, recipe, value):
+    """T20, law 1: a hub that drains has no value for what needs a group that its caller has not closed, and says to
+    send it again; what needs no other member is scored."""
+    opened = hub.open(Group("g", "p", (Response("a"), Response("b"))), recipe)
+    await hub.drain(5)
+    received = [scores async for scores in opened]
+    assert received[-1].complete
+    scores = [score for each in received for score in each]
+    assert [score.status for score in scores] == [Status.OK if value else Status.UNAVAILABLE] * 2
+    assert all((score.value is None) == (value is None) for score in scores)
+    assert value or scores[0].details["retry_after_s"] > 0
+
+
+async def test_a_group_that_nobody_closed_is_incomplete(hub):
+    """Group-wide parts of a group that expects no number of members and is never closed have no value either."""
+    two = (Response("a"), Response("b"))
+    opened = hub.open(Group("g", "p", two), Call(recipe_text=RELATIVE, deadline_ms=50))
+    (scores,) = [scores async for scores in opened]
+    assert scores.total.statuses == [Status.INCOMPLETE_GROUP] * 2
+
+
+@pytest.mark.parametrize("call", [Call(recipe_text=RELATIVE), Call(recipe="dear")])
+async def test_a_group_ends_with_the_last_of_its_callers(hub, dear, call):
+    """Members whose callers all went away before they were answered hold nothing in hand; another try finds a group of
+    its own."""
+    dear.gate = asyncio.Event()
+    asked = [
+        asyncio.create_task(hub.score([Group("g", "p", (Response(text),), expected=3)], call)) for text in ("a", "b")
+    ]
+    await asyncio.sleep(0.05)
+    assert hub._opened.responses == 2
+    asked[0].cancel()
+    await asyncio.sleep(0.01)
+    assert len(hub._opened) == 1
+    asked[1].cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert (len(hub._opened), hub._opened.responses, hub._responses) == (0, 0, 0)
+    dear.gate.set()
+    again = [hub.score([Group("g", "p", (Response(text),), expected=3)], call) for text in ("a", "b", "c")]
+    answers = await asyncio.gather(*again)
+    assert sorted(scores.indices[0] for (scores,) in answers) == [0, 1, 2]
+    assert all(scores.total.statuses == [Status.OK] for (scores,) in answers)
 
 
 async def test_a_stream_of_adds(hub):
@@ -203,7 +248,7 @@ async def test_open_groups_are_bounded(hub):
     async for scores in opened:
         if scores.complete:
             break
-    assert hub._responses == 0
+    assert hub._opened.responses == 0
     assert (await hub.score([whole(1)], Call(recipe="oracle")))[0].values
 
 

@@ -83,6 +83,7 @@ class FakeHub:
         self.cancelled = 0
         self.calls = []
         self.closed = False
+        self.opened = []
 
     async def start(self):
         pass
@@ -149,7 +150,8 @@ class FakeHub:
             raise ZeroDivisionError("a secret prompt")
         if (group.recipe or call.recipe) not in RECIPES:
             raise InvalidInput("unknown recipe", field="recipe")
-        return FakeOpenGroup(self, group, call)
+        self.opened.append(FakeOpenGroup(self, group, call))
+        return self.opened[-1]
 
     def scorers(self):
         common = {"fingerprint": "f" * 16, "cost": "cheap", "deterministic": True, "ready": True, "summary": "s"}
@@ -166,6 +168,8 @@ class FakeHub:
 
     async def drain(self, grace_s):
         self.draining = True
+        for opened in self.opened:
+            opened.close()
         async with asyncio.timeout(grace_s):
             while self.running:
                 await asyncio.sleep(0.01)
