@@ -44,7 +44,9 @@ class OpenGroup:
         self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()
-        self._closed = self._late = False
+        self._closed = False
+        self.late = False
+        """Whether it ended before its caller closed it, at its deadline or because the hub goes away."""
         self._waiting, self._answered = 0, False
         self._out: asyncio.Queue[GroupScores] = asyncio.Queue()
         self._adding: dict[int, asyncio.Task[None]] = {}
@@ -95,6 +97,7 @@ class OpenGroup:
 
     def leave(self) -> None:
         """The hub goes away: what came is scored where it needs no others, else it is to be sent elsewhere."""
+        self.late = self.late or not self._closed
         if not self._execution.plan.needs_group:
             self.close()
         elif not self._closed:
@@ -134,7 +137,7 @@ class OpenGroup:
         return self._timed(self._execution.partial(self.group, rows))
 
     def _expire(self) -> None:
-        self._late = not self._closed
+        self.late = True
         self.close()
 
     def _give_up(self, error: RewardHubError) -> None:
@@ -155,7 +158,7 @@ class OpenGroup:
     async def _finish(self) -> None:
         adding = await asyncio.gather(*set(self._adding.values()), return_exceptions=True)
         # How many a group that nobody closed still lacks is not known where none are expected.
-        missing = max(int(self._late), self.group.expected - len(self.group.responses), 0)
+        missing = max(int(self.late), self.group.expected - len(self.group.responses), 0)
         try:
             failed = [each for each in adding if isinstance(each, Exception)]
             if failed:

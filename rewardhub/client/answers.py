@@ -19,8 +19,9 @@ def whole(group: Group, answer: GroupScores) -> GroupScores:
         return answer
     if count and len(answer) == 1 and answer.values == [None]:
         return replace(answer.take([0] * count), indices=list(range(count)))
+    # A group that travels in parts was ended before all had come: at its deadline, or because the hub goes away.
     reason = f"the hub answered {len(answer)} of {count} responses"
-    return failed(group, Status.INTERNAL_ERROR, reason)
+    return failed(group, Status.UNAVAILABLE, reason)
 
 
 def better(answer: GroupScores, earlier: GroupScores | None) -> GroupScores:

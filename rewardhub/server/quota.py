@@ -143,6 +143,10 @@ class _MeteredGroup:
         self._quotas.charge(self._tenant, responses, requests=0)
         self._opened.add(responses)
 
+    @property
+    def late(self) -> bool:
+        return self._opened.late
+
     def close(self) -> None:
         self._opened.close()
 

@@ -61,6 +61,8 @@ class Session:
         self._whole: set[str] = set()
         self._closed = False
         self._open: dict[str, OpenGroup] = {}
+        self._closing: set[str] = set()
+        self._over: dict[int, bool] = {}  # by hashes of ids, which may be long
         self._ready: list[Answer | Notice] = []
         self._wake = asyncio.Event()
         self._taken = asyncio.Event()
@@ -99,12 +101,33 @@ class Session:
         self._spawn(_Work(group.id, kind="open"), self._follow(group.id, handle, call))
 
     def add(self, group_id: str, responses: Sequence[Response], size: int = 0) -> None:
+        """More members; those that were under way when the hub ended the group are answered with it."""
+        if self.is_over(group_id):
+            return
         handle = self._handle(group_id)
         self._count(group_id, size)
         handle.add(responses)
 
     def close(self, group_id: str) -> None:
-        self._handle(group_id).close()
+        """No more members; a Close that was under way when its group ended is no error."""
+        if self._over.pop(hash(group_id), None) is None:
+            self._handle(group_id).close()
+            self._closing.add(group_id)
+
+    def end(self, group_id: str, *, late: bool = True) -> None:
+        """The group is answered before its Close; where it was ``late``, so are the members under way."""
+        self._over[hash(group_id)] = late
+        if len(self._over) > MAX_OPEN:
+            del self._over[next(iter(self._over))]
+
+    def forget(self, group_id: str) -> None:
+        """The id is used anew."""
+        self._over.pop(hash(group_id), None)
+
+    def is_over(self, group_id: str) -> bool:
+        """Whether members of the group are answered already."""
+        handle = self._open.get(group_id)
+        return handle.late if handle else self._over.get(hash(group_id), False)
 
     def cancel(self, group_id: str) -> None:
         """Ends a group's work; its answer has the status ``cancelled``. An unknown id is no error."""
@@ -197,7 +220,10 @@ class Session:
             self._whole.discard(work.group_id)
             self._slots.release()
         elif work.kind == "open":
-            del self._open[work.group_id]
+            handle = self._open.pop(work.group_id)
+            if work.group_id not in self._closing:
+                self.end(work.group_id, late=handle.late)
+            self._closing.discard(work.group_id)
         if self._inflight:
             self._inflight.give(work.size + (self._added.pop(work.group_id, 0) if work.kind == "open" else 0))
         if task.cancelled() and not self._closed:

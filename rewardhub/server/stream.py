@@ -11,7 +11,7 @@ from rewardhub.media.store import references
 from rewardhub.server import intake
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
-from rewardhub.server.session import MAX_OPEN, Answer, Notice, Session, failure, known
+from rewardhub.server.session import Answer, Notice, Session, failure, known
 from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, Group, GroupScores
@@ -35,7 +35,6 @@ class Events:
         self._limits = limits
         self._call = Call(details=False)
         self._unread: InvalidInput | None = None
-        self._refused: dict[int, None] = {}  # hashes of ids, which may be long
         self._parking = Parking()
         self._recheck: asyncio.Task[None] | None = None
         self._handlers: dict[str | None, Callable[[Any], Awaitable[None]]] = {
@@ -107,11 +106,11 @@ class Events:
         self._check_unused(message.group.id)
         intake.check_rows(len(message.group.responses), self._limits)
         group_id, rows = message.group.id, len(message.group.responses)
-        self._refused.pop(hash(group_id), None)
+        self._session.forget(group_id)
 
         def refuse(error: Exception) -> None:
             self._session.answer(failure(group_id, rows, error))
-            self._remember_refused(group_id)
+            self._session.end(group_id)
 
         call, size, refusal = self._call, message.group.ByteSize(), self._refusal(message.group)
         try:
@@ -142,12 +141,6 @@ class Events:
             return error
         return None
 
-    def _remember_refused(self, group_id: str) -> None:
-        """The Adds and the Close that are under way for it are answered with it."""
-        self._refused[hash(group_id)] = None
-        if len(self._refused) > MAX_OPEN:
-            del self._refused[next(iter(self._refused))]
-
     def _check_unused(self, group_id: str) -> None:
         self._session.check_free(group_id)
         if self._parking.holds(group_id):
@@ -157,14 +150,14 @@ class Events:
         self._session.answer(failure(item.id, intake.rows_of(item), error))
 
     async def _add(self, message: pb.Add) -> None:
-        if hash(message.id) in self._refused:
+        if self._session.is_over(message.id):
             return
         intake.check_rows(len(message.responses), self._limits)
         responses = proto.responses_from_proto(message.responses, "add")
         group, size = Group(message.id, responses=responses), message.ByteSize()
 
         def refuse(error: RewardHubError) -> None:
-            if hash(message.id) not in self._refused:
+            if not self._session.is_over(message.id):
                 self._session.answer(Notice(error=_about(message.id, error)))
 
         async def run() -> None:
@@ -177,9 +170,6 @@ class Events:
 
     async def _close(self, message: pb.Close) -> None:
         async def run() -> None:
-            if hash(message.id) in self._refused:
-                del self._refused[hash(message.id)]
-                return
             try:
                 self._session.close(message.id)
             except Exception as error:

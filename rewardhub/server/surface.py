@@ -9,8 +9,12 @@ from rewardhub.types import Call, Group, GroupScores, Response
 
 
 class OpenGroup(Protocol):
-    """A group that is being filled; iterating yields its rows as they are final."""
+    """A group that is being filled; iterating yields its rows as they are final. ``late`` is one that the hub ended
+    before its caller did.
+    """
 
+    @property
+    def late(self) -> bool: ...
     def add(self, responses: Sequence[Response]) -> None: ...
     def close(self) -> None: ...
     def cancel(self) -> None: ...

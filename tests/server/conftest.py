@@ -33,7 +33,7 @@ class FakeOpenGroup:
     def __init__(self, hub, group, call):
         self._hub, self._group, self._call = hub, group, call
         self._rows = []
-        self._closed = False
+        self._closed = self.late = False
         self._out = asyncio.Queue()
         self.add(group.responses)
 
@@ -56,6 +56,10 @@ class FakeOpenGroup:
         if not self._closed:
             self._closed = True
             self._out.put_nowait(GroupScores(self._group.id, Column([], []), indices=[]))
+
+    def leave(self):
+        self.late = not self._closed
+        self.close()
 
     def cancel(self):
         self._closed = True
@@ -169,7 +173,7 @@ class FakeHub:
     async def drain(self, grace_s):
         self.draining = True
         for opened in self.opened:
-            opened.close()
+            opened.leave()
         async with asyncio.timeout(grace_s):
             while self.running:
                 await asyncio.sleep(0.01)

@@ -184,6 +184,23 @@ async def test_open_groups_grow_on_the_stream(service):
     assert [(each.code, each.field) for each in talk.errors] == [("invalid_input", "id")]
 
 
+async def test_what_comes_after_the_end_of_a_group_harms_no_other(service):
+    """Adds and the Close under way when the hub ends a group are answered with it, and a Close behind the last
+    expected member is no error; what a caller adds to a group that is whole still is one."""
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(), opened(group("late", "r0")), opened(group("full", "r0", expected=2)))
+        await talk.until(lambda t: {"late", "full"} <= t.scores.keys())
+        running.hub.opened[0].leave()
+        await talk.send(added("full", Response("r1")))
+        await talk.until(lambda t: t.scores["full"][-1].complete and t.scores["late"][-1].complete)
+        await talk.send(added("late", Response("r1")), added("late", Response("r2")), closed("late"))
+        await talk.send(added("full", Response("r2")), closed("full"), whole(group("next")))
+        await talk.until(lambda t: "next" in t.scores)
+        await talk.end()
+    assert ["'full'" in each.message for each in talk.errors] == [True]
+
+
 async def test_ending_the_stream_closes_open_groups(service):
     """A caller who is done writing gets the last rows of what it left open."""
     async with service() as running, running.stub() as stub:
