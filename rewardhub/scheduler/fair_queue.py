@@ -3,12 +3,14 @@
 Start-time fair queueing (Goyal, Vin, Chen 1996): an item's start tag is the later of the queue's virtual
 time and the finish tag of its flow's last item; its finish tag adds cost / weight; the least start tag is
 served next. A flow is a priority class of one tenant. A lone item of a quiet flow is served at once
-while a flood waits, and a flood is never starved.
+while a flood waits, and a flood is never starved. Tags are given as an item gets to the front of its flow, so
+that one which is given up costs its flow nothing.
 """
 
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -16,42 +18,55 @@ T = TypeVar("T")
 WEIGHTS = {"online": 16.0, "bulk": 1.0}
 SWEEP = 1_024
 
+Flow = tuple[str, str]
+"""Priority class and tenant."""
+
 
 class FairQueue(Generic[T]):
     """Items by flow; ``cost`` is in the lane's own unit, seconds or tokens.
 
-    Items that are ``gone``, which nobody waits for any more, are swept out before they outnumber the others, so that
-    callers who give up while a lane is held up do not fill the memory.
+    Items that are ``over`` will not be run by who takes them, and are not charged. Those that are ``gone``, which
+    nobody waits for any more, are swept out before they outnumber the others, so that callers who give up while a lane
+    is held up do not fill the memory.
     """
 
-    def __init__(self, gone: Callable[[T], bool] = lambda _: False) -> None:
+    def __init__(self, gone: Callable[[T], bool] = lambda _: False, over: Callable[[T], bool] | None = None) -> None:
         self._gone = gone
+        self._over = over or gone
         self._sweep_at = SWEEP
-        self._heap: list[tuple[float, int, int, T]] = []
-        self._finish: dict[tuple[str, str], float] = {}
+        self._size = 0
+        self._flows: dict[Flow, deque[tuple[T, float]]] = {}
+        self._heap: list[tuple[float, int, Flow]] = []  # start tags of the items at the front of each flow
+        self._again: deque[T] = deque()
+        self._finish: dict[Flow, float] = {}
         self._now = 0.0
         self._order = itertools.count()
         self._arrived = asyncio.Event()
 
     def put(self, item: T, *, priority: str, tenant: str, cost: float) -> None:
-        if len(self._heap) >= self._sweep_at:
+        if self._size >= self._sweep_at:
             self._sweep()
         flow = (priority, tenant)
-        start = max(self._now, self._finish.get(flow, 0.0))
-        self._finish[flow] = start + cost / WEIGHTS[priority]
-        self._push(start, item)
+        if flow not in self._flows:
+            self._flows[flow] = deque()
+            self._push(flow, max(self._now, self._finish.get(flow, 0.0)))
+        self._flows[flow].append((item, cost))
+        self._size += 1
+        self._arrived.set()
 
     def put_back(self, item: T) -> None:
         """Serves an item again before all others; it has been paid for."""
-        self._push(self._now, item, first=True)
+        self._again.append(item)
+        self._size += 1
+        self._arrived.set()
 
     def pop(self) -> T | None:
         """The next item; None when nothing waits."""
-        if not self._heap:
+        if not self._size:
             return None
-        start, _, _, item = heapq.heappop(self._heap)
-        self._now = max(self._now, start)
-        if not self._heap:
+        self._size -= 1
+        item = self._again.popleft() if self._again else self._first()
+        if not self._size:
             # An idle queue owes nobody anything.
             self._finish.clear()
             self._now = 0.0
@@ -59,32 +74,46 @@ class FairQueue(Generic[T]):
 
     async def get(self) -> T:
         """Waits for the next item."""
-        while True:
-            if self._heap:
-                item = self.pop()
-                assert item is not None
-                return item
-            self._arrived.clear()
-            await self._arrived.wait()
+        await self.wait()
+        item = self.pop()
+        assert item is not None
+        return item
 
     async def wait(self) -> None:
         """Waits until something is queued."""
-        while not self._heap:
+        while not self._size:
             self._arrived.clear()
             await self._arrived.wait()
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._size
 
     def __iter__(self) -> Iterator[T]:
-        return (entry[3] for entry in self._heap)
+        yield from self._again
+        for waiting in self._flows.values():
+            yield from (item for item, _ in waiting)
+
+    def _first(self) -> T:
+        """Takes the item of the least start tag."""
+        start, _, flow = heapq.heappop(self._heap)
+        self._now = max(self._now, start)
+        waiting = self._flows[flow]
+        item, cost = waiting.popleft()
+        self._finish[flow] = start + (0.0 if self._over(item) else cost / WEIGHTS[flow[0]])
+        if waiting:
+            self._push(flow, self._finish[flow])
+        else:
+            del self._flows[flow]
+        return item
 
     def _sweep(self) -> None:
-        self._heap = [entry for entry in self._heap if not self._gone(entry[3])]
+        self._again = deque(item for item in self._again if not self._gone(item))
+        kept = {flow: deque(each for each in waiting if not self._gone(each[0])) for flow, waiting in self._flows.items()}
+        self._flows = {flow: waiting for flow, waiting in kept.items() if waiting}
+        self._heap = [entry for entry in self._heap if entry[2] in self._flows]
         heapq.heapify(self._heap)
-        self._sweep_at = 2 * len(self._heap) + SWEEP
+        self._size = len(self._again) + sum(map(len, self._flows.values()))
+        self._sweep_at = 2 * self._size + SWEEP
 
-    def _push(self, start: float, item: T, *, first: bool = False) -> None:
-        order = next(self._order)
-        heapq.heappush(self._heap, (start, -1 if first else order, order, item))
-        self._arrived.set()
+    def _push(self, flow: Flow, start: float) -> None:
+        heapq.heappush(self._heap, (start, next(self._order), flow))

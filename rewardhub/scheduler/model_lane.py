@@ -77,7 +77,7 @@ class ModelLane:
         self._load_s, self._run_s = load_s, run_s
         self._quarantine = quarantine if quarantine is not None else Quarantine()
         self._devices = devices if devices is not None else Devices()
-        self._waiting: FairQueue[ModelJob] = FairQueue(lambda job: job.done.done())
+        self._waiting: FairQueue[ModelJob] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 

@@ -80,7 +80,7 @@ class Pool:
         self._settings = (list(plugins), memory_mb)
         self._zygote: Zygote | None = None
         self._renewing = asyncio.Lock()
-        self._queue: FairQueue[_Job] = FairQueue(lambda job: job.done.done())
+        self._queue: FairQueue[_Job] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._row_s: dict[str, float] = {}

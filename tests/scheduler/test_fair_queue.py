@@ -98,3 +98,14 @@ def test_what_nobody_waits_for_is_swept_out():
             given_up.add(n)
     assert len(queue) < 2_000
     assert [n for n in drain(queue) if n not in given_up] == list(range(0, 100_000, 1_000))
+
+
+def test_what_is_given_up_is_not_charged():
+    """T05: a tenant whose callers went away before their turn is served next as if they had never asked."""
+    given_up = {("a", n) for n in range(50)}
+    queue = FairQueue(given_up.__contains__)
+    for n in range(100):
+        queue.put(("a", n), priority="online", tenant="a", cost=1)
+        queue.put(("b", n), priority="online", tenant="b", cost=1)
+    served = [item for item in drain(queue) if item not in given_up]
+    assert 9 <= [tenant for tenant, _ in served[:20]].count("a") <= 11
