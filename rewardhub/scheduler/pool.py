@@ -247,17 +247,19 @@ class Pool:
         message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
         params = dumps(dict(job.bound.given)).encode()
         task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
-        started, scores, alone = time.monotonic(), {}, job.bound.info.scope == "response"
+        started, timed, scores, alone = time.monotonic(), 0, {}, job.bound.info.scope == "response"
         try:
             if not await worker.start(task):
                 return False
             for row in rows:
                 scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
+                timed += 1
                 if alone and len(scores) == 1 < len(rows):
-                    started = time.monotonic()  # the first answer is late by what a worker prepares once
+                    started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once
         except TimeoutError:
             if worker.begun and not worker.stopped:
                 self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
+                self._learn(job.bound, (time.monotonic() - started) / (timed + 1 if alone else len(rows)))
             return False
         except (ConnectionError, OSError):
             if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
@@ -266,7 +268,7 @@ class Pool:
             return False
         finally:
             self._keep(job, scores, len(rows))
-        self._learn(job.bound, (time.monotonic() - started) / max(1, len(rows) - alone))
+        self._learn(job.bound, (time.monotonic() - started) / timed)
         return True
 
     def _keep(self, job: _Job, scores: dict[int, Score], asked: int) -> None:

@@ -276,3 +276,31 @@ async def test_tenants_share_the_time_and_not_the_rows():
         assert ended == ["quick", "slow"]
     finally:
         await hub.aclose()
+
+
+async def test_what_runs_out_of_time_is_dear(tmp_path):
+    """T06: a tenant whose responses are ended at their time limit pays for that time: it gets no turn for each of
+    another's tasks of milliseconds."""
+    registry = Registry()
+    registry.load_file(PLUGIN)
+    log = tmp_path / "stuck"
+    stuck, quick = (registry.get("mortal_alone").bind({"log": str(path)}) for path in (log, tmp_path / "quick"))
+    pool = Pool(1, queue_limit=2000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+
+    async def run(bound, tenant, texts):
+        context = Context(time.monotonic() + 60, tenant=tenant)
+        return await pool.run(bound, group(*texts), range(len(texts)), context)
+
+    try:
+        await run(stuck, "stuck", ["loop before"])
+        await run(quick, "quick", ["x"] * 20)  # how long a response of each takes is known now
+        log.unlink()
+        flood = asyncio.create_task(run(stuck, "stuck", [f"loop {n}" for n in range(20)]))
+        await asyncio.sleep(0)
+        await run(quick, "quick", ["x"] * 640)
+        flood.cancel()
+        await asyncio.gather(flood, return_exceptions=True)
+        assert len({line.split(maxsplit=1)[1] for line in log.read_text().splitlines()}) <= 2
+    finally:
+        await pool.aclose()
