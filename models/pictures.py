@@ -4,7 +4,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, TooLarge
-from rewardhub.media.decode import decode, unpack
+from rewardhub.media.decode import decode, encoded
 from rewardhub.models.chat import VISION_END, VISION_START, Control
 from rewardhub.types import Media
 
@@ -127,9 +127,7 @@ class ImageReader(ABC):
         ``several`` says that the conversation shows more than one. The same bytes give the same object while they
         are remembered.
         """
-        if media.data is None:
-            raise InvalidInput(f"the bytes of media {media.sha256} are missing", field="media")
-        return tuple(self._one(data, several and self.several_differ) for data in frames(media))
+        return tuple(self._one(data, several and self.several_differ) for data in encoded(media))
 
     def _one(self, data: bytes, several: bool) -> Patches:
         key = hashlib.sha256(data).digest()
@@ -224,11 +222,3 @@ class NoImages(ImageReader):
 
     def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
         raise NotImplementedError
-
-
-def frames(media: Media) -> Iterator[bytes]:
-    """The bytes of an image, or of each frame of a video."""
-    assert media.data is not None
-    if media.kind == "video" and not media.frames:
-        raise InvalidInput("a video is read as a list of frames, and has none", field="media")
-    yield from unpack(media.data) if media.frames else [media.data]

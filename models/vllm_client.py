@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import httpx
 
 from rewardhub.errors import ConfigError, InternalError, NoAnswer, OverLimit, Unavailable
+from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Encoder
-from rewardhub.models.pictures import QwenImages, frames
+from rewardhub.models.pictures import QwenImages
 from rewardhub.models.text import TextTokenizer
 from rewardhub.models.vllm_server import VllmServer
 from rewardhub.types import Media
@@ -143,4 +144,6 @@ class VllmClient:
 
 def by_digest(media: Iterable[Media]) -> dict[bytes, bytes]:
     """The bytes of every image and frame by their SHA-256."""
-    return {hashlib.sha256(data).digest(): data for each in media if each.data for data in frames(each)}
+    return {
+        hashlib.sha256(data).digest(): data for each in media if each.data or each.frame_data for data in encoded(each)
+    }

@@ -98,9 +98,9 @@ class Space(StrEnum):
 class Media:
     """An image, or a video as a list of frames, known by the SHA-256 of its bytes.
 
-    ``data`` is present only where the bytes are at hand; it never takes part in equality. ``url`` is an
-    address that a hub may be allowed to fetch the bytes from, in place of the hash. ``width`` and
-    ``height`` are declared pixels, ``fps`` frames per second; 0 is "not declared".
+    ``data`` is present only where the bytes are at hand, ``frame_data`` where those of a video's frames are;
+    neither takes part in equality. ``url`` is an address that a hub may be allowed to fetch the bytes from, in
+    place of the hash. ``width`` and ``height`` are declared pixels, ``fps`` frames per second; 0 is "not declared".
     """
 
     sha256: str = ""
@@ -112,6 +112,7 @@ class Media:
     fps: float = 0.0
     url: str = ""
     data: bytes | None = field(default=None, compare=False, repr=False)
+    frame_data: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Media":

@@ -6,7 +6,7 @@ names. A decoder is native code: run it in a process whose memory is capped.
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -75,14 +75,27 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def images(media: Media, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The image of a resolved media, or the frames of a resolved video one by one."""
-    if media.data is None:
-        raise InvalidInput(f"the bytes of media {media.sha256 or '(video)'} are not at hand")
-    for data in unpack(media.data) if media.frames else [media.data]:
+    for data in encoded(media):
         yield decode(data, max_pixels)
 
 
-def pack(frames: list[bytes]) -> bytes:
-    """The frames of a video as one string: each behind its length in four bytes."""
+def encoded(media: Media) -> Iterator[bytes]:
+    """The bytes of a resolved image, or of each frame of a resolved video, packed or not.
+
+    Raises ``InvalidInput`` where they are not at hand.
+    """
+    if media.kind == "video" and not media.frames:
+        raise InvalidInput("a video is read as a list of frames, and has none", field="media")
+    if media.frame_data:
+        yield from media.frame_data
+    elif media.data is None:
+        raise InvalidInput(f"the bytes of media {media.sha256 or '(video)'} are missing", field="media")
+    else:
+        yield from unpack(media.data) if media.frames else [media.data]
+
+
+def pack(frames: Sequence[bytes]) -> bytes:
+    """The frames of a video as one string, for a worker: each behind its length in four bytes."""
     return b"".join(part for frame in frames for part in (struct.pack("<I", len(frame)), frame))
 
 

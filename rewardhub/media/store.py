@@ -17,7 +17,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
-from rewardhub.media.decode import MAX_PIXELS, inspect, pack
+from rewardhub.media.decode import MAX_PIXELS, inspect
 from rewardhub.types import Group, Media, Response
 
 _MEDIA = attrgetter("media")
@@ -115,9 +115,9 @@ class MediaStore:
     def resolve(self, group: Group, tenant: str = "") -> Group:
         """The group with the bytes of every media at hand; inline bytes are stored on the way.
 
-        A hash or size that is not declared is filled in. The data of a video is the :func:`~.decode.pack` of its
-        frames. Raises ``InvalidInput`` or ``TooLarge`` naming the field and the hash. Resolving twice is
-        cheap and changes nothing.
+        A hash or size that is not declared is filled in. The store's own bytes are handed out, never a copy: a
+        frame costs the memory of one however often it is named. Raises ``InvalidInput`` or ``TooLarge`` naming
+        the field and the hash. Resolving twice is cheap and changes nothing.
         """
         responses = group.responses
         if any(map(_MEDIA, responses)):
@@ -176,10 +176,12 @@ class MediaStore:
         if not 0 < len(media.frames) <= self.limits.frames:
             reason = f"{where} has {len(media.frames)} frames, expected 1 to {self.limits.frames}"
             raise InvalidInput(reason, field=f"{where}.frames")
+        if media.frame_data:
+            return media
         entries = [self._entry(sha256, tenant, f"{where}.frames[{index}]") for index, sha256 in enumerate(media.frames)]
         width, height = media.width or entries[0].width, media.height or entries[0].height
-        data = pack([entry.data for entry in entries])
-        return replace(media, kind="video", width=width, height=height, data=data)
+        data = tuple(entry.data for entry in entries)
+        return replace(media, kind="video", width=width, height=height, data=None, frame_data=data)
 
     def _inline(self, media: Media, data: bytes, tenant: str, where: str) -> _Entry:
         known = self._find(media.sha256, tenant) if media.sha256 else None

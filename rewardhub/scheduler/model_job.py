@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from rewardhub.media.decode import pack
 from rewardhub.scheduler.quarantine import inputs_of
 from rewardhub.scorer import Bound
-from rewardhub.types import Column, Group, Status
+from rewardhub.types import Column, Group, Media, Status
 from rewardhub.wire.proto import group_to_proto
 
 
@@ -91,9 +92,15 @@ def families(jobs: Sequence[ModelJob]) -> list[list[ModelJob]]:
 
 
 def message_of(family: Sequence[ModelJob]) -> bytes:
-    """The group with the responses of all jobs of a family."""
-    responses = tuple(response for job in family for response in job.group.responses)
-    return group_to_proto(replace(family[0].group, responses=responses), media_data=True).SerializeToString()
+    """The group with the responses of all jobs of a family, and the bytes of its media."""
+    theirs = (response for job in family for response in job.group.responses)
+    responses = tuple(replace(each, media=_packed(each.media)) if each.media else each for each in theirs)
+    group = replace(family[0].group, media=_packed(family[0].group.media), responses=responses)
+    return group_to_proto(group, media_data=True).SerializeToString()
+
+
+def _packed(media: Sequence[Media]) -> tuple[Media, ...]:
+    return tuple(replace(each, data=pack(each.frame_data)) if each.frame_data else each for each in media)
 
 
 def rows_of(family: Sequence[ModelJob]) -> int:
@@ -118,13 +125,17 @@ async def joined(parts: Sequence[ModelJob], rows: Sequence[Sequence[int]]) -> Co
 
 
 def estimate_tokens(group: Group, *, with_responses: bool = True) -> int:
-    """About how many tokens a group costs: four characters each, 256 per image, the prompt once.
+    """About how many tokens a group costs: four characters each, 256 per image or frame, the prompt once.
 
     Trajectories count as they are written out, with the names of their fields.
     """
-    chars, images = len(str(group.prompt)) if group.prompt else 0, len(group.media)
+    chars, images = len(str(group.prompt)) if group.prompt else 0, _images(group.media)
     if not with_responses:
         return chars // 4 + 256 * images
     chars += sum(len(str(response.messages) if response.messages else response.text) for response in group.responses)
-    images += sum(len(response.media) for response in group.responses)
+    images += sum(_images(response.media) for response in group.responses if response.media)
     return chars // 4 + 256 * images + len(group.responses)
+
+
+def _images(media: Sequence[Media]) -> int:
+    return sum(len(each.frames) or 1 for each in media)

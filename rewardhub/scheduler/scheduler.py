@@ -262,6 +262,6 @@ def whole(compute: Compute, size: int) -> Compute:
 
 def without_media(group: Group) -> Group:
     """The group without media bytes, which no rule verifier reads."""
-    if not any(media.data for media in group.media):
+    if not any(media.data or media.frame_data for media in group.media):
         return group
-    return replace(group, media=tuple(replace(media, data=None) for media in group.media))
+    return replace(group, media=tuple(replace(media, data=None, frame_data=()) for media in group.media))

@@ -244,7 +244,7 @@ def test_frames_pack_and_unpack():
     video = Media(kind="video", frames=("a" * 64,) * 3, data=pack(frames))
     assert [image.size for image in images(video)] == [(40, 30)] * 3
     assert [image.size for image in images(Media.from_bytes(GOOD["png"]))] == [(40, 30)]
-    with pytest.raises(InvalidInput, match="not at hand"):
+    with pytest.raises(InvalidInput, match="are missing"):
         list(images(Media(sha256="a" * 64)))
 
 

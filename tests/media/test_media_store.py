@@ -251,8 +251,22 @@ def test_inline_bytes_get_their_hash():
     assert (first, second) == (digest(png(1)), digest(png(2)))
 
 
+def test_frames_are_shared_however_often_they_are_named():
+    """Videos of any number of groups hold the store's own bytes, also once they are resolved again (R17)."""
+    store = MediaStore()
+    names = tuple(store.put(png(shade)).sha256 for shade in range(8))
+    group = Group("g", media=(Media(kind="video", frames=names),))
+    stored = {id(store.get(name)) for name in names}
+    for _ in range(3):
+        resolved = store.resolve(group)
+        (video,) = resolved.media
+        assert {id(data) for data in video.frame_data} == stored
+        assert video.data is None
+        assert store.resolve(resolved).media[0] is video
+
+
 def test_frames_of_a_group_are_bounded_together():
-    """A frame that was uploaded once and is named many times does not fill the memory (R17)."""
+    """A group that is sent to a worker is no larger than a worker takes (R17)."""
     store = MediaStore(MediaLimits(frames_bytes=10 * len(png(1))))
     sha256 = store.put(png(1)).sha256
     video = Media(kind="video", frames=(sha256,) * 5)

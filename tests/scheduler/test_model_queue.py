@@ -6,13 +6,15 @@ import math
 import pytest
 
 from rewardhub.errors import Unavailable
+from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
 from rewardhub.scheduler.messages import Failed, Ping, Pong, Scored
-from rewardhub.scheduler.model_job import estimate_tokens
+from rewardhub.scheduler.model_job import estimate_tokens, message_of
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scorer import Context
-from rewardhub.types import Column, Group, Response, Status
+from rewardhub.types import Column, Group, Media, Response, Status
 from rewardhub.v1 import types_pb2
+from rewardhub.wire.proto import group_from_proto
 
 BUDGET = 2_000
 
@@ -43,6 +45,18 @@ async def test_batches_keep_to_the_token_budget(tmp_path):
             job.fail(Status.CANCELLED, "not scored here")
     assert sorted(seen) == sorted(group.id for group in groups)
     await asyncio.gather(*tasks)
+
+
+async def test_a_video_counts_as_its_frames_and_reaches_the_worker(tmp_path):
+    """T09: a batch is cut by what is shown; the worker has the frames of prompt and response as they were stored."""
+    served, frames = lane(tmp_path), (b"first", b"2nd")
+    video = Media(kind="video", frames=("a" * 64, "b" * 64), frame_data=frames)
+    group = Group("g", "", (Response("x", media=(video,)), Response("y")), media=(video,))
+    await queued(served, [group])
+    (job,) = served._take()
+    assert job.tokens >= 256 * 4
+    sent = group_from_proto(types_pb2.Group.FromString(message_of([job])))
+    assert [tuple(encoded(*owner.media)) for owner in (sent, sent.responses[0])] == [frames, frames]
 
 
 async def test_trajectories_count_for_what_they_hold(tmp_path):
