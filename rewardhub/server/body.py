@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -22,18 +22,19 @@ async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
 
     Raises ``TooLarge``, ``DeadlineExceeded`` for one that trickles, ``InvalidInput`` for an encoded one.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
         raise InvalidInput("a body with a content-encoding is not accepted", field="content-encoding")
     declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > upload.limit:
+        await discard_unread(request, upload.limit)
+        raise upload.too_large()
     try:
         async with asyncio.timeout(within_s):
-            if declared.isdecimal() and int(declared) > upload.limit:
-                raise upload.too_large()
             async for chunk in request.stream():
                 upload.add(chunk)
             return upload.joined()
     except (TooLarge, Unavailable):
-        await discard(request, upload.limit)
+        await _discard(request, upload.limit)
         raise
     except TimeoutError:
         raise DeadlineExceeded(f"the body did not come within {within_s:g} s") from None
@@ -47,10 +48,19 @@ def decoded(body: bytes) -> Any:
     return loads(body)
 
 
-async def discard(request: Request, limit: int) -> None:
-    """Lets a caller that still sends come to its end: it does not read, and closing on it would lose the answer."""
-    if request.headers.get("expect", "").lower() == "100-continue":
-        return
+def waits_to_send(headers: Mapping[str, str]) -> bool:
+    """Whether the caller sends its body once it is told to."""
+    return headers.get("expect", "").lower() == "100-continue"
+
+
+async def discard_unread(request: Request, limit: int) -> None:
+    """Lets a caller that sends a body of which nothing was read come to its end."""
+    if not waits_to_send(request.headers):
+        await _discard(request, limit)
+
+
+async def _discard(request: Request, limit: int) -> None:
+    # While it sends it does not read, and closing on it would lose the answer.
     left = 8 * limit
     with contextlib.suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(_DISCARD_S):

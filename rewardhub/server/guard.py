@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ from rewardhub import tracing
 from rewardhub.errors import Forbidden, InternalError, RewardHubError, Unavailable
 from rewardhub.server import logs, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
+from rewardhub.server.body import waits_to_send
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
@@ -45,8 +47,9 @@ class Guard:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
-        watched = _Watched(send)
-        endpoint = self._routes.get((scope["method"], scope["path"]))
+        watched = _Watched(scope, receive, send)
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the server leaves the body out
+        endpoint = self._routes.get((method, scope["path"]))
         try:
             with contextlib.ExitStack() as held:
                 scope["state"] = {"caller": self._admit(scope), "held": held}
@@ -54,20 +57,20 @@ class Guard:
                     held.enter_context(self._inflight.call())
                 held.enter_context(tracing.caller(_text(scope)))
                 if endpoint is None:
-                    await self._app(scope, receive, watched)
+                    await self._app(scope, watched.receive, watched)
                 else:
-                    reply = await endpoint(Request(scope, receive))
-                    await reply(scope, receive, watched)
+                    reply = await endpoint(Request(scope, watched.receive))
+                    await reply(scope, watched.receive, watched)
         except RewardHubError as error:
-            await watched.reply(error, scope, receive)
+            await watched.reply(error)
         except asyncio.CancelledError:  # by nobody but the server, whose time to finish is over
             if watched.status:
                 raise
-            await watched.reply(Unavailable("the hub is shutting down", retry_after_s=1.0), scope, receive)
+            await watched.reply(Unavailable("the hub is shutting down", retry_after_s=1.0))
         except Exception as error:
             # What fails within the application has been told and logged by it.
             if endpoint is not None or not watched.status:
-                await watched.reply(internal(scope, error), scope, receive)
+                await watched.reply(internal(scope, error))
         finally:
             self._metrics.request("rest", _route(scope), str(watched.status or 499), time.perf_counter() - started)
 
@@ -89,20 +92,30 @@ class Guard:
 
 
 class _Watched:
-    """``send`` that remembers the status of the answer, 0 before it began."""
+    """``send`` that remembers the status of the answer, 0 before it began, and ``receive`` whether it was called."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
         self._send = send
+        self._asked = False
         self.status = 0
+
+    async def receive(self) -> Message:
+        self._asked = True
+        return await self._receive()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            # A caller that was not told to send its body may do so, or send its next request: nobody can tell which.
+            if not self._asked and waits_to_send(Headers(scope=self._scope)):
+                MutableHeaders(scope=message)["connection"] = "close"
         await self._send(message)
 
-    async def reply(self, error: RewardHubError, scope: Scope, receive: Receive) -> None:
+    async def reply(self, error: RewardHubError) -> None:
         if not self.status:
-            await replies.error_reply(error)(scope, receive, self)
+            await replies.error_reply(error)(self._scope, self._receive, self)
 
 
 def internal(scope: Scope, error: Exception) -> InternalError:

@@ -1,9 +1,11 @@
 """Uvicorn's HTTP protocol with limits on the time and size of what is no body: the parser itself has none, and a caller
-needs no key to send it.
+needs no key to send it. Upgrades are ignored, as RFC 9110 has it for a server that speaks no other protocol.
 """
 
 import asyncio
+import sys
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 20.0
@@ -12,7 +14,8 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 
 
 class HeadLimited(HttpToolsProtocol):
-    """Closes a connection whose next request head does not come whole within :data:`HEAD_S` seconds.
+    """Closes a connection whose next request head does not come whole within :data:`HEAD_S` seconds, counted from
+    the answer where that came before the end of the body.
 
     Between two requests uvicorn's own keep-alive limit holds. Closes one, too, whose head or trailers, or what
     stands between two pieces of a body, have more than :data:`HEAD_BYTES`.
@@ -21,12 +24,30 @@ class HeadLimited(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _told = False
+    _unread = b""
 
     def data_received(self, data: bytes) -> None:
-        self._told = False
-        super().data_received(data)
+        self._told, self._unread = False, data
+        while (piece := self._unread) and not self.transport.is_closing():
+            super().data_received(piece)
+            if self._unread is piece:
+                self._unread = b""
         if not self._told:
             self._count(len(data))  # the parser keeps it, for a name, a value or a URL to come to its end
+
+    def _should_upgrade(self) -> bool:
+        """Keeps uvicorn from answering a head of which :meth:`handle_websocket_upgrade` makes another."""
+        return bool(self.parser.get_method() != b"CONNECT")
+
+    def handle_websocket_upgrade(self) -> None:
+        """Reads the request again as one without the wish: the parser took its body for the other protocol's."""
+        upgrade = sys.exc_info()[1]
+        assert isinstance(upgrade, HttpParserUpgrade)
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self._unread = b"\r\n".join([*lines, b"", self._unread[upgrade.args[0] :]])
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
@@ -53,6 +74,11 @@ class HeadLimited(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._start_head()  # nobody reads the rest, and uvicorn waits for it and for what follows without end
+        super().on_response_complete()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -8,6 +8,7 @@ import uuid
 from typing import Any, TextIO
 
 logger = logging.getLogger("rewardhub.server")
+_OTHERS = ("asyncio", "grpc", "opentelemetry", "uvicorn")
 
 
 class JsonLines(logging.Formatter):
@@ -38,13 +39,16 @@ def _frames(record: logging.LogRecord) -> list[str]:
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Sends the logs of ``rewardhub`` to ``stream`` (standard error by default), replacing earlier handlers."""
+    """Sends the logs of ``rewardhub``, and the warnings of what serves it, to ``stream`` (standard error by default),
+    replacing earlier handlers.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines())
-    root = logging.getLogger("rewardhub")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False
+    for name in ("rewardhub", *_OTHERS):
+        each = logging.getLogger(name)
+        each.handlers[:] = [handler]
+        each.setLevel(level if name == "rewardhub" else logging.WARNING)
+        each.propagate = False
 
 
 def fault(event: str, error: Exception, **fields: Any) -> str:

@@ -17,7 +17,7 @@ import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
-from rewardhub.server.body import decoded, discard, disconnected, read_body, unless_gone
+from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
@@ -60,6 +60,7 @@ class RestDoor:
             summary="Every reward an RL run needs, behind one call.",
             redoc_url=None,
             swagger_ui_oauth2_redirect_url=None,
+            redirect_slashes=False,  # to where the Host header says, whose scheme may be that of a proxy
         )
         routes = self._routes()
         for path, method, endpoint, extra in routes:
@@ -113,8 +114,10 @@ class RestDoor:
         """Scores groups; answers one score line per group as each is ready, in any order."""
         tenant = await self._let_in(request)
         call, items = await self._read(request)
-        session = Session(self._hub, tenant)
-        return StreamingResponse(_lines(request, session, items, call), media_type=NDJSON)
+        answers = _lines(request, Session(self._hub, tenant), items, call)
+        if request.scope["http_version"] == "1.0":  # which knows no chunks
+            return Response(b"".join([each async for each in answers]), media_type=NDJSON)
+        return StreamingResponse(answers, media_type=NDJSON)
 
     async def put_media(self, request: Request) -> Response:
         """Stores a PNG, JPEG or WebP image under the SHA-256 of its bytes."""
@@ -180,7 +183,7 @@ class RestDoor:
         try:
             self._hub.admit(tenant)
         except RewardHubError:
-            await discard(request, self._limits.body_bytes)
+            await discard_unread(request, self._limits.body_bytes)
             raise
         return tenant
 
@@ -257,6 +260,8 @@ async def _route_error(request: Request, error: Exception) -> Response:
     else:
         reply = replies.route_error_reply(error.status_code, "method_not_allowed", f"no {method} on {path!r}")
     reply.headers.update(error.headers or {})
+    if reply.headers.get("allow") == "GET":
+        reply.headers["allow"] = "GET, HEAD"
     return reply
 
 

@@ -1,0 +1,148 @@
+"""The REST door's HTTP, as clients and proxies speak it (RFC 9110 and 9112)."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+
+import pytest
+
+from rewardhub.server import http_protocol, logs
+from rewardhub.server.settings import ApiKey, Limits, ServerSettings
+
+KEY = "sesame"
+SETTINGS = ServerSettings(
+    keys=(ApiKey(key_sha256=hashlib.sha256(KEY.encode()).hexdigest(), tenant="a"),), limits=Limits(body_bytes=2**17)
+)
+BODY = json.dumps({"recipe": "digest", "groups": [{"id": "g", "responses": ["a"]}]}).encode()
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def request(path="/v1/score", *headers, method="POST", body=BODY, key=KEY, version="1.1"):
+    lines = [f"{method} {path} HTTP/{version}", "Host: h", *headers, *([f"x-api-key: {key}"] if key else [])]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+async def talk(running, *pieces, until=None):
+    """What comes back until the connection is closed, or until it holds ``until``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            return await (reader.read() if until is None else reader.readuntil(until))
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "head"),
+    [
+        (401, request("/v1/score", "Expect: 100-continue", key=None)),
+        (404, request("/v1/nope", "Expect: 100-Continue")),
+        (405, request("/v1/score", "Expect: 100-continue", method="DELETE")),
+        (413, request("/v1/score", "Expect: 100-continue", "Content-Length: 99999999", body=None)),
+        (400, request("/v1/score", "Expect: 100-continue", "Content-Encoding: gzip")),
+        (200, request("/healthz", "Expect: 100-continue", method="GET")),
+    ],
+)
+async def test_an_answer_before_the_awaited_body_ends_the_connection(service, code, head):
+    """RFC 9110 10.1.1: whether the body follows or the next request is not known, so neither is read."""
+    async with service(SETTINGS) as running:
+        answer = await talk(running, head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n", HEALTH)
+    assert answer.startswith(b"HTTP/1.1 %d " % code)
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"connection: close") == 1
+
+
+async def test_a_body_that_was_asked_for_is_taken_to_its_end(service):
+    """A caller that was told to go on, and goes on for too long, still gets to read why it is refused."""
+    head = request("/v1/score", "Expect: 100-continue", "Transfer-Encoding: chunked", body=None)
+    async with service(SETTINGS) as running:
+        answer = await talk(running, head, *[b"10000\r\n%s\r\n" % (b" " * 2**16)] * 6, b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 ")
+
+
+async def test_what_follows_an_early_answer_is_not_waited_for_without_end(service, monkeypatch):
+    """A caller without a key holds no connection by a body that trickles, or ends, after its refusal."""
+    monkeypatch.setattr(http_protocol, "HEAD_S", 0.4)
+    head = request("/v1/score", "Content-Length: 3", body=None, key=None)
+    async with service(SETTINGS) as running:
+        for pieces in ([head, b"{"], [head, b"{", b"}", b" "]):
+            assert (await talk(running, *pieces)).startswith(b"HTTP/1.1 401 ")
+        again = await talk(running, head, b"{} ", HEALTH, until=b"}")
+        assert b"401" in again
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "IDENTITY", ""])
+async def test_no_encoding_by_any_spelling_of_its_name(service, encoding):
+    """RFC 9110 8.4.1: content codings are compared without case; ``identity`` is none."""
+    async with service(SETTINGS) as running, running.http() as http:
+        headers = {"content-encoding": encoding, "x-api-key": KEY}
+        assert (await http.post("/v1/score", content=BODY, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/scorers", "/v1/ping"])
+async def test_head_is_get_without_its_body(service, path):
+    """RFC 9110 9.1: a server supports GET and HEAD; load balancers ask for health with either."""
+    async with service() as running, running.http() as http:
+        got, head = await http.get(path), await http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+        assert (await http.delete(path)).headers["allow"] == "GET, HEAD"
+
+
+async def test_nobody_is_sent_to_where_the_host_header_says(service):
+    """Another spelling of a path is answered with the right one, not with an address made of the caller's words."""
+    async with service() as running, running.http(follow_redirects=False) as http:
+        reply = await http.post("/v1/score/", content=BODY)
+    assert reply.status_code == 404
+    assert "'/v1/score'" in reply.json()["error"]["message"]
+
+
+async def test_a_stream_for_a_client_that_knows_no_chunks(service):
+    """RFC 9112 6.1: to HTTP/1.0 the lines go whole, without a transfer coding."""
+    async with service(SETTINGS) as running:
+        head, _, lines = (await talk(running, request("/v1/score/stream", version="1.0"))).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert [json.loads(line)["id"] for line in lines.splitlines()] == ["g"]
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize("close", [False, True])
+async def test_the_wish_for_another_protocol_is_ignored(service, protocol, close):
+    """RFC 9110 7.8: the request is answered as it is, its body is no second one, whatever a proxy lets through."""
+    wish = (f"Connection: {'close, ' if close else ''}Upgrade", f"Upgrade: {protocol}")
+    hidden = request("/v1/scorers", method="GET", body=None)
+    async with service(SETTINGS) as running:
+        for body, code in ((BODY, 200), (hidden, 400)):
+            head, _, rest = request("/v1/score", *wish, body=body).partition(b"\r\n\r\n")
+            last = request("/healthz", "Connection: close", method="GET", body=None)
+            answer = await talk(running, head + b"\r\n\r\n", rest, last)
+            codes = re.findall(rb"HTTP/1.1 (\d+)", answer)
+            assert codes == [b"%d" % code, b"200"][: 1 if close else 2]
+            assert len(running.hub.calls) == 1
+
+
+async def test_many_wishes_at_once_are_no_fault(service, caplog):
+    """A flood of them in one packet is answered one by one."""
+    flood = request("/healthz", "Connection: Upgrade", "Upgrade: h2c", method="GET", body=None) * 1_000
+    async with service() as running:
+        answer = await talk(running, flood, request("/healthz", "Connection: close", method="GET", body=None))
+    assert answer.count(b"HTTP/1.1 200 ") == 1_001
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+async def test_what_the_server_itself_logs_is_a_line_of_json(service, capfd, monkeypatch):
+    """Requests that cannot be parsed are told in the form of all other logs."""
+    for name in ("rewardhub", "asyncio", "grpc", "opentelemetry", "uvicorn"):
+        for attribute, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():
+            monkeypatch.setattr(logging.getLogger(name), attribute, value)
+    logs.configure()
+    async with service() as running:
+        assert (await talk(running, b"\x00\x1b[31m\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert "uvicorn.error" in {line["logger"] for line in lines}
