@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from rewardhub.errors import RewardHubError
 from rewardhub.models.card import Card
 from rewardhub.models.gate import Gate
 from rewardhub.models.head import Reads
@@ -15,6 +16,7 @@ from rewardhub.models.model import Checkpoint, Loaded, open_checkpoint
 from rewardhub.models.runner import Runner
 from rewardhub.models.vllm import VllmEngine
 from rewardhub.models.writing import Writer
+from rewardhub.scorer import failure
 from rewardhub.types import Media, Score
 
 
@@ -42,8 +44,8 @@ class Engine(Protocol):
         """
         ...
 
-    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
-        """What the model writes behind a row, ``count`` times, as the card's votes say; raises ``RewardHubError``."""
+    def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
+        """What the model writes behind each row, ``count`` times, as the card's votes say; or why it does not."""
         ...
 
     @property
@@ -91,11 +93,17 @@ class LocalEngine:
             return [self._read(state) for state in states]
         return list(self._read(torch.cat(states)).split([len(row.places) for row in rows]))
 
-    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
-        return [each.text for each in self.writer.write(row, count)]
+    def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
+        return [self._written(row, count) for row in rows]
 
     def close(self) -> None:
         return
+
+    def _written(self, row: Encoded, count: int) -> list[str] | Score:
+        try:
+            return [each.text for each in self.writer.write(row, count)]
+        except RewardHubError as error:
+            return failure(error)
 
     def _read(self, states: Tensor) -> Tensor:
         if self.choices:

@@ -14,7 +14,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from rewardhub.errors import InvalidInput, OverLimit, RewardHubError, ScoringError
+from rewardhub.errors import InvalidInput, OverLimit, ScoringError
 from rewardhub.models.card import MARKERS, TRUNCATED, Card
 from rewardhub.models.chat import Piece, flat, shifted, text_of, without_first
 from rewardhub.models.engine import EngineModel
@@ -134,21 +134,10 @@ class PairwiseModel(EngineModel):
 
     def first_wins(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], media: Sequence[Media]) -> list[Score]:
         """The probability that the first answer of each sequence is named the better one."""
-        if self.card.votes.count:
-            return [self._voted(row.encoded, media) for row in rows]
+        if count := self.card.votes.count:
+            return [_share(each) for each in self.engine.texts([row.encoded for row in rows], count, media)]
         found = self.engine.outputs(rows, kin, media)
         return [each if isinstance(each, Score) else _chance(each) for each in found]
-
-    def _voted(self, row: Encoded, media: Sequence[Media]) -> Score:
-        """The share of votes for the first answer among those that name one."""
-        try:
-            texts = self.engine.texts(row, self.card.votes.count, media)
-        except RewardHubError as error:
-            return failure(error)
-        votes = [vote for vote in map(verdict, texts) if vote]
-        if not votes:
-            return Score(None, Status.JUDGE_UNPARSEABLE, details={"reason": "no vote names an answer"})
-        return Score(votes.count(1) / len(votes))
 
     def _answer(self, response: Response, room: int) -> Shown:
         shown = self._shown(response.messages or response.text, response.media)
@@ -185,6 +174,16 @@ class PairwiseModel(EngineModel):
             images = encoder.shown(media)
         asked = encoder.template.asking([*pieces, text])
         return encoder.pieces([*asked, *encoder.template.opening()], images)
+
+
+def _share(texts: list[str] | Score) -> Score:
+    """The share of votes for the first answer among those that name one."""
+    if isinstance(texts, Score):
+        return texts
+    votes = [vote for vote in map(verdict, texts) if vote]
+    if not votes:
+        return Score(None, Status.JUDGE_UNPARSEABLE, details={"reason": "no vote names an answer"})
+    return Score(votes.count(1) / len(votes))
 
 
 def _chance(logits: Tensor) -> Score:

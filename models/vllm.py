@@ -77,26 +77,11 @@ class VllmEngine:
         parts = [self._asked(row, shown, asked) for row in rows]
         return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
 
-    def texts(self, row: Encoded, count: int, media: Sequence[Media]) -> list[str]:
+    def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
         self.client.check_same()
-        votes, tokenizer, style = self.card.votes, self.checkpoint.encoder.tokenizer, self.checkpoint.encoder.family
-        end = tokenizer.control(style.style.end)
-        drawn = count if votes.temperature else 1
-        controls = {tokenizer.control(token) for token in style.tokens} - {end}
-        body: dict[str, Any] = {
-            "n": drawn, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
-            "stop_token_ids": [end], "logit_bias": {str(index): -100.0 for index in controls},
-            "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,
-        }  # fmt: skip
-        if row.images:
-            shown = self.client.shown([row], media, self.pool)
-            message = {"role": "user", "content": self.client.parts(row, shown)}
-            texts = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row), _said)
-        else:
-            texts = self.client.post("/v1/completions", body | {"prompt": row.ids.tolist()}, len(row), _written)
-        if len(texts) != drawn:
-            raise InternalError(f"vLLM gives {len(texts)} texts, asked for {drawn}")
-        return texts * (count // drawn)
+        shown = self.client.shown(rows, media, self.pool)
+        asked = [self.pool.submit(self._texts, row, count, shown) for row in rows]
+        return [_told(each) for each in asked]
 
     @property
     def alive(self) -> bool:
@@ -136,6 +121,26 @@ class VllmEngine:
             found.append(asked[key])
         return found
 
+    def _texts(self, row: Encoded, count: int, shown: Mapping[bytes, str]) -> list[str]:
+        """What vLLM writes behind a row, ``count`` times."""
+        votes, tokenizer, style = self.card.votes, self.checkpoint.encoder.tokenizer, self.checkpoint.encoder.family
+        end = tokenizer.control(style.style.end)
+        drawn = count if votes.temperature else 1
+        controls = {tokenizer.control(token) for token in style.tokens} - {end}
+        body: dict[str, Any] = {
+            "n": drawn, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
+            "stop_token_ids": [end], "logit_bias": {str(index): -100.0 for index in controls},
+            "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,
+        }  # fmt: skip
+        if row.images:
+            message = {"role": "user", "content": self.client.parts(row, shown)}
+            texts = self.client.post("/v1/chat/completions", body | {"messages": [message]}, len(row), _said)
+        else:
+            texts = self.client.post("/v1/completions", body | {"prompt": row.ids.tolist()}, len(row), _written)
+        if len(texts) != drawn:
+            raise InternalError(f"vLLM gives {len(texts)} texts, asked for {drawn}")
+        return texts * (count // drawn)
+
     def _pooled(self, row: Encoded, shown: Mapping[bytes, str]) -> Tensor:
         """What the pooler gives for a row: [O] of its last token, or [L, O] of all."""
         body: dict[str, Any] = {"task": self.task, "use_activation": False}
@@ -155,6 +160,13 @@ class VllmEngine:
         if wrong := [len(part) for part in found if len(part) != expected]:
             return failure(InternalError(f"vLLM gives {wrong[0]} outputs, expected {expected}"))
         return found[0].reshape(-1, self.width)[list(row.places)] if every else torch.stack(found)
+
+
+def _told(texts: "Future[list[str]]") -> list[str] | Score:
+    try:
+        return texts.result()
+    except RewardHubError as error:
+        return failure(error)
 
 
 def _pooled(answer: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Speaks as a vLLM server does and scores a row with the sum of its ids; faults that a real one cannot be made to show.
 
-The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer.
+The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
+"together N" texts are written once N are asked for at a time.
 """
 
 import ctypes
@@ -8,6 +9,8 @@ import http.server
 import json
 import os
 import sys
+import threading
+from functools import cache
 from pathlib import Path
 
 LONG = 30
@@ -31,6 +34,18 @@ def value(ids: list[int]) -> float:
     return sum(ids) % 997 / 997
 
 
+@cache
+def gate(parties: int) -> threading.Barrier:
+    return threading.Barrier(parties, timeout=5.0)
+
+
+def written(ids: list[int], count: int) -> dict[str, object]:
+    if asked := fault().removeprefix("together "):
+        gate(int(asked)).wait()
+    texts = [{"text": f"<answer>{1 + (sum(ids) + vote) % 3 % 2}</answer>"} for vote in range(count)]
+    return {"choices": texts, "usage": {"prompt_tokens": len(ids)}}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     name = "m"
@@ -45,7 +60,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(200, json.dumps(models if self.path == "/v1/models" else {"version": version}).encode())
 
     def do_POST(self) -> None:
-        ids = json.loads(self.rfile.read(int(self.headers["content-length"])))["input"]
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/v1/completions":
+            self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
+            return
+        ids = body["input"]
         asked = fault() if len(ids) > LONG else ""
         if asked == "die":
             os._exit(1)

@@ -83,6 +83,28 @@ def test_answers_that_are_no_scores(fake, card):
         model.close()
 
 
+def test_votes_are_asked_for_together(fake, card):
+    """Written votes of all pairs in both orders are in flight at one time; each pair has the verdict of its own."""
+    model = load(card(kind="pairwise", votes={"count": 2, "max_tokens": 8}))
+    try:
+        group = Group("g", "p", tuple(Response(text) for text in ("red", "a blue one", "green", "so")))
+        rows = model.encode(group).rows
+        fake[1].write_text(f"together {len(rows)}")
+        (column,) = model.score([group])
+        assert column.statuses == [Status.OK] * 4
+        shares = {
+            pair: sum((int(row.encoded.ids.sum()) + vote) % 3 % 2 == 0 for vote in range(2)) / 2
+            for pair, row in rows.items()
+        }
+        assert len(set(shares.values())) > 1
+        for one in range(4):
+            others = [other for other in range(4) if other != one]
+            wanted = sum((shares[one, other] + 1 - shares[other, one]) / 2 for other in others) / 3
+            assert column.values[one] == pytest.approx(wanted)
+    finally:
+        model.close()
+
+
 def test_a_proxy_of_the_environment(card, monkeypatch):
     """A server of ours on the loopback is spoken to directly, whatever proxy the machine has for other hosts."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
