@@ -1,18 +1,20 @@
 """From chat messages to pieces: text, control tokens and pictures, in the order the model reads them.
 
-A family's turns are written in its :class:`Style`, as its published chat template writes them. Checkpoints
-bring chat templates as programs; those are not run.
+A family's turns are written in its :class:`~rewardhub.models.style.Style`, as its published chat template writes
+them. Checkpoints bring chat templates as programs; those are not run.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from rewardhub.errors import InvalidInput
+from rewardhub.models.style import CHATML, END, START, Style
+from rewardhub.models.tools import BEFORE, BEHIND, with_calls
 from rewardhub.types import Message, Response
 
-START, END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 CONTROLS = (START, END, VISION_START, VISION_END, IMAGE, VIDEO)
 SYSTEM = "You are a helpful assistant."
@@ -39,36 +41,6 @@ Turn = tuple[str, list[Piece]]
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """How a family writes turns; control tokens that it does not have are "".
-
-    ``header`` names the role, by ``names`` where the family has a word of its own for it. With ``spaced``
-    a turn of text begins with a space. Without ``system_turn`` the system message stands in front of the
-    first user's text. With ``trimmed`` each text of a message loses the space around it.
-    """
-
-    begin: str = ""
-    start: str = START
-    header: str = "{role}\n"
-    header_end: str = ""
-    behind_header: str = ""
-    end: str = END
-    behind: str = "\n"
-    names: tuple[tuple[str, str], ...] = ()
-    spaced: bool = False
-    system_turn: bool = True
-    trimmed: bool = False
-
-    @property
-    def controls(self) -> tuple[str, ...]:
-        """The control tokens it writes."""
-        return tuple(filter(None, (self.begin, self.start, self.header_end, self.end)))
-
-
-CHATML = Style()
-
-
-@dataclass(frozen=True, slots=True)
 class ChatTemplate:
     """Turns in a style; ``system`` is said first where the prompt has no system message, "" is none."""
 
@@ -83,27 +55,38 @@ class ChatTemplate:
         """
         turns = [
             # What stands in front of a user's text is not trimmed.
-            (role, content if role == "system" and not self.style.system_turn else self.said(content))
-            for role, content in _without(_prompt_turns(prompt, media_count), without)
+            (role, content if role == "system" and not self.style.system_turn else self.said(content, role))
+            for role, content in _without(self._prompt_turns(prompt, media_count), without)
         ]
         if self.system and (not turns or turns[0][0] != "system"):
             turns.insert(0, ("system", [self.system]))
-        return self._written(turns)
+        return self._written(self._answered(turns))
 
     def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
         """The text of the prompt's messages but the system's, in their order: what may be left out of it."""
-        return "".join(text_of(content) for role, content in _prompt_turns(prompt, media_count) if role != "system")
+        turns = self._prompt_turns(prompt, media_count)
+        return "".join(text_of(content) for role, content in turns if role != "system")
 
     def answer(self, response: Response, media_offset: int) -> list[Piece]:
         """The response's turns; pictures count from ``media_offset``."""
         messages: Sequence[Message] = response.messages or [{"role": "assistant", "content": response.text}]
-        turns = _turns(messages, len(response.media), media_offset, "response")
-        return [piece for role, content in turns for piece in self.turn(role, self.said(content))]
+        turns = _turns(messages, len(response.media), media_offset, "response", self.style)
+        said = ((role, self.said(content, role)) for role, content in turns)
+        return [piece for role, content in self._answered(said) for piece in self.turn(role, content)]
 
-    def said(self, content: Sequence[Piece]) -> list[Piece]:
+    def said(self, content: Sequence[Piece], role: str = "assistant") -> list[Piece]:
         """A message's pieces as this style writes them."""
-        trimmed = self.style.trimmed
-        return [piece.strip() if trimmed and isinstance(piece, str) else piece for piece in content]
+        if role == "tool" and self.style.answers == "quoted":
+            return [json.dumps(text_of(content), ensure_ascii=False)]
+        pieces = list(content)
+        if self.style.trimmed == "each":
+            return [piece.strip() if isinstance(piece, str) else piece for piece in pieces]
+        if self.style.trimmed == "whole" and pieces:
+            if isinstance(pieces[0], str):
+                pieces[0] = pieces[0].lstrip()
+            if isinstance(pieces[-1], str):
+                pieces[-1] = pieces[-1].rstrip()
+        return pieces
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
@@ -122,6 +105,23 @@ class ChatTemplate:
         """One turn of these pieces."""
         space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
         return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
+
+    def _answered(self, turns: Iterable[Turn]) -> list[Turn]:
+        """The turns, those of tools as this style writes them: as a user's, several behind one another as one."""
+        if self.style.answers != "user":
+            return list(turns)
+        found: list[Turn] = []
+        for of_tools, each in groupby(turns, lambda turn: turn[0] == "tool"):
+            if not of_tools:
+                found += each
+                continue
+            told = [piece for _, content in each for piece in ("\n", BEFORE, *content, BEHIND)]
+            found.append(("user", told[1:]))
+        return found
+
+    def _prompt_turns(self, prompt: str | Sequence[Message], media_count: int) -> list[Turn]:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        return list(_turns(messages, media_count, 0, "prompt", self.style))
 
     def _written(self, turns: Sequence[Turn]) -> list[Piece]:
         """The turns from the very beginning."""
@@ -170,11 +170,6 @@ def shifted(pieces: Sequence[Piece], offset: int) -> list[Piece]:
     return [Picture(piece.media + offset) if isinstance(piece, Picture) else piece for piece in pieces]
 
 
-def _prompt_turns(prompt: str | Sequence[Message], media_count: int) -> list[Turn]:
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    return list(_turns(messages, media_count, 0, "prompt"))
-
-
 def _without(turns: Sequence[Turn], characters: int) -> Iterator[Turn]:
     """The turns without the first characters of their text; what is said by the system stays, and so do pictures.
 
@@ -190,10 +185,12 @@ def _without(turns: Sequence[Turn], characters: int) -> Iterator[Turn]:
         characters = max(0, characters - len(text_of(content)))
 
 
-def _turns(messages: Sequence[Message], media_count: int, offset: int, field: str) -> Iterator[Turn]:
+def _turns(
+    messages: Sequence[Message], media_count: int, offset: int, field: str, style: Style = CHATML
+) -> Iterator[Turn]:
     if not all(isinstance(message, Mapping) for message in messages):
         raise InvalidInput("a message is not an object", field=field)
-    contents = [_content(message, offset, field) for message in messages]
+    contents = [_content(message, offset, field, style) for message in messages]
     used = {piece.media - offset for content in contents for piece in content if isinstance(piece, Picture)}
     if not used and media_count:
         first = next((i for i, message in enumerate(messages) if message.get("role") != "system"), None)
@@ -204,42 +201,28 @@ def _turns(messages: Sequence[Message], media_count: int, offset: int, field: st
         named = sorted(used)
         raise InvalidInput(f"{media_count} media, but the parts name {named}", field=f"{field}.media")
     for message, content in zip(messages, contents, strict=True):
-        yield _role(message, field), content
+        yield _role(message, field, style), content
 
 
-def _role(message: Message, field: str) -> str:
+def _role(message: Message, field: str, style: Style) -> str:
     role = message.get("role")
     if role not in ROLES:
         raise InvalidInput(f"unknown role {role!r}; known: {', '.join(ROLES)}", field=f"{field}.role")
+    if role == "tool" and style.answers == "none":
+        raise InvalidInput("the model's own chat template has no turn of a tool", field=f"{field}.role")
     return str(role)
 
 
-def _content(message: Message, offset: int, field: str) -> list[Piece]:
+def _content(message: Message, offset: int, field: str, style: Style) -> list[Piece]:
     content = message.get("content") or ""
     if not isinstance(content, Sequence):
         raise InvalidInput("content is neither text nor a list of parts", field=f"{field}.content")
     pieces: list[Piece] = [content] if isinstance(content, str) else [_part(part, offset, field) for part in content]
-    calls = _calls(message.get("tool_calls") or (), f"{field}.tool_calls")
-    if calls and pieces and isinstance(pieces[-1], str):
-        said = pieces.pop()
-        calls = f"{said}\n{calls}" if said else calls
-    return [*pieces, calls] if calls else pieces
-
-
-def _calls(calls: Any, field: str) -> str:
-    """What a message calls of tools, as text: Qwen's templates write it so."""
-    if not isinstance(calls, list | tuple):
-        raise InvalidInput("tool_calls is not a list", field=field)
-    written: list[str] = []
-    for call in calls:
-        made = call.get("function", call) if isinstance(call, Mapping) else None
-        if not isinstance(made, Mapping) or not isinstance(made.get("name"), str):
-            raise InvalidInput("a tool call names no function", field=field)
-        given = made.get("arguments", {})
-        arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        name = json.dumps(made["name"], ensure_ascii=False)
-        written.append(f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>')
-    return "\n".join(written)
+    if not message.get("tool_calls"):
+        return pieces
+    said = pieces.pop() if pieces and isinstance(pieces[-1], str) else ""
+    said = str(said).strip() if style.trimmed else str(said)
+    return [*pieces, with_calls(said, message["tool_calls"], style.calls, f"{field}.tool_calls")]
 
 
 def _part(part: Any, offset: int, field: str) -> Piece:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rewardhub.models.chat import CHATML, IMAGE, SYSTEM, VIDEO, VISION_END, VISION_START, Style
+from rewardhub.models.chat import IMAGE, SYSTEM, VIDEO, VISION_END, VISION_START
 from rewardhub.models.pictures import ImageReader, NoImages, QwenImages
+from rewardhub.models.style import CHATML, Style
 from rewardhub.models.tiles import GemmaImages, IdeficsImages, InternImages, LlavaImages
 
 
@@ -36,17 +37,20 @@ class Family:
 
 GEMMA = Style(
     begin="<bos>", start="<start_of_turn>", end="<end_of_turn>", names=(("assistant", "model"),), system_turn=False,
-    trimmed=True,
+    trimmed="each", answers="none",
 )  # fmt: skip
 LLAMA = Style(
     begin="<|begin_of_text|>", start="<|start_header_id|>", header="{role}", header_end="<|end_header_id|>",
-    behind_header="\n\n", end="<|eot_id|>", behind="", trimmed=True,
+    behind_header="\n\n", end="<|eot_id|>", behind="", names=(("tool", "ipython"),), trimmed="each",
+    calls="parameters", answers="quoted",
 )  # fmt: skip
 NAMES = (("user", "User"), ("assistant", "Assistant"), ("system", "System"), ("tool", "Tool"))
 SMOL = Style(begin="<|im_start|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)
 IDEFICS = Style(
     begin="<|begin_of_text|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True
 )
+TOOLS = replace(CHATML, answers="user")
+QWEN_3_5 = replace(TOOLS, calls="xml", trimmed="whole")
 TILE_NAMES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 11) for column in range(1, 11))
 
 _qwen = Family(CHATML, "", QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
@@ -55,8 +59,8 @@ _around = ("<fake_token_around_image>", "<global-img>")
 FAMILIES: Mapping[str, Family] = {
     "qwen2_vl": replace(_qwen, system=SYSTEM),
     "qwen2_5_vl": replace(_qwen, system=SYSTEM),
-    "qwen3_vl": _qwen,
-    "qwen3_5": _qwen,
+    "qwen3_vl": replace(_qwen, style=TOOLS),
+    "qwen3_5": replace(_qwen, style=QWEN_3_5),
     "internvl": Family(CHATML, "", InternImages, "<IMG_CONTEXT>", ("<img>", "</img>")),
     "llava_onevision": Family(CHATML, SYSTEM, LlavaImages, "<image>"),
     "gemma3": Family(
@@ -64,8 +68,8 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "smolvlm": Family(SMOL, "", IdeficsImages, "<image>", _around, TILE_NAMES),
     "idefics3": Family(IDEFICS, "", IdeficsImages, "<image>", _around, TILE_NAMES),
-    "qwen2": Family(CHATML, SYSTEM),
-    "qwen3": Family(CHATML),
+    "qwen2": Family(TOOLS, SYSTEM),
+    "qwen3": Family(TOOLS),
     "llama": Family(LLAMA),
     "gemma3_text": Family(GEMMA),
 }

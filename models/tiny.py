@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from rewardhub.models.chat import CONTROLS, END, IMAGE, VIDEO, VISION_END, VISION_START
+from rewardhub.models.chat import CONTROLS, IMAGE, VIDEO, VISION_END, VISION_START
 from rewardhub.models.colours import COLOURS, QUESTION, SHAPES, answer
+from rewardhub.models.style import END
 
 PAD = "<|endoftext|>"
 TAGS = ("<answer>", "</answer>")

@@ -18,9 +18,10 @@ from transformers import DynamicCache
 from rewardhub.grpo.sampling import chosen, log_distribution
 from rewardhub.grpo.task import Example
 from rewardhub.models.backbone import Backbone, load_backbone
-from rewardhub.models.chat import CONTROLS, END
+from rewardhub.models.chat import CONTROLS
 from rewardhub.models.checkpoint import TEXT_FILES
 from rewardhub.models.inputs import Encoded, Encoder
+from rewardhub.models.style import END
 from rewardhub.models.tiny import build_tiny
 
 

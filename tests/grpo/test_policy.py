@@ -13,8 +13,9 @@ from rewardhub.grpo.rollout import generate, join
 from rewardhub.grpo.sampling import chosen, draw, log_distribution
 from rewardhub.grpo.supervised import Evaluation, supervise
 from rewardhub.grpo.task import ColourTask
-from rewardhub.models.chat import CONTROLS, END
+from rewardhub.models.chat import CONTROLS
 from rewardhub.models.inputs import Encoded
+from rewardhub.models.style import END
 
 
 def prompts_of(policy: Policy, task: ColourTask) -> list[Encoded]:

@@ -81,9 +81,8 @@ class Plain:
         more, holes = self.images(pictures) if pictures else ({}, [])
         before, behind = TURNS[self.kind]
         image = "".join(holes) or (" " if self.kind in BEGIN else "")
-        prompt, answer = (
-            each.strip() if TURNS[self.kind] in {GEMMA, LLAMA} else each for each in (group.prompt, response.text)
-        )
+        trimmed = TURNS[self.kind] in {GEMMA, LLAMA} or self.kind == "qwen3_5"
+        prompt, answer = (each.strip() if trimmed else each for each in (group.prompt, response.text))
         text = before.format(begin=BEGIN.get(self.kind, ""), image=image, prompt=prompt) + behind.format(text=answer)
         ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         if self.kind.startswith("qwen") and FAMILIES[self.kind].image:

@@ -91,6 +91,10 @@ PUBLISHED = {
         "'assistant' else 'user') + '\n' + (ahead if loop.first else '') + message.content | trim }}<end_of_turn>\n"
         "{% endfor %}"
     ),
+    "qwen3_5": (
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content | trim }}<|im_end|>\n"
+        "{% endfor %}"
+    ),
     "qwen2": (
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}<|im_end|>\n{% endfor %}"
     ),
@@ -101,7 +105,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("kind", PUBLISHED)
 @pytest.mark.parametrize("system", [None, " Be brief. \n"])
 def test_space_around_what_is_said(kind, system):
-    """Llama and Gemma trim each message but Gemma's system text; Qwen writes it as it stands."""
+    """Llama, Qwen3.5 and Gemma trim each message but Gemma's system text; Qwen3 and older write it as it stands."""
     said = [("user", "  What?\n"), ("assistant", " hm "), ("user", "So?\t"), ("assistant", "\n red \n\n")]
     messages = [{"role": role, "content": text} for role, text in said]
     if system is not None:
