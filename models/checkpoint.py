@@ -16,6 +16,8 @@ from rewardhub.errors import ConfigError, nearest
 from rewardhub.models.families import FAMILIES
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+ADAPTERS = ("adapter_config.json", "adapter_model*")
+"""Files of an adapter, which transformers would load or leave out unasked."""
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
 QUANTIZER = "quantization_config"
 PUBLISHED = frozenset({"awq", "gptq", "compressed-tensors"})
@@ -52,8 +54,8 @@ def check_checkpoint(
         for key in CODE_FIELDS:
             if key != allowed and _mentions(_json(path / name), key):
                 raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
-    if (path / "adapter_config.json").exists():
-        raise ConfigError(f"{path} holds an adapter; merge it into its base model first", field="path")
+    if found := next((each for name in ADAPTERS for each in path.glob(name)), None):
+        raise ConfigError(f"{found} is an adapter's; merge it into its base model first", field="path")
     if not weight_files(path):
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"

@@ -111,7 +111,6 @@ def test_missing_tensors_are_not_made_up(copy):
 
 
 BROKEN = {
-    "adapter": lambda path: (path / "adapter_config.json").write_text("{}"),
     "not JSON": lambda path: (path / "config.json").write_text("{"),
     "endless layers": lambda path: edit(path / "config.json", num_hidden_layers=10**9),
     "architecture": lambda path: edit(path / "config.json", model_type="llama"),
@@ -130,6 +129,14 @@ def test_broken_folders_are_config_errors(copy, name):
     """Whatever is wrong with the folder, the error is a ConfigError that names it."""
     BROKEN[name](copy)
     with pytest.raises(ConfigError, match=str(copy)):
+        load(scalar_card(copy))
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+def test_adapters_are_refused(copy, name):
+    """Any file of an adapter that was not merged says so: transformers takes up some unasked and leaves others out."""
+    shutil.copy(copy / ("config.json" if name.endswith("json") else "model.safetensors"), copy / name)
+    with pytest.raises(ConfigError, match=f"{name} is an adapter's; merge it"):
         load(scalar_card(copy))
 
 
