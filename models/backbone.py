@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.attention import Plan
-from rewardhub.models.checkpoint import check_checkpoint, tensors_under, weight_files
+from rewardhub.models.checkpoint import check_checkpoint, weight_files
 from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
-from rewardhub.models.head import PREFIXES, Activation, RewardHead, head_from
+from rewardhub.models.head import Activation, RewardHead, read_head
 from rewardhub.models.inputs import Inputs
 from rewardhub.models.pictures import Patches
 from rewardhub.models.quantization import quantize_linears
@@ -169,13 +169,7 @@ def load_backbone(
         quantize_linears(backbone.language_model.layers)
     backbone = backbone.to(device)
     if head:
-        found = tensors_under(path, (head_prefix,) if head_prefix else PREFIXES)
-        backbone.head = head_from(found, activation, head_prefix).to(device)
-        if backbone.head.inputs != backbone.hidden_size:
-            raise ConfigError(
-                f"{path}: the head takes {backbone.head.inputs} inputs, the model gives {backbone.hidden_size}",
-                field="head",
-            )
+        backbone.head = read_head(path, backbone.hidden_size, activation, head_prefix).to(device)
     return backbone.eval()
 
 

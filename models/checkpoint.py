@@ -54,8 +54,8 @@ def check_checkpoint(
         for key in CODE_FIELDS:
             if key != allowed and _mentions(_json(path / name), key):
                 raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
-    if found := next((each for name in ADAPTERS for each in path.glob(name)), None):
-        raise ConfigError(f"{found} is an adapter's; merge it into its base model first", field="path")
+    if adapter := next((each for name in ADAPTERS for each in path.glob(name)), None):
+        raise ConfigError(f"{adapter} is an adapter's; merge it into its base model first", field="path")
     if not weight_files(path):
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"

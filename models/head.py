@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
+from rewardhub.models.checkpoint import tensors_under
 
 Activation = Literal["none", "relu", "silu", "tanh"]
 Reads = Literal["head", "gated", "replies", "states"]
@@ -75,6 +77,14 @@ def new_head(hidden: int, activation: Activation, seed: int) -> RewardHead:
     for layer in layers:
         nn.init.normal_(layer.weight, std=(hidden + 1) ** -0.5, generator=generator)
     return RewardHead(layers, activation)
+
+
+def read_head(path: Path, hidden: int, activation: Activation, prefix: str = "") -> RewardHead:
+    """The head of a checkpoint folder, see :func:`head_from`, for states of ``hidden`` numbers."""
+    head = head_from(tensors_under(path, (prefix,) if prefix else PREFIXES), activation, prefix)
+    if head.inputs != hidden:
+        raise ConfigError(f"{path}: the head takes {head.inputs} inputs, the model gives {hidden}", field="head")
+    return head
 
 
 def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str = "") -> RewardHead:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import read_config, tensor_shapes
 from rewardhub.models.families import FAMILIES
-from rewardhub.models.gate import LAYERS, SIDE_TENSORS
-from rewardhub.models.head import SAVED_PREFIX, Reads, head_layers, layers_under
+from rewardhub.models.gate import LAYERS, SIDE_TENSORS, Gate
+from rewardhub.models.head import SAVED_PREFIX, Reads, head_layers, layers_under, read_head
 
 PLUGIN = "RewardHub"
 """What the plugin puts before the name of an architecture that it gives heads."""
@@ -31,17 +33,17 @@ class ServedHeads:
 
 def served_heads(card: Card, path: Path, reads: Reads, replies: Sequence[int]) -> ServedHeads:
     """How vLLM has to serve the checkpoint; raises ``ConfigError`` where it holds no such head."""
-    shapes = tensor_shapes(path)
+    shapes, config = tensor_shapes(path), _text_config(path)
+    hidden = int(config.hidden_size)
     if reads == "replies":
-        return _by_plugin(path, [{"layers": [_language_head(shapes)], "activation": "none", "rows": list(replies)}], 2)
-    layers = head_layers(_stems(shapes), card.head.prefix)
+        layer = _language_head(shapes, (int(config.vocab_size), hidden))
+        return _by_plugin(path, [{"layers": [layer], "activation": "none", "rows": list(replies)}], 2)
+    width = read_head(path, hidden, card.head.activation, card.head.prefix).outputs
+    layers = head_layers(shapes, card.head.prefix)
     heads: list[dict[str, Any]] = [{"layers": layers, "activation": card.head.activation}]
-    width = shapes[f"{layers[-1]}.weight"][0]
-    if (len(layers) == 1) != (card.head.activation == "none"):
-        raise ConfigError(f"a head of {len(layers)} layers with activation {card.head.activation!r}", field="head")
-    if reads == "gated" and (gate := layers_under(shapes, LAYERS)):
-        heads.append({"layers": gate, "activation": "relu"})
-        width += shapes[f"{gate[-1]}.weight"][0]
+    if reads == "gated" and (gate := Gate(path, torch.device("cpu"), hidden)).width:
+        heads.append({"layers": layers_under(shapes, LAYERS), "activation": "relu"})
+        width += gate.width
     if len(heads) == 1 and _native(path, layers, shapes):
         return ServedHeads((), width)
     return _by_plugin(path, heads, width)
@@ -77,14 +79,17 @@ def _architecture(model_type: str) -> str:
     return str(names[model_type])
 
 
-def _language_head(shapes: Mapping[str, Sequence[int]]) -> str:
+def _text_config(path: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False).get_text_config()
+
+
+def _language_head(shapes: Mapping[str, tuple[int, ...]], wanted: tuple[int, int]) -> str:
     """The layer of the language head, which is the embedding's where both are one."""
     for ending in ("lm_head.weight", "embed_tokens.weight"):
-        found = [name for name in shapes if name.endswith(ending)]
-        if found:
-            return found[0].removesuffix(".weight")
+        for name in (name for name in shapes if name.endswith(ending)):
+            if shapes[name] != wanted:
+                raise ConfigError(f"{name} is of {shapes[name]}, not {wanted} as config.json says", field="path")
+            return name.removesuffix(".weight")
     raise ConfigError("the checkpoint holds no language head", field="path")
-
-
-def _stems(shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    return [name for name in shapes if not name.startswith(SIDE_TENSORS)]

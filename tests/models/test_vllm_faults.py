@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
@@ -103,6 +106,27 @@ def test_votes_are_asked_for_together(fake, card):
             assert column.values[one] == pytest.approx(wanted)
     finally:
         model.close()
+
+
+@pytest.mark.parametrize(("tensors", "fields", "words"), [
+    ({"score.weight": (1, 32)}, {}, "takes 32 inputs, the model gives 64"),
+    ({"score.weight": (64,)}, {}, "has 1 dimensions"),
+    ({"score.weight": (1, 64), "score.bias": (2,)}, {}, r"bias is of \(2,\), not 1"),
+    ({"score.0.weight": (8, 64), "score.2.weight": (1, 9)}, {"head": {"activation": "silu"}}, "takes 9 inputs"),
+    ({"score.weight": (1, 64)}, {"head": {"activation": "silu"}}, "1 layers with activation 'silu'"),
+    ({"score.weight": (2, 64), "gating.layers.0.weight": (2, 60)}, {"kind": "objectives", "classes": ("a", "b")},
+     "the gate takes 60 inputs, the model gives 64"),
+    ({"score.weight": (2, 64), "gating.layers.0.weight": (8, 64), "gating.layers.1.weight": (2, 9)},
+     {"kind": "objectives", "classes": ("a", "b")}, "takes 9 inputs, the layer before it gives 8"),
+    ({"lm_head.weight": (20, 64)}, {"kind": "yes_no", "choices": ("1", "2")}, r"lm_head.weight is of \(20, 64\)"),
+])  # fmt: skip
+def test_heads_of_the_wrong_shape(card, tiny, tmp_path, tensors, fields, words):
+    """A head that does not fit the model is refused before vLLM is started, as where it is loaded here."""
+    path = shutil.copytree(tiny, tmp_path / "m")
+    save_file({name: torch.ones(*shape) for name, shape in tensors.items()}, path / "value_head.safetensors")
+    with pytest.raises(ConfigError, match=words):
+        load(card(path=path, **fields))
+    assert none_left(most_s=0.0)
 
 
 def test_a_proxy_of_the_environment(card, monkeypatch):
