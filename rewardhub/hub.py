@@ -141,7 +141,8 @@ class Hub:
 
     def _begin(self, group: Group, call: Call, tenant: str, key: Key | None = None) -> OpenGroup:
         self.admit()
-        plan = self.book.resolve(group.recipe, call, tenant)
+        book = self.book
+        plan = book.resolve(group.recipe, call, tenant)
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
@@ -150,9 +151,12 @@ class Hub:
         )
 
         def tell(whole: Group, scores: GroupScores) -> None:
+            book.users -= 1
             self._record(whole, scores, call, plan, tenant)
 
-        return self._opened.begin(resolved, execution, lifetime, self.admit, tell, key)
+        opened = self._opened.begin(resolved, execution, lifetime, self.admit, tell, key)
+        book.users += 1
+        return opened
 
     async def reload(self) -> dict[str, list[str]]:
         """Reads the operator's files again: which scorers and recipes were added, removed and changed.
@@ -249,13 +253,18 @@ class Hub:
         started = time.monotonic() if since is None else since
         outcomes: list[Outcome | None] = [None] * len(groups)
         works: dict[int, Started] = {}
-        for place, group in enumerate(groups):
-            try:
-                works[place] = self._planned(group, call, tenant, started)
-            except Exception as error:
-                outcomes[place] = error
-        for place, outcome in zip(works, await finish_all(list(works.values())), strict=True):
-            outcomes[place] = outcome
+        book = self.book
+        book.users += 1
+        try:
+            for place, group in enumerate(groups):
+                try:
+                    works[place] = self._planned(group, call, tenant, started)
+                except Exception as error:
+                    outcomes[place] = error
+            for place, outcome in zip(works, await finish_all(list(works.values())), strict=True):
+                outcomes[place] = outcome
+        finally:
+            book.users -= 1
         return [
             each if isinstance(each, GroupScores) else failed(group, each)
             for group, each in zip(groups, outcomes, strict=True)

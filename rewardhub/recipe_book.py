@@ -40,6 +40,8 @@ class RecipeBook:
 
     def __init__(self, registry: Registry, files: Sequence[Path] = ()) -> None:
         self.registry = registry
+        self.users = 0
+        """Calls and open groups that are being scored by its plans."""
         self._files = {path.stem: path for path in sorted(CATALOGUE.glob("*.yaml"))}
         self._recipes: dict[str, tuple[Recipe, str]] = {}
         self._plans: dict[str, Plan] = {}

@@ -21,8 +21,10 @@ from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 
-LAST_WORK_S, WARM_S, POLL_S = 120.0, 30.0, 0.05
-"""What an exchanged lane gets to finish what it has taken, and a new pool to start."""
+LAST_WORK_S, WARM_S, POLL_S = 660.0, 30.0, 0.05
+"""What an exchanged lane gets to finish what began on it, which an open group does for ten minutes, and a new pool to
+start.
+"""
 
 
 class Reload:
@@ -45,7 +47,7 @@ class Reload:
             lanes = await self._lanes(config)
             scheduler, size = self._hub.scheduler, config.workers or default_workers()
             shared = scheduler.figures, scheduler.quarantine
-            pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, *shared)
+            pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, *shared, registry)
             try:
                 book = await asyncio.to_thread(self._book, config, registry, lanes)
                 before, after = await asyncio.to_thread(_fingerprints, self._hub.book, book)
@@ -103,13 +105,24 @@ class Reload:
         hub, scheduler = self._hub, self._hub.scheduler
         gone = [lane for lane in scheduler.models if lane not in lanes]
         old, scheduler.pool = scheduler.pool, pool
-        scheduler.models, hub.book = lanes, book
+        before, hub.book = hub.book, book
+        scheduler.models = lanes
         scheduler.quarantine.clear()
         leaving: list[Pool | ModelLane] = [old, *gone]
+        scheduler.leaving = [*leaving, *scheduler.leaving]
         for each in leaving:
-            task = asyncio.create_task(_finish(each))
+            task = asyncio.create_task(self._finish(each, before))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
+
+    async def _finish(self, lane: Pool | ModelLane, book: RecipeBook) -> None:
+        """Closes a lane once it has answered what it has taken and nothing of its book may ask it again."""
+        for _ in range(int(LAST_WORK_S / POLL_S)):
+            if not (lane.queued or book.users):
+                break
+            await asyncio.sleep(POLL_S)
+        self._hub.scheduler.leaving.remove(lane)
+        await lane.aclose()
 
     @staticmethod
     async def _stop(lanes: Iterable[ModelLane]) -> None:
@@ -123,15 +136,6 @@ async def _warm(pool: Pool) -> None:
         if pool.pids:
             return
         await asyncio.sleep(POLL_S)
-
-
-async def _finish(lane: Pool | ModelLane) -> None:
-    """Closes a lane once it has answered what it has taken."""
-    for _ in range(int(LAST_WORK_S / POLL_S)):
-        if not lane.queued:
-            break
-        await asyncio.sleep(POLL_S)
-    await lane.aclose()
 
 
 def _fingerprints(*books: RecipeBook) -> list[Mapping[str, str]]:

@@ -108,7 +108,9 @@ class FairQueue(Generic[T]):
 
     def _sweep(self) -> None:
         self._again = deque(item for item in self._again if not self._gone(item))
-        kept = {flow: deque(each for each in waiting if not self._gone(each[0])) for flow, waiting in self._flows.items()}
+        kept = {
+            flow: deque(each for each in waiting if not self._gone(each[0])) for flow, waiting in self._flows.items()
+        }
         self._flows = {flow: waiting for flow, waiting in kept.items() if waiting}
         self._heap = [entry for entry in self._heap if entry[2] in self._flows]
         heapq.heapify(self._heap)

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
+from rewardhub.registry import Registry
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, PoolTask
@@ -64,7 +65,9 @@ class _Job:
 
 
 class Pool:
-    """Verifier worker processes. ``queue_limit`` is in responses, ``memory_mb`` per worker."""
+    """Verifier worker processes. ``queue_limit`` is in responses, ``memory_mb`` per worker; ``registry`` has the
+    verifiers as the workers load them, None where there is no other pool.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,9 @@ class Pool:
         plugins: Sequence[Path] = (),
         figures: Figures | None = None,
         quarantine: Quarantine | None = None,
+        registry: Registry | None = None,
     ) -> None:
+        self._registry = registry
         self._size = workers
         self._limit = queue_limit
         self._settings = (list(plugins), memory_mb)
@@ -99,6 +104,11 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._zygote:
             await asyncio.to_thread(self._zygote.close)
+
+    def has(self, bound: BoundVerifier) -> bool:
+        """Whether this very version of the verifier is here."""
+        name = bound.info.name
+        return self._registry is None or (name in self._registry and self._registry.get(name) is bound.verifier)
 
     def check_room(self, rows: int) -> None:
         """Raises ``Unavailable`` where the queue does not take ``rows`` more."""

@@ -48,6 +48,8 @@ class Scheduler:
         self.cache = cache
         self.quarantine = quarantine
         self.models: list[ModelLane] = []
+        self.leaving: list[Pool | ModelLane] = []
+        """Exchanged ones, the latest first, which finish what began on them."""
         self.devices = Devices()
         self.services: list[Service] = []
         self._slots = sandbox_slots or len(os.sched_getaffinity(0))
@@ -63,7 +65,7 @@ class Scheduler:
             await service.start()
 
     async def aclose(self) -> None:
-        for lane in self.models:
+        for lane in (*self.models, *self.leaving):
             await lane.aclose()
         for service in self.services:
             await service.aclose()
@@ -180,12 +182,17 @@ class Scheduler:
         """What the fast path cannot decide goes to the pool."""
         column = bound.try_fast(group, rows) if bound.info.lane == "pool" else None
         if column is None:
-            return await self.pool.run(bound, without_media(group), rows, context)
+            return await self._pool_of(bound).run(bound, without_media(group), rows, context)
         undecided = [position for position, status in enumerate(column.statuses) if status is Status.SKIPPED]
         if undecided:
             chosen = [rows[position] for position in undecided]
-            column.put(undecided, await self.pool.run(bound, without_media(group), chosen, context))
+            column.put(undecided, await self._pool_of(bound).run(bound, without_media(group), chosen, context))
         return column
+
+    def _pool_of(self, bound: BoundVerifier) -> Pool:
+        """The pool whose workers have this version of the verifier."""
+        pools = [self.pool, *(each for each in self.leaving if isinstance(each, Pool))]
+        return next((pool for pool in pools if pool.has(bound)), self.pool)
 
     async def _sandbox(self, bound: BoundVerifier, group: Group, rows: Sequence[int]) -> Column:
         if self.sandboxed + len(rows) > 1024 * self._slots:

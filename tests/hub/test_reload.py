@@ -82,6 +82,28 @@ async def test_each_score_has_exactly_one_version(reloadable):
     assert lost <= len(seen) / 10
 
 
+async def test_an_open_group_ends_on_what_it_began_with(reloadable):
+    """T23: a group that is open while its scorer is exchanged is finished by the version that it began with, whose
+    pool ends with it."""
+    hub, (path,) = reloadable
+    old = hub.scheduler.pool
+    begun = (await one(hub))[0].fingerprint
+    call = Call(recipe_text="name: r\nterms: {v: {scorer: versioned}}\nvalue: v + g_mean(v)")
+    opened = hub.open(Group("g", "p", (Response("a"),)), call)
+    write(path, 2.0)
+    await hub.reload()
+    await asyncio.sleep(0.2)
+    opened.add([Response("b"), Response("c")])
+    opened.close()
+    (scores,) = [scores async for scores in opened]
+    assert scores.values == [2.0] * 3
+    assert {score.parts["v"].fingerprint for score in scores} == {begun}
+    assert (await one(hub)).values == [2.0, 2.0]
+    async with asyncio.timeout(10):
+        while hub.scheduler.leaving or old._zygote.alive:
+            await asyncio.sleep(0.02)
+
+
 async def test_pins_outlive_the_exchange(reloadable):
     """A run that pinned the old version is refused, naming both, until it says repin; others go on."""
     hub, (path,) = reloadable
