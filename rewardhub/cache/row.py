@@ -4,6 +4,7 @@ In Redis a row is a mark, a checksum and JSON: readable by any later version, an
 checksum is against damage, not against forgery: who may write to Redis is trusted.
 """
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ _BODY = 7
 
 _Read = tuple[float | None, Status, float | None, tuple[float | None, ...], dict[str, Any] | None]
 _encoder = msgspec.json.Encoder()
+_strict = json.JSONEncoder(allow_nan=False)
 _one = msgspec.json.Decoder(_Read)
 _many = msgspec.json.Decoder(list[_Read])
 
@@ -48,10 +50,14 @@ def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Colu
 
 
 def encode(row: Row) -> bytes | None:
-    """The bytes that Redis keeps; None for details that are no JSON, such as half of a surrogate pair."""
+    """The bytes that Redis keeps; None for details that are no JSON, such as half of a surrogate pair or a number that
+    is not finite: it would come back as null, for which a recipe may state another value.
+    """
     value, status, confidence, steps, details = row
     try:
         body = _encoder.encode((value, status, confidence, steps, dict(details) if details else None))
+        if details:
+            _strict.encode(dict(details))
     except (TypeError, ValueError, RecursionError):
         return None
     return MARK + zlib.crc32(body).to_bytes(4, "big") + body

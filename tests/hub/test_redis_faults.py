@@ -1,8 +1,10 @@
 """A hub whose Redis is stopped, full, read-only, slow or back again: no score fails, none is wrong (R7)."""
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import redis as sync_redis
@@ -55,6 +57,26 @@ async def used_again(hub, dear):
             return True
         await asyncio.sleep(0.1)
     return False
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+async def test_numbers_that_are_not_finite_stay_so(hub_at, redis_server, dear, monkeypatch, number):
+    """Law 7: what a recipe makes of a detail that is not finite is the same from a scorer and from Redis, and never a
+    number that it was not before."""
+    score = dear.score_remote
+
+    async def odd(group, indices, context):
+        column = await score(group, indices, context)
+        return replace(column, details=[{"faults": [number], "weight": number}] * len(column))
+
+    monkeypatch.setattr(dear, "score_remote", odd)
+    text = 'name: r\nterms: {d: {scorer: dear}}\nvalue: "d + detail(d, \'weight\', 7)"'
+    answers = []
+    for _ in range(2):
+        async with hub_at(redis_server.url) as hub:
+            (scores,) = await hub.score([Group("g", "p", (Response("a"),))], Call(recipe_text=text))
+            answers.append((scores.total.statuses, scores.values, repr(scores.parts["d"].details)))
+    assert answers[0] == answers[1]
 
 
 async def test_stopped_at_start(hub_at, redis_server, dear):
