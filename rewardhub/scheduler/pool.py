@@ -13,8 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
@@ -22,13 +20,13 @@ from rewardhub.registry import Registry
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Channel, PoolTask
+from rewardhub.scheduler.pool_job import PoolJob
 from rewardhub.scheduler.pool_worker import PoolWorker
-from rewardhub.scheduler.quarantine import TRIES, Quarantine, inputs_of
+from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import BoundVerifier, Context, failure
 from rewardhub.types import Column, Group, Score, Status
 from rewardhub.wire.lines import dumps
-from rewardhub.wire.proto import group_to_proto
 
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
@@ -36,32 +34,6 @@ FIRST, MAX_CHUNK = 8, 64
 KEPT = 4_096
 """Scorers, with their parameters, of which the mean time is known."""
 GRACE_S = 0.05
-
-
-@dataclass(eq=False)
-class _Job:
-    """Rows of one group for one verifier; ``scores`` fills up."""
-
-    bound: BoundVerifier
-    group: Group
-    rows: list[int]
-    deadline: float
-    done: asyncio.Future[None]
-    scores: dict[int, Score] = field(default_factory=dict)
-    since: float = field(default_factory=time.monotonic)
-
-    @cached_property
-    def inputs(self) -> dict[int, bytes]:
-        """What each row is known by in quarantine."""
-        return dict(zip(self.rows, inputs_of(self.bound, self.group, self.rows), strict=True))
-
-    @property
-    def left(self) -> list[int]:
-        return [row for row in self.rows if row not in self.scores]
-
-    @property
-    def over(self) -> bool:
-        return self.done.done() or time.monotonic() >= self.deadline
 
 
 class Pool:
@@ -85,7 +57,7 @@ class Pool:
         self._settings = (list(plugins), memory_mb)
         self._zygote: Zygote | None = None
         self._renewing = asyncio.Lock()
-        self._queue: FairQueue[_Job] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
+        self._queue: FairQueue[PoolJob] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._row_s: dict[str, float] = {}
@@ -132,7 +104,7 @@ class Pool:
     ) -> Column:
         loop = asyncio.get_running_loop()
         jobs = [
-            _Job(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
+            PoolJob(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
             for start in range(0, len(rows), size)
         ]
         self.queued += len(rows)
@@ -224,13 +196,13 @@ class Pool:
                 self._queue.put_back(job)
         return alive
 
-    def _expire(self, job: _Job) -> None:
+    def _expire(self, job: PoolJob) -> None:
         for row in job.left:
             job.scores[row] = Score(None, Status.TIMEOUT, details={"reason": "the deadline passed in the queue"})
         if not job.done.done():
             job.done.set_result(None)
 
-    async def _attempt(self, worker: PoolWorker, job: _Job) -> bool:
+    async def _attempt(self, worker: PoolWorker, job: PoolJob) -> bool:
         """Runs the rows that are left, of suspected ones only the first; False when the worker was lost."""
         quarantine, suspect = self._quarantine, None
         if quarantine:
@@ -240,7 +212,7 @@ class Pool:
         async with quarantine.trial(suspect):
             return await self._run(worker, job, suspect)
 
-    def _allowed(self, job: _Job, suspect: bytes | None) -> list[int]:
+    def _allowed(self, job: PoolJob, suspect: bytes | None) -> list[int]:
         """The rows that are left and may run, beside no suspected one but ``suspect``; answers the refused ones."""
         if not self._quarantine:
             return job.left
@@ -248,28 +220,27 @@ class Pool:
         job.scores |= {row: score for row, score in refused.items() if score is not None}
         return [row for row in job.left if (key := job.inputs[row]) == suspect or not self._quarantine.suspects(key)]
 
-    async def _run(self, worker: PoolWorker, job: _Job, suspect: bytes | None) -> bool:
+    async def _run(self, worker: PoolWorker, job: PoolJob, suspect: bytes | None) -> bool:
         """Sends the rows that may run and takes their answers; False when the worker was lost."""
         rows = self._allowed(job, suspect)
-        if not rows:
+        message = job.message(rows) if rows else None
+        if message is None:
             return True
-        responses = tuple(job.group.responses[row] for row in rows)
-        message = group_to_proto(replace(job.group, responses=responses)).SerializeToString()
         params = dumps(dict(job.bound.given)).encode()
         task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
-        started, timed, scores, alone = time.monotonic(), 0, {}, job.bound.info.scope == "response"
+        started, timed, scores = time.monotonic(), 0, {}
         try:
             if not await worker.start(task):
                 return False
             for row in rows:
                 scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
                 timed += 1
-                if alone and len(scores) == 1 < len(rows):
+                if job.alone and len(scores) == 1 < len(rows):
                     started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once
         except TimeoutError:
             if worker.begun and not worker.stopped:
                 self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
-                self._learn(job.bound, (time.monotonic() - started) / (timed + 1 if alone else len(rows)))
+                self._learn(job.bound, (time.monotonic() - started) / (timed + 1 if job.alone else len(rows)))
             return False
         except (ConnectionError, OSError):
             if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
@@ -281,19 +252,19 @@ class Pool:
         self._learn(job.bound, (time.monotonic() - started) / timed)
         return True
 
-    def _keep(self, job: _Job, scores: dict[int, Score], asked: int) -> None:
+    def _keep(self, job: PoolJob, scores: dict[int, Score], asked: int) -> None:
         """Takes the answers that came, of which pair and group scope need all."""
-        if len(scores) == asked or job.bound.info.scope == "response":
+        if len(scores) == asked or job.alone:
             job.scores |= scores
             for row in scores if self._quarantine else ():
                 self._quarantine.absolve(job.inputs[row])
 
-    def _strike(self, job: _Job, rows: list[int], suspect: bytes | None, score: Score) -> None:
+    def _strike(self, job: PoolJob, rows: list[int], suspect: bytes | None, score: Score) -> None:
         """A worker was lost on the first of ``rows``, or on all of them as a whole."""
         key = job.inputs[rows[0]]
         verdict = self._quarantine.strike(key, score, on_trial=key == suspect)
         if verdict is not None:
-            job.scores |= dict.fromkeys(rows[:1] if job.bound.info.scope == "response" else job.left, verdict)
+            job.scores |= dict.fromkeys(rows[:1] if job.alone else job.left, verdict)
 
 
 def _patience_s(bound: BoundVerifier, count: int) -> float:

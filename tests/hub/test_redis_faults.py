@@ -70,7 +70,7 @@ async def test_numbers_that_are_not_finite_stay_so(hub_at, redis_server, dear, m
         return replace(column, details=[{"faults": [number], "weight": number}] * len(column))
 
     monkeypatch.setattr(dear, "score_remote", odd)
-    text = 'name: r\nterms: {d: {scorer: dear}}\nvalue: "d + detail(d, \'weight\', 7)"'
+    text = "name: r\nterms: {d: {scorer: dear}}\nvalue: \"d + detail(d, 'weight', 7)\""
     answers = []
     for _ in range(2):
         async with hub_at(redis_server.url) as hub:

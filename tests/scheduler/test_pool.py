@@ -304,3 +304,24 @@ async def test_what_runs_out_of_time_is_dear(tmp_path):
         assert len({line.split(maxsplit=1)[1] for line in log.read_text().splitlines()}) <= 2
     finally:
         await pool.aclose()
+
+
+async def test_what_no_message_holds_costs_its_response_alone(pool, bound):
+    """Half of a surrogate pair, or a count of tokens beyond any message, from a hub in process is ``invalid_input`` of
+    its response, of all where they are scored together; no worker ends for it."""
+    registry = Registry()
+    registry.load_file(PLUGIN)
+    whole = registry.get("mortal_whole").bind({})
+    while len(pool.pids) < 2:
+        await asyncio.sleep(0.01)
+    pids = set(pool.pids)
+    for bad in (Response("a\ud83d"), Response("b", tokens=2**70)):
+        three = Group("g", "p", (Response("xx"), bad, Response("yy")))
+        context = Context(deadline=time.monotonic() + 20)
+        column = await pool.run(bound, three, range(3), context)
+        assert column.statuses == [Status.OK, Status.INVALID_INPUT, Status.OK]
+        column = await pool.run(whole, three, range(3), context)
+        assert column.statuses == [Status.INVALID_INPUT] * 3
+    column = await pool.run(whole, Group("g", "p\udc00", (Response("x"),)), [0], context)
+    assert column.statuses == [Status.INVALID_INPUT]
+    assert pool.pids == pids
