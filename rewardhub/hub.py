@@ -219,7 +219,7 @@ class Hub:
 
     def limit_programs(self, slots: TenantSlots) -> None:
         """Counts the programs of recipes with those of the doors' own routes."""
-        self.scheduler.programs = slots
+        self.scheduler.programs.tenants = slots
 
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         with tracing.span("group", recipe=groups[0].recipe or call.recipe, responses=len(groups[0].responses)) as span:

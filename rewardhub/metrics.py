@@ -58,7 +58,7 @@ class _Lanes(Collector):
         scheduler, memory = self._scheduler, self._scheduler.cache.memory
         queued = GaugeMetricFamily("rewardhub_queued_responses", "Responses waiting or running", labels=["lane"])
         queued.add_metric(["pool"], scheduler.pool.queued)
-        queued.add_metric(["sandbox"], scheduler.sandboxed)
+        queued.add_metric(["sandbox"], scheduler.programs.count)
         up = GaugeMetricFamily("rewardhub_model_up", "Whether a reward model is loaded", labels=["model"])
         drift = GaugeMetricFamily(
             "rewardhub_model_drift",

@@ -23,13 +23,17 @@ _LENGTH = struct.Struct("!I")
 
 
 class PoolTask(msgspec.Struct, tag="task"):
-    """Score the responses of one group with the verifier of this fingerprint."""
+    """Score the responses of one group with the verifier of this fingerprint, none after ``deadline``.
+
+    ``deadline`` is in ``time.monotonic`` seconds, which all processes of a machine count alike.
+    """
 
     id: int
     scorer: str
     params: bytes
     group: bytes
     fingerprint: str = ""
+    deadline: float = math.inf
 
 
 class Load(msgspec.Struct, tag="load"):
@@ -97,6 +101,12 @@ class Begun(msgspec.Struct, tag="begun"):
     id: int
 
 
+class HandedBack(msgspec.Struct, tag="handed_back"):
+    """The rest of the task was not begun: its deadline passed, or others waited long enough."""
+
+    id: int
+
+
 class Row(msgspec.Struct, tag="row"):
     """One scored response; ``row`` counts from 0 within the task."""
 
@@ -141,7 +151,9 @@ class Scored(msgspec.Struct, tag="scored"):
         return cls(batch, rows, tokens, padding, seat)
 
 
-Message = PoolTask | Begun | Load | Unload | Loaded | ScoreBatch | InHand | Ping | Pong | Failed | Row | Scored
+Message = (
+    PoolTask | Begun | HandedBack | Row | Load | Unload | Loaded | ScoreBatch | InHand | Ping | Pong | Failed | Scored
+)
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

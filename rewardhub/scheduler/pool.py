@@ -19,6 +19,7 @@ from rewardhub.errors import Unavailable
 from rewardhub.registry import Registry
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
+from rewardhub.scheduler.mean_times import MeanTimes
 from rewardhub.scheduler.messages import Channel, PoolTask
 from rewardhub.scheduler.pool_job import PoolJob
 from rewardhub.scheduler.pool_worker import PoolWorker
@@ -31,8 +32,6 @@ from rewardhub.wire.lines import dumps
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
 FIRST, MAX_CHUNK = 8, 64
-KEPT = 4_096
-"""Scorers, with their parameters, of which the mean time is known."""
 GRACE_S = 0.05
 
 
@@ -60,7 +59,7 @@ class Pool:
         self._queue: FairQueue[PoolJob] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
-        self._row_s: dict[str, float] = {}
+        self._times = MeanTimes(CHUNK_S)
         self._figures = figures or Figures()
         self._quarantine = quarantine if quarantine is not None else Quarantine()
         self.queued = 0
@@ -92,7 +91,7 @@ class Pool:
         self.check_room(len(rows))
         if bound.info.scope != "response":
             return await self._tasks_of(len(rows), bound, group, rows, context)
-        if len(rows) <= MAX_CHUNK or bound.fingerprint in self._row_s:
+        if len(rows) <= MAX_CHUNK or bound.fingerprint in self._times:
             return await self._tasks_of(self._chunk(bound), bound, group, rows, context)
         # Of a scorer that was never run a few rows tell first how many make a task.
         column = await self._tasks_of(FIRST, bound, group, rows[:FIRST], context)
@@ -104,15 +103,13 @@ class Pool:
     ) -> Column:
         loop = asyncio.get_running_loop()
         jobs = [
-            PoolJob(bound, group, list(rows[start : start + size]), context.deadline, loop.create_future())
+            PoolJob(bound, group, list(rows[start : start + size]), context, loop.create_future())
             for start in range(0, len(rows), size)
         ]
         self.queued += len(rows)
-        row_s = self._row_s.get(bound.fingerprint, CHUNK_S)
         try:
             for job in jobs:
-                cost = row_s * len(job.rows)
-                self._queue.put(job, priority=context.priority, tenant=context.tenant, cost=cost)
+                self._enqueue(job)
             for job in jobs:
                 await job.done
         finally:
@@ -121,15 +118,14 @@ class Pool:
                 job.done.cancel()
         return Column.of([job.scores[row] for job in jobs for row in job.rows], bound.fingerprint)
 
+    def _enqueue(self, job: PoolJob) -> None:
+        job.since = time.monotonic()
+        cost = self._times[job.bound.fingerprint] * len(job.left)
+        self._queue.put(job, priority=job.context.priority, tenant=job.context.tenant, cost=cost)
+
     def _chunk(self, bound: BoundVerifier) -> int:
         """As many rows as take about ``CHUNK_S``, by the mean of what this scorer took lately."""
-        return max(1, min(MAX_CHUNK, int(CHUNK_S / self._row_s.get(bound.fingerprint, CHUNK_S))))
-
-    def _learn(self, bound: BoundVerifier, seconds: float) -> None:
-        known = self._row_s.get(bound.fingerprint, seconds)
-        if len(self._row_s) >= KEPT:
-            self._row_s.clear()  # callers choose parameters, and with them fingerprints
-        self._row_s[bound.fingerprint] = 0.8 * known + 0.2 * seconds
+        return max(1, min(MAX_CHUNK, int(CHUNK_S / self._times[bound.fingerprint])))
 
     async def _serve(self) -> None:
         """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
@@ -192,9 +188,16 @@ class Pool:
             if not job.left and not job.done.done():
                 job.done.set_result(None)
             elif not job.done.done():
-                job.since = time.monotonic()
-                self._queue.put_back(job)
+                self._again(job, paid=not alive)
         return alive
+
+    def _again(self, job: PoolJob, *, paid: bool) -> None:
+        """Queues what is left of a job: of a worker that was lost before all others, of a slice in its turn."""
+        if paid:
+            job.since = time.monotonic()
+            self._queue.put_back(job)
+        else:
+            self._enqueue(job)
 
     def _expire(self, job: PoolJob) -> None:
         for row in job.left:
@@ -223,24 +226,28 @@ class Pool:
     async def _run(self, worker: PoolWorker, job: PoolJob, suspect: bytes | None) -> bool:
         """Sends the rows that may run and takes their answers; False when the worker was lost."""
         rows = self._allowed(job, suspect)
-        message = job.message(rows) if rows else None
+        message = None if job.over or not rows else job.message(rows)
         if message is None:
             return True
         params = dumps(dict(job.bound.given)).encode()
-        task = PoolTask(next(self._ids), job.bound.info.name, params, message, job.bound.fingerprint)
-        started, timed, scores = time.monotonic(), 0, {}
+        key = job.bound.fingerprint
+        task = PoolTask(next(self._ids), job.bound.info.name, params, message, key, job.context.deadline)
+        begun = started = time.monotonic()
+        timed, scores = 0, {}
         try:
             if not await worker.start(task):
                 return False
             for row in rows:
-                scores[row] = (await worker.answer(_patience_s(job.bound, len(rows)))).score()
-                timed += 1
+                answer = await worker.answer(_patience_s(job.bound, len(rows)))
+                if answer is None:
+                    break
+                scores[row], timed = answer.score(), timed + 1
                 if job.alone and len(scores) == 1 < len(rows):
                     started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once
         except TimeoutError:
             if worker.begun and not worker.stopped:
                 self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
-                self._learn(job.bound, (time.monotonic() - started) / (timed + 1 if job.alone else len(rows)))
+                self._times.learn(key, (time.monotonic() - started) / (timed + 1 if job.alone else len(rows)))
             return False
         except (ConnectionError, OSError):
             if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
@@ -249,7 +256,8 @@ class Pool:
             return False
         finally:
             self._keep(job, scores, len(rows))
-        self._learn(job.bound, (time.monotonic() - started) / timed)
+        if scores:
+            self._times.learn(key, (time.monotonic() - (started if timed else begun)) / max(1, timed))
         return True
 
     def _keep(self, job: PoolJob, scores: dict[int, Score], asked: int) -> None:

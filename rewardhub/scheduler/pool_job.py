@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from rewardhub.scheduler.quarantine import inputs_of
-from rewardhub.scorer import BoundVerifier
+from rewardhub.scorer import BoundVerifier, Context
 from rewardhub.types import Group, Score, Status
 from rewardhub.wire.proto import group_to_proto, response_to_proto
 
@@ -19,7 +19,7 @@ class PoolJob:
     bound: BoundVerifier
     group: Group
     rows: list[int]
-    deadline: float
+    context: Context
     done: asyncio.Future[None]
     scores: dict[int, Score] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
@@ -41,7 +41,7 @@ class PoolJob:
     @property
     def over(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self.done.done() or time.monotonic() >= self.deadline
+        return self.done.done() or time.monotonic() >= self.context.deadline
 
     def message(self, rows: Sequence[int]) -> bytes | None:
         """The group with the responses of some rows; None where one of them, which is answered now, fits no message."""

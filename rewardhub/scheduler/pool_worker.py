@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from rewardhub.scheduler.messages import Begun, Channel, PoolTask, Row
+from rewardhub.scheduler.messages import Begun, Channel, HandedBack, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
 
@@ -17,7 +17,7 @@ class PoolWorker:
     zygote: Zygote
     cpu_s: float = 0.0
     begun: bool = False
-    _receiving: asyncio.Future[Begun | Row] | None = None
+    _receiving: asyncio.Future[Begun | HandedBack | Row] | None = None
 
     async def start(self, task: PoolTask) -> bool:
         """Sends a task; False where the process had ended before, of which the task is innocent.
@@ -36,8 +36,10 @@ class PoolWorker:
         """Whether somebody stopped the process: its silence proves nothing."""
         return process_state(self.pid).code == "T"
 
-    async def answer(self, limit_s: float) -> Row:
-        """The next row; raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
+    async def answer(self, limit_s: float) -> Row | None:
+        """The next row, None where the rest is handed back.
+
+        Raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
 
         On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
         while the task has not had ``limit_s`` of processor time.
@@ -50,10 +52,10 @@ class PoolWorker:
             if receiving.done():
                 self._receiving = None
                 message = receiving.result()
-                if isinstance(message, Row):
-                    return message
-                self.begun = True
-                return await self.answer(limit_s)
+                if isinstance(message, Begun):
+                    self.begun = True
+                    return await self.answer(limit_s)
+                return message if isinstance(message, Row) else None
             state = process_state(self.pid)
             if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
                 break

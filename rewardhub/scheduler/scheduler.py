@@ -2,11 +2,10 @@
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from rewardhub import tracing
@@ -17,8 +16,8 @@ from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
 from rewardhub.types import CacheMode, Column, Group, Status
 from rewardhub.wire.plain import is_plain
@@ -52,10 +51,7 @@ class Scheduler:
         """Exchanged ones, the latest first, which finish what began on them."""
         self.devices = Devices()
         self.services: list[Service] = []
-        self._slots = sandbox_slots or len(os.sched_getaffinity(0))
-        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="sandbox")
-        self.sandboxed = 0
-        self.programs = TenantSlots()
+        self.programs = ProgramLane(sandbox_slots)
 
     async def start(self) -> None:
         await self.pool.start()
@@ -71,7 +67,7 @@ class Scheduler:
             await service.aclose()
         await self.pool.aclose()
         await self.cache.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.programs.close()
 
     def check_room(self, bounds: Sequence[Bound], rows: int) -> None:
         """Raises ``Unavailable`` where one of ``bounds`` can only be scored by the pool, which has no room for more."""
@@ -174,8 +170,9 @@ class Scheduler:
         if not isinstance(bound, BoundVerifier):
             return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
         if bound.info.lane == "sandbox":
-            with self.programs.hold(context.tenant, len(rows)):
-                return await self._sandbox(bound, group, rows)
+            works = [partial(bound.score, group, [row]) for row in rows]
+            columns = await self.programs.run(works, bound.fingerprint, context.tenant, context.priority)
+            return Column.of([column.row(0) for column in columns], bound.fingerprint)
         return await self._pooled(bound, group, rows, context)
 
     async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
@@ -193,18 +190,6 @@ class Scheduler:
         """The pool whose workers have this version of the verifier."""
         pools = [self.pool, *(each for each in self.leaving if isinstance(each, Pool))]
         return next((pool for pool in pools if pool.has(bound)), self.pool)
-
-    async def _sandbox(self, bound: BoundVerifier, group: Group, rows: Sequence[int]) -> Column:
-        if self.sandboxed + len(rows) > 1024 * self._slots:
-            raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
-        loop = asyncio.get_running_loop()
-        self.sandboxed += len(rows)
-        try:
-            runs = [loop.run_in_executor(self._threads, bound.score, group, [row]) for row in rows]
-            columns = await asyncio.gather(*runs)
-        finally:
-            self.sandboxed -= len(rows)
-        return Column.of([column.row(0) for column in columns], bound.fingerprint)
 
 
 def remaining_s(context: Context) -> float | None:

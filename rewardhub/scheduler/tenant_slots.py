@@ -1,8 +1,7 @@
 """How many programs of one tenant may be in the sandbox at once."""
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from rewardhub.errors import QuotaExceeded
 
@@ -18,19 +17,18 @@ class TenantSlots:
         self._limits = {tenant: limit for tenant, limit in (limits or {}).items() if limit}
         self._held: Counter[str] = Counter()
 
-    @contextlib.contextmanager
-    def hold(self, tenant: str, count: int) -> Iterator[None]:
-        """``count`` programs; raises ``QuotaExceeded`` naming the quota."""
+    def enter(self, tenant: str, count: int = 1) -> None:
+        """Counts ``count`` programs; raises ``QuotaExceeded`` naming the quota."""
         limit = self._limits.get(tenant)
         if limit is None:
-            yield
             return
         if self._held[tenant] >= limit:
             raise QuotaExceeded(
                 f"the quota of {limit} sandboxes at once is used up", field="sandboxes", retry_after_s=1.0
             )
         self._held[tenant] += count
-        try:
-            yield
-        finally:
-            self._held[tenant] -= count
+
+    def leave(self, tenant: str) -> None:
+        """One program of the tenant has ended."""
+        if tenant in self._limits:
+            self._held[tenant] -= 1

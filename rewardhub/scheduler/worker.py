@@ -1,17 +1,20 @@
 """The loop of a verifier worker: one task at a time, one answer per response as soon as it is known."""
 
 import socket
+import time
 
 from rewardhub.registry import Registry
-from rewardhub.scheduler.messages import Begun, PoolTask, Row, receive, send
+from rewardhub.scheduler.messages import Begun, HandedBack, PoolTask, Row, receive, send
 from rewardhub.scorer import LocalBound, failure
-from rewardhub.types import Score, Status
+from rewardhub.types import Group, Score, Status
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.lines import loads
 from rewardhub.wire.proto import group_from_proto
 
 KEPT = 1_024
 """Scorers that a worker keeps bound, for callers choose their parameters."""
+SLICE_S = 0.05
+"""A task that holds the worker for so long hands its rest back."""
 
 
 def serve(sock: socket.socket, registry: Registry) -> None:
@@ -20,15 +23,22 @@ def serve(sock: socket.socket, registry: Registry) -> None:
     while isinstance(task := receive(sock), PoolTask):
         send(sock, Begun(task.id))
         key = (task.scorer, task.params)
-        if key not in bound:
-            if len(bound) >= KEPT:
-                bound.clear()
-            bound[key] = _bind(task, registry)
+        try:
+            if key not in bound:
+                if len(bound) >= KEPT:
+                    bound.clear()
+                bound[key] = _bind(task, registry)
+            group = group_from_proto(pb.Group.FromString(task.group))
+        except Exception as error:
+            refuse(sock, task, failure(error))
+            continue
         scorer = bound[key]
         if scorer is None or scorer.fingerprint != task.fingerprint:
-            refuse(sock, task)
+            # It was exchanged since the call began, and no other version of it scores.
+            reason = f"{task.scorer} was exchanged"
+            refuse(sock, task, Score(None, Status.UNAVAILABLE, details={"reason": reason}))
         else:
-            answer(sock, task, scorer)
+            answer(sock, task, scorer, group)
 
 
 def _bind(task: PoolTask, registry: Registry) -> LocalBound | None:
@@ -41,16 +51,15 @@ def _bind(task: PoolTask, registry: Registry) -> LocalBound | None:
     return scorer
 
 
-def refuse(sock: socket.socket, task: PoolTask) -> None:
-    """A scorer that was exchanged since the call began is not scored by another version of it."""
-    exchanged = Score(None, Status.UNAVAILABLE, details={"reason": f"{task.scorer} was exchanged"})
+def refuse(sock: socket.socket, task: PoolTask, score: Score) -> None:
+    """The same answer for every row."""
     for row in range(len(pb.Group.FromString(task.group).responses)):
-        send(sock, Row.of(task.id, row, exchanged))
+        send(sock, Row.of(task.id, row, score))
 
 
-def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound) -> None:
-    """Scores the task's responses and sends a row for each."""
-    group = group_from_proto(pb.Group.FromString(task.group))
+def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group) -> None:
+    """Scores the task's responses and sends a row for each, until its time is over."""
+    end = min(task.deadline, time.monotonic() + SLICE_S)
     rows = range(len(group.responses))
     if scorer.info.scope != "response":
         column = scorer.score(group, rows)
@@ -58,6 +67,9 @@ def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound) -> None:
             send(sock, Row.of(task.id, row, column.row(row)))
         return
     for row in rows:
+        if time.monotonic() >= (end if row else task.deadline):
+            send(sock, HandedBack(task.id))
+            return
         try:
             score = scorer.score(group, [row]).row(0)
         except (MemoryError, RecursionError) as error:

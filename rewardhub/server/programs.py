@@ -1,13 +1,13 @@
-"""Routes that other systems' sandbox clients call, on threads of their own so that the event loop never waits."""
+"""Routes that other systems' sandbox clients call."""
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
+from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError, Unavailable
 from rewardhub.sandbox.runner import isolation
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.server.body import decoded
 from rewardhub.server.compat import online_judge, sandbox_fusion
 from rewardhub.server.quota import Quotas
@@ -26,9 +26,8 @@ class Programs:
 
     def __init__(self, quotas: Quotas, slots: int = 0) -> None:
         self._quotas = quotas
-        self._slots = slots or len(os.sched_getaffinity(0))
-        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="programs")
-        self._waiting = 0
+        self._lane = ProgramLane(slots, _QUEUE_PER_SLOT)
+        self._lane.tenants = quotas.programs
 
     async def isolation_level(self) -> str:
         """How strongly programs are isolated here; found by trying, the first time."""
@@ -49,33 +48,25 @@ class Programs:
         """Many submissions; the answers in their order, each an answer of ``/submit`` or an error."""
         submissions = online_judge.batch(_parsed(body))
         self._quotas.charge(tenant, _ONE * len(submissions))
-        self._admit(len(submissions))
-        with self._quotas.programs.hold(tenant, len(submissions)):
-            return {"results": await asyncio.gather(*(self._one(each) for each in submissions))}
+        return {"results": await self._run([partial(_one, each) for each in submissions], tenant)}
 
     async def _alone(self, work: Callable[[Request], Any], body: bytes, tenant: str) -> Any:
         self._quotas.charge(tenant, _ONE)
-        with self._quotas.programs.hold(tenant, 1):
-            return await self._run(work, _parsed(body))
+        return (await self._run([partial(work, _parsed(body))], tenant))[0]
 
-    async def _one(self, submission: Request) -> Any:
+    async def _run(self, works: Sequence[Callable[[], Any]], tenant: str) -> list[Any]:
+        """Raises what is HTTP 504 where the queue is full, after which their clients try again."""
         try:
-            return await self._run(online_judge.submit, submission)
-        except RewardHubError as error:
-            return {"id": submission.get("id", 0), "error": {"message": error.message, "field": error.field}}
+            return await self._lane.run(works, "route", tenant)
+        except Unavailable as error:
+            raise DeadlineExceeded("the queue of programs is full", retry_after_s=1.0) from error
 
-    async def _run(self, work: Callable[[Request], Any], request: Request) -> Any:
-        self._admit(1)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, request)
-        finally:
-            self._waiting -= 1
 
-    def _admit(self, count: int) -> None:
-        """Raises what is HTTP 504, after which their clients try again."""
-        if self._waiting + count > _QUEUE_PER_SLOT * self._slots:
-            raise DeadlineExceeded("the queue of programs is full", retry_after_s=1.0)
+def _one(submission: Request) -> Any:
+    try:
+        return online_judge.submit(submission)
+    except RewardHubError as error:
+        return {"id": submission.get("id", 0), "error": {"message": error.message, "field": error.field}}
 
 
 def _parsed(body: bytes) -> Request:

@@ -57,3 +57,13 @@ def mortal_alone(response, reference, *, log: str = "") -> float:
 def mortal_whole(responses, reference, *, log: str = "") -> list[float]:
     """Scores a group as a whole: length over how many there are."""
     return [mortal(response.text, log) / len(responses) for response in responses]
+
+
+@verifier("diary", lane="pool", time_limit_s=5.0)
+def diary(response, reference, *, log: str = "") -> float:
+    """Takes as many seconds as the response says, and writes into a file when it began and of which response."""
+    if log:
+        with open(log, "a") as lines:
+            lines.write(f"{time.monotonic()} {response.text}\n")
+    time.sleep(float(response.text))
+    return 1.0

@@ -325,3 +325,59 @@ async def test_what_no_message_holds_costs_its_response_alone(pool, bound):
     column = await pool.run(whole, Group("g", "p\udc00", (Response("x"),)), [0], context)
     assert column.statuses == [Status.INVALID_INPUT]
     assert pool.pids == pids
+
+
+@pytest.fixture
+async def diary(tmp_path):
+    """A pool of one worker, its scorer that writes down what it begins, taught that a response takes no time."""
+    registry = Registry()
+    registry.load_file(PLUGIN)
+    log = tmp_path / "diary"
+    scorer = registry.get("diary").bind({"log": str(log)})
+    pool = Pool(1, queue_limit=2000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+    await pool.run(scorer, group(*["0"] * 300), range(300), Context(time.monotonic() + 60))
+    log.unlink()
+    yield pool, scorer, log
+    await pool.aclose()
+
+
+async def test_no_row_begins_after_its_deadline(diary):
+    """T03: of a task of many rows that turn out slow none begins once the call's time is over."""
+    pool, scorer, log = diary
+    deadline = time.monotonic() + 0.5
+    column = await pool.run(scorer, group(*["0.2"] * 30), range(30), Context(deadline))
+    assert set(column.statuses) == {Status.OK, Status.TIMEOUT}
+    await asyncio.sleep(0.5)
+    begun = [float(line.split()[0]) for line in log.read_text().splitlines()]
+    assert 1 <= len(begun) <= 3
+    assert max(begun) <= deadline
+
+
+async def test_nobody_waits_for_the_end_of_a_slow_task(diary):
+    """T04, T06: a task that takes longer than was thought makes way after its slice; what was called off is not begun."""
+    pool, scorer, log = diary
+    slow = asyncio.create_task(pool.run(scorer, group(*["0.1"] * 60), range(60), Context(priority="bulk")))
+    while not log.exists():
+        await asyncio.sleep(0.01)
+    column = await pool.run(scorer, group("0.01"), [0], Context(time.monotonic() + 60))
+    assert column.statuses == [Status.OK]
+    begun = [line.split()[1] for line in log.read_text().splitlines()]
+    assert begun.index("0.01") <= 3
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    await asyncio.sleep(0.3)
+    ended = len(log.read_text().splitlines())
+    await asyncio.sleep(0.3)
+    assert len(log.read_text().splitlines()) == ended <= len(begun) + 3
+
+
+async def test_a_reference_that_no_message_may_hold_costs_no_worker(pool, bound):
+    """A reference of more objects than messages may hold is ``invalid_input``; the workers go on."""
+    while len(pool.pids) < 2:
+        await asyncio.sleep(0.01)
+    pids = set(pool.pids)
+    full = Group("g", "p", (Response("xx"), Response("y")), {"lists": [[]] * 250_000})
+    column = await pool.run(bound, full, range(2), Context(time.monotonic() + 60))
+    assert column.statuses == [Status.INVALID_INPUT] * 2
+    assert pool.pids == pids

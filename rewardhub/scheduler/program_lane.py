@@ -1,0 +1,103 @@
+"""Threads that each wait for one sandboxed program; who is next is decided as on the other lanes.
+
+A thread cannot be called off: a program whose caller went away keeps its slot, and its tenant's, until it ends.
+What waits is dropped with its caller.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rewardhub.errors import Unavailable
+from rewardhub.scheduler.fair_queue import FairQueue
+from rewardhub.scheduler.mean_times import MeanTimes
+from rewardhub.scheduler.tenant_slots import TenantSlots
+
+EXPECTED_S = 0.05
+"""What a program is expected to take that never ran."""
+
+
+@dataclass(eq=False)
+class _Program:
+    """``work`` runs it and waits for it; ``kind`` is what its time is known by, ``since`` when it began."""
+
+    work: Callable[[], Any]
+    kind: str
+    tenant: str
+    done: asyncio.Future[Any]
+    since: float | None = None
+    counted: bool = True
+
+
+class ProgramLane:
+    """Runs at most ``slots`` programs at once (0: one per core), and takes ``queue_per_slot`` times as many."""
+
+    def __init__(self, slots: int = 0, queue_per_slot: int = 1_024) -> None:
+        self._slots = slots or len(os.sched_getaffinity(0))
+        self._most = queue_per_slot * self._slots
+        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="programs")
+        self._queue: FairQueue[_Program] = FairQueue(lambda program: not program.counted)
+        self._times = MeanTimes(EXPECTED_S)
+        self._running = 0
+        self.count = 0
+        """Programs that wait or run."""
+        self.tenants = TenantSlots()
+
+    async def run(
+        self, works: Sequence[Callable[[], Any]], kind: str, tenant: str = "", priority: str = "online"
+    ) -> list[Any]:
+        """What each of ``works`` returns, in their order; the first error of one is raised.
+
+        Raises ``Unavailable`` where the queue does not take them, ``QuotaExceeded`` where the tenant has no slot left.
+        """
+        if self.count + len(works) > self._most:
+            raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
+        self.tenants.enter(tenant, len(works))
+        self.count += len(works)
+        loop = asyncio.get_running_loop()
+        programs = [_Program(work, kind, tenant, loop.create_future()) for work in works]
+        for program in programs:
+            self._queue.put(program, priority=priority, tenant=tenant, cost=self._times[kind])
+        self._fill()
+        try:
+            return await asyncio.gather(*(program.done for program in programs))
+        finally:
+            for program in programs:
+                program.done.cancel()
+                if program.since is None:
+                    self._leave(program)
+
+    def close(self) -> None:
+        """Begins no more programs."""
+        self._slots = 0
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self) -> None:
+        """Begins programs while slots are free."""
+        loop = asyncio.get_running_loop()
+        while self._running < self._slots and (program := self._queue.pop()) is not None:
+            if program.counted:
+                self._running += 1
+                program.since = time.monotonic()
+                loop.run_in_executor(self._threads, program.work).add_done_callback(partial(self._ended, program))
+
+    def _ended(self, program: _Program, outcome: asyncio.Future[Any]) -> None:
+        self._running -= 1
+        self._leave(program)
+        error = None if outcome.cancelled() else outcome.exception()
+        if program.since is not None:
+            self._times.learn(program.kind, time.monotonic() - program.since)
+        if not program.done.done() and not outcome.cancelled():
+            program.done.set_exception(error) if error else program.done.set_result(outcome.result())
+        self._fill()
+
+    def _leave(self, program: _Program) -> None:
+        if program.counted:
+            program.counted = False
+            self.count -= 1
+            self.tenants.leave(program.tenant)
