@@ -232,10 +232,11 @@ class Hub:
 
     async def _answers(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         """The answers in order; groups that wait for something do so beside the others."""
-        waiting = [place for place, group in enumerate(groups) if self._waits(group)]
+        waits = [self._waits(group) for group in groups]
+        waiting = [place for place, each in enumerate(waits) if each]
         if not waiting:
             return await self._whole(groups, call, tenant)
-        places = [*(place for place in range(len(groups)) if place not in set(waiting)), *waiting]
+        places = [*(place for place, each in enumerate(waits) if not each), *waiting]
         whole = self._whole([groups[place] for place in places[: -len(waiting)]], call, tenant)
         apart = (self._apart(groups[place], call, tenant) for place in waiting)
         found, others = await asyncio.gather(whole, asyncio.gather(*apart))

@@ -115,8 +115,12 @@ class OpenGroup:
             self._answered = True
             return scores
         except TimeoutError:
-            reason = f"{len(self.group.responses)} of {self.group.expected} members came by the deadline"
-            return GroupScores(self.group.id, Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason), indices=rows)
+            came, expected = len(self.group.responses), self.group.expected
+            column = Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
+            if self._execution.plan.needs_group and came < expected:
+                reason = f"{came} of {expected} members came by the deadline"
+                column = Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason)
+            return GroupScores(self.group.id, column, indices=rows)
         finally:
             self._waiting -= 1
             if not (self._waiting or self._answered):

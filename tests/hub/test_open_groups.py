@@ -277,3 +277,13 @@ async def test_a_strict_group_waits_for_all_members(hub, strict):
     group = Group("g", "p", (Response("a"), Response("b")), expected=3)
     (scores,) = await hub.score([group], Call(recipe_text=text, deadline_ms=100))
     assert scores.total.statuses == [Status.INCOMPLETE_GROUP if strict else Status.OK] * 2
+
+
+@pytest.mark.parametrize(("value", "came"), [("d", 3), ("d", 2), ("d - g_mean(d)", 3)])
+async def test_what_was_too_slow_is_no_missing_member(hub, dear, value, came):
+    """T03: the deadline passes while a scorer works: that is a timeout, where the value waited for no member."""
+    dear.delay_s = 2.0
+    call = Call(recipe_text=f'name: slow\nterms: {{d: {{scorer: dear}}}}\nvalue: "{value}"', deadline_ms=150)
+    singles = [Group("late", "p", (Response(f"r{k}"),), expected=3) for k in range(came)]
+    answers = await asyncio.gather(*(hub.score([single], call) for single in singles))
+    assert [scores.total.statuses for (scores,) in answers] == [[Status.TIMEOUT]] * came
