@@ -48,6 +48,8 @@ async def serve(
     settings = settings or ServerSettings()
     auth = Auth(settings.keys)
     check_addresses(auth, http_addr, grpc_addr)
+    if settings.tls is not None:
+        settings.tls.check()
     stop = Stop()
     with bound(http_addr) as http_socket, stop.on_signals():
         try:

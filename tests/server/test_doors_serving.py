@@ -206,6 +206,27 @@ def certificates(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (("server.pem", "client.key", None), "client.key"),
+        (("nowhere.pem", "server.key", None), "nowhere.pem"),
+        (("server.pem", "server.key", "empty.pem"), "empty.pem"),
+        (("server.pem", "server.key", "server.key"), "server.key"),
+        (("server.pem", "locked.key", None), "locked.key"),
+    ],
+)
+async def test_unusable_certificates_do_not_start(fake_hub, certificates, files, named):
+    """The files at fault are named, whichever door would have met them first."""
+    (certificates / "empty.pem").touch()
+    locked = ["pkey", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "locked.key"]
+    subprocess.run(["openssl", *locked], cwd=certificates, check=True, capture_output=True)
+    cert, key, client_ca = (name and certificates / name for name in files)
+    settings = ServerSettings(tls=Tls(cert=cert, key=key, client_ca=client_ca))
+    with pytest.raises(ConfigError, match=f"server.tls, .*{named}"):
+        await serve(fake_hub(), "127.0.0.1:0", "127.0.0.1:0", settings=settings)
+
+
 async def test_tls_and_client_certificates(service, certificates):
     """Both doors speak TLS; with client_ca a caller without a certificate is turned away."""
     tls = Tls(cert=certificates / "server.pem", key=certificates / "server.key", client_ca=certificates / "ca.pem")
