@@ -13,7 +13,8 @@ from typing import Any
 from rewardhub.errors import ConfigError
 
 try:
-    from opentelemetry import context, propagate, trace
+    from opentelemetry import context, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError:  # pragma: no cover - the extra is in every development environment
     trace = None  # type: ignore[assignment]
 
@@ -59,11 +60,14 @@ def span(name: str, **attributes: str | int) -> AbstractContextManager[Any]:
 
 @contextmanager
 def caller(headers: Iterable[tuple[str, str]]) -> Iterator[None]:
-    """Makes the ``traceparent`` among a caller's headers the parent of the spans in the ``with``."""
+    """Makes the ``traceparent`` among a caller's headers the parent of the spans in the ``with``.
+
+    A caller's baggage is not read: nothing here uses it, and what is malformed in it would be logged word for word.
+    """
     if not _on:
         yield
         return
-    token = context.attach(propagate.extract(dict(headers)))
+    token = context.attach(TraceContextTextMapPropagator().extract(dict(headers)))
     try:
         yield
     finally:

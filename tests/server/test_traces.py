@@ -76,3 +76,12 @@ def test_without_a_destination_nothing_is_traced(monkeypatch):
     tracing.configure()
     with tracing.span("group", recipe="r") as span, tracing.caller([("traceparent", TRACEPARENT)]):
         assert span is None
+
+
+async def test_only_the_trace_of_a_caller_is_read(service, exporter, caplog):
+    """A caller's baggage, malformed and long, comes into no log; a trace that is none starts another."""
+    headers = {"traceparent": "00-zz", "tracestate": "=", "baggage": "note=a secret" + "\\" * 9_000}
+    async with service() as running, running.http(headers=headers) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.post("/v1/score", json={"recipe": "digest", "groups": []})).status_code == 200
+    assert "secret" not in caplog.text
