@@ -25,8 +25,13 @@ _URL = re.compile(
 _PATTERN = re.compile(r"\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\]")
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 _NOT_PUBLIC = tuple(
-    ipaddress.ip_network(each) for each in ("192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
-)
+    ipaddress.ip_network(each)
+    for each in (
+        "192.0.0.0/24",  # of which some Pythons know but a part; a cloud's metadata are at 192.0.0.192
+        "168.63.129.16/32",  # public in form, another cloud's inner services in fact
+        "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
