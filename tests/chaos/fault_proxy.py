@@ -1,12 +1,12 @@
 """A TCP proxy that misbehaves on request: latency, stalls, slices, resets, refusals. Loopback only.
 
-By hand: `.venv/bin/python -P tests/chaos/fault_proxy.py LISTEN_PORT UPSTREAM_PORT FAULT [SECONDS]`.
+By hand: `.venv/bin/python -P tests/chaos/fault_proxy.py LISTEN_PORT UPSTREAM_PORT FAULT [SECONDS]`; ends by itself.
 """
 
+import argparse
 import asyncio
 import contextlib
 import random
-import sys
 from dataclasses import dataclass
 
 
@@ -97,23 +97,30 @@ class FaultProxy:
             writer.write_eof()
 
 
+FAULTS = {
+    "latency": Faults(latency_s=0.5),
+    "stall": Faults(stall=True),
+    "refuse": Faults(refuse=True),
+    "slice": Faults(slice_bytes=7),
+    "reset": Faults(reset_rate=0.05),
+    "none": Faults(),
+}
+
+
 async def main(port: int, upstream: int, fault: str, seconds: float) -> None:
     proxy = FaultProxy(upstream)
     await proxy.start(port)
-    known = {
-        "latency": Faults(latency_s=0.5),
-        "stall": Faults(stall=True),
-        "refuse": Faults(refuse=True),
-        "slice": Faults(slice_bytes=7),
-        "reset": Faults(reset_rate=0.05),
-        "none": Faults(),
-    }
-    proxy.faults = known[fault]
+    proxy.faults = FAULTS[fault]
     print(f"127.0.0.1:{proxy.port} -> 127.0.0.1:{upstream} {fault}", flush=True)
     await asyncio.sleep(seconds)
     await proxy.stop()
 
 
 if __name__ == "__main__":
-    arguments = [*sys.argv[1:], "60"][:4]
-    asyncio.run(main(int(arguments[0]), int(arguments[1]), arguments[2], float(arguments[3])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int, help="to listen on; 0 is a free one")
+    parser.add_argument("upstream", type=int, help="port to forward to")
+    parser.add_argument("fault", choices=FAULTS)
+    parser.add_argument("seconds", type=float, nargs="?", default=60.0)
+    options = parser.parse_args()
+    asyncio.run(main(options.port, options.upstream, options.fault, options.seconds))
