@@ -33,8 +33,8 @@ _OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment is for the outside, never for one's own hub
     # Our own pauses decide when to try again; gRPC's would keep a restarted hub waiting for minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # by its name; what it bounds is how long connecting may take
 ]
 
 

@@ -27,6 +27,7 @@ from rewardhub.errors import (
     UnknownName,
 )
 from rewardhub.types import Call, Group, Response, Status
+from tests.chaos.fault_proxy import FaultProxy
 
 CALL = Call(recipe="math")
 
@@ -178,6 +179,16 @@ def test_a_deadline_is_a_status(url, fake):
     assert time.monotonic() - start < 1.3
     assert answers["quick"].values.count(None) == 0
     assert [score.status for score in answers["slow"]] == [Status.TIMEOUT] * 3
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_a_far_hub_is_reached(doors, scheme):
+    """A connection that takes half a second to make is made, also where nothing is tried again."""
+    async with FaultProxy(doors.ports[scheme]) as proxy:
+        proxy.faults.latency_s = 0.25
+        async with AsyncClient(f"{scheme}://127.0.0.1:{proxy.port}", timeout_s=20, retries=0) as client:
+            (scores,) = await client.score([group("far")], CALL)
+    assert None not in scores.values
 
 
 def test_a_restarted_hub_is_found_again(doors, fake, url):
