@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from rewardhub.errors import ConfigError
+from rewardhub.models.card import Card, load_card
 from rewardhub.scorer import digest_of
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
@@ -34,6 +36,20 @@ def tree_digest(path: Path, memory: Path | None = None) -> str:
 def tree_stamp(path: Path | None) -> tuple[str, ...]:
     """Tells whether a checkpoint's files were changed or exchanged, without reading them; empty where there is none."""
     return tuple(_key(each) for each in _files(path)) if path is not None and path.is_dir() else ()
+
+
+def card_stamp(card: Card) -> tuple[str, ...]:
+    """:func:`tree_stamp` of all that a card's model is loaded from: its folder, a reference's, those of members."""
+    found = _folder_stamps(card)
+    for path in card.ensemble.members if card.ensemble else ():
+        found += (str(path),)
+        with suppress(OSError, ConfigError):  # the load says what is wrong with a member
+            found += (_key(path), *_folder_stamps(load_card(path)))
+    return found
+
+
+def _folder_stamps(card: Card) -> tuple[str, ...]:
+    return tree_stamp(card.path) + tree_stamp(card.implicit.reference if card.implicit else None)
 
 
 def digest_as_loaded(path: Path, stamp: tuple[str, ...]) -> str:

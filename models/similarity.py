@@ -19,7 +19,7 @@ from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_d
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download
-from rewardhub.models.digest import tree_digest
+from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
 from rewardhub.models.text import TextTokenizer
@@ -35,6 +35,7 @@ class SimilarityModel:
     def __init__(self, card: Card) -> None:
         self.card = card
         self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.stamp = tree_stamp(self.path)
         self.kind = str(check_checkpoint(self.path, ARCHITECTURES)["model_type"])
         with memory_errors():
             self.model, self.processor = _load(self.path, self.kind, card)
@@ -46,7 +47,9 @@ class SimilarityModel:
     def fingerprint(self) -> str:
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         read = self.card.model_dump_json(exclude=NOT_READ)
-        return digest_of("similarity", tree_digest(self.path), read, self.model.device.type, *versions, *sources())
+        return digest_of(
+            "similarity", digest_as_loaded(self.path, self.stamp), read, self.model.device.type, *versions, *sources()
+        )
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; an image or prompt is encoded once per call."""

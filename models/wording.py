@@ -19,7 +19,7 @@ from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparsea
 from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
-from rewardhub.models.digest import tree_digest
+from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
 from rewardhub.models.text import TextTokenizer
@@ -45,6 +45,7 @@ class WordingModel(ABC):
     def __init__(self, card: Card) -> None:
         self.card = card
         self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.stamp = tree_stamp(self.path)
         self.kind = str(check_checkpoint(self.path, self.architectures)["model_type"])
         self.tokenizer = TextTokenizer(self.path)
         self._known: dict[str, Tensor] = {}
@@ -73,7 +74,7 @@ class WordingModel(ABC):
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         read = self.card.model_dump_json(exclude=NOT_READ)
         device = pick_device(self.card.device).split(":")[0]
-        return digest_of("wording", tree_digest(self.path), read, device, *versions, *sources())
+        return digest_of("wording", digest_as_loaded(self.path, self.stamp), read, device, *versions, *sources())
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; a text is encoded once per call."""

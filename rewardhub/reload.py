@@ -15,7 +15,7 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.hub import Hub
 from rewardhub.models.card import load_card
-from rewardhub.models.digest import tree_stamp
+from rewardhub.models.digest import card_stamp
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
@@ -78,8 +78,7 @@ class Reload:
 
     async def _lanes(self, config: HubConfig) -> list[ModelLane]:
         """The lane of each card: the present one where card and checkpoint are the same, else a new one, loaded."""
-        same = [lane for lane in self._hub.scheduler.models if lane.stamp == tree_stamp(lane.card.path)]
-        present = {lane.card: lane for lane in same}
+        present = {lane.card: lane for lane in await asyncio.to_thread(_unchanged, self._hub.scheduler.models)}
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
         scheduler = self._hub.scheduler
         figures, quarantine = scheduler.figures, scheduler.quarantine
@@ -128,6 +127,11 @@ class Reload:
     async def _stop(lanes: Iterable[ModelLane]) -> None:
         for lane in lanes:
             await lane.aclose()
+
+
+def _unchanged(lanes: Iterable[ModelLane]) -> list[ModelLane]:
+    """Those whose files are still the ones that were loaded."""
+    return [lane for lane in lanes if lane.stamp == card_stamp(lane.card)]
 
 
 async def _warm(pool: Pool) -> None:

@@ -16,7 +16,7 @@ from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
-from rewardhub.models.digest import tree_stamp
+from rewardhub.models.digest import card_stamp
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
@@ -182,7 +182,7 @@ class ModelLane:
 
     async def _load(self, seat: Seat) -> None:
         try:
-            self.stamp = await asyncio.to_thread(tree_stamp, self.card.path)
+            self.stamp = await asyncio.to_thread(card_stamp, self.card)
             await seat.send(Load(self.card.model_dump_json().encode()))
             startup_s = self.card.vllm.startup_s if self.card.vllm else 0.0
             async with asyncio.timeout(self._load_s + startup_s):

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
@@ -168,29 +169,46 @@ async def test_a_reload_that_is_given_up_leaves_no_process_behind(reloadable, mo
     assert (await one(hub)).values == [1.0, 1.0]
 
 
-async def test_a_checkpoint_that_was_exchanged_is_loaded(tiny_card, tmp_path):
-    """T23: weights written over under the same card are another version after a reload; untouched ones stay loaded."""
-    from safetensors.torch import load_file, save_file
+def scaled(folder, by=1.5):
+    """Writes a checkpoint's weights over."""
+    for file in folder.glob("*.safetensors"):
+        save_file({name: each * by for name, each in load_file(file).items()}, file, metadata={"format": "pt"})
 
-    folder = tmp_path / "checkpoint"
-    shutil.copytree(load_card(tiny_card).path, folder)
-    card = tmp_path / "card.toml"
-    card.write_text(f'name = "tiny"\nkind = "scalar"\npath = "{folder}"\n')
+
+CARDS = {
+    "scalar": 'kind = "scalar"\npath = "checkpoint"',
+    "implicit": 'kind = "implicit"\npath = "policy"\nimplicit.reference = "checkpoint"',
+    "ensemble": 'kind = "ensemble"\nensemble.members = ["member.toml"]',
+}
+
+
+@pytest.mark.parametrize("kind", CARDS)
+async def test_a_checkpoint_that_was_exchanged_is_loaded(kind, tiny_card, tmp_path):
+    """T23: weights written over under the same card are another version after a reload, those of a reference and of an
+    ensemble's member too; untouched ones stay loaded."""
+    for name in ("checkpoint", "policy"):
+        shutil.copytree(load_card(tiny_card).path, tmp_path / name)
+    scaled(tmp_path / "policy", 0.5)
+    card, member = tmp_path / "card.toml", tmp_path / "member.toml"
+    card.write_text(f'name = "tiny"\n{CARDS[kind]}\n')
+    member.write_text(f'name = "member"\n{CARDS["scalar"]}\n')
     config = HubConfig(workers=1, cards=(card,))
     hub = make_hub(config)
     hub.reloader = Reload(hub, lambda: config)
     await hub.start()
     try:
         group = Group("g", "p", (Response("x"),))
-        (before,) = await hub.score([group], Call(recipe="tiny"))
+        seen = [(await hub.score([group], Call(recipe="tiny")))[0][0]]
         (lane,) = hub.scheduler.models
         await hub.reload()
         assert hub.scheduler.models == [lane]
-        for file in folder.glob("*.safetensors"):
-            save_file({name: each * 1.5 for name, each in load_file(file).items()}, file, metadata={"format": "pt"})
-        assert (await hub.reload())["changed"] == ["tiny"]
-        (after,) = await hub.score([group], Call(recipe="tiny"))
-        assert after[0].value != before[0].value
-        assert after[0].fingerprint != before[0].fingerprint
+        exchanges = [lambda: scaled(tmp_path / "checkpoint")]
+        if kind == "ensemble":
+            exchanges.append(lambda: member.write_text(f"{member.read_text()}calibration.mean = 1.0\n"))
+        for exchange in exchanges:
+            exchange()
+            assert (await hub.reload())["changed"] == ["tiny"]
+            seen.append((await hub.score([group], Call(recipe="tiny")))[0][0])
+        assert len({score.value for score in seen}) == len({score.fingerprint for score in seen}) == len(seen)
     finally:
         await hub.aclose()

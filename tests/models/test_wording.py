@@ -1,6 +1,8 @@
 """Similarities of texts equal what transformers' plain encoder and plain arithmetic give."""
 
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -109,3 +111,14 @@ def test_incomplete_weights_are_refused(encoder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="model_type 't5' is not supported"):
         load(Card(name="s", kind="sentence", path=tmp_path))
+
+
+def test_a_checkpoint_that_is_changed_while_it_is_loaded(encoder, tmp_path, monkeypatch):
+    """T23: the fingerprint is of the files that were read, or there is none."""
+    path = shutil.copytree(encoder[0], tmp_path / "checkpoint")
+    monkeypatch.setattr(
+        "rewardhub.models.wording.check_complete", lambda *_: os.utime(path / "model.safetensors", (1, 1))
+    )
+    model = load(Card(name="s", kind="sentence", path=path))
+    with pytest.raises(ConfigError, match="changed while it was loaded"):
+        model.fingerprint  # noqa: B018
