@@ -15,7 +15,8 @@ from rewardhub.types import Column, Group, Score
 class EnsembleModel:
     """Mean, minimum (worst case), or mean less lambda times the population variance (arXiv 2310.02743).
 
-    A response that one member cannot score has no value, with the status of the first such member.
+    A response that one member cannot score has no value, with the status of the first such member. It is
+    reproducible where all members are; raises ``ConfigError`` where its card says so and one is not.
     """
 
     def __init__(self, card: Card, load: Callable[[Card], RewardModel]) -> None:
@@ -25,6 +26,8 @@ class EnsembleModel:
         cards = [load_card(path) for path in self.spec.members]
         if any(each.scope != "response" or each.kind == "ensemble" for each in cards):
             raise ConfigError(f"{card.name}: members must score each response by itself", field="ensemble.members")
+        if card.reproducible and not all(each.reproducible for each in cards):
+            raise ConfigError(f"{card.name}: members of a reproducible card must be reproducible", field="reproducible")
         self.members: list[RewardModel] = []
         try:
             self.members += map(load, cards)

@@ -67,7 +67,8 @@ class Worker:
 
     def _score(self, message: ScoreBatch) -> Message:
         model = self._models[message.seat]
-        with self._cores.batch(steady=model.card.reproducible):
+        cards = [model.card, *(member.card for member in getattr(model, "members", ()))]
+        with self._cores.batch(steady=any(card.reproducible for card in cards)):
             return _score(message, model)
 
     def _reply(self, message: Message) -> None:

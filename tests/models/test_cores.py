@@ -1,6 +1,7 @@
 """A batch's threads follow the cores that it gets."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -8,8 +9,13 @@ import time
 import pytest
 import torch
 
-from rewardhub.models import cores
+from rewardhub.errors import ConfigError
+from rewardhub.models import Card, cores, load
 from rewardhub.models.cores import Cores
+from rewardhub.scheduler.messages import ScoreBatch, Scored
+from rewardhub.scheduler.model_worker import Worker
+from rewardhub.types import Group, Response
+from rewardhub.wire.proto import group_to_proto
 
 
 @pytest.fixture
@@ -79,3 +85,25 @@ def test_a_reproducible_card_has_always_all_threads(clock):
     with found.batch(steady=True):
         assert torch.get_num_threads() == 2
     assert after(found) == 1
+
+
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_a_reproducible_member_has_always_all_threads(clock, classifier, tmp_path, reproducible):
+    """An ensemble's batch takes all where one of its members is to give the same last bits."""
+    members = [tmp_path / "a.toml", tmp_path / "b.toml"]
+    for path, said in zip(members, ("false", str(reproducible).lower()), strict=True):
+        path.write_text(f'name = "m"\nkind = "scalar"\npath = "{classifier}"\nreproducible = {said}\n')
+    model = load(Card(name="e", kind="ensemble", ensemble={"members": members}))
+    threads = []
+    score = model.members[1].score
+    model.members[1].score = lambda groups: threads.append(torch.get_num_threads()) or score(groups)
+    with socket.socket() as unused:
+        worker = Worker(unused)
+        worker._models[1] = model
+        worker._cores.watched(1.0, 1.05, 200)
+        group = group_to_proto(Group("g", "p", (Response("x"),))).SerializeToString()
+        assert isinstance(worker._score(ScoreBatch(1, [group], 1)), Scored)
+    assert threads == [2 if reproducible else 1]
+    strict = Card(name="e", kind="ensemble", ensemble={"members": members}, reproducible=True)
+    with pytest.raises(ConfigError, match="must be reproducible"):
+        load(strict)
