@@ -118,12 +118,14 @@ class VllmSpec(BaseModel):
     """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment.
 
     ``arguments`` are further ones of its command line, those of a server at ``url`` as its operator gave them: they
-    take part in the fingerprint. It has ``startup_s`` seconds to answer.
+    take part in the fingerprint. It has ``startup_s`` seconds to answer. ``api_key_env`` is the NAME of the environment
+    variable that holds the key which the server asks for; the key itself never stands in a card.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(default="", pattern=r"^(https?://[^/]+)?$")
+    url: str = Field(default="", pattern=r"^(https?://[^/@?#]+)?$")
+    api_key_env: str = Field(default="", pattern=r"^[A-Za-z_0-9]*$")
     python: str = ""
     arguments: tuple[str, ...] = ()
     startup_s: float = Field(default=600.0, gt=0)

@@ -42,8 +42,10 @@ class VllmClient:
         self.tokenizer = TextTokenizer(path)
         self.server = VllmServer(card, path, ["--chat-template", TEMPLATE, *arguments])
         limits = httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT)
-        trust_env = self.server.trust_env
-        self.http = httpx.Client(base_url=self.server.url, timeout=600.0, limits=limits, trust_env=trust_env)
+        self.http = httpx.Client(
+            base_url=self.server.url, timeout=600.0, limits=limits, trust_env=self.server.trust_env,
+            headers=self.server.headers,
+        )  # fmt: skip
         try:
             self.name, self.max_tokens = self._served()
         except BaseException:

@@ -28,6 +28,7 @@ QUANTIZATION = {"int8": "rewardhub_int8"}
 SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 ERROR = re.compile(r"\b\w+Error: (?!Engine core initialization failed|EngineCore encountered an issue)")
+REFUSED = frozenset({401, 403})
 LONGEST = 600
 """Characters of the log that an error tells."""
 
@@ -52,6 +53,7 @@ class VllmServer:
         assert card.vllm is not None
         self.card = card
         self.spec: VllmSpec = card.vllm
+        self.headers = _authorization(self.spec.api_key_env)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.spec.url
         if not self.url:
@@ -138,15 +140,19 @@ class VllmServer:
             if not self.alive:
                 raise ConfigError(f"{self.card.name}: vLLM ended while starting: {self.last_error}", field="vllm")
             try:
-                if self._get("/health", timeout=2.0).is_success:
+                answer = self._get("/health", timeout=2.0)
+                if answer.is_success:
                     return
+                if answer.status_code in REFUSED:
+                    reason = f"{self.card.name}: {self.url} answers {answer.status_code}, is it the key?"
+                    raise ConfigError(reason, field="vllm.api_key_env")
             except httpx.HTTPError:
                 pass
             time.sleep(0.25)
         raise ConfigError(f"{self.card.name}: no vLLM answers at {self.url}", field="vllm.url")
 
     def _get(self, path: str, timeout: float = 10.0) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=timeout, trust_env=self.trust_env)
+        return httpx.get(self.url + path, headers=self.headers, timeout=timeout, trust_env=self.trust_env)
 
     def _checked_version(self) -> str:
         try:
@@ -159,6 +165,15 @@ class VllmServer:
             known = f"{first[0]}.{first[1]} to {last[0]}.{last[1]}"
             raise ConfigError(f"{self.url} is vLLM {version}; answers of {known} are known", field="vllm")
         return version
+
+
+def _authorization(variable: str) -> dict[str, str]:
+    """The header with the key that an environment variable holds; raises ``ConfigError``, which does not tell it."""
+    key = os.environ.get(variable, "").strip()
+    if variable and not (key and key.isascii() and key.isprintable()):
+        state = "holds no key that a header takes" if key else "is not set"
+        raise ConfigError(f"the environment variable {variable} {state}", field="vllm.api_key_env")
+    return {"authorization": f"Bearer {key}"} if variable else {}
 
 
 def _stopped(pid: int) -> bool:

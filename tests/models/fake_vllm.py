@@ -50,7 +50,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     name = "m"
 
+    def refused(self) -> bool:
+        """Whether a key is asked for and this is another, as a gateway does on every path."""
+        key = os.environ.get("FAKE_VLLM_KEY")
+        if key and self.headers["authorization"] != f"Bearer {key}":
+            self.reply(401, b'{"error": "Unauthorized"}')
+            return True
+        return False
+
     def do_GET(self) -> None:
+        if self.refused():
+            return
         asked = fault()
         version = asked.removeprefix("version ") if asked.startswith("version ") else "0.32.0"
         if self.path == "/v1/models" and asked == "key":
@@ -61,6 +71,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.refused():
+            return
         if self.path == "/v1/completions":
             self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
             return

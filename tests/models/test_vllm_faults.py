@@ -150,6 +150,29 @@ def test_a_server_that_is_not_ours(fake, card, monkeypatch):
     assert none_left()
 
 
+def test_a_server_that_asks_for_a_key(card, monkeypatch, caplog):
+    """The key comes from the environment variable that the card names, and is nowhere told; another is a config error."""
+    key, spec = "sk-0123456789", {"api_key_env": "OUR_KEY"}
+    monkeypatch.setenv("FAKE_VLLM_KEY", key)
+    monkeypatch.setenv("OUR_KEY", f" {key}\n")
+    caplog.set_level("DEBUG")
+    started = load(card(vllm=card().vllm.model_dump() | spec))
+    url = {"url": started.engine.client.server.url}
+    model = load(card(vllm=url | spec))
+    assert model.score([BOTH])[0].statuses == [Status.OK] * 2
+    assert key not in model.card.model_dump_json() + caplog.text
+    model.close()
+    for value, words in (("sk-other", "answers 401"), ("", "OUR_KEY is not set"), ("sk-\nö", "holds no key")):
+        monkeypatch.setenv("OUR_KEY", value)
+        with pytest.raises(ConfigError, match=words) as raised:
+            load(card(vllm=url | spec))
+        assert "sk-" not in str(raised.value)
+        assert raised.value.field == "vllm.api_key_env"
+    with pytest.raises(ValueError, match="url"):
+        card(vllm={"url": "http://user:key@localhost"})
+    started.close()
+
+
 def test_an_operators_server_of_another_version(fake, card):
     """A server at a url that is upgraded is loaded anew, so that no score has the fingerprint of another version."""
     started = load(card())
