@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -72,8 +73,14 @@ class VllmServer:
 
     @property
     def alive(self) -> bool:
-        """False where the process that we started has ended, or a signal has stopped it."""
-        return self.process is None or (self.process.poll() is None and not _stopped(self.process.pid))
+        """False where the process that we started has ended, or a signal has stopped it or one that it started.
+
+        Their states tell that at once. A row that is sent to see whether it is scored would not: it waits its turn
+        behind those in flight, which may take minutes.
+        """
+        return self.process is None or (
+            self.process.poll() is None and not any(map(_stopped, _family(self.process.pid)))
+        )
 
     @property
     def healthy(self) -> bool:
@@ -106,11 +113,9 @@ class VllmServer:
     def close(self) -> None:
         """Ends the process, and what it started, if it is ours."""
         if self.process is not None and self.process.poll() is None:
-            if _stopped(self.process.pid):
-                # What it started ends behind it in good order, and gives its shared memory back.
-                self.process.kill()
-            else:
-                os.killpg(self.process.pid, signal.SIGTERM)
+            # What was stopped has to go on in order to end, and to give its shared memory back.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                os.killpg(self.process.pid, number)
             try:
                 self.process.wait(10.0)
             except subprocess.TimeoutExpired:
@@ -174,6 +179,16 @@ def _authorization(variable: str) -> dict[str, str]:
         state = "holds no key that a header takes" if key else "is not set"
         raise ConfigError(f"the environment variable {variable} {state}", field="vllm.api_key_env")
     return {"authorization": f"Bearer {key}"} if variable else {}
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that come from it."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found
 
 
 def _stopped(pid: int) -> bool:

@@ -8,6 +8,7 @@ import ctypes
 import http.server
 import json
 import os
+import subprocess
 import sys
 import threading
 from functools import cache
@@ -32,6 +33,19 @@ def fault() -> str:
 
 def value(ids: list[int]) -> float:
     return sum(ids) % 997 / 997
+
+
+@cache
+def engine() -> subprocess.Popen[bytes]:
+    """A process that every row goes through, as it does in vLLM."""
+    return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def through_engine() -> None:
+    assert engine().stdin and engine().stdout
+    engine().stdin.write(b".")
+    engine().stdin.flush()
+    engine().stdout.read(1)
 
 
 @cache
@@ -77,6 +91,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
             return
         ids = body["input"]
+        through_engine()
         asked = fault() if len(ids) > LONG else ""
         if asked == "die":
             os._exit(1)
@@ -101,5 +116,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(1, 15)  # as models/vllm_site does
     Handler.name = os.environ.get("FAKE_VLLM_NAME") or sys.argv[sys.argv.index("--served-model-name") + 1]
+    engine()
     port = int(sys.argv[sys.argv.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

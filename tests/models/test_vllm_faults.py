@@ -243,8 +243,9 @@ def children(pid):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_server_that_is_killed(fake, card, tmp_path, monkeypatch):
-    """T17, T18: killed or stopped, idle or by one response: the model is not ready in 2 s, comes back, and nobody but
-    the response that killed two servers is without a score. Nothing is left when the hub has ended."""
+    """T17, T18: killed or stopped, itself or the engine's process alone, idle or by one response: the model is not ready
+    in 2 s, comes back, and nobody but the response that killed two servers is without a score. Nothing is left when the
+    hub has ended."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -257,13 +258,15 @@ async def test_a_server_that_is_killed(fake, card, tmp_path, monkeypatch):
     try:
         (before,) = await hub.score([BOTH], call)
         lane = hub.scheduler.models[0]
-        for number in (signal.SIGKILL, signal.SIGSTOP):
+        for number, engine in ((signal.SIGKILL, False), (signal.SIGSTOP, False), (signal.SIGSTOP, True)):
             (server,) = servers()
-            os.kill(server, number)
+            (child,) = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+            os.kill(int(child) if engine else server, number)
             await asyncio.wait_for(_until(hub.ready), 4.0)
             (after,) = await hub.score([BOTH], call)
             assert after.values == before.values
             assert lane.loaded.is_set()
+            assert not Path(f"/proc/{child}").exists()
         fake[1].write_text("die")
         (scores,) = await hub.score([BOTH], call)
         assert scores.total.statuses == [Status.OK, Status.INTERNAL_ERROR]
