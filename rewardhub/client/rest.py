@@ -19,7 +19,9 @@ from rewardhub.types import Group, Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json, to_bytes
 
 _BODY_BYTES = 3 << 20
-_LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=4)
+_CONNECTIONS = 1000
+"""As many as a hub takes calls at once: members of open groups each hold one while they wait for the others."""
+_LIMITS = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=256, keepalive_expiry=4)
 _LONGEST_GATHERING_S = 0.02
 _CONNECT_S = 5.0
 
@@ -32,6 +34,8 @@ class RestDoor:
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         # The default context reads SSL_CERT_FILE; a proxy of the environment is not for a hub of one's own.
         trusted = ssl.create_default_context() if settings.url.startswith("https") else False
+        # What waits for a connection waits here: httpx would go through all that wait at each request's begin and end.
+        self._free = asyncio.Semaphore(_CONNECTIONS)
         self._http = httpx.AsyncClient(
             base_url=settings.url, headers=headers, limits=_LIMITS, verify=trusted, trust_env=False
         )
@@ -90,6 +94,7 @@ class RestDoor:
         try:
             async with (
                 asyncio.timeout(timeout_s),
+                self._free,
                 self._http.stream(method, path, content=body, headers=headers, timeout=timeout) as response,
             ):
                 if response.status_code != httpx.codes.OK:
