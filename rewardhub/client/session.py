@@ -27,7 +27,7 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class Entry:
     """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
-    sent in.
+    sent in. ``waits`` are tries that met no hub, while one that answered before restarts.
     """
 
     group: Group
@@ -35,6 +35,7 @@ class Entry:
     sent: bool = False
     post: object = None
     tries: int = 0
+    waits: int = 0
     reuploaded: bool = False
     partial: GroupScores | None = None
     earlier: GroupScores | None = None
@@ -199,10 +200,13 @@ class Session:
             if entry.is_fragment and isinstance(error, ConnectionLost):
                 self._finish(entry, failed(entry.group, Status.UNAVAILABLE, error.message))
                 continue
-            entry.tries += 1
-            pause = pause_s(entry.tries, error.retry_after_s)
+            if self._door.met and isinstance(error, HubUnreachable):
+                entry.waits += 1
+            else:
+                entry.tries += 1
+            pause = pause_s(entry.tries + entry.waits, error.retry_after_s)
             self._trouble = error
-            if not self._may_repeat(entry, pause, error):
+            if not (error.retryable and self._may_repeat(entry, pause)):
                 self._fail(error)
                 return
             self._repeat(entry, pause)
@@ -274,12 +278,9 @@ class Session:
         self._stats.retries += 1
         self._loop.call_later(pause, self._push, entry)
 
-    def _may_repeat(self, entry: Entry, pause: float, error: RewardHubError | None = None) -> bool:
-        """A hub that answered before is waited for until the deadline: it may be restarting."""
-        in_time = self._loop.time() + pause < entry.deadline
-        waited_for = self._door.met and isinstance(error, HubUnreachable)
-        retryable = error is None or error.retryable
-        return retryable and in_time and (waited_for or entry.tries <= self._settings.retries)
+    def _may_repeat(self, entry: Entry, pause: float) -> bool:
+        """Whether there is time; a hub that answered before is waited for until the deadline."""
+        return self._loop.time() + pause < entry.deadline and entry.tries <= self._settings.retries
 
     def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
         if entry.is_fragment:

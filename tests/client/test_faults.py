@@ -205,6 +205,20 @@ def test_a_restarted_hub_is_found_again(doors, fake, url):
     assert fake.seen == {"before": 1, "after": 1}
 
 
+def test_waiting_for_a_restart_spends_no_tries(doors, fake, url):
+    """A hub that refuses once it is back, because it goes away again or is full, is asked as often as ``retries`` says,
+    however long it was away."""
+    with Client(url, timeout_s=30, retries=1) as client, ThreadPoolExecutor(1) as pool:
+        client.score([group("before")], CALL)
+        doors.stop()
+        waiting = pool.submit(client.score, [group("after")], CALL)
+        time.sleep(1.5)
+        fake.refusals = [Unavailable("the hub is shutting down")]
+        doors.start()
+        assert waiting.result(20)[0].id == "after"
+    assert not fake.refusals
+
+
 def test_an_answer_too_large_for_a_message_is_streamed(doors, fake):
     """A hub that cannot put its answer into one message gives it in parts on a stream."""
     fake.refusals = [TooLarge("the answer has 5 MB; use ScoreStream")]
