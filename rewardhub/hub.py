@@ -27,6 +27,8 @@ from rewardhub.scorer import Ask, Context
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Timings
 
 ROUNDING_S = 0.5
+LEAVING_S = 5.0
+"""When to come again to a hub that drains: so that a client's tries outlast the drain."""
 IN_FLIGHT = 256
 """Groups of a stream that are scored at once."""
 _log = logging.getLogger("rewardhub.hub")
@@ -201,7 +203,7 @@ class Hub:
     def admit(self, tenant: str = "") -> None:
         """Raises ``Unavailable`` while the hub takes no call: it drains, or has all that it may have in hand."""
         if self._draining:
-            raise Unavailable("the hub is shutting down", retry_after_s=1.0)
+            raise Unavailable("the hub is shutting down", retry_after_s=LEAVING_S)
         in_hand = self._responses + self._opened.responses
         if in_hand >= self._limits.responses:
             raise Unavailable(f"{in_hand} responses are in hand", retry_after_s=1.0)

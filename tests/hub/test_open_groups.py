@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
+import inspect
 from dataclasses import replace
 
 import pytest
 
+from rewardhub.client.settings import Settings
 from rewardhub.errors import InvalidInput, Unavailable
+from rewardhub.server.serving import serve
 from rewardhub.types import MAX_RESPONSES, Call, Group, Response, Status
 
 from .conftest import oracle
@@ -72,6 +75,15 @@ async def test_draining_gives_no_value_over_a_part(hub, recipe, value):
     assert [score.status for score in scores] == [Status.OK if value else Status.UNAVAILABLE] * 2
     assert all((score.value is None) == (value is None) for score in scores)
     assert value or scores[0].details["retry_after_s"] > 0
+
+
+async def test_the_tries_of_a_client_outlast_a_drain(hub):
+    """R8: who keeps to the retry-after of a hub that drains has a try left when the longest drain is over."""
+    await hub.drain(5)
+    with pytest.raises(Unavailable) as refused:
+        hub.admit()
+    grace_s = inspect.signature(serve).parameters["grace_s"].default
+    assert Settings("http://127.0.0.1:1").retries * refused.value.retry_after_s >= grace_s
 
 
 async def test_a_group_that_nobody_closed_is_incomplete(hub):
