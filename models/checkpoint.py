@@ -16,6 +16,7 @@ from rewardhub.errors import ConfigError, nearest
 from rewardhub.models.families import FAMILIES
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTERS = ("adapter_config.json", "adapter_model*")
 """Files of an adapter, which transformers would load or leave out unasked."""
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
@@ -45,7 +46,7 @@ def check_checkpoint(
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
     hub kernel, a quantiser other than its card's ``quantization``), holds only pickled weights or an unmerged
-    adapter, or whose architecture is not supported.
+    adapter, names weights that it does not hold, or whose architecture is not supported.
     """
     if not path.is_dir():
         raise ConfigError(f"{path} is not a folder", field="path")
@@ -60,6 +61,7 @@ def check_checkpoint(
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
         raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
+    _check_index(path)
     return _supported(path / "config.json", architectures)
 
 
@@ -73,15 +75,22 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors of all weight files, side files included, whose names start with one of ``prefixes``."""
+    """The tensors of all weight files, side files included, whose names start with one of ``prefixes``.
+
+    Raises ``ConfigError`` where two files hold different ones of one name.
+    """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
         try:
             with safe_open(file, framework="pt") as opened:
                 names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
-                tensors |= {name: opened.get_tensor(name) for name in names}
+                found = {name: opened.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{file}: {error}", field="path") from error
+        for name in tensors.keys() & found.keys():
+            if not tensors[name].equal(found[name]):
+                raise ConfigError(f"{path} holds two tensors {name!r}, one in {file.name}", field="path")
+        tensors |= found
     return tensors
 
 
@@ -121,7 +130,7 @@ def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: 
 
     path.mkdir(parents=True, exist_ok=True)
     for each in (file for pattern in TEXT_FILES for file in source.glob(pattern)):
-        if path != source and each.name != "model.safetensors.index.json":
+        if path != source and each.name != INDEX:
             shutil.copyfile(each, path / each.name)
     state = {_published_name(name): tensor for name, tensor in model.state_dict().items()}
     save_torch_state_dict({**state, **head}, str(path))
@@ -138,6 +147,15 @@ def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: 
 def _published_name(name: str) -> str:
     inner = name.removeprefix("language_model.")
     return name if inner == name else f"model.{inner}"
+
+
+def _check_index(path: Path) -> None:
+    """Only the folder's own files are read, and all that its index names: the digest is of them."""
+    named = _json(path / INDEX).get("weight_map")
+    if WHOLE in (held := {file.name for file in weight_files(path)}) or not isinstance(named, dict):
+        return  # transformers reads no index then
+    if absent := sorted(set(map(str, named.values())) - held):
+        raise ConfigError(f"{path / INDEX} names {absent[0]!r}, which is no file of this folder", field="path")
 
 
 def _supported(file: Path, architectures: Sequence[str]) -> dict[str, Any]:

@@ -140,6 +140,33 @@ def test_adapters_are_refused(copy, name):
         load(scalar_card(copy))
 
 
+@pytest.mark.parametrize("place", ["gone.safetensors", "../outside.safetensors", "absolute", "sub/inside.safetensors"])
+def test_an_index_names_files_of_its_folder(copy, place):
+    """Weights elsewhere are not read: no digest would be of them, and a checkpoint is to open no other file."""
+    place = str(copy.parent / "absolute.safetensors") if place == "absolute" else place
+    tensors = load_file(copy / "model.safetensors")
+    first, *others = sorted(tensors)
+    (copy / "sub").mkdir()
+    if "gone" not in place:
+        save_file({first: tensors[first]}, copy / place, {"format": "pt"})
+    (copy / "model.safetensors").unlink()
+    save_file({name: tensors[name] for name in others}, copy / "others.safetensors", {"format": "pt"})
+    index = {"weight_map": dict.fromkeys(others, "others.safetensors") | {first: place}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigError, match="which is no file of this folder"):
+        load(scalar_card(copy))
+
+
+def test_two_heads_of_one_name_are_refused(copy):
+    """A head that is left over in another file might be the one that is read; the same one twice does no harm."""
+    head = load_file(copy / "model.safetensors")["language_model.score.weight"]
+    save_file({"language_model.score.weight": head}, copy / "value_head.safetensors")
+    assert load(scalar_card(copy)).fingerprint
+    save_file({"language_model.score.weight": head * 2}, copy / "value_head.safetensors")
+    with pytest.raises(ConfigError, match="two tensors 'language_model.score.weight', one in value_head.safetensors"):
+        load(scalar_card(copy))
+
+
 def test_the_saved_form_is_a_classifier(classifier):
     """The configuration and tensor names are those that vLLM serves as a scalar regression."""
     config = json.loads((classifier / "config.json").read_text())
