@@ -27,6 +27,12 @@ EVERY_TOKEN = frozenset({"process", "listwise"})
 """Kinds that read many places of one row: all tokens in one request. The others ask for the end of what they read,
 which lets vLLM remember prompts."""
 
+NEUTRAL = {
+    "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}  # fmt: skip
+"""Where nothing is asked for, vLLM samples as the checkpoint's generation_config.json says."""
+
 
 def check_kind(card: Card) -> None:
     """Raises ``ConfigError`` for a kind that vLLM does not serve."""
@@ -127,7 +133,7 @@ class VllmEngine:
         end = tokenizer.control(style.style.end)
         drawn = count if votes.temperature else 1
         controls = {tokenizer.control(token) for token in style.tokens} - {end}
-        body: dict[str, Any] = {
+        body: dict[str, Any] = NEUTRAL | {
             "n": drawn, "max_tokens": votes.max_tokens, "temperature": votes.temperature,
             "stop_token_ids": [end], "logit_bias": {str(index): -100.0 for index in controls},
             "seed": int.from_bytes(hashlib.sha256(row.ids.tobytes()).digest()[:4], "big") >> 1,

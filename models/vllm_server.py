@@ -211,5 +211,7 @@ def command_of(card: Card, path: Path) -> list[str]:
     quantized = [] if card.quantization == "none" else ["--quantization", named]
     return [
         "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--served-model-name", card.name,
-        "--dtype", card.dtype, "--enable-prefix-caching", "--disable-uvicorn-access-log", *limit, *quantized,
+        "--dtype", card.dtype, "--enable-prefix-caching", "--disable-uvicorn-access-log",
+        "--generation-config", "vllm",  # not the checkpoint's, which may bound the length of what is written
+        *limit, *quantized,
     ]  # fmt: skip

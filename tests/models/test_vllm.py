@@ -348,8 +348,11 @@ class TestServed:
             alike(model, ours, groups, 1e-3)
 
     def test_votes_written_out(self, vllm_python, tmp_path):
-        """Greedy votes are the same texts on both backends; sampled ones are as many as asked for, the same twice."""
+        """Greedy votes are the same texts on both backends; sampled ones are as many as asked for, the same twice; what the
+        checkpoint's generation_config.json would rather have changes none."""
         path = widened(tmp_path / "m", 8)
+        other = {"do_sample": True, "top_k": 1, "repetition_penalty": 1.7, "max_new_tokens": 2}
+        (path / "generation_config.json").write_text(json.dumps(other))
         votes = {"count": 3, "max_tokens": 6}
         cards = [Card(name="m", kind="pairwise", path=path, votes=votes | {"temperature": each}) for each in (0.0, 1.0)]
         with behind(vllm_python, *cards) as ((greedy, ours), (sampled, _)):

@@ -18,6 +18,7 @@ from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
+from rewardhub.models.vllm import NEUTRAL
 from rewardhub.registry import Registry
 from rewardhub.types import Call, Group, Response, Status
 
@@ -87,12 +88,15 @@ def test_answers_that_are_no_scores(fake, card):
 
 
 def test_votes_are_asked_for_together(fake, card):
-    """Written votes of all pairs in both orders are in flight at one time; each pair has the verdict of its own."""
+    """Written votes of all pairs in both orders are in flight at one time; each pair has the verdict of its own, drawn
+    as the card says and not as a generation_config.json."""
     model = load(card(kind="pairwise", votes={"count": 2, "max_tokens": 8}))
     try:
         group = Group("g", "p", tuple(Response(text) for text in ("red", "a blue one", "green", "so")))
         rows = model.encode(group).rows
         fake[1].write_text(f"together {len(rows)}")
+        bodies, post = [], model.engine.client.post
+        model.engine.client.post = lambda *asked: bodies.append(asked[1]) or post(*asked)
         (column,) = model.score([group])
         assert column.statuses == [Status.OK] * 4
         shares = {
@@ -100,6 +104,8 @@ def test_votes_are_asked_for_together(fake, card):
             for pair, row in rows.items()
         }
         assert len(set(shares.values())) > 1
+        assert all(NEUTRAL.items() <= body.items() for body in bodies)
+        assert {"--generation-config", "vllm"} <= {*model.engine.client.server.process.args}
         for one in range(4):
             others = [other for other in range(4) if other != one]
             wanted = sum((shares[one, other] + 1 - shares[other, one]) / 2 for other in others) / 3
