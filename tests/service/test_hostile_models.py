@@ -143,6 +143,18 @@ def test_images_that_are_none(doors, own, name):
         assert in_response[1].details["reason"]
 
 
+def test_a_video_of_stored_frames(doors, own):
+    """Frames that were uploaded are shown in their order, of the prompt and of a response, through either door."""
+    images = Group("images", "What?", (Response("red"), Response("x", media=(OTHER,))), media=(GOOD, OTHER))
+    shown = Media(kind="video", frames=(GOOD.sha256, OTHER.sha256))
+    again = Media(kind="video", frames=(OTHER.sha256,))
+    video = replace(images, id="video", media=(shown,), responses=(Response("red"), Response("x", media=(again,))))
+    for model in (IMAGE, SEVERAL):
+        around(doors, own, model, images)  # uploads them
+        (scores,) = around(doors, own, model, video)
+        assert scores.values == pytest.approx(own(model, images), abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_groups_that_do_not_fit_the_model(doors, own, name):
     """Placeholders and images that differ in number, images for a model of text, what is too long: invalid_input."""
