@@ -47,6 +47,7 @@ class ProgramLane:
         self.count = 0
         """Programs that wait or run."""
         self.tenants = TenantSlots()
+        self._empty = asyncio.Event()
 
     async def run(
         self, works: Sequence[Callable[[], Any]], kind: str, tenant: str = "", priority: str = "online"
@@ -71,6 +72,12 @@ class ProgramLane:
                 program.done.cancel()
                 if program.since is None:
                     self._leave(program)
+
+    async def finish(self) -> None:
+        """Waits until no program waits or runs."""
+        while self.count:
+            self._empty.clear()
+            await self._empty.wait()
 
     def close(self) -> None:
         """Begins no more programs."""
@@ -100,4 +107,6 @@ class ProgramLane:
         if program.counted:
             program.counted = False
             self.count -= 1
+            if not self.count:
+                self._empty.set()
             self.tenants.leave(program.tenant)

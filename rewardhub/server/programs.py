@@ -50,6 +50,10 @@ class Programs:
         self._quotas.charge(tenant, _ONE * len(submissions))
         return {"results": await self._run([partial(_one, each) for each in submissions], tenant)}
 
+    async def finish(self) -> None:
+        """Waits until no program is in hand; the callers see to it that no more come."""
+        await self._lane.finish()
+
     async def _alone(self, work: Callable[[Request], Any], body: bytes, tenant: str) -> Any:
         self._quotas.charge(tenant, _ONE)
         return (await self._run([partial(work, _parsed(body))], tenant))[0]

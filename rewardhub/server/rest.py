@@ -73,6 +73,10 @@ class RestDoor:
         direct = {(method, path): endpoint for path, method, endpoint, _ in routes}
         return guard.Guard(app, direct, self._auth, self._inflight, self._metrics)
 
+    async def finish_programs(self) -> None:
+        """Waits for the programs in hand."""
+        await self._programs.finish()
+
     def _routes(self) -> list[tuple[str, str, guard.Endpoint, dict[str, Any]]]:
         score_body = {"requestBody": _body("application/json", _ref("ScoreBody"))}
         media_body = {"requestBody": _body("application/octet-stream", {"type": "string", "format": "binary"})}

@@ -116,7 +116,8 @@ class Doors:
     async def _finish(self, grace_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await asyncio.gather(self._hub.drain(grace_s), self._service.finish_streams())
+                finishing = (self._service.finish_streams(), self._rest.finish_programs())
+                await asyncio.gather(self._hub.drain(grace_s), *finishing)
 
     async def _until_listening(self, http: asyncio.Task[None]) -> None:
         while not self._http.started:

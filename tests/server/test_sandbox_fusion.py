@@ -234,6 +234,17 @@ async def test_a_fault_of_the_sandbox_is_no_verdict(service, monkeypatch: pytest
     assert ["accepted" in each or each["error"]["field"] for each in batch.json()["results"]] == ["", "completion"]
 
 
+async def test_programs_in_hand_are_finished(service) -> None:
+    """T20, R8: a program that runs when the hub is told to stop is answered, as scores are."""
+    asked = {"code": "import time; time.sleep(3.5); print('done')", "language": "python"}
+    async with service() as running, httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        await client.post("/run_code", json=asked | {"code": "pass"})
+        answer = asyncio.create_task(client.post("/run_code", json=asked))
+        await asyncio.sleep(0.3)
+        running.stop.now()
+        assert (await answer).json()["run_result"]["stdout"] == "done\n"
+
+
 async def test_routes(service) -> None:
     """Over a real socket, many at once: answers in order, 200 for failing programs, 400 with the field for bad ones."""
     async with service() as running, httpx.AsyncClient(base_url=running.url, timeout=60) as client:
