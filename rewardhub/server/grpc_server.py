@@ -13,7 +13,7 @@ from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers
 from rewardhub.server.settings import ServerSettings, Tls
 
 _BACKSTOP = 4
-"""Calls of health and reflection that may come on top, as a multiple of the limit of calls."""
+"""Connections, and calls of health and reflection, that may come on top, as a multiple of the limit of calls."""
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -60,6 +60,10 @@ def make_server(service: RewardService, shown: Health, auth: Auth, settings: Ser
         ("grpc.max_send_message_length", limits.message_bytes),
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", _BACKSTOP * limits.concurrency),
+        # A connection needs no key: one that says nothing, or has no call, does not stay.
+        ("grpc.max_allowed_incoming_connections", _BACKSTOP * limits.concurrency),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.max_connection_idle_ms", 600_000),
     ]
     server = grpc.aio.server(
         interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency

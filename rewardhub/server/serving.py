@@ -5,6 +5,7 @@ import contextlib
 import gc
 import math
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -27,6 +28,7 @@ from rewardhub.server.surface import ScoringHub
 
 HEALTH_S = 0.5
 _LAST_WRITES_S = 2.0
+_DESCRIPTORS = 65_536
 _BACKSTOP = 4
 """Connections that may idle on top, as a multiple of the limit of calls."""
 
@@ -51,6 +53,7 @@ async def serve(
     if settings.tls is not None:
         settings.tls.check()
     stop = Stop()
+    _allow_descriptors()
     with bound(http_addr) as http_socket, stop.on_signals():
         try:
             doors = Doors(hub, auth, settings, http_socket, grpc_addr)
@@ -184,6 +187,15 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _allow_descriptors() -> None:
+    """The doors bound their connections themselves, at more than the usual soft limit, which idle ones of callers
+    without a key would use up: no worker could start then, and no program.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _http_config(rest: RestDoor, settings: ServerSettings) -> uvicorn.Config:
