@@ -94,7 +94,7 @@ class Fetcher:
                 raise Unavailable(f"the host answers {response.status}", retry_after_s=1.0)
             if response.status != 200:
                 raise InvalidInput(f"the host answers {response.status}")
-            if headers.get(b"content-encoding", b"identity") != b"identity":
+            if headers.get(b"content-encoding", b"").lower() not in {b"", b"identity"}:
                 raise InvalidInput("the host answers in a content-encoding that was not asked for")
             return await self._body(response, headers.get(b"content-length", b"0"))
 

@@ -246,6 +246,13 @@ async def test_sizes_and_times_are_bounded(host):
         await fetcher(within_s=0.2, look_up=slow).get("http://slow.example.org/")
 
 
+@pytest.mark.parametrize("header", ["Content-Encoding: Identity", "Content-Encoding:", "content-type: text/plain"])
+async def test_an_image_is_known_by_its_bytes(host, header):
+    """RFC 9110: no coding by any spelling of its name; the declared type decides nothing."""
+    host.pages["/b.png"] = answer(png(), "200 OK", header)
+    assert await fetcher().get(host.url("/b.png")) == png()
+
+
 async def test_answers_that_are_no_image(host):
     """T65: an error, a compressed answer (a bomb), a page, a bomb of pixels: the caller's to know, nothing is stored."""
     bomb = gzip.compress(bytes(50_000_000))
