@@ -30,7 +30,8 @@ from rewardhub.v1 import reward_service_pb2 as pb
 SERVICE = "rewardhub.v1.RewardService"
 ERROR_KEY = "rewardhub-error"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
-_MESSAGE_CHARS = 1_000
+_MESSAGE_BYTES, _FIELD_BYTES = 700, 200
+"""In UTF-8. Twice the message and once the field, escaped, stay under the 8 kB of metadata that callers take."""
 _MARGIN_S = 0.005
 _POLL_S = 0.02
 T = TypeVar("T")
@@ -158,13 +159,17 @@ class RewardService:
 
 async def abort(context: Context, error: RewardHubError) -> None:
     """Ends the call with the code of the error, its fields as JSON in the trailing metadata."""
-    message = error.message[:_MESSAGE_CHARS]
-    body: dict[str, Any] = {"code": error.code, "message": message, "field": error.field[:_MESSAGE_CHARS]}
+    message = _cut(error.message, _MESSAGE_BYTES)
+    body: dict[str, Any] = {"code": error.code, "message": message, "field": _cut(error.field, _FIELD_BYTES)}
     body |= {"retryable": error.retryable, "retry_after_ms": int(error.retry_after_s * 1000)}
     metadata = [(ERROR_KEY, json.dumps(body))]
     if error.retry_after_s > 0:
         metadata.append((_PUSHBACK_KEY, str(math.ceil(error.retry_after_s * 1000))))
     await context.abort(grpc.StatusCode[error.grpc], message, tuple(metadata))
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def _parse(kind: type[M], data: bytes) -> M | RewardHubError:

@@ -13,6 +13,7 @@ from rewardhub.server import rpc
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.v1 import types_pb2
 from rewardhub.wire import lines, proto
 
 DIGEST = Call(recipe="digest", details=True)
@@ -113,6 +114,19 @@ async def test_errors_of_the_whole_call(service, recipe, code, field, after):
     assert got == code
     assert (error["field"], error["retry_after_ms"], error["retryable"]) == (field, after, after > 0)
     assert "secret" not in error["message"]
+
+
+@pytest.mark.parametrize("letter", ["x", "%", "\n", "é", "中", "😀"])
+async def test_an_error_that_quotes_a_long_name_arrives(service, letter):
+    """Its code and fields reach a caller with gRPC's own limit of metadata, whatever the caller's words are made of."""
+    options = types_pb2.CallOptions(recipe="digest", inputs={letter * 5_000: float("nan")})
+    async with service() as running, running.stub() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Score(pb.ScoreRequest(options=options))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    error = json.loads(dict(caught.value.trailing_metadata())["rewardhub-error"])
+    assert error["code"] == "invalid_input"
+    assert error["message"].startswith("options.inputs")
 
 
 async def test_bytes_that_are_no_message_are_invalid(service):
