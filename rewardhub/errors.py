@@ -25,8 +25,14 @@ RewardHubError                    http  grpc
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from rewardhub.types import Status
+
+LONGEST_NAME = 64
+"""Characters of an unknown name that a message shows, and that are compared to the known ones."""
+LONGEST_REASON = 600
+LONGEST_FIELD = 200
 
 
 class RewardHubError(Exception):
@@ -49,6 +55,16 @@ class RewardHubError(Exception):
     @property
     def retryable(self) -> bool:
         return self.status.retryable
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the details of a score say of it, cut: every row of a group holds them."""
+        found: dict[str, Any] = {"reason": shortened(self.message, LONGEST_REASON)}
+        if self.field:
+            found["field"] = shortened(self.field, LONGEST_FIELD)
+        if self.retry_after_s:
+            found["retry_after_s"] = round(self.retry_after_s, 3)
+        return found
 
 
 def _rebuild(kind: type[RewardHubError], message: str, field: str, retry_after_s: float) -> RewardHubError:
@@ -83,7 +99,7 @@ class UnknownName(InvalidInput):
     http, grpc = 404, "NOT_FOUND"
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str = "") -> None:
-        super().__init__(f"unknown {kind} {name!r}{nearest(name, known)}", field=field)
+        super().__init__(f"unknown {kind} {shortened(name, LONGEST_NAME)!r}{nearest(name, known)}", field=field)
 
 
 class ConfigError(InvalidInput):
@@ -144,10 +160,21 @@ class ScoringFailed(RewardHubError):
     code = "scoring_failed"
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and its end where it has more than ``longest`` characters."""
+    if len(text) <= longest:
+        return text
+    end = longest // 3
+    return f"{text[: longest - end - 1]}…{text[-end:]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known name, else the list of the known ones."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    close: list[str] = []
+    if len(name) <= LONGEST_NAME:  # comparing takes time in the product of the lengths
+        short = [each for each in names if len(each) <= LONGEST_NAME]
+        close = difflib.get_close_matches(name, short, n=1, cutoff=0.4)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names[:20])}" if names else "; none is known"

@@ -372,11 +372,8 @@ def failed(group: Group, error: Exception | None) -> GroupScores:
 
 def refused(group: Group, error: RewardHubError) -> GroupScores:
     """The scores of a group that could not be scored at all: every row has the error's status."""
-    details: dict[str, Any] = {"field": error.field} if error.field else {}
-    if error.retry_after_s:
-        details["retry_after_s"] = error.retry_after_s
     size = len(group.responses)
-    column = Column.failed(size, error.status, error.message, code=error.code, **details)
+    column = Column.failed(size, error.status, code=error.code, **error.details)
     return GroupScores(group.id, column, indices=list(range(size)))
 
 

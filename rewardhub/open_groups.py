@@ -149,8 +149,7 @@ class OpenGroup:
         self._expiry.cancel()
         for task in [*self._adding.values(), *([self._finishing] if self._finishing else [])]:
             task.cancel()
-        waits = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
-        self._done(self._failed(error.status, error.message, **waits))
+        self._done(self._failed(error.status, **error.details))
 
     async def _advance(self, group: Group, rows: list[int]) -> None:
         await self._execution.advance(group, rows)

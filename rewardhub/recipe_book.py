@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewardhub.errors import ConfigError, InvalidInput, PinMismatch, UnknownName
+from rewardhub.errors import ConfigError, InvalidInput, UnknownName
 from rewardhub.judges import BoundJudge, BoundPanel
+from rewardhub.pins import Pins
 from rewardhub.recipes.plan import Plan, compile_plan
 from rewardhub.recipes.recipe import Limits, Recipe, Term, parse_inline, parse_recipe
 from rewardhub.registry import Registry
@@ -19,7 +20,6 @@ from rewardhub.types import Call
 
 CATALOGUE = Path(__file__).parent / "recipes" / "catalogue"
 INLINE_KEPT = 256
-PINS_KEPT = 100_000
 
 
 def _read(path: Path) -> Recipe:
@@ -45,8 +45,8 @@ class RecipeBook:
         self._files = {path.stem: path for path in sorted(CATALOGUE.glob("*.yaml"))}
         self._recipes: dict[str, tuple[Recipe, str]] = {}
         self._plans: dict[str, Plan] = {}
-        self._inline: OrderedDict[str, Plan] = OrderedDict()
-        self._pins: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        self._inline: OrderedDict[str, Plan | ConfigError] = OrderedDict()
+        self._pins = Pins()
         for name in self._files.keys() & set(registry.names()):
             raise ConfigError(f"{name!r} is a recipe of the catalogue and cannot be a scorer's name", field="name")
         self._own = [_read(path) for path in files]
@@ -102,7 +102,7 @@ class RecipeBook:
         else:
             plan = self.plan(name)
         if call.run:
-            self._check_pin(plan, call, tenant)
+            self._pins.hold(tenant, (call.run, plan.recipe.name), plan.pin, plan.fingerprint, anew=call.repin)
         return plan
 
     def listing(self) -> list[dict[str, Any]]:
@@ -150,29 +150,23 @@ class RecipeBook:
         return compile_plan(recipe, self.registry, name, implicit=True)
 
     def _inline_plan(self, text: str) -> Plan:
-        if text not in self._inline:
-            plan = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
-            _refuse_spending(plan, Limits().questions)
-            self._inline[text] = plan
+        """Refusals are kept like plans: each group of a call asks, and compiling takes long."""
+        found = self._inline.pop(text, None) or self._compile_inline(text)
+        if len(text) <= Limits().chars:
+            self._inline[text] = found
             if len(self._inline) > INLINE_KEPT:
                 self._inline.popitem(last=False)
-        self._inline.move_to_end(text)
-        return self._inline[text]
+        if isinstance(found, ConfigError):
+            raise ConfigError(found.message, field=found.field)
+        return found
 
-    def _check_pin(self, plan: Plan, call: Call, tenant: str) -> None:
-        key = (tenant, call.run, plan.recipe.name)
-        fingerprint = plan.fingerprint
-        pinned = fingerprint if call.repin else self._pins.get(key, fingerprint)
-        if pinned != fingerprint:
-            raise PinMismatch(
-                f"run {call.run!r} pinned {plan.recipe.name!r} at {pinned}, the hub now has {fingerprint}; "
-                "send repin to accept it",
-                field="run",
-            )
-        self._pins[key] = fingerprint
-        self._pins.move_to_end(key)
-        if len(self._pins) > PINS_KEPT:
-            self._pins.popitem(last=False)
+    def _compile_inline(self, text: str) -> Plan | ConfigError:
+        try:
+            plan = compile_plan(parse_inline(text, Limits()), self.registry, "recipe_text")
+            _refuse_spending(plan, Limits().questions)
+        except ConfigError as error:
+            return ConfigError(error.message, field=error.field)
+        return plan
 
 
 def _refuse_spending(plan: Plan, most: int) -> None:

@@ -304,8 +304,7 @@ UNDECIDED = Score(None, Status.SKIPPED)
 def failure(error: BaseException) -> Score:
     """The score of a response whose scorer raised: never a number."""
     if isinstance(error, RewardHubError):
-        details = {"reason": error.message} | ({"field": error.field} if error.field else {})
-        return Score(None, error.status, details=details)
+        return Score(None, error.status, details=error.details)
     return _fault(f"{type(error).__name__} in the scorer")
 
 

@@ -159,6 +159,9 @@ class Group:
 MAX_CHARS = 1_000_000
 """Characters of a response that any scorer reads: with more it is over the limit of every one of them."""
 
+MAX_RUN = 256
+"""Characters of a run's name."""
+
 MAX_RESPONSES = 16_384
 """Responses of a group, whole or open."""
 

@@ -10,13 +10,14 @@ from itertools import combinations
 from statistics import fmean
 
 from rewardhub.errors import InvalidInput
-from rewardhub.judges.grading import Asker, alone, described, failed, together
+from rewardhub.judges.grading import Asker, alone, described, together
 from rewardhub.judges.lane import Answer
 from rewardhub.judges.pairing import both_orders
 from rewardhub.judges.prompt import Block, response_text
 from rewardhub.judges.ratings import bradley_terry, elo
 from rewardhub.judges.rubric import Case
 from rewardhub.judges.tournament import swiss
+from rewardhub.scorer import failure
 from rewardhub.types import Group, Response, Score
 
 MOST_COMPARED = 16
@@ -53,7 +54,7 @@ async def _compare(
         shared = asker.shared(group)
         reasons = {index: asker.refusal(Case(group, group.responses[index])) for index in indices}
     except Exception as error:
-        return [failed(error)] * len(indices)
+        return [failure(error)] * len(indices)
     real = [index for index in indices if not reasons[index]]
     ranked = await strategy(asker, group, shared, real, len(indices))
     gated = {index: Score(asker.lowest, details={"reason": why, "gate": True}) for index, why in reasons.items() if why}
@@ -101,7 +102,7 @@ async def _listwise(asker: Asker, group: Group, shared: str, real: list[int], co
     try:
         answers = await together(_ask_ranking(asker, group, shared, order) for order in orders)
     except Exception as error:
-        return dict.fromkeys(real, failed(error))
+        return dict.fromkeys(real, failure(error))
     places: dict[int, list[int]] = {index: [] for index in real}
     for order, answer in zip(orders, answers, strict=True):
         for place, number in enumerate(answer.verdict):

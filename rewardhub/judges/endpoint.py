@@ -22,6 +22,7 @@ class EndpointState:
     url: str
     model: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    first_model: str = ""
     served_model: str = ""
     in_flight: int = 0
     calls: int = 0
@@ -38,6 +39,15 @@ class EndpointState:
     def answering_model(self) -> str:
         """The model that answers here: the name it returned, until the first reply the configured one."""
         return self.served_model or self.model
+
+    @property
+    def answered(self) -> bool:
+        return self.last_success > -math.inf
+
+    @property
+    def exchanged(self) -> str:
+        """The model that answers here now, where that is no longer the first one that did; else ""."""
+        return self.served_model if self.served_model != self.first_model else ""
 
     def closed(self, now: float) -> bool:
         """Whether a call may go here: the circuit is closed, or due for its one probe."""
@@ -61,6 +71,7 @@ class EndpointState:
         self.fastest_s = min(self.fastest_s, took_s)
         self.mean_s = took_s if not self.mean_s else 0.9 * self.mean_s + 0.1 * took_s
         self.served_model = model or self.served_model
+        self.first_model = self.first_model or self.served_model
 
     def failed(self, probe: bool) -> None:
         """Counts a failure. Of many calls that fail together only the first to open the circuit counts."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, TypeVar
 
-from rewardhub.errors import InvalidInput, OverLimit, RewardHubError
+from rewardhub.errors import InvalidInput, OverLimit
 from rewardhub.judges.gate import content_free
 from rewardhub.judges.lane import Answer, JudgeLane
 from rewardhub.judges.prompt import Block, Question, final_text, image_part, shared_part
@@ -92,7 +92,7 @@ async def grade(asker: Asker, group: Group, indices: Sequence[int]) -> list[Scor
     try:
         shared = asker.shared(group)
     except Exception as error:
-        return [failed(error)] * len(indices)
+        return [failure(error)] * len(indices)
     cases = [Case(group, group.responses[index]) for index in indices]
     return await asyncio.gather(*(_grade_one(asker, case, shared) for case in cases))
 
@@ -105,7 +105,7 @@ async def _grade_one(asker: Asker, case: Case, shared: str) -> Score:
         question = asker.question(case, shared, asker.rubric.graded(case))
         return _score(asker.rubric, case, await asker.ask(question))
     except Exception as error:
-        return failed(error)
+        return failure(error)
 
 
 def _score(rubric: Rubric, case: Case, answers: Sequence[Answer]) -> Score:
@@ -127,18 +127,6 @@ def described(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "calls": answer.calls,
     }
-
-
-def failed(error: Exception) -> Score:
-    """The score of a failure: its status and why, with ``retry_after_s`` where waiting helps; no value."""
-    if not isinstance(error, RewardHubError):
-        return failure(error)
-    details: dict[str, Any] = {"reason": error.message}
-    if error.retry_after_s:
-        details["retry_after_s"] = round(error.retry_after_s, 3)
-    if error.field:
-        details["field"] = error.field
-    return Score(None, error.status, details=details)
 
 
 def alone(count: int) -> list[Score]:

@@ -97,10 +97,17 @@ class BoundJudge:
     @property
     def fingerprint(self) -> str:
         """Changes with the rubric, the parser, the parameters, and the models that the endpoints name."""
-        settings = self.scorer.settings
-        answering = settings.model_dump(include=ANSWERING)
+        return self._digest(self.scorer.lane.models)
+
+    @property
+    def pin(self) -> str:
+        """Changes as the fingerprint does, but not when an endpoint names its model for the first time."""
+        return self._digest(self.scorer.lane.exchanges)
+
+    def _digest(self, models: Sequence[str]) -> str:
+        answering = self.scorer.settings.model_dump(include=ANSWERING)
         parameters = msgspec.json.encode([answering, self.params])
-        return digest_of("judge", self.rubric.name, self._rubric_digest, parameters, *self.scorer.lane.models)
+        return digest_of("judge", self.rubric.name, self._rubric_digest, parameters, *models)
 
     @cached_property
     def _rubric_digest(self) -> str:

@@ -90,8 +90,14 @@ class JudgeLane:
 
     @property
     def models(self) -> list[str]:
-        """The models that may answer, as the endpoints name them."""
-        return sorted({endpoint.answering_model for endpoint in self.balancer.endpoints})
+        """The models that answered, as the endpoints name them; before any did, the configured ones."""
+        endpoints = self.balancer.endpoints
+        return sorted({each.answering_model for each in [e for e in endpoints if e.answered] or endpoints})
+
+    @property
+    def exchanges(self) -> list[str]:
+        """What tells that a model was exchanged: what is configured, and the names that took the place of others."""
+        return [name for each in self.balancer.endpoints for name in (each.url, each.model, each.exchanged)]
 
     def stats(self) -> dict[str, Any]:
         """A snapshot: usage by tenant and recipe, and load and health by endpoint."""

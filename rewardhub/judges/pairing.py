@@ -5,10 +5,11 @@ A judge favours a position, so a verdict that follows the position counts as a t
 
 from statistics import fmean
 
-from rewardhub.judges.grading import Asker, described, failed, together
+from rewardhub.judges.grading import Asker, described, together
 from rewardhub.judges.lane import Answer
 from rewardhub.judges.prompt import Block, response_text
 from rewardhub.judges.rubric import Case
+from rewardhub.scorer import failure
 from rewardhub.types import Group, Response, Score
 
 
@@ -20,7 +21,7 @@ async def both_orders(asker: Asker, group: Group, shared: str, pair: tuple[int, 
             [_ask_pair(asker, group, shared, left, right), _ask_pair(asker, group, shared, right, left)]
         )
     except Exception as error:
-        return failed(error), failed(error)
+        return failure(error), failure(error)
     case = Case(group, left)
     there = fmean(asker.rubric.value(answer.verdict, case) for answer in forth)
     again = 1.0 - fmean(asker.rubric.value(answer.verdict, case) for answer in back)

@@ -73,6 +73,11 @@ class BoundPanel:
     def fingerprint(self) -> str:
         return digest_of("panel", self.settings.rule, *(member.fingerprint for member in self.members))
 
+    @property
+    def pin(self) -> str:
+        """See :attr:`BoundJudge.pin`."""
+        return digest_of("panel", self.settings.rule, *(member.pin for member in self.members))
+
     async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
         """Asks all members at once; details hold each member's value or status and their disagreement."""
         columns = await asyncio.gather(*(each.score_remote(group, indices, context) for each in self.members))

@@ -17,6 +17,7 @@ from rewardhub.scorer import Bound, digest_of
 from rewardhub.types import Group, Json
 
 MAX_WAVES = 8
+DIGESTS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,17 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Digest of the recipe and of every scorer it can use; follows a model that was reloaded."""
-        bounds = tuple(bound.fingerprint for bound in self.bounds)
+        return self._digest(tuple(bound.fingerprint for bound in self.bounds))
+
+    @property
+    def pin(self) -> str:
+        """What a run is held to: the fingerprint, but for scorers whose fingerprint is known only once they answered."""
+        return self._digest(tuple(getattr(bound, "pin", bound.fingerprint) for bound in self.bounds))
+
+    def _digest(self, bounds: tuple[str, ...]) -> str:
         if bounds not in self._digests:
-            self._digests.clear()
+            if len(self._digests) >= DIGESTS_KEPT:
+                self._digests.clear()
             self._digests[bounds] = digest_of("recipe", self.recipe.canonical(), *bounds)
         return self._digests[bounds]
 

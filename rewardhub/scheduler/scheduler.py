@@ -11,7 +11,7 @@ from typing import Protocol
 from rewardhub import tracing
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache, Compute, VersionChanged
-from rewardhub.errors import QuotaExceeded, RewardHubError, Unavailable
+from rewardhub.errors import RewardHubError, Unavailable
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
@@ -112,10 +112,8 @@ class Scheduler:
                     return await self._on_lane(bound, ask.group, rows, context, mode)
         except TimeoutError:
             return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
-        except (Unavailable, QuotaExceeded) as error:
-            return Column.failed(len(rows), error.status, error.message, retry_after_s=error.retry_after_s)
         except RewardHubError as error:
-            return Column.failed(len(rows), error.status, error.message)
+            return Column.failed(len(rows), error.status, **error.details)
         except Exception as error:
             return Column.of([failure(error)] * len(rows))
 

@@ -43,8 +43,7 @@ class Partial:
 
 def failed_rows(count: int, error: RewardHubError) -> Column:
     """Rows that carry the status, reason, code and field of an error."""
-    details = {"field": error.field} if error.field else {}
-    return Column.failed(count, error.status, error.message, code=error.code, **details)
+    return Column.failed(count, error.status, code=error.code, **error.details)
 
 
 def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Response]) -> Partial:

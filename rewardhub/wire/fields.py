@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rewardhub.errors import InvalidInput, nearest
+from rewardhub.types import MAX_RUN
 
 T = TypeVar("T")
 _WORDS: dict[type, str] = {
@@ -71,6 +72,13 @@ def natural(data: Mapping[str, Any], key: str, where: str) -> int:
     value = take(data, key, int, 0, where)
     if not 0 <= value < 2**31:
         raise InvalidInput(f"{join(where, key)} is {value}, expected 0 to 2147483647", field=join(where, key))
+    return value
+
+
+def run_name(value: str, where: str) -> str:
+    """The name of a run: the hub keeps it, so that it is no long text."""
+    if len(value) > MAX_RUN:
+        raise InvalidInput(f"{where} has {len(value)} characters, at most {MAX_RUN}", field=where)
     return value
 
 

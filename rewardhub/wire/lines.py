@@ -28,7 +28,7 @@ from rewardhub.types import (
     Status,
     Timings,
 )
-from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, take
+from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, run_name, take
 
 ReadPath = Callable[[str], bytes]
 GROUP_FIELDS = ("id", "prompt", "media", "reference", "responses", "problem_type", "recipe", "metadata", "expected")
@@ -265,7 +265,7 @@ def call_from_json(data: Mapping[str, Any]) -> Call:
     known_only(data, (*CALL_FIELDS, "groups"), "")
     return Call(
         recipe=take(data, "recipe", str, "", ""),
-        run=take(data, "run", str, "", ""),
+        run=run_name(take(data, "run", str, "", ""), "run"),
         step=_step(data) if data.get("step") is not None else None,
         policy_version=take(data, "policy_version", str, "", ""),
         inputs=numbers(data, "inputs", ""),

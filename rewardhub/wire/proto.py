@@ -23,7 +23,7 @@ from rewardhub.types import (
     Timings,
 )
 from rewardhub.v1 import types_pb2 as pb
-from rewardhub.wire.fields import expect
+from rewardhub.wire.fields import expect, run_name
 from rewardhub.wire.holders import check_holders
 from rewardhub.wire.lines import bounded, checked_hash, hash_of, loads, reference_from_json, to_bytes
 from rewardhub.wire.plain import is_plain, plain_responses
@@ -238,7 +238,7 @@ def call_to_proto(call: Call) -> pb.CallOptions:
 def call_from_proto(message: pb.CallOptions) -> Call:
     return Call(
         recipe=message.recipe,
-        run=message.run,
+        run=run_name(message.run, "options.run"),
         step=message.step if message.HasField("step") else None,
         policy_version=message.policy_version,
         inputs=_finite(dict(message.inputs), "options.inputs"),

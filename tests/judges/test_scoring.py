@@ -11,10 +11,12 @@ from PIL import Image
 from pydantic import ValidationError
 from scripted_judge import Ask, answers, completion, in_turn, late, raw, says, verdict
 
-from rewardhub.errors import ConfigError, UnknownName
+from rewardhub.errors import ConfigError, PinMismatch, UnknownName
 from rewardhub.judges import JudgePool, JudgeSettings, judge_scorers
+from rewardhub.recipe_book import RecipeBook
+from rewardhub.registry import Registry
 from rewardhub.scorer import Context, Scorer
-from rewardhub.types import Group, Media, Response, Status
+from rewardhub.types import Call, Group, Media, Response, Status
 
 
 def group(*texts: str, **fields) -> Group:
@@ -105,6 +107,24 @@ async def test_the_fingerprint_follows_model_rubric_and_parameters(judges) -> No
     others = [scorer.bind({"rubric": "equivalence"}).fingerprint, scorer.bind({"samples": 2}).fingerprint]
     assert len({before, first.fingerprint, second.fingerprint, *others}) == 5
     assert second.fingerprint == bound.fingerprint == scorer.bind({}).fingerprint
+
+
+async def test_a_run_keeps_a_judge_until_its_model_is_exchanged(judges) -> None:
+    """First names of the endpoints are no change of a run's recipe; another model at one of them is."""
+    first = in_turn(*[verdict(5, model="m-1")] * 2, verdict(5, model="m-2"))
+    second = in_turn(*[verdict(5, model="n-1")] * 3)
+    scorer, _ = await judges(first, second, name="grader")
+    registry = Registry()
+    registry.add(scorer)
+    book, call, bound = RecipeBook(registry), Call(recipe="grader", run="r1"), scorer.bind({})
+    labels = []
+    for _ in range(5):
+        book.resolve("", call, "")
+        labels.append((await bound.score_remote(group("a"), [0], Context())).fingerprint)
+    assert labels[1] == labels[2] == labels[3] != labels[0]
+    await bound.score_remote(group("a"), [0], Context())
+    with pytest.raises(PinMismatch):
+        book.resolve("", call, "")
 
 
 async def test_settings_that_answer_differently_have_other_fingerprints(judges) -> None:

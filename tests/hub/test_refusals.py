@@ -1,0 +1,45 @@
+"""What is refused is refused in little time and in few words."""
+
+import time
+
+import pytest
+
+from rewardhub.errors import RewardHubError, UnknownName
+from rewardhub.types import Call, Group, Response
+from rewardhub.wire.fields import known_only
+
+
+async def test_a_long_name_is_not_told_to_every_row(hub):
+    """A name of any length costs a refusal of a few hundred characters per row, and no comparing."""
+    group = Group("g", "p", (Response("x"),) * 100)
+    begun = time.process_time()
+    (scores,) = await hub.score([group], Call(recipe="oracle" * 100_000))
+    assert time.process_time() - begun < 1.0
+    assert {len(score.details["reason"]) < 700 for score in scores} == {True}
+    assert scores[0].details["reason"].startswith("unknown recipe 'oracleoracle")
+
+
+@pytest.mark.parametrize("name", ["q" * 500_000, "oracle\n" * 50_000])
+def test_messages_in_details_are_cut(name):
+    """Whatever an error's message and field repeat of the caller's words, a row's details hold little of it."""
+    errors = [UnknownName("scorer", name, ["oracle"]), RewardHubError(f"no {name}, expected text", field=name)]
+    for error in errors:
+        assert len(str(error.details)) < 1_000
+    assert errors[1].details["reason"].endswith("expected text")
+    with pytest.raises(RewardHubError) as raised:
+        known_only({name: 1}, ["oracle"], "groups[0]")
+    assert raised.value.details["field"].startswith("groups[0].")
+
+
+async def test_a_broken_recipe_is_compiled_once(hub):
+    """Many groups with one broken inline recipe take the time of one; a text that is too long is not kept."""
+    lets = "".join(f"  l{i}: t0 + 1\n" for i in range(1_000))
+    text = f"name: x\nterms:\n  t0: {{scorer: oracle}}\nlet:\n{lets}value: t9\n"
+    groups = [Group(str(number), "p", (Response("x"),)) for number in range(200)]
+    begun = time.process_time()
+    answers = await hub.score(groups, Call(recipe_text=text))
+    assert time.process_time() - begun < 5.0
+    assert {scores[0].details["reason"] for scores in answers} == {answers[0][0].details["reason"]}
+    assert "unknown name 't9'" in answers[0][0].details["reason"]
+    await hub.score(groups, Call(recipe_text=text * 10))
+    assert len(hub.book._inline) == 1
