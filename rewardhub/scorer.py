@@ -82,9 +82,30 @@ class Ask:
 
     @property
     def chars(self) -> int:
-        """Characters of the rows' texts."""
-        responses = self.group.responses
-        return sum([len(responses[row].text) for row in self.rows])
+        """Characters that are read to score the rows: their texts and messages, and for each row the reference."""
+        responses = [self.group.responses[row] for row in self.rows]
+        turns = [weight(response.messages) for response in responses if response.messages]
+        return weight(self.group.reference) * len(responses) + sum(turns) + sum([len(each.text) for each in responses])
+
+
+MOST_WEIGHED = 100_000
+VALUE_CHARS = 8
+
+
+def weight(value: Any) -> int:
+    """About as many characters as a JSON value is written in; no more than ``MOST_WEIGHED`` are counted."""
+    found, todo = 0, [value]
+    while todo and found < MOST_WEIGHED:
+        each = todo.pop()
+        if isinstance(each, str):
+            found += len(each)
+        elif isinstance(each, (list, tuple)):
+            found += VALUE_CHARS * len(each)
+            todo.extend(each)
+        elif isinstance(each, (dict, Mapping)):
+            found += sum(map(len, each)) + VALUE_CHARS * len(each)
+            todo.extend(each.values())
+    return found
 
 
 @runtime_checkable

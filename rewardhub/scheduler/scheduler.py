@@ -31,7 +31,7 @@ class Service(Protocol):
 
 
 INLINE_CHARS = 65_536
-"""Texts longer than this in all leave the event loop."""
+"""Texts and references longer than this in all leave the event loop."""
 VERSIONS = 3
 """How often a look-up begins again because its scorer was exchanged meanwhile."""
 
@@ -175,7 +175,8 @@ class Scheduler:
 
     async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
         """What the fast path cannot decide goes to the pool."""
-        column = bound.try_fast(group, rows) if bound.info.lane == "pool" else None
+        short = bound.info.lane == "pool" and Ask(bound, group, rows).chars <= INLINE_CHARS
+        column = bound.try_fast(group, rows) if short else None
         if column is None:
             return await self._pool_of(bound).run(bound, without_media(group), rows, context)
         undecided = [position for position, status in enumerate(column.statuses) if status is Status.SKIPPED]
