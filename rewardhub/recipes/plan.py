@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def pin(self) -> str:
-        """What a run is held to: the fingerprint, but for scorers whose fingerprint is known only once they answered."""
+        """What a run is held to: the fingerprint, but for scorers whose own is known only once they answered."""
         return self._digest(tuple(getattr(bound, "pin", bound.fingerprint) for bound in self.bounds))
 
     def _digest(self, bounds: tuple[str, ...]) -> str:
