@@ -3,6 +3,7 @@ needs no key to send it. Upgrades are ignored, as RFC 9110 has it for a server t
 """
 
 import asyncio
+import math
 import sys
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -10,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 20.0
 HEAD_BYTES = 2**17
+UNREAD_S = 300.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -18,10 +20,12 @@ class HeadLimited(HttpToolsProtocol):
     the answer where that came before the end of the body.
 
     Between two requests uvicorn's own keep-alive limit holds. Closes one, too, whose head or trailers, or what
-    stands between two pieces of a body, have more than :data:`HEAD_BYTES`.
+    stands between two pieces of a body, have more than :data:`HEAD_BYTES`; and one whose caller takes nothing of
+    its answer for :data:`UNREAD_S` seconds.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _told = False
     _unread = b""
@@ -64,7 +68,23 @@ class HeadLimited(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # which resumes writing
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading(math.inf)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+
+    def _watch_reading(self, before: float) -> None:
+        size = self.transport.get_write_buffer_size()
+        if size >= before:
+            self.transport.abort()
+        else:
+            self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_S, self._watch_reading, size)
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0

@@ -1,10 +1,12 @@
 """The REST door's HTTP, as clients and proxies speak it (RFC 9110 and 9112)."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import re
+import socket
 
 import pytest
 
@@ -75,6 +77,33 @@ async def test_what_follows_an_early_answer_is_not_waited_for_without_end(servic
             assert (await talk(running, *pieces)).startswith(b"HTTP/1.1 401 ")
         again = await talk(running, head, b"{} ", HEALTH, until=b"}")
         assert b"401" in again
+
+
+async def test_an_answer_that_nobody_reads_is_not_kept(service, monkeypatch):
+    """A caller that takes nothing of its answer is left; one that is slow is waited for."""
+    monkeypatch.setattr(http_protocol, "UNREAD_S", 0.3)
+    groups = [{"id": str(n), "responses": ["a"] * 1_000} for n in range(20)]
+    asked = request("/v1/score", "Connection: close", body=json.dumps({"recipe": "digest", "groups": groups}).encode())
+    async with service(SETTINGS) as running:
+        port = int(running.url.rsplit(":", 1)[1])
+        narrow = socket.create_connection(("127.0.0.1", port))
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+        _, quiet = await asyncio.open_connection(sock=narrow, limit=2**12)
+        slow, asking = await asyncio.open_connection("127.0.0.1", port, limit=2**14)
+        for writer in (quiet, asking):
+            writer.write(asked)
+        taken = 0
+        while piece := await slow.read(2**18):
+            taken += len(piece)
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(5):
+            while running.doors._http.server_state.connections:
+                await asyncio.sleep(0.05)
+        assert taken > 5_000_000
+        for writer in (quiet, asking):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", "IDENTITY", ""])
