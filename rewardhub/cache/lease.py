@@ -1,16 +1,17 @@
 """Single flight between hubs: who computes a key holds a short lease on it in Redis.
 
-One pipelined ``SET NX`` claims a batch of keys. The holder renews its leases while it computes and gives
-them back when the scores are stored; both are fenced by a token, so that a holder that was away too
-long cannot end another's lease. Who finds a key held polls for its score, for as long as the lease can
-last or half of its own remaining time, and then computes itself. Without Redis everything is granted.
+One script answers per key its score or claims it. The holder renews its leases while it computes and gives them
+back after the scores are stored; both are fenced by a token, so that a holder that was away too long cannot end
+another's lease. Who finds a key held asks again and again, for as long as the lease can last or half of its own
+remaining time, and then computes itself; where the holder failed or died, one of those who ask holds the key
+next. Where Redis does not answer everything is granted.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.cache.row import Row
@@ -18,47 +19,60 @@ from rewardhub.cache.row import Row
 LEASE_MS = 2_000
 POLL_S = (0.005, 0.01, 0.02, 0.05)
 
-_RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
-_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+_RENEW = """
+for _, key in ipairs(KEYS) do
+    if redis.call('get', key) == ARGV[1] then redis.call('pexpire', key, ARGV[2]) end
+end
+"""
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+    if redis.call('get', key) == ARGV[1] then redis.call('del', key) end
+end
+"""
 
 
-class Leases:
-    """Leases on keys of one store."""
+class Lease(AbstractContextManager["Lease"]):
+    """The keys that one look-up holds, until it ends.
 
-    def __init__(self, store: RedisStore, *, lease_ms: int = LEASE_MS) -> None:
-        self._store = store
-        self._lease_ms = lease_ms
+    ``patience_s`` is how long it may wait, ``until`` the time of ``time.monotonic`` when it no longer does.
+    """
 
-    @asynccontextmanager
-    async def hold(self, keys: Sequence[bytes]) -> AsyncIterator[set[bytes]]:
-        """Claims ``keys``; yields those that this hub is to compute, which it holds until the end."""
-        token = secrets.token_hex(8)
-        granted = await self._claim(keys, token)
-        renewing = asyncio.create_task(self._renew(sorted(granted), token))
-        try:
-            yield granted
-        finally:
-            renewing.cancel()
-            await self._store.scripted(_RELEASE, sorted(granted), token)
+    def __init__(self, store: RedisStore, patience_s: float, until: float, *, lease_ms: int = LEASE_MS) -> None:
+        self._store, self._until, self._lease_ms = store, until, lease_ms
+        self._within_s = patience_s / 2
+        self._token = secrets.token_hex(8)
+        self._turn = 0
+        self._held: list[bytes] = []
+        self._renewing: asyncio.Task[None] | None = None
 
-    async def wait(self, keys: Sequence[bytes], patience_s: float) -> dict[bytes, Row]:
-        """The rows of keys that others hold, as far as they come within ``patience_s`` or a lease."""
-        until = time.monotonic() + min(patience_s, self._lease_ms / 1000)
-        found: dict[bytes, Row] = {}
-        for turn in range(10_000):
-            lacking = [key for key in keys if key not in found]
-            if not lacking or time.monotonic() >= until or not self._store.open:
-                break
-            await asyncio.sleep(POLL_S[min(turn, len(POLL_S) - 1)])
-            rows = await self._store.get(lacking)
-            found |= {key: row for key, row in zip(lacking, rows, strict=True) if row is not None}
-        return found
+    async def claim(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Row], list[bytes]]:
+        """The rows known by now, and the keys that this look-up is to compute; to be asked again for the rest."""
+        if self._turn == 1:  # what it held itself is computed
+            self._until = min(self._until, time.monotonic() + self._lease_ms / 1000)
+        if self._turn:
+            await asyncio.sleep(POLL_S[min(self._turn, len(POLL_S)) - 1])
+        self._turn += 1
+        replies = await self._store.claim(keys, self._token, self._lease_ms, self._within_s)
+        if replies is None:
+            self._hold(keys if self._store.open else ())  # the claim may arrive all the same
+            return {}, list(keys)
+        late = time.monotonic() >= self._until
+        answers = list(zip(keys, replies, strict=True))
+        self._hold([key for key, reply in answers if reply is True])
+        known = {key: reply for key, reply in answers if not isinstance(reply, bool)}
+        return known, [key for key, reply in answers if reply is True or (late and reply is False)]
 
-    async def _claim(self, keys: Sequence[bytes], token: str) -> set[bytes]:
-        taken = await self._store.set_absent(keys, token, self._lease_ms)
-        return set(keys) if taken is None else {key for key, mine in zip(keys, taken, strict=True) if mine}
+    def __exit__(self, *_: object) -> None:
+        if self._renewing:
+            self._renewing.cancel()
+        self._store.scripted(_RELEASE, self._held, self._token)
 
-    async def _renew(self, keys: Sequence[bytes], token: str) -> None:
-        while keys:
+    def _hold(self, keys: Sequence[bytes]) -> None:
+        self._held += keys
+        if self._held and self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
             await asyncio.sleep(self._lease_ms / 3000)
-            await self._store.scripted(_RENEW, keys, token, str(self._lease_ms))
+            self._store.scripted(_RENEW, self._held, self._token, str(self._lease_ms))

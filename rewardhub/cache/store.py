@@ -1,25 +1,26 @@
 """The cache that the scheduler asks: memory, then Redis, then one computation per key.
 
-Only verdicts are kept: a failure is never cached. Twins in flight wait for one computation; if it
-fails or its owner goes away, they compute for themselves.
+Only verdicts are kept: a failure is never cached. Twins in flight wait for one computation. If it fails, they
+compute for themselves; if its owner goes away or runs out of time, one of them computes for the others; if it
+takes more than half of the time that one has left, that one computes beside it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import math
+import time
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from rewardhub.cache.lease import Leases
+from rewardhub.cache.flight import Compute, Flight
+from rewardhub.cache.lease import Lease
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
-from rewardhub.cache.row import Row, column_of, rows_of
-from rewardhub.types import CacheMode, Column
+from rewardhub.cache.row import Row, column_of
+from rewardhub.types import CacheMode, Column, Status
 
-Compute = Callable[[list[int]], Awaitable[Column]]
-"""Scores the rows at some positions of a look-up."""
-
-
-class VersionChanged(Exception):
-    """The scorer was exchanged between the look-up and the computation, so their rows do not mix."""
+Waiting = asyncio.Future[Row | None]
+"""For the row of a key: None where it could not be computed, cancelled where that was given up."""
+GIVEN_UP = {Status.TIMEOUT, Status.CANCELLED}
 
 
 class Cache:
@@ -30,11 +31,10 @@ class Cache:
         self.redis = redis
         self.hits = 0
         self.misses = 0
-        self._leases = Leases(redis) if redis else None
-        self._flights: dict[bytes, asyncio.Future[Row | None]] = {}
+        self._flights: dict[bytes, list[Waiting]] = {}
 
     async def known(
-        self, lookups: Sequence[tuple[Sequence[bytes], str]], within_s: float | None = None
+        self, lookups: Sequence[tuple[Sequence[bytes], str]], within_s: float = math.inf
     ) -> list[Column | None]:
         """For keys and the fingerprint of their scorer the column, None where not all are known in time; asks once."""
         keys = [key for wanted, _ in lookups for key in wanted]
@@ -56,19 +56,25 @@ class Cache:
     ) -> Column:
         """One row per key; ``compute`` gets the positions that nobody knows.
 
-        What another hub computes is waited for at most ``patience_s`` seconds. Raises ``VersionChanged``
-        where known rows are of ``fingerprint`` and computed ones are not.
+        What others compute is waited for at most ``patience_s`` seconds, and half as long again where one of
+        those who waited took over. Raises ``VersionChanged`` where known rows are of ``fingerprint`` and computed
+        ones are not.
         """
         if mode == "bypass":
             return await compute(list(range(len(keys))))
-        rows: list[Row | None] = [None] * len(keys) if mode == "refresh" else await self._known(keys)
+        rows: list[Row | None] = [None] * len(keys)
+        if mode != "refresh":
+            # what may claim a key in Redis learns then whether its row is there
+            rows = await self._known(keys) if mode == "read_only" else self.memory.get(keys)
         cached = [row is not None for row in rows]
         todo = [position for position, row in enumerate(rows) if row is None]
-        self.hits += len(keys) - len(todo)
-        self.misses += len(todo)
-        flight = _Flight(keys, mode, compute, fingerprint, rows, cached)
-        if todo:
-            await self._once(flight, todo, patience_s)
+        flight = Flight(keys, mode, compute, fingerprint, rows, cached)
+        try:
+            if todo:
+                await self._once(flight, todo, patience_s)
+        finally:
+            self.hits += cached.count(True)
+            self.misses += cached.count(False)
         return flight.column()
 
     async def aclose(self) -> None:
@@ -86,107 +92,116 @@ class Cache:
             self.memory.put((keys[position], row) for position, row in found)
         return rows
 
-    async def _once(self, flight: "_Flight", todo: list[int], patience_s: float) -> None:
-        mine, theirs = self._claim(flight.keys, todo)
-        try:
-            if mine:
-                await self._between_hubs(flight, mine, patience_s)
-        finally:
-            for position in mine:
-                waiting = self._flights.pop(flight.keys[position])
-                if not waiting.done():
-                    row = flight.rows[position] if flight.current else None
-                    waiting.set_result(row if row and row[1].is_verdict else None)
-        if theirs:
-            await self._follow(flight, theirs)
+    async def _once(self, flight: Flight, todo: list[int], patience_s: float) -> None:
+        until = time.monotonic() + patience_s
+        waited: dict[int, Waiting] = {}
+        for limit in (until, until + patience_s / 2):
+            while todo:
+                mine, waited = self._claim(flight.keys, todo, waited)
+                if mine:
+                    await self._lead(flight, mine, patience_s, until)
+                todo = await self._follow(flight, waited, limit)
+                if time.monotonic() >= limit:
+                    break
+        if todo:
+            await self._compute(flight, todo)
 
-    async def _between_hubs(self, flight: "_Flight", mine: list[int], patience_s: float) -> None:
-        """Computes what no other hub is computing, and takes over what does not come in time."""
-        if self._leases is None or flight.mode != "use":
+    def _claim(
+        self, keys: Sequence[bytes], todo: list[int], waited: dict[int, Waiting]
+    ) -> tuple[dict[int, Waiting], dict[int, Waiting]]:
+        """By position what is claimed: keys that nobody computes, or only who was ``waited`` for; and the others."""
+        mine: dict[int, Waiting] = {}
+        theirs: dict[int, Waiting] = {}
+        for position in todo:
+            flights = self._flights.setdefault(keys[position], [])
+            if flights and flights[-1] is not waited.get(position):
+                theirs[position] = flights[-1]
+            else:
+                mine[position] = asyncio.get_running_loop().create_future()
+                flights.append(mine[position])
+        return mine, theirs
+
+    async def _lead(self, flight: Flight, mine: dict[int, Waiting], patience_s: float, until: float) -> None:
+        """Computes what was claimed, and tells who waits what came of it."""
+        given_up = True
+        try:
+            await self._between_hubs(flight, list(mine), patience_s, until)
+            given_up = False
+        except Exception:
+            given_up = False
+            raise
+        finally:
+            for position, waiting in mine.items():
+                self._land(flight.keys[position], waiting)
+                row = flight.rows[position] if flight.current else None
+                if waiting.done():
+                    continue
+                if given_up if row is None else row[1] in GIVEN_UP:
+                    waiting.cancel()
+                else:
+                    waiting.set_result(row if row and row[1].is_verdict else None)
+
+    def _land(self, key: bytes, waiting: Waiting) -> None:
+        self._flights[key].remove(waiting)
+        if not self._flights[key]:
+            del self._flights[key]
+
+    async def _follow(self, flight: Flight, theirs: dict[int, Waiting], limit: float) -> list[int]:
+        """Takes what others have computed by ``limit``, computes what they could not; the rest is to be claimed."""
+        if theirs:
+            await asyncio.wait(set(theirs.values()), timeout=limit - time.monotonic())
+        failed: list[int] = []
+        left: list[int] = []
+        for position, waiting in theirs.items():
+            if not waiting.done() or waiting.cancelled():
+                left.append(position)
+            elif row := waiting.result():
+                flight.take({position: row})
+            else:
+                failed.append(position)
+        if failed:
+            await self._compute(flight, failed)
+        if flight.mode == "refresh":
+            return left
+        rows = self.memory.get([flight.keys[position] for position in left])
+        flight.take({position: row for position, row in zip(left, rows, strict=True) if row is not None})
+        return [position for position in left if flight.rows[position] is None]
+
+    async def _between_hubs(self, flight: Flight, mine: list[int], patience_s: float, until: float) -> None:
+        """Computes what no other hub knows or is computing, and takes over what does not come in time."""
+        if self.redis is None or flight.mode != "use":
             await self._compute(flight, mine)
             return
-        keys = flight.keys
-        async with self._leases.hold([keys[position] for position in mine]) as granted:
-            ours = [position for position in mine if keys[position] in granted]
-            if ours:
-                await self._compute(flight, ours)
-        held = [position for position in mine if keys[position] not in granted]
-        if held:
-            known = await self._leases.wait([keys[position] for position in held], patience_s)
-            flight.take({position: known[keys[position]] for position in held if keys[position] in known})
-        late = [position for position in held if flight.rows[position] is None]
-        if late:
-            await self._compute(flight, late)
+        left = {flight.keys[position]: position for position in mine}
+        with Lease(self.redis, patience_s, until) as lease:
+            while left:
+                known, ours = await lease.claim(list(left))
+                self._tell(known.items())
+                self.memory.put(known.items())
+                flight.take({left.pop(key): row for key, row in known.items()})
+                await self._compute(flight, [left.pop(key) for key in ours])
 
-    async def _compute(self, flight: "_Flight", positions: list[int]) -> None:
+    async def _compute(self, flight: Flight, positions: list[int]) -> None:
+        if not positions:
+            return
         computed = await flight.run(positions)
-        if flight.mode == "read_only" or not flight.current:
+        if not flight.current:
             return
         verdicts = [
             (flight.keys[position], row)
             for position, row in zip(positions, computed, strict=True)
             if row[1].is_verdict
         ]  # fmt: skip
+        self._tell(verdicts)
+        if flight.mode == "read_only":
+            return
         self.memory.put(verdicts)
         if self.redis:
-            await self.redis.put(verdicts)
+            self.redis.put(verdicts)
 
-    def _claim(self, keys: Sequence[bytes], todo: list[int]) -> tuple[list[int], dict[int, asyncio.Future[Row | None]]]:
-        """The positions whose key nobody computes yet, and the flights of the others."""
-        mine: list[int] = []
-        theirs: dict[int, asyncio.Future[Row | None]] = {}
-        for position in todo:
-            flight = self._flights.get(keys[position])
-            if flight is None:
-                self._flights[keys[position]] = asyncio.get_running_loop().create_future()
-                mine.append(position)
-            else:
-                theirs[position] = flight
-        return mine, theirs
-
-    async def _follow(self, flight: "_Flight", theirs: dict[int, asyncio.Future[Row | None]]) -> None:
-        for position, waiting in theirs.items():
-            row = await asyncio.shield(waiting)
-            if row is not None:
-                flight.take({position: row})
-        failed = [position for position in theirs if flight.rows[position] is None]
-        if failed:
-            await flight.run(failed)
-
-
-class _Flight:
-    """One look-up under way: its rows fill up; ``current`` until something of another version was computed."""
-
-    def __init__(
-        self,
-        keys: Sequence[bytes],
-        mode: CacheMode,
-        compute: Compute,
-        fingerprint: str,
-        rows: list[Row | None],
-        cached: list[bool],
-    ) -> None:
-        self.keys, self.mode, self.rows = keys, mode, rows
-        self.current = True
-        self._compute, self._cached, self._fingerprint = compute, cached, fingerprint
-
-    async def run(self, positions: list[int]) -> list[Row]:
-        """Computes some rows."""
-        column = await self._compute(positions)
-        computed = rows_of(column)
-        for position, row in zip(positions, computed, strict=True):
-            self.rows[position] = row
-        if column.fingerprint not in {"", self._fingerprint}:
-            self.current = False
-            if len(positions) < len(self.rows):
-                raise VersionChanged
-            self._fingerprint = column.fingerprint
-        return computed
-
-    def take(self, rows: dict[int, Row]) -> None:
-        """Rows that somebody else computed."""
-        for position, row in rows.items():
-            self.rows[position], self._cached[position] = row, True
-
-    def column(self) -> Column:
-        return column_of([row for row in self.rows if row is not None], self._fingerprint, self._cached)
+    def _tell(self, rows: Iterable[tuple[bytes, Row]]) -> None:
+        """Gives rows to all who wait for them, whomever they wait for."""
+        for key, row in rows:
+            for waiting in self._flights.get(key, ()):
+                if not waiting.done():
+                    waiting.set_result(row)

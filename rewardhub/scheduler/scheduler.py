@@ -9,8 +9,9 @@ from functools import partial
 from typing import Protocol
 
 from rewardhub import tracing
+from rewardhub.cache.flight import Compute, VersionChanged
 from rewardhub.cache.key import row_keys
-from rewardhub.cache.store import Cache, Compute, VersionChanged
+from rewardhub.cache.store import Cache
 from rewardhub.errors import RewardHubError, Unavailable
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
@@ -90,9 +91,8 @@ class Scheduler:
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
         lookups = [lookup for place in places if (lookup := _lookup(place, asks[place], context)) is not None]
         if lookups:
-            found = await self.cache.known(
-                [(keys, fingerprint) for _, keys, fingerprint in lookups], remaining_s(context)
-            )
+            within_s = (context.deadline - time.monotonic()) / 2  # the rest is for computing
+            found = await self.cache.known([(keys, fingerprint) for _, keys, fingerprint in lookups], within_s)
             for (place, _, _), column in zip(lookups, found, strict=True):
                 columns[place] = column
         return columns

@@ -40,26 +40,83 @@ async def test_twins_in_flight_share_one_computation(hub, dear):
 
 
 async def test_a_cancelled_leader_does_not_cancel_its_followers(hub, dear):
-    """T30: when the first caller goes away the others are scored all the same."""
+    """T30: when the first caller goes away one of the others is its successor, and the score is cached."""
     dear.gate = asyncio.Event()
     leader = asyncio.create_task(hub.score([one("x")], Call(recipe="dear")))
     await asyncio.sleep(0.01)
-    followers = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(5)]
-    await asyncio.sleep(0.01)
+    followers = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(50)]
+    await asyncio.sleep(0.05)
     leader.cancel()
     dear.gate.set()
     answers = await asyncio.gather(*followers)
     assert {scores[0].status for (scores,) in answers} == {Status.OK}
+    assert dear.computed == ["x", "x"]
+    (scores,) = await hub.score([one("x")], Call(recipe="dear"))
+    assert scores[0].cached
+    assert len(dear.computed) == 2
 
 
-async def test_failures_are_not_cached_nor_fanned_out(hub, dear):
-    """T30: a failure is computed again, by followers too."""
+async def test_a_leader_out_of_time_has_one_successor(hub, dear):
+    """T30: when the deadline of the first caller passes the others, which have more time, compute once for all."""
+    dear.gate = asyncio.Event()
+    leader = asyncio.create_task(hub.score([one("x")], Call(recipe="dear", deadline_ms=1000)))
+    while not dear.computed:
+        await asyncio.sleep(0.01)
+    followers = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(50)]
+    (late,) = await leader
+    assert late[0].status is Status.TIMEOUT
+    dear.gate.set()
+    answers = await asyncio.gather(*followers)
+    assert {scores[0].status for (scores,) in answers} == {Status.OK}
+    assert dear.computed == ["x", "x"]
+
+
+async def test_an_online_twin_of_a_bulk_row_is_tried_in_time(hub, registry):
+    """T06, T30: who shares a row with a call that waits in a long queue does not share its place in it."""
+
+    class Queue(Dear):
+        async def score_remote(self, group, indices, context):
+            if context.priority == "bulk":
+                await asyncio.Event().wait()
+            return await super().score_remote(group, indices, context)
+
+    registry.add(queue := Queue("queue"))
+    bulk = asyncio.create_task(hub.score([one("x")], Call(recipe="queue", priority="bulk")))
+    await asyncio.sleep(0.01)
+    (scores,) = await hub.score([one("x")], Call(recipe="queue", deadline_ms=2000))
+    assert scores[0].value == oracle("p", "x")
+    assert queue.computed == ["x"]
+    bulk.cancel()
+
+
+async def test_failures_are_not_cached(hub, dear):
+    """A failure is computed again."""
     dear.fail = {"x"}
     (scores,) = await hub.score([one("x")], Call(recipe="dear"))
     assert scores[0].status is Status.UNAVAILABLE
     dear.fail = set()
     (scores,) = await hub.score([one("x")], Call(recipe="dear"))
     assert scores[0].value == oracle("p", "x")
+
+
+async def test_failures_are_not_fanned_out(hub, dear):
+    """T30: the leader fails while others wait for it: they compute for themselves, and none gets its failure."""
+    gate = dear.gate = asyncio.Event()
+    dear.fail = {"x"}
+    tasks = [asyncio.create_task(hub.score([one("x")], Call(recipe="dear"))) for _ in range(10)]
+    await asyncio.sleep(0.3)
+    assert dear.computed == ["x"]
+    gate.set()
+    dear.gate = asyncio.Event()
+    (failed,) = await tasks[0]
+    assert failed[0].status is Status.UNAVAILABLE
+    async with asyncio.timeout(10):
+        while len(dear.computed) < 10:
+            await asyncio.sleep(0.01)
+    dear.fail = set()
+    dear.gate.set()
+    answers = await asyncio.gather(*tasks[1:])
+    assert {scores[0].value for (scores,) in answers} == {oracle("p", "x")}
 
 
 async def test_any_ingredient_of_the_input_changes_the_key(hub, dear):

@@ -1,0 +1,51 @@
+"""One look-up under way."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from rewardhub.cache.row import Row, column_of, rows_of
+from rewardhub.types import CacheMode, Column
+
+Compute = Callable[[list[int]], Awaitable[Column]]
+"""Scores the rows at some positions of a look-up."""
+
+
+class VersionChanged(Exception):
+    """The scorer was exchanged between the look-up and the computation, so their rows do not mix."""
+
+
+class Flight:
+    """The rows of a look-up, which fill up; ``current`` until something of another version was computed."""
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        mode: CacheMode,
+        compute: Compute,
+        fingerprint: str,
+        rows: list[Row | None],
+        cached: list[bool],
+    ) -> None:
+        self.keys, self.mode, self.rows = keys, mode, rows
+        self.current = True
+        self._compute, self._cached, self._fingerprint = compute, cached, fingerprint
+
+    async def run(self, positions: list[int]) -> list[Row]:
+        """Computes some rows."""
+        column = await self._compute(positions)
+        computed = rows_of(column)
+        for position, row in zip(positions, computed, strict=True):
+            self.rows[position] = row
+        if column.fingerprint not in {"", self._fingerprint}:
+            self.current = False
+            if len(positions) < len(self.rows):
+                raise VersionChanged
+            self._fingerprint = column.fingerprint
+        return computed
+
+    def take(self, rows: dict[int, Row]) -> None:
+        """Rows that somebody else computed."""
+        for position, row in rows.items():
+            self.rows[position], self._cached[position] = row, True
+
+    def column(self) -> Column:
+        return column_of([row for row in self.rows if row is not None], self._fingerprint, self._cached)

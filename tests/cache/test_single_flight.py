@@ -1,0 +1,236 @@
+"""One computation for many who ask: in one hub and between hubs, with leaders that fail, go away or are slow."""
+
+import asyncio
+
+import pytest
+import redis as sync_redis
+
+from rewardhub.cache.lease import Lease
+from rewardhub.cache.memory import MemoryStore
+from rewardhub.cache.redis_store import RedisStore
+from rewardhub.cache.store import Cache
+from rewardhub.types import Column, Status
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """Nothing here is about how long Redis takes."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.BUDGET_S", 5.0)
+
+
+@pytest.fixture
+async def hubs(redis_server):
+    """Makes caches over one Redis, each with a store of its own."""
+    stores = []
+
+    def make(count):
+        made = [RedisStore(redis_server.url, ttl_s=60) for _ in range(count)]
+        stores.extend(made)
+        return [Cache(MemoryStore(1 << 20), store) for store in made]
+
+    yield make
+    for store in stores:
+        await store.aclose()
+
+
+class Work:
+    """What computes rows: counts its runs, each of which ends when its turn comes, all with one value."""
+
+    def __init__(self, *, status=Status.OK, version="v1"):
+        self.runs = 0
+        self.going = 0
+        self.most = 0
+        self.gate = asyncio.Event()
+        self._status, self._version = status, version
+
+    async def __call__(self, positions):
+        self.runs += 1
+        self.going += 1
+        self.most = max(self.most, self.going)
+        try:
+            await self.gate.wait()
+        finally:
+            self.going -= 1
+        value = 1.0 if self._status.is_verdict else None
+        return Column([value] * len(positions), [self._status] * len(positions), self._version)
+
+
+def ask(cache, work, patience_s=30.0, keys=(b"k",), mode="use"):
+    return asyncio.create_task(cache.lookup(list(keys), mode, work, "v1", patience_s))
+
+
+async def turns(count=20):
+    """Lets everyone go on as far as it goes without the clock or the network."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition):
+    """Waits for something that comes soon; at most 20 s."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_leader_that_went_away_is_followed_by_one(hubs):
+    """T30: the leader of 100 is cancelled: one of the others computes for all, and what it computes is cached."""
+    cache, lost, work = Cache(MemoryStore(1 << 20)), Work(), Work()
+    leader = ask(cache, lost)
+    await turns()
+    followers = [ask(cache, work) for _ in range(99)]
+    await turns()
+    leader.cancel()
+    await turns()
+    work.gate.set()
+    answers = await asyncio.gather(*followers)
+    assert (lost.runs, work.runs) == (1, 1)
+    assert all(answer.values == [1.0] for answer in answers)
+    assert (await ask(cache, work)).cached == [True]
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize("status", [Status.TIMEOUT, Status.CANCELLED])
+async def test_a_leader_without_time_is_followed_by_one(status):
+    """T30: a leader whose own deadline passed says nothing of the input: one of 50 others computes for all."""
+    cache, late, work = Cache(MemoryStore(1 << 20)), Work(status=status), Work()
+    leader = ask(cache, late)
+    await turns()
+    followers = [ask(cache, work) for _ in range(50)]
+    await turns()
+    late.gate.set()
+    assert (await leader).statuses == [status]
+    work.gate.set()
+    assert all(answer.values == [1.0] for answer in await asyncio.gather(*followers))
+    assert (late.runs, work.runs) == (1, 1)
+
+
+async def test_followers_of_a_failure_do_not_queue_up():
+    """T30: where the leader failed its followers compute at once and side by side, none gets its failure."""
+    cache, failing, work = Cache(MemoryStore(1 << 20)), Work(status=Status.UNAVAILABLE), Work()
+    leader = ask(cache, failing)
+    await turns()
+    followers = [ask(cache, work) for _ in range(9)]
+    await turns()
+    assert work.runs == 0
+    failing.gate.set()
+    assert (await leader).statuses == [Status.UNAVAILABLE]
+    await turns()
+    assert work.most == 9
+    work.gate.set()
+    assert all(answer.values == [1.0] for answer in await asyncio.gather(*followers))
+    assert (await ask(cache, work)).cached == [True]
+
+
+async def test_a_slow_leader_is_overtaken_by_one():
+    """T30: who has waited its patience computes itself, once for all who wait, and nobody waits for the leader."""
+    cache, slow, work = Cache(MemoryStore(1 << 20)), Work(), Work()
+    work.gate.set()
+    leader = ask(cache, slow)
+    await turns()
+    followers = [ask(cache, work, patience) for patience in (0.1, 30.0, 30.0, 30.0)]
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(*followers)
+    assert all(answer.values == [1.0] for answer in answers)
+    assert (slow.runs, work.runs) == (1, 1)
+    assert not leader.done()
+    slow.gate.set()
+    assert (await leader).values == [1.0]
+
+
+async def test_nobody_waits_past_its_deadline():
+    """T30: of five twins none of whose computations ends, each has begun its own before its deadline."""
+    cache, hung, loop = Cache(MemoryStore(1 << 20)), Work(), asyncio.get_running_loop()
+    started, patience_s = loop.time(), 1.0
+    twins = [ask(cache, hung, patience_s) for _ in range(5)]
+    await until(lambda: hung.runs == 5)
+    assert loop.time() - started < 2 * patience_s
+    for twin in twins:
+        twin.cancel()
+
+
+async def test_followers_of_another_version_compute_for_themselves():
+    """T23: who waits for a computation that turns out to be of another version gets none of its rows."""
+    cache, exchanged, same = Cache(MemoryStore(1 << 20)), Work(version="v2"), Work()
+    first = ask(cache, exchanged)
+    await turns()
+    others = [ask(cache, same) for _ in range(5)]
+    await turns()
+    exchanged.gate.set()
+    assert (await first).fingerprint == "v2"
+    await turns()
+    assert same.most == 5
+    same.gate.set()
+    assert all(each.fingerprint == "v1" for each in await asyncio.gather(*others))
+
+
+async def test_hubs_share_one_computation(hubs):
+    """T30: ten hubs ask for the same keys at once; each key is computed once in all."""
+    computed = []
+
+    async def compute(positions):
+        computed.extend(positions)
+        await asyncio.sleep(0.2)
+        return Column([float(position) for position in positions], [Status.OK] * len(positions), "v1")
+
+    tasks = [ask(cache, compute, keys=(b"k0", b"k1")) for cache in hubs(10)]
+    answers = await asyncio.gather(*tasks)
+    assert sorted(computed) == [0, 1]
+    assert all(answer.values == [0.0, 1.0] for answer in answers)
+    assert sum(answer.cached is None for answer in answers) == 1
+
+
+async def test_a_failure_of_another_hub_is_not_waited_out(hubs):
+    """T30: where the hub that held a key failed, one of the four that wait computes it, at once."""
+    first, *others = hubs(5)
+    failing, work = Work(status=Status.UNAVAILABLE), Work()
+    holder = ask(first, failing)
+    await until(lambda: failing.runs)
+    waiting = [ask(cache, work) for cache in others]
+    await asyncio.sleep(0.1)
+    assert work.runs == 0
+    failing.gate.set()
+    work.gate.set()
+    assert (await holder).statuses == [Status.UNAVAILABLE]
+    assert all(answer.values == [1.0] for answer in await asyncio.gather(*waiting))
+    assert work.runs == 1
+
+
+async def test_a_dead_holder_delays_only_for_a_lease(hubs):
+    """A hub that claimed a key and died is waited for as long as its lease or one's patience, then no longer."""
+    (cache,) = hubs(1)
+    work = Work()
+    work.gate.set()
+    for key, lease_ms, patience_s in ((b"lease", 300, 30.0), (b"patience", 60_000, 0.3)):
+        assert await cache.redis.claim([key], "dead", lease_ms, 5.0) == [True]
+        async with asyncio.timeout(10):
+            assert (await ask(cache, work, patience_s, [key])).values == [1.0]
+
+
+async def test_leases_are_fenced(hubs):
+    """A holder that lost its lease does not end its successor's; a live holder's lease is renewed."""
+    first, second = (cache.redis for cache in hubs(2))
+    with sync_redis.Redis.from_url(
+        f"redis://127.0.0.1:{first._redis.connection_pool.connection_kwargs['port']}"
+    ) as admin:
+        with Lease(first, 30.0, 1e9, lease_ms=500) as lease:
+            assert await lease.claim([b"k"]) == ({}, [b"k"])
+            await asyncio.sleep(1.2)
+            with Lease(second, 30.0, 1e9, lease_ms=500) as refused:
+                assert await refused.claim([b"k"]) == ({}, [])
+            await second.drained()
+            assert admin.exists("rewardhub:score:lease:k")
+            admin.set("rewardhub:score:lease:k", "another")
+        await first.drained()
+        assert admin.get("rewardhub:score:lease:k") == b"another"
+
+
+async def test_a_lease_ends_after_its_score_is_stored(hubs):
+    """Whoever finds a key free finds its score too: the answer does not wait for either, and both are drained."""
+    first, second = hubs(2)
+    work = Work()
+    work.gate.set()
+    assert (await ask(first, work)).values == [1.0]
+    await first.redis.aclose()
+    ((value, *_),) = await second.redis.claim([b"k"], "other", 1000, 5.0)
+    assert value == 1.0
+    assert await second.redis.claim([b"free"], "other", 1000, 5.0) == [True]
