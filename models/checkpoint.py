@@ -70,6 +70,16 @@ def read_config(path: Path) -> dict[str, Any]:
     return _json(path / "config.json")
 
 
+def named_token(path: Path, name: str) -> str:
+    """The token that a checkpoint's tokenizer has for ``name``, such as "eos_token"; "" where it names none."""
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = _json(path / file).get(name)
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str) and token:
+            return token
+    return ""
+
+
 def weight_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.safetensors"))
 

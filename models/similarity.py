@@ -18,7 +18,7 @@ from rewardhub.media.decode import decode
 from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
-from rewardhub.models.checkpoint import check_checkpoint, download
+from rewardhub.models.checkpoint import check_checkpoint, download, named_token
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
@@ -40,7 +40,11 @@ class SimilarityModel:
         with memory_errors():
             self.model, self.processor = _load(self.path, self.kind, card)
         self.tokenizer = TextTokenizer(self.path)
-        self.text: Any = self.model.config.text_config
+        rows = int(self.model.config.text_config.vocab_size)
+        if self.tokenizer.size > rows:
+            raise ConfigError(f"{self.path}: {self.tokenizer.size} token ids for {rows} embeddings", field="path")
+        self.limit = int(self.model.config.text_config.max_position_embeddings)
+        self.before, self.behind, self.pad = self._ends()
         self._known: dict[bytes, Tensor] = {}
 
     @cached_property
@@ -99,15 +103,30 @@ class SimilarityModel:
 
     def _encode_text(self, text: str) -> Any:
         ids = self.tokenizer.encode(text)
-        limit = int(self.text.max_position_embeddings)
-        if self.kind == "clip":
-            ids = [self.text.bos_token_id, *ids, self.text.eos_token_id]
-        else:
-            ids = [*ids, self.text.eos_token_id]
-            ids += [self.text.pad_token_id] * (limit - len(ids))
-        if len(ids) > limit:
-            raise OverLimit(f"{len(ids)} tokens, over the model's limit of {limit}")
+        ids = [*self.before, *ids, *self.behind]
+        if len(ids) > self.limit:
+            raise OverLimit(f"{len(ids)} tokens, over the model's limit of {self.limit}")
+        if self.kind == "siglip":
+            ids += [self.pad] * (self.limit - len(ids))
         return self.model.get_text_features(torch.tensor([ids], device=self.model.device), return_dict=True)
+
+    def _ends(self) -> tuple[list[int], list[int], int]:
+        """The ids before a text and behind it, and that of padding, as the tokenizer has them.
+
+        Published configurations name others: CLIP's those of before its tokenizer was converted, SigLIP's CLIP's.
+        """
+        before, behind = self.tokenizer.ends()
+        behind = behind or [self._named("eos_token")]
+        # A text of SigLIP has no beginning, whatever its tokenizer puts before others.
+        before = (before or [self._named("bos_token")]) if self.kind == "clip" else []
+        pad = named_token(self.path, "pad_token")
+        return before, behind, self.tokenizer.control(pad) if pad else behind[-1]
+
+    def _named(self, name: str) -> int:
+        token = named_token(self.path, name)
+        if not token:
+            raise ConfigError(f"{self.path}: neither the tokenizer nor its configuration has an {name}", field="path")
+        return self.tokenizer.control(token)
 
     def _remember(self, key: bytes, encode: Any) -> Tensor:
         """The unit vector of what ``encode`` gives, in fp32."""

@@ -70,6 +70,13 @@ class TextTokenizer:
             self._guard()
         return self._controls[token]
 
+    def ends(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer itself puts before a text and behind it."""
+        shown = self._tokenizer.encode("a", add_special_tokens=True)
+        count = len(self._tokenizer.encode("a", add_special_tokens=False).ids)
+        first = shown.special_tokens_mask.index(0)
+        return shown.ids[:first], shown.ids[first + count :]
+
     @property
     def size(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)

@@ -9,10 +9,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    Siglip2Tokenizer,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -20,46 +24,87 @@ from transformers import (
 
 from rewardhub.errors import ConfigError, TooLarge
 from rewardhub.models import Card, load
-from rewardhub.models.tiny import tiny_tokenizer
 from rewardhub.types import Group, Media, Response, Status
 
 TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = TEXT | {"image_size": 32, "patch_size": 8}
-KINDS = {
-    "clip": (CLIPModel, CLIPConfig, CLIPImageProcessorPil, {"projection_dim": 24}),
-    "siglip": (SiglipModel, SiglipConfig, SiglipImageProcessorPil, {}),
+MODELS = {
+    "clip": (CLIPModel, CLIPConfig, CLIPImageProcessorPil),
+    "siglip": (SiglipModel, SiglipConfig, SiglipImageProcessorPil),
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+def clip_tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, *(f"{each}</w>" for each in alphabet), "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
+
+
+def siglip_tokenizer():
+    """As converted from T5's: an end, which pads too, and no beginning."""
+    tokenizer = Tokenizer(
+        models.BPE(tiny_bpe := numbered("<pad>", "</s>", "<unk>", "▁", *LETTERS), [], unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", tiny_bpe["</s>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>")
+
+
+def siglip2_tokenizer():
+    """Gemma's, told to end a text, and padding of its own."""
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocabulary = numbered("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *bytes_, "▁", *LETTERS)
+    return Siglip2Tokenizer(vocab=vocabulary, merges=[], add_bos_token=False, add_eos_token=True, padding_side="right")
+
+
+def numbered(*pieces):
+    return {piece: index for index, piece in enumerate(pieces)}
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LAYOUTS = {
+    # What the published configurations say of ids is not what the tokenizers write.
+    "clip": ("clip", clip_tokenizer, {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}),
+    "siglip": ("siglip", siglip_tokenizer, {}),
+    "siglip2": ("siglip", siglip2_tokenizer, {}),
+}
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
 def dual(request, tmp_path_factory):
-    """A tiny dual encoder in the layout of the published ones, its model, and its kind."""
+    """A tiny dual encoder in the layout of the published ones, and its kind."""
     path = tmp_path_factory.mktemp(request.param)
-    model_class, config_class, processor_class, more = KINDS[request.param]
-    tokenizer = tiny_tokenizer()
-    size = tokenizer.get_vocab_size()
-    ids = {"bos_token_id": size, "eos_token_id": size + 1, "pad_token_id": size + 1, "vocab_size": size + 2}
-    text = TEXT | ids | {"max_position_embeddings": 40}
+    kind, make, ids = LAYOUTS[request.param]
+    model_class, config_class, processor_class = MODELS[kind]
+    tokenizer = make()
+    text = TEXT | {"max_position_embeddings": 40, "vocab_size": len(tokenizer)}
+    config = config_class(text_config=text | ids, vision_config=VISION, **({"projection_dim": 24} if ids else {}))
     torch.manual_seed(4)
-    model = model_class(config_class(text_config=text, vision_config=VISION, **more)).eval()
+    model = model_class(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4.0)
     model.save_pretrained(str(path))
-    tokenizer.save(str(path / "tokenizer.json"))
+    written = json.loads((path / "config.json").read_text())
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id") if not ids else ():
+        written["text_config"].pop(name, None)
+    (path / "config.json").write_text(json.dumps(written))
+    tokenizer.save_pretrained(str(path))
     settings = {"size": {"height": 32, "width": 32}, "crop_size": {"height": 32, "width": 32}}
-    processor_class(**(settings if request.param == "siglip" else settings | {"size": {"shortest_edge": 32}})
+    processor_class(**(settings if kind == "siglip" else settings | {"size": {"shortest_edge": 32}})
                     ).save_pretrained(str(path))  # fmt: skip
-    json.loads((path / "config.json").read_text())
-    return path, model, request.param
+    return path, kind, type(tokenizer)
 
 
 @pytest.fixture(scope="module")
 def cosine(dual):
-    """The cosine of two inputs, each text or media, by transformers alone."""
-    path, model, kind = dual
-    tokenizer, processor = tiny_tokenizer(), KINDS[kind][2].from_pretrained(str(path))
+    """The cosine of two inputs, each text or media, by transformers' own tokenizer, processor and model."""
+    path, kind, tokenizer_class = dual
+    tokenizer, processor = tokenizer_class.from_pretrained(str(path)), MODELS[kind][2].from_pretrained(str(path))
+    model = MODELS[kind][0].from_pretrained(str(path)).eval()
+    padded = {"padding": "max_length", "max_length": 40} if kind == "siglip" else {}
 
     @torch.no_grad()
     def features(shown):
@@ -67,11 +112,8 @@ def cosine(dual):
             image = Image.open(io.BytesIO(shown.data)).convert("RGB")
             out = model.get_image_features(processor(images=[image], return_tensors="pt")["pixel_values"])
             return out.pooler_output[0]
-        config, ids = model.config.text_config, tokenizer.encode(shown).ids
-        ids = [config.bos_token_id, *ids, config.eos_token_id] if kind == "clip" else [*ids, config.eos_token_id]
-        if kind == "siglip":
-            ids += [config.pad_token_id] * (40 - len(ids))
-        return model.get_text_features(torch.tensor([ids])).pooler_output[0]
+        ids = tokenizer(shown, return_tensors="pt", **padded)["input_ids"]
+        return model.get_text_features(ids).pooler_output[0]
 
     return lambda one, two: float(torch.cosine_similarity(features(one), features(two), dim=0))
 
@@ -107,7 +149,7 @@ def test_what_cannot_be_compared_has_a_status(dual, groups):
 
 def test_checkpoints_that_describe_more_than_they_hold_are_refused(dual, tmp_path):
     """A tensor that is not there is never made up, and a model that the weights cannot fill takes no memory."""
-    path, _, _ = dual
+    path = dual[0]
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
     weights = load_file(copy / "model.safetensors")
@@ -137,3 +179,20 @@ def test_a_prompt_or_an_image_that_is_too_large_is_the_callers_fault(dual, group
     monkeypatch.setattr("rewardhub.models.similarity.decode", decode)
     huge = Response(media=(Media.from_bytes(b"huge"),))
     assert model.score([Group("a", "x", (huge, drawn))])[0].statuses == [Status.INVALID_INPUT, Status.OK]
+
+
+def test_a_tokenizer_without_an_end_is_refused(dual, tmp_path):
+    """An id that no tokenizer names is never guessed; more ids than embeddings are refused at load too."""
+    copy = shutil.copytree(dual[0], tmp_path / "copy")
+    tokenizer = json.loads((copy / "tokenizer.json").read_text()) | {"post_processor": None}
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert load(Card(name="s", kind="similarity", path=copy)).behind == [
+        load(Card(name="s", kind="similarity", path=dual[0])).behind[0]
+    ]
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(ConfigError, match="eos_token"):
+        load(Card(name="s", kind="similarity", path=copy))
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": 10_000, "content": "<more>"})
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match="embeddings"):
+        load(Card(name="s", kind="similarity", path=copy))
