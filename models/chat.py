@@ -23,9 +23,10 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One control token."""
+    """One control token; with ``or_text`` it is its own text where the tokenizer has no such token."""
 
     token: str
+    or_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

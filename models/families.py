@@ -1,11 +1,12 @@
 """Families of backbones: how each writes a prompt, reads an image and counts positions."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
+from rewardhub.errors import ConfigError
 from rewardhub.models.chat import IMAGE, SYSTEM, VIDEO, VISION_END, VISION_START
 from rewardhub.models.pictures import ImageReader, NoImages, QwenImages
-from rewardhub.models.style import CHATML, Style
+from rewardhub.models.style import CHATML, START, Style
 from rewardhub.models.tiles import GemmaImages, IdeficsImages, InternImages, LlavaImages
 
 
@@ -15,7 +16,8 @@ class Family:
 
     ``system`` is what the family's own template says where a prompt has no system message.
     ``image`` is the placeholder of image features, "" for a model of text; ``controls`` are further
-    control tokens about images, of which ``optional`` ones may be missing. ``grid_positions`` says that rope
+    control tokens about images, and ``optional`` ones may be missing. A conversation starts with the first of
+    ``begins`` that the tokenizer has, where the style names no start of its own. ``grid_positions`` says that rope
     has three positions per token. With ``whole_forward`` the model's own forward builds its masks, since
     image tokens attend to one another.
     """
@@ -26,6 +28,7 @@ class Family:
     image: str = ""
     controls: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
     grid_positions: bool = False
     whole_forward: bool = False
 
@@ -33,6 +36,15 @@ class Family:
     def tokens(self) -> tuple[str, ...]:
         """All control tokens that the tokenizer has to know."""
         return tuple(filter(None, (*self.style.controls, self.image, *self.controls)))
+
+    def begun_by(self, tokenizer: Container[str]) -> "Family":
+        """The family with the beginning that this tokenizer has; raises ``ConfigError`` where it has none."""
+        if not self.begins:
+            return self
+        begin = next((token for token in self.begins if token in tokenizer), None)
+        if begin is None:
+            raise ConfigError(f"the tokenizer has none of {', '.join(self.begins)}", field="path")
+        return replace(self, style=replace(self.style, begin=begin))
 
 
 GEMMA = Style(
@@ -45,16 +57,16 @@ LLAMA = Style(
     calls="parameters", answers="quoted",
 )  # fmt: skip
 NAMES = (("user", "User"), ("assistant", "Assistant"), ("system", "System"), ("tool", "Tool"))
-SMOL = Style(begin="<|im_start|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)
-IDEFICS = Style(
-    begin="<|begin_of_text|>", start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True
-)
+IDEFICS = Style(start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)
 TOOLS = replace(CHATML, answers="user")
 QWEN_3_5 = replace(TOOLS, calls="xml", trimmed="whole")
 TILE_NAMES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 11) for column in range(1, 11))
 
 _qwen = Family(CHATML, "", QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
-_around = ("<fake_token_around_image>", "<global-img>")
+_idefics = Family(
+    IDEFICS, "", IdeficsImages, "<image>", ("<fake_token_around_image>",), ("<global-img>", *TILE_NAMES),
+    begins=("<|begin_of_text|>", START),
+)  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = {
     "qwen2_vl": replace(_qwen, system=SYSTEM),
@@ -66,8 +78,8 @@ FAMILIES: Mapping[str, Family] = {
     "gemma3": Family(
         GEMMA, "", GemmaImages, "<image_soft_token>", ("<start_of_image>", "<end_of_image>"), whole_forward=True
     ),
-    "smolvlm": Family(SMOL, "", IdeficsImages, "<image>", _around, TILE_NAMES),
-    "idefics3": Family(IDEFICS, "", IdeficsImages, "<image>", _around, TILE_NAMES),
+    "smolvlm": replace(_idefics, style=replace(IDEFICS, begin=START), begins=()),
+    "idefics3": _idefics,  # Idefics3 itself on Llama 3, and the first SmolVLM on SmolLM2
     "qwen2": Family(TOOLS, SYSTEM),
     "qwen3": Family(TOOLS),
     "llama": Family(LLAMA),

@@ -128,10 +128,11 @@ class Encoder:
     def __init__(self, path: Path, *, system: str | None = None, pixels: Pixels = NO_BOUNDS) -> None:
         self.path = Path(path)
         config = read_config(self.path)
-        self.family = FAMILIES[config["model_type"]]
-        self.template = ChatTemplate(self.family.system if system is None else system, self.family.style)
-        self.reader = self.family.reader(self.path, config, pixels)
-        self.tokenizer = TextTokenizer(self.path, (*self.family.tokens, *self.reader.names()), self.family.optional)
+        family = FAMILIES[config["model_type"]]
+        self.tokenizer = TextTokenizer(self.path, family.tokens, (*family.begins, *family.optional))
+        self.family = family.begun_by(self.tokenizer)
+        self.template = ChatTemplate(family.system if system is None else system, self.family.style)
+        self.reader = family.reader(self.path, config, pixels)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 
     def encode(
@@ -218,6 +219,9 @@ class _Builder:
         if isinstance(piece, str):
             self.text.append(piece)
         elif isinstance(piece, Control):
+            if piece.or_text and piece.token not in self.encoder.tokenizer:
+                self.text.append(piece.token)
+                return
             self._flush()
             self._plain([self.encoder.tokenizer.control(piece.token)])
         else:

@@ -106,10 +106,6 @@ class ImageReader(ABC):
     def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
         """One tensor [N, H] per image, N being its placeholders; what later layers add is behind, [N, H * (1 + D)]."""
 
-    def names(self) -> list[str]:
-        """Control tokens that stand for parts of an image."""
-        return []
-
     def check(self, config: Any) -> None:
         """Raises ``ConfigError`` where there is no image processor, or not the one the model was trained with."""
         self.processor  # noqa: B018

@@ -77,6 +77,10 @@ class TextTokenizer:
         first = shown.special_tokens_mask.index(0)
         return shown.ids[:first], shown.ids[first + count :]
 
+    def __contains__(self, token: str) -> bool:
+        """Whether it is a control token that was asked for and is there."""
+        return token in self._controls
+
     @property
     def size(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)

@@ -72,7 +72,10 @@ class GemmaImages(TileImages):
 
 
 class IdeficsImages(TileImages):
-    """Idefics3 and SmolVLM: rows and columns of tiles, each named, and the whole image behind them."""
+    """Idefics3 and SmolVLM: rows and columns of tiles, each named, and the whole image behind them.
+
+    Tokenizers of the smaller ones have a token for each name; others read it as text.
+    """
 
     def make(self) -> Any:
         if self.config["model_type"] == "smolvlm":
@@ -82,12 +85,6 @@ class IdeficsImages(TileImages):
                 Idefics3ImageProcessorPil as Processor,
             )
         return Processor.from_pretrained(str(self.path), local_files_only=True)
-
-    def names(self) -> list[str]:
-        """One for each place that a tile of the largest image may have."""
-        whole, tile = (each["longest_edge"] for each in (self.processor.size, self.processor.max_image_size))
-        places = range(1, math.ceil(whole / tile) + 1)
-        return [f"<row_{row}_col_{column}>" for row in places for column in places]
 
     def cut(self, image: Image.Image, digest: bytes) -> Patches:
         out = self.processor(images=[[image]], return_row_col_info=True, return_tensors="np")
@@ -102,9 +99,9 @@ class IdeficsImages(TileImages):
         found: Layout = []
         for row in range(image.grid[1]):
             for column in range(image.grid[2]):
-                found += [fake, Control(f"<row_{row + 1}_col_{column + 1}>"), tokens]
+                found += [fake, Control(f"<row_{row + 1}_col_{column + 1}>", or_text=True), tokens]
             found.append("\n")
-        return [*found, *(["\n"] if found else []), fake, Control("<global-img>"), tokens, fake]
+        return [*found, *(["\n"] if found else []), fake, Control("<global-img>", or_text=True), tokens, fake]
 
     def features(self, base: Any, images: Sequence[Patches], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
         pixels = self._tensor(images, device, dtype)

@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, PreTrainedTokenizerFast
 from rewardhub.errors import ConfigError, InvalidInput
 from rewardhub.models import Card, load
 from rewardhub.models.inputs import Encoder
-from rewardhub.types import Media
+from rewardhub.types import Media, Response
 
 spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
 tiny_families = importlib.util.module_from_spec(spec)
@@ -161,17 +161,49 @@ def test_threads_are_refused(family, size):
         family[2].prefix("Hi", [Media.from_bytes(saved(drawn(*size)))])
 
 
-def test_a_tokenizer_that_cannot_name_all_tiles_is_refused(family, tmp_path):
-    """A processor that cuts more rows than the tokenizer has names for is the operator's mistake, found at load."""
-    kind, path, _ = family
-    if kind not in {"smolvlm", "idefics3"}:
-        return
-    for name in ("config.json", "tokenizer.json", "preprocessor_config.json"):
-        (tmp_path / name).write_bytes((path / name).read_bytes())
-    text = (path / "preprocessor_config.json").read_text()
-    (tmp_path / "preprocessor_config.json").write_text(text.replace('"longest_edge": 56', '"longest_edge": 100'))
-    with pytest.raises(ConfigError, match="row_1_col_3"):
-        Encoder(tmp_path)
+IDEFICS = (
+    "{{ begin }}{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<image>{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}"
+)
+"""The conversation of the published templates, which differ in how it begins."""
+
+
+@pytest.mark.parametrize("begin", ["<|begin_of_text|>", "<|im_start|>"], ids=["Idefics3-8B-Llama3", "SmolVLM-Instruct"])
+@pytest.mark.parametrize("named", [False, True], ids=["names are text", "names are tokens"])
+def test_conversations_of_idefics3_are_those_of_its_own_processor(tmp_path, begin, named):
+    """On the tokenizer of Llama 3 or of SmolLM2; parts of an image are named by tokens, or in plain text."""
+    begun = (begin, *(tiny_families.TILE_TAGS if named else ()))
+    path = tiny_families.build("idefics3", tmp_path / "checkpoint", begun=begun)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    processor = object.__new__(
+        importlib.import_module("transformers.models.idefics3.processing_idefics3").Idefics3Processor
+    )
+    vars(processor).update(REFERENCES["idefics3"][2])
+    out = AutoImageProcessor.from_pretrained(str(path), backend="pil")(
+        images=[seen(IMAGES["56x56"])], return_tensors="np", return_row_col_info=True
+    )
+    said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "red"}]}]  # fmt: skip
+    text = tokenizer.apply_chat_template(said, chat_template=IDEFICS, tokenize=False, begin=begin)
+    text = text.replace("<image>", processor.replace_image_token(out, 0))
+    encoder = Encoder(path)
+    found = encoder.encode("What?", [Media.from_bytes(IMAGES["56x56"])], Response("red"))
+    assert found.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert found.ids.tolist().count(encoder.image_id) == 5
+    spelt = encoder.tokenizer.encode("<row_1_col_1>")
+    assert encoder.tokenizer.decode(spelt) == "<row_1_col_1>"
+    assert len(spelt) > 1
+
+
+def test_a_tokenizer_without_a_beginning_is_refused(tmp_path):
+    """Neither Llama 3's nor SmolLM2's beginning: the conversation cannot start."""
+    path = tiny_families.build("idefics3", tmp_path / "checkpoint", begun=())
+    file = path / "tokenizer.json"
+    file.write_text(file.read_text().replace("<|im_start|>", "<|other|>"))
+    with pytest.raises(ConfigError, match="begin_of_text"):
+        Encoder(path)
 
 
 SMALLER = {

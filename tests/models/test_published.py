@@ -266,8 +266,8 @@ def test_families_under_their_published_names(tmp_path, kind):
     """Old top-level names, SigLIP's ``vision_model`` level, old rope fields, tensors of a head for later tokens."""
     family = FAMILIES[kind]
     tokenizer = tiny_tokenizer()
-    tiles = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)] if family.optional else []
-    tokens = [AddedToken(token, special=True, normalized=False) for token in (*family.tokens, *tiles)]
+    more = (*family.begins[:1], *tiny_families.TAGS.get(kind, ()))
+    tokens = [AddedToken(token, special=True, normalized=False) for token in (*family.tokens, *more)]
     tokenizer.add_special_tokens(tokens)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     fields, images = tiny_families.CONFIGS[kind](tokenizer.token_to_id, tokenizer.get_vocab_size())

@@ -31,14 +31,22 @@ QWEN_IMAGES = {
 }  # fmt: skip
 
 
-def build(kind: str, path: Path, seed: int = 0) -> Path:
-    """Writes a checkpoint folder of a family with a linear reward head, and returns it."""
+TILE_TAGS = ("<global-img>", *(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)))
+TAGS = {"smolvlm": TILE_TAGS}
+"""Tokens of parts of an image, which Idefics3's own tokenizer does not have."""
+
+
+def build(kind: str, path: Path, seed: int = 0, begun: tuple[str, ...] | None = None) -> Path:
+    """Writes a checkpoint folder of a family with a linear reward head, and returns it.
+
+    ``begun`` are control tokens in place of the family's first beginning.
+    """
     path.mkdir(parents=True)
     family = FAMILIES[kind]
     tokenizer = tiny_tokenizer()
-    tiles = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)] if family.optional else []
+    more = begun if begun is not None else family.begins[:1]
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in (*family.tokens, *tiles)]
+        [AddedToken(token, special=True, normalized=False) for token in (*family.tokens, *more, *TAGS.get(kind, ()))]
     )
     tokenizer.save(str(path / "tokenizer.json"))
     config, images = CONFIGS[kind](lambda token: tokenizer.token_to_id(token), tokenizer.get_vocab_size())
