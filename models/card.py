@@ -189,8 +189,11 @@ class Card(BaseModel):
     is left out as far as needed, never its system message, its images or the response, and
     a detail of the score says how much, see :data:`TRUNCATED`.
     ``system`` is the system message of prompts that bring none, "" is none; by default it is what the family's own
-    template says; ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a
-    reference answer, what is known of the user.
+    template says. ``thinking`` says whether the checkpoint's own template writes a block of thoughts in front of an
+    answer, which is empty where the answer has none, and leaves the thoughts of earlier answers out: by default those
+    of Qwen3 and Qwen3.5 do, those of Qwen3-VL and of all others do not.
+    ``context`` is appended to the prompt, with fields of the reference for its {markers}: facts, a reference answer,
+    what is known of the user.
 
     ``quantization`` is of the weights: "int8" is done at load, weight-only with a scale per output, by either backend;
     "fp8" is done at load by vLLM, "awq", "gptq" and "compressed-tensors" are checkpoints published so, for vLLM.
@@ -220,6 +223,7 @@ class Card(BaseModel):
     head: HeadSpec = HeadSpec()
     calibration: Calibration = Calibration()
     system: str | None = None
+    thinking: bool | None = None
     context: str = ""
     instruction: str = COMPARE
     question: str = "Is this answer correct? Reply with Yes or No only."

@@ -12,6 +12,7 @@ from typing import Any
 
 from rewardhub.errors import InvalidInput
 from rewardhub.models.style import CHATML, END, START, Style
+from rewardhub.models.thoughts import with_thoughts, without_thoughts
 from rewardhub.models.tools import BEFORE, BEHIND, with_calls
 from rewardhub.types import Message, Response
 
@@ -61,19 +62,20 @@ class ChatTemplate:
         ]
         if self.system and (not turns or turns[0][0] != "system"):
             turns.insert(0, ("system", [self.system]))
-        return self._written(self._answered(turns))
+        return self._written(self._answered(self._thought(turns, ends=False)))
 
     def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
         """The text of the prompt's messages but the system's, in their order: what may be left out of it."""
         turns = self._prompt_turns(prompt, media_count)
         return "".join(text_of(content) for role, content in turns if role != "system")
 
-    def answer(self, response: Response, media_offset: int) -> list[Piece]:
-        """The response's turns; pictures count from ``media_offset``."""
+    def answer(self, response: Response, media_offset: int, *, asked: bool = False) -> list[Piece]:
+        """The response's turns; pictures count from ``media_offset``. ``asked`` says that a user's turn follows."""
         messages: Sequence[Message] = response.messages or [{"role": "assistant", "content": response.text}]
         turns = _turns(messages, len(response.media), media_offset, "response", self.style)
-        said = ((role, self.said(content, role)) for role, content in turns)
-        return [piece for role, content in self._answered(said) for piece in self.turn(role, content)]
+        said = [(role, self.said(content, role)) for role, content in turns]
+        thought = self._thought(said, ends=not asked, asked=asked)
+        return [piece for role, content in self._answered(thought) for piece in self.turn(role, content)]
 
     def said(self, content: Sequence[Piece], role: str = "assistant") -> list[Piece]:
         """A message's pieces as this style writes them."""
@@ -107,6 +109,27 @@ class ChatTemplate:
         space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
         return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
 
+    def _thought(self, turns: list[Turn], *, ends: bool, asked: bool = False) -> list[Turn]:
+        """The turns with thoughts as this style writes them, and whether the conversation ends with them.
+
+        ``asked`` says that a user's turn follows.
+        """
+        style = self.style
+        if not style.thinks:
+            return turns
+        question = max((index for index, turn in enumerate(turns) if _asks(turn)), default=-1)
+        question = len(turns) if asked else question
+        found: list[Turn] = []
+        for index, (role, content) in enumerate(turns):
+            said = content
+            if role == "assistant" and index < question:
+                said = without_thoughts(content)
+            elif role == "assistant":
+                empty = style.thinks == "every" or (ends and index == len(turns) - 1)
+                said = with_thoughts(content, empty=empty, trimmed=bool(style.trimmed))
+            found.append((role, said))
+        return found
+
     def _answered(self, turns: Iterable[Turn]) -> list[Turn]:
         """The turns, those of tools as this style writes them: as a user's, several behind one another as one."""
         if self.style.answers != "user":
@@ -138,6 +161,12 @@ class ChatTemplate:
         for role, content in turns:
             pieces += self.turn(role, content)
         return pieces
+
+
+def _asks(turn: Turn) -> bool:
+    """Whether a user says something, rather than a tool in a user's turn."""
+    role, content = turn
+    return role == "user" and not text_of(content).lstrip().startswith(BEFORE.strip())
 
 
 def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:

@@ -20,6 +20,7 @@ class CritiqueModel(RowModel):
     """The critiques and the head's output for each are in ``details``."""
 
     has_language_head = True
+    asks = True
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)

@@ -59,7 +59,8 @@ LLAMA = Style(
 NAMES = (("user", "User"), ("assistant", "Assistant"), ("system", "System"), ("tool", "Tool"))
 IDEFICS = Style(start="", header="{role}:", end="<end_of_utterance>", names=NAMES, spaced=True)
 TOOLS = replace(CHATML, answers="user")
-QWEN_3_5 = replace(TOOLS, calls="xml", trimmed="whole")
+QWEN_3 = replace(TOOLS, thinks="last")
+QWEN_3_5 = replace(TOOLS, calls="xml", trimmed="whole", thinks="every")
 TILE_NAMES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 11) for column in range(1, 11))
 
 _qwen = Family(CHATML, "", QwenImages, IMAGE, (VISION_START, VISION_END, VIDEO), grid_positions=True)
@@ -81,7 +82,7 @@ FAMILIES: Mapping[str, Family] = {
     "smolvlm": replace(_idefics, style=replace(IDEFICS, begin=START), begins=()),
     "idefics3": _idefics,  # Idefics3 itself on Llama 3, and the first SmolVLM on SmolLM2
     "qwen2": Family(TOOLS, SYSTEM),
-    "qwen3": Family(TOOLS),
+    "qwen3": Family(QWEN_3),
     "llama": Family(LLAMA),
     "gemma3_text": Family(GEMMA),
 }

@@ -74,7 +74,7 @@ class GenerativeModel:
         if not response.text and not response.messages:
             return encoder.encode(group.prompt, group.media)
         asked = encoder.pieces([*encoder.template.turn("user", [self.card.question]), *encoder.template.opening()], ())
-        return encoder.encode(group.prompt, group.media, response) + asked
+        return encoder.encode(group.prompt, group.media, response, asked=True) + asked
 
     def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int]:
         """A JSON object with these fields, each one of the stated texts, or free where none are stated."""

@@ -125,26 +125,35 @@ class Encoder:
     Text is tokenised plainly, so that no prompt and no response can spell a control token.
     """
 
-    def __init__(self, path: Path, *, system: str | None = None, pixels: Pixels = NO_BOUNDS) -> None:
+    def __init__(
+        self, path: Path, *, system: str | None = None, pixels: Pixels = NO_BOUNDS, thinking: bool | None = None
+    ) -> None:
         self.path = Path(path)
         config = read_config(self.path)
         family = FAMILIES[config["model_type"]]
         self.tokenizer = TextTokenizer(self.path, family.tokens, (*family.begins, *family.optional))
         self.family = family.begun_by(self.tokenizer)
-        self.template = ChatTemplate(family.system if system is None else system, self.family.style)
+        self.template = ChatTemplate(
+            family.system if system is None else system, self.family.style.with_thinking(thinking)
+        )
         self.reader = family.reader(self.path, config, pixels)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 
     def encode(
-        self, prompt: str | Sequence[Message], media: Sequence[Media] = (), response: Response | None = None
+        self,
+        prompt: str | Sequence[Message],
+        media: Sequence[Media] = (),
+        response: Response | None = None,
+        *,
+        asked: bool = False,
     ) -> Encoded:
-        """The prompt with the answer's turn opened, or with ``response`` as its answer.
+        """The prompt with the answer's turn opened, or with ``response`` as its answer, see :meth:`answer`.
 
         Raises ``InvalidInput`` for bad media, roles or parts.
         """
         if response is None:
             return self.prefix(prompt, media) + self.pieces(self.template.opening(), ())
-        return self.prefix(prompt, media, len(response.media)) + self.answer(response, len(media))
+        return self.prefix(prompt, media, len(response.media)) + self.answer(response, len(media), asked=asked)
 
     def prefix(
         self, prompt: str | Sequence[Message], media: Sequence[Media] = (), beside: int = 0, without: int = 0
@@ -156,10 +165,13 @@ class Encoder:
         shared = self.pieces(self.template.prompt(prompt, len(media), without), self.shown(media, beside))
         return replace(shared, prompt=len(shared))
 
-    def answer(self, response: Response, media_offset: int = 0, beside: int = 0) -> Encoded:
-        """What follows the prefix for this response, with positions counted from 0."""
+    def answer(self, response: Response, media_offset: int = 0, beside: int = 0, *, asked: bool = False) -> Encoded:
+        """What follows the prefix for this response, with positions counted from 0.
+
+        ``asked`` says that a user's turn follows.
+        """
         own = dict(enumerate(self.shown(response.media, media_offset + beside), media_offset))
-        return self.pieces(self.template.answer(response, media_offset), own)
+        return self.pieces(self.template.answer(response, media_offset, asked=asked), own)
 
     def shown(self, media: Sequence[Media], beside: int = 0) -> list[Shown]:
         """What each media shows in a conversation with ``beside`` further ones: some families cut one otherwise."""

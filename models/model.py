@@ -11,6 +11,7 @@ import rewardhub.media.decode as decoder
 from rewardhub.errors import ConfigError, InvalidInput, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
+from rewardhub.models.chat import Piece
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.gates import pad_gates
@@ -67,7 +68,24 @@ class Checkpoint:
 
     def replies(self) -> list[int]:
         """The token ids of the card's two replies; raises ``ConfigError`` where one is not a single token."""
-        return [self._reply(text) for text in self.card.replies]
+        space = " " if self._space_is_the_replies else ""
+        return [self._reply(space + text) for text in self.card.replies]
+
+    def reply_opening(self) -> list[Piece]:
+        """The opening of a turn up to the place where a reply is read."""
+        template = self.encoder.template
+        space = " " if template.style.spaced and not self._space_is_the_replies else ""
+        return [*template.opening(), template.style.before_reply + space]
+
+    @property
+    def _space_is_the_replies(self) -> bool:
+        """Whether the space that begins a turn is a token with each reply behind it, as digits never are.
+
+        A process model's replies stand behind steps, not at the beginning of a turn.
+        """
+        if not self.encoder.template.style.spaced or self.card.kind == "process":
+            return False
+        return all(len(self.encoder.tokenizer.encode(f" {text}")) == 1 for text in self.card.replies)
 
     def _reply(self, text: str) -> int:
         ids = self.encoder.tokenizer.encode(text)
@@ -130,7 +148,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     backbone.requires_grad_(False)
     for replace in (join_spans, replace_norms, pack_linears, pad_gates, replay_vision):
         replace(backbone.base)
-    encoder = Encoder(path, system=card.system, pixels=Pixels(card.min_pixels, card.max_pixels))
+    encoder = encoder_of(card, path)
     encoder.reader.check(backbone.base.config)
     check_images(path, backbone, encoder)
     rows = backbone.base.get_input_embeddings().num_embeddings
@@ -138,6 +156,12 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
         raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
     limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
     return Loaded(card, path, encoder, limit, backbone, stamp)
+
+
+def encoder_of(card: Card, path: Path) -> Encoder:
+    """Prepares inputs for the checkpoint in ``path`` as the card says."""
+    pixels = Pixels(card.min_pixels, card.max_pixels)
+    return Encoder(path, system=card.system, pixels=pixels, thinking=card.thinking)
 
 
 def folder_of(card: Card) -> Path:

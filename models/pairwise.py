@@ -173,7 +173,8 @@ class PairwiseModel(EngineModel):
         if encoder.reader.several_differ:
             images = encoder.shown(media)
         asked = encoder.template.asking([*pieces, text])
-        return encoder.pieces([*asked, *encoder.template.opening()], images)
+        opening = encoder.template.opening() if self.card.votes.count else self.checkpoint.reply_opening()
+        return encoder.pieces([*asked, *opening], images)
 
 
 def _share(texts: list[str] | Score) -> Score:

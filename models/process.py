@@ -12,6 +12,7 @@ from rewardhub.models.chat import Control, Piece
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import finite
 from rewardhub.models.rows import RowModel
+from rewardhub.models.thoughts import EMPTY, END
 from rewardhub.types import Group, Response, Score
 
 Span = tuple[int, int]
@@ -42,9 +43,9 @@ class ProcessModel(RowModel):
         text, spans = self._said(response.text, steps_of(response, self.card.steps.separator))
         encoder = self.encoder
         if self.step_token is None:
-            encoded = prefix + encoder.answer(response, len(group.media))
+            encoded = prefix + encoder.pieces(self._turn(text), ())
             return Row(encoded, self._ends(len(prefix), text, spans))
-        *lead, _, end, behind = encoder.template.turn("assistant", [text])
+        *lead, _, end, behind = self._turn(text)
         encoded, places, at = prefix, [], 0
         for start, stop in spans:
             shown: list[Piece] = [*lead, self._between(text[at:start]), text[start:stop]]
@@ -53,10 +54,18 @@ class ProcessModel(RowModel):
             lead, at = [], stop
         return Row(encoded + encoder.pieces([self._between(text[at:]), end, behind], ()), tuple(places))
 
+    def _turn(self, text: str) -> list[Piece]:
+        """The answer's turn, the text its last piece but two; thoughts of its own stay where steps are counted."""
+        template = self.encoder.template
+        *opened, said, end, behind = template.turn("assistant", [text])
+        block = [] if END in text or not template.style.thinks else [EMPTY]
+        return [*opened, *block, said, end, behind]
+
     def _said(self, text: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
         """The text as the family's style writes it, and its steps there."""
-        (said,) = self.encoder.template.said([text])
-        shown = str(said)
+        template = self.encoder.template
+        (said,) = template.said([text])
+        shown = str(said).lstrip("\n") if template.style.thinks else str(said)
         cut = text.find(shown)
         return shown, [
             (min(max(start - cut, 0), len(shown)), min(max(stop - cut, 0), len(shown))) for start, stop in spans
@@ -80,7 +89,7 @@ class ProcessModel(RowModel):
     def _ends(self, start: int, text: str, spans: Sequence[Span]) -> tuple[int, ...]:
         """The last token of each span of the answer's turn, whose opening ends in text of its own."""
         encoder = self.encoder
-        *opened, _, _, _ = encoder.template.turn("assistant", [text])
+        *opened, _, _, _ = self._turn(text)
         last = max((index for index, piece in enumerate(opened) if isinstance(piece, Control)), default=-1)
         before, lead = opened[: last + 1], "".join(map(str, opened[last + 1 :]))
         begins = [begin for begin, _ in encoder.tokenizer.offsets(lead + text)]

@@ -30,6 +30,8 @@ class RowModel(EngineModel):
     """Whether the language head is loaded beside the reward head."""
     room = 0
     """Tokens that are left free behind a row, for what is written there."""
+    asks = False
+    """Whether the model is asked something behind the response."""
 
     def __init__(self, card: Card) -> None:
         super().__init__(card, self.reads, language=self.has_language_head)
@@ -38,7 +40,7 @@ class RowModel(EngineModel):
     @property
     def least(self) -> int:
         """Tokens that stand behind a prompt where the response is empty."""
-        return len(self.encoder.answer(Response())) + self.room
+        return len(self.encoder.answer(Response(), asked=self.asks)) + self.room
 
     def check_outputs(self, *counts: int) -> None:
         """Raises ``ConfigError`` where what is read has another number of outputs."""
@@ -77,7 +79,7 @@ class RowModel(EngineModel):
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The response behind its prompt, read at its last token; raises ``ScoringError``."""
-        encoded = prefix + self.encoder.answer(response, len(group.media))
+        encoded = prefix + self.encoder.answer(response, len(group.media), asked=self.asks)
         return Row(encoded, (len(encoded) - 1,))
 
     def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:

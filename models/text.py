@@ -77,7 +77,7 @@ class TextTokenizer:
         first = shown.special_tokens_mask.index(0)
         return shown.ids[:first], shown.ids[first + count :]
 
-    def __contains__(self, token: str) -> bool:
+    def __contains__(self, token: object) -> bool:
         """Whether it is a control token that was asked for and is there."""
         return token in self._controls
 

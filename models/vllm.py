@@ -14,9 +14,8 @@ from rewardhub.errors import ConfigError, InternalError, RewardHubError
 from rewardhub.models.card import Card
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.head import Reads
-from rewardhub.models.inputs import Encoded, Encoder, Row
-from rewardhub.models.model import NOT_READ, Checkpoint, folder_of, sources
-from rewardhub.models.pictures import Pixels
+from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.model import NOT_READ, Checkpoint, encoder_of, folder_of, sources
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import served_heads
 from rewardhub.scorer import digest_of, failure
@@ -50,7 +49,7 @@ class VllmEngine:
         check_kind(card)
         path = folder_of(card)
         self.stamp = tree_stamp(path)
-        encoder = Encoder(path, system=card.system, pixels=Pixels(card.min_pixels, card.max_pixels))
+        encoder = encoder_of(card, path)
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
         self.writes = card.kind == "pairwise" and card.votes.count > 0

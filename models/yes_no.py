@@ -17,11 +17,12 @@ class YesNoModel(RowModel):
     """The value is P(first reply) among the card's two replies."""
 
     reads = "replies"
+    asks = True
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
-        template = self.encoder.template
-        self.asking = self.encoder.pieces([*template.turn("user", [card.question]), *template.opening()], ())
+        question = self.encoder.template.turn("user", [card.question])
+        self.asking = self.encoder.pieces([*question, *self.checkpoint.reply_opening()], ())
 
     @property
     def least(self) -> int:

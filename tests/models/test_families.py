@@ -23,6 +23,7 @@ tiny_families = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_families)
 
 CHATML = "<|im_start|>user\n{image}{prompt}<|im_end|>\n", "<|im_start|>assistant\n{text}<|im_end|>\n"
+THINKING = CHATML[0], "<|im_start|>assistant\n<think>\n\n</think>\n\n{text}<|im_end|>\n"
 GEMMA = "<bos><start_of_turn>user\n{image}{prompt}<end_of_turn>\n", "<start_of_turn>model\n{text}<end_of_turn>\n"
 LLAMA = (
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>",
@@ -30,7 +31,8 @@ LLAMA = (
 )
 SMOL = "{begin}User:{image}{prompt}<end_of_utterance>\n", "Assistant: {text}<end_of_utterance>\n"
 TURNS = {kind: CHATML for kind in FAMILIES} | {
-    "gemma3": GEMMA, "gemma3_text": GEMMA, "llama": LLAMA, "smolvlm": SMOL, "idefics3": SMOL
+    "gemma3": GEMMA, "gemma3_text": GEMMA, "llama": LLAMA, "smolvlm": SMOL, "idefics3": SMOL,
+    "qwen3": THINKING, "qwen3_5": THINKING,
 }  # fmt: skip
 BEGIN = {"smolvlm": "<|im_start|>", "idefics3": "<|begin_of_text|>"}
 PATHS = dict.fromkeys(FAMILIES, "packed") | {"qwen3_5": "cached", "gemma3": "cached", "gemma3_text": "cached"}

@@ -92,8 +92,8 @@ PUBLISHED = {
         "{% endfor %}"
     ),
     "qwen3_5": (
-        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content | trim }}<|im_end|>\n"
-        "{% endfor %}"
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + ('<think>\n\n</think>\n\n' if loop.last "
+        "else '') + message.content | trim }}<|im_end|>\n{% endfor %}"
     ),
     "qwen2": (
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content }}<|im_end|>\n{% endfor %}"

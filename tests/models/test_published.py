@@ -233,10 +233,11 @@ VISION = {
     "idefics3": ("model.vision_model.", SAME), "qwen3_vl": ("model.visual.", SAME), "qwen3_5": ("model.visual.", SAME),
 }  # fmt: skip
 CHATML = "<|im_start|>user\n{image}{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
+THINKING = CHATML.replace("{text}", "<think>\n\n</think>\n\n{text}")
 SPACED = "User:{image}{prompt}<end_of_utterance>\nAssistant: {text}<end_of_utterance>\n"
 TURNS = {
     "gemma3": "<bos><start_of_turn>user\n{image}{prompt}<end_of_turn>\n<start_of_turn>model\n{text}<end_of_turn>\n",
-    "smolvlm": "<|im_start|>" + SPACED, "idefics3": "<|begin_of_text|>" + SPACED,
+    "qwen3_5": THINKING, "smolvlm": "<|im_start|>" + SPACED, "idefics3": "<|begin_of_text|>" + SPACED,
 }  # fmt: skip
 FAKE = "<fake_token_around_image>"
 ROWS = "".join("".join(f"{FAKE}<row_{row}_col_{column}><image>" for column in (1, 2)) + "\n" for row in (1, 2))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 
 import jinja2
 import pytest
@@ -16,15 +17,8 @@ CHATML_CALLS = (
     "{{ '\n' if not loop.first or message.content }}<tool_call>\n{{ '{\"name\": \"' + call.name + '\", \"arguments\": ' "
     "+ call.arguments | json + '}' }}\n</tool_call>{%- endfor -%}{%- endmacro -%}"
 )
-XML_CALLS = (
-    "{%- macro calls(message) -%}{%- for call in message.tool_calls or [] -%}"
-    "{{ '\n\n' if loop.first and message.content | trim else '' if loop.first else '\n' }}"
-    "<tool_call>\n<function={{ call.name }}>\n{% for name, value in call.arguments.items() %}<parameter={{ name }}>\n"
-    "{{ value | json if value is mapping or (value is sequence and value is not string) else value | string }}\n"
-    "</parameter>\n{% endfor %}</function>\n</tool_call>{%- endfor -%}{%- endmacro -%}"
-)
 AS_USER = (
-    "{%- for message in messages -%}{%- set content = message.content TRIM -%}{%- if message.role == 'tool' -%}"
+    "{%- for message in messages -%}{%- set content = message.content -%}{%- if message.role == 'tool' -%}"
     "{%- if loop.previtem.role != 'tool' -%}<|im_start|>user{%- endif %}\n<tool_response>\n{{ content }}\n"
     "</tool_response>{% if loop.last or loop.nextitem.role != 'tool' %}<|im_end|>\n{% endif %}"
     "{%- else -%}<|im_start|>{{ message.role }}\n{{ content }}{{ calls(message) }}<|im_end|>\n{% endif -%}{%- endfor -%}"
@@ -38,9 +32,17 @@ IPYTHON = (
     "{{ '{\"name\": \"' + message.tool_calls[0].name + '\", \"parameters\": ' + message.tool_calls[0].arguments | json + '}' }}"
     "{% else %}{{ message.content | trim }}{% endif %}<|eot_id|>{% endfor %}"
 )
+
+
+def published(name):
+    """The template of a published checkpoint, which TRL carries along."""
+    return files("trl").joinpath(f"chat_templates/{name}.jinja").read_text("utf-8")
+
+
+PUBLISHED = {"qwen3": "qwen3", "qwen3_vl": "qwen3_vl", "qwen3_5": "qwen3_5_think"}
 TEMPLATES = {
-    **dict.fromkeys(("qwen2", "qwen3", "qwen3_vl"), CHATML_CALLS + AS_USER.replace("TRIM", "")),
-    "qwen3_5": XML_CALLS + AS_USER.replace("TRIM", "| trim"),
+    "qwen2": CHATML_CALLS + AS_USER,
+    **{kind: published(name) for kind, name in PUBLISHED.items()},
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "internvl", "llava_onevision"), BY_ROLE),
     "smolvlm": "<|im_start|>" + CAPITAL, "idefics3": "<|begin_of_text|>" + CAPITAL, "llama": IPYTHON,
 }  # fmt: skip
@@ -53,14 +55,17 @@ ENDS = [{"role": "assistant", "content": "So 4."}]
 
 
 def said(kind, prompt, response):
-    template = ChatTemplate(system="", style=FAMILIES[kind].style)
+    family = FAMILIES[kind].begun_by(FAMILIES[kind].begins)
+    template = ChatTemplate(system="", style=family.style)
     pieces = [*template.prompt(prompt, 0), *template.answer(Response(messages=tuple(response)), 0)]
     return "".join(piece if isinstance(piece, str) else piece.token for piece in pieces)
 
 
 def by_template(kind, messages):
-    environment = jinja2.Environment(keep_trailing_newline=True)
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment = jinja2.Environment(
+        keep_trailing_newline=True, trim_blocks=kind in PUBLISHED, lstrip_blocks=kind in PUBLISHED
+    )
+    environment.filters["json"] = environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.from_string(TEMPLATES[kind]).render(messages=messages)
 
 
