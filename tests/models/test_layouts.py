@@ -12,14 +12,16 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load, load_card
-from rewardhub.types import Group, Response
+from rewardhub.types import Group, Response, Status
 
 spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
 tiny_families = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_families)
 
+CARDS = sorted((Path(__file__).parents[2] / "models" / "cards").glob("*.toml"))
 GROUP = Group("0", "What colour is the circle?", (Response("red"), Response("<answer>blue</answer>")))
 CHATML = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
+THINKING = CHATML.replace("{text}", "<think>\n\n</think>\n\n{text}")
 GEMMA = "<bos><start_of_turn>user\n{prompt}<end_of_turn>\n<start_of_turn>model\n{text}<end_of_turn>\n"
 LLAMA = (
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
@@ -27,10 +29,10 @@ LLAMA = (
 )
 CLASSES = {
     "qwen2": ("Qwen2ForSequenceClassification", CHATML),
-    "qwen3": ("Qwen3ForSequenceClassification", CHATML),
+    "qwen3": ("Qwen3ForSequenceClassification", THINKING),
     "llama": ("LlamaForSequenceClassification", LLAMA),
     "gemma3": ("Gemma3ForSequenceClassification", GEMMA),
-    "qwen3_5": ("Qwen3_5ForSequenceClassification", CHATML),
+    "qwen3_5": ("Qwen3_5ForSequenceClassification", THINKING),
 }
 
 
@@ -193,8 +195,35 @@ def test_armo_rm(tmp_path, kind):
     assert abs(wanted[0] - wanted[1]) > 1e-3
 
 
-def test_cards_name_what_they_serve():
-    """A card ships for each layout that is tested here."""
-    cards = Path(__file__).parents[2] / "models" / "cards"
-    kinds = {load_card(path).kind for path in cards.glob("*.toml")}
-    assert {"scalar", "pairwise", "process"} <= kinds
+HEADS = {
+    "mm-rlhf-reward-7b": ("llava_onevision", "rm_head", {1: (64, 64), 4: (1, 64)}),
+    "qwen2.5-math-prm-7b": ("qwen2", "score", {0: (64, 64), 2: (2, 64)}),
+    "skywork-vl-reward-7b": ("qwen2_5_vl", "v_head.summary", {None: (1, 64)}),
+    "qwen2.5-vl-3b-pairwise": ("qwen2_5_vl", "", {}),
+    "unified-reward-7b": ("qwen2_5_vl", "", {}),
+}
+"""What the repositories of the cards hold: a model type, and the layers of a head with their shapes."""
+
+
+@pytest.mark.parametrize("file", CARDS, ids=lambda file: file.stem)
+def test_cards_serve_their_repositories(tmp_path, file):
+    """Each card that ships scores a checkpoint in the layout of the repository that it names."""
+    kind, stem, layers = HEADS[file.stem]
+    path = tmp_path / "checkpoint"
+    if kind == "qwen2_5_vl":
+        tiny_families.build_tiny(path)
+    else:
+        tiny_families.build(kind, path, begun=("<extra_0>",))
+        (path / "value_head.safetensors").unlink()
+    tensors = {}
+    for number, shape in layers.items():
+        name = stem if number is None else f"{stem}.{number}"
+        tensors |= {f"{name}.weight": torch.randn(shape) * 0.1, f"{name}.bias": torch.randn(shape[0]) * 0.1}
+    if tensors:
+        save_file(tensors, path / "head.safetensors")
+    card = load_card(file)
+    update = {"path": path, "repository": "", "dtype": "float32", "device": "cpu"}
+    update["critique"] = card.critique.model_copy(update={"max_tokens": 3})
+    column = load(card.model_copy(update=update)).score([GROUP])[0]
+    assert column.statuses == [Status.OK] * 2
+    assert len(set(column.values)) == 2
