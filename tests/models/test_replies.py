@@ -1,0 +1,54 @@
+"""Replies are read where the family's own turn has them, as the tokens that stand there."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+
+from rewardhub.models import Card, load
+from rewardhub.types import Group, Response
+
+spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
+tiny_families = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny_families)
+
+BEGIN = {"smolvlm": "<|im_start|>", "idefics3": "<|begin_of_text|>"}
+
+
+@pytest.fixture(scope="module", params=BEGIN)
+def family(request, tmp_path_factory):
+    path = tiny_families.build(request.param, tmp_path_factory.mktemp("replies") / "checkpoint")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    model = AutoModelForImageTextToText.from_pretrained(str(path), dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def chance(text, choices):
+        """Of the first choice behind a text, each choice being one token more than the text."""
+        before = tokenizer(BEGIN[request.param] + text, add_special_tokens=False)["input_ids"]
+        ids = [tokenizer(BEGIN[request.param] + text + each, add_special_tokens=False)["input_ids"] for each in choices]
+        assert [each[:-1] for each in ids] == [before, before]
+        logits = model(input_ids=torch.tensor([before])).logits[0, -1]
+        return float(torch.softmax(logits[[each[-1] for each in ids]], 0)[0])
+
+    return path, chance
+
+
+@pytest.mark.parametrize(("replies", "lead"), [(("red", "blue"), ""), (("Y", "N"), " ")], ids=["one", "two"])
+def test_replies_behind_a_space(family, replies, lead):
+    """The turn is "Assistant: red": the next token is " red"; a letter that has no such token stands behind a space."""
+    path, chance = family
+    choices = replies if lead else [f" {each}" for each in replies]
+    fields = {"name": "m", "path": path, "choices": replies}
+    group = Group("g", "What?", (Response("green"), Response("pink")))
+
+    found = load(Card(kind="yes_no", question="Right?", **fields)).score([group])[0].values
+    said = "User: What?<end_of_utterance>\nAssistant: {}<end_of_utterance>\n"
+    asked = said + "User: Right?<end_of_utterance>\nAssistant:" + lead
+    assert found == pytest.approx([chance(asked.format(each.text), choices) for each in group.responses], abs=1e-5)
+
+    found = load(Card(kind="pairwise", instruction="{prompt} {first} {second}", **fields)).score([group])[0].values
+    asked = "User: What? {} {}<end_of_utterance>\nAssistant:" + lead
+    first, second = (chance(asked.format(*pair), choices) for pair in (("green", "pink"), ("pink", "green")))
+    assert found == pytest.approx([(first + 1 - second) / 2, (second + 1 - first) / 2], abs=1e-5)
