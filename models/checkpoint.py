@@ -65,9 +65,9 @@ def check_checkpoint(
     return _supported(path / "config.json", architectures)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The checkpoint's ``config.json``; empty where there is none."""
-    return _json(path / "config.json")
+def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
+    """The checkpoint's ``config.json``, or another file of settings; empty where there is none."""
+    return _json(path / name)
 
 
 def named_token(path: Path, name: str) -> str:
@@ -78,6 +78,17 @@ def named_token(path: Path, name: str) -> str:
         if isinstance(token, str) and token:
             return token
     return ""
+
+
+def chat_template(path: Path) -> str:
+    """The text of a checkpoint's chat templates, which are never run; "" where it brings none."""
+    file = path / "chat_template.jinja"
+    if file.is_file() and file.stat().st_size <= MAX_JSON:
+        return file.read_text(encoding="utf-8", errors="replace")
+    named = [_json(path / name).get("chat_template") for name in ("chat_template.json", "tokenizer_config.json")]
+    listed = [part for each in named for part in (each if isinstance(each, list) else [{"template": each}])]
+    texts = [each.get("template") for each in listed if isinstance(each, dict)]
+    return "\n".join(each for each in texts if isinstance(each, str))
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.norms import replace_norms
+from rewardhub.models.notes import note_template
 from rewardhub.models.pictures import Pixels
 from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
@@ -161,7 +162,9 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
 def encoder_of(card: Card, path: Path) -> Encoder:
     """Prepares inputs for the checkpoint in ``path`` as the card says."""
     pixels = Pixels(card.min_pixels, card.max_pixels)
-    return Encoder(path, system=card.system, pixels=pixels, thinking=card.thinking)
+    encoder = Encoder(path, system=card.system, pixels=pixels, thinking=card.thinking)
+    note_template(card, path, encoder.template)
+    return encoder
 
 
 def folder_of(card: Card) -> Path:
