@@ -205,7 +205,8 @@ class Card(BaseModel):
     is the value. ``positive_is`` says what a high cost means.
     A ``reproducible`` card computes each response by itself in fp32, so that its score is the same to the
     last bit whatever it is asked with: for audits. ``measured`` says how far the scores of another are from that.
-    ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first.
+    ``pooling`` belongs to the sentence kind: the mean of all tokens' states, or that of the first; by default what
+    the checkpoint's ``1_Pooling`` says, or else the mean.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -243,7 +244,7 @@ class Card(BaseModel):
     token_budget: int = Field(default=16_384, ge=1)
     min_pixels: int | None = Field(default=None, ge=784)
     max_pixels: int | None = Field(default=None, ge=784)
-    pooling: Literal["mean", "first"] = "mean"
+    pooling: Literal["mean", "first"] | None = None
     share_prefix: bool = True
     reproducible: bool = False
     prefix_cache_mb: int = Field(default=256, ge=0)

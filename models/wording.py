@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
 from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
 from rewardhub.models.card import Card
-from rewardhub.models.checkpoint import check_checkpoint, download, tensor_named
+from rewardhub.models.checkpoint import check_checkpoint, download, read_config, tensor_named
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
@@ -30,6 +30,8 @@ ENDS = {"bert": ("[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "</s>")}
 """The encoders of sentences, and the tokens that stand around a text."""
 EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight")
 TABLES = (*ENDS, "qwen2", "qwen2_5_vl", "qwen2_vl", "qwen3", "llama", "mistral", "gemma2", "gpt2", "internlm2")
+STAGES = ("Transformer", "Pooling", "Normalize")
+"""Modules of sentence-transformers that are computed here, by the names of their folders."""
 MAX_TOKENS, MAX_GOLDS = 4_096, 64
 
 
@@ -118,13 +120,15 @@ class WordingModel(ABC):
 
 
 class SentenceModel(WordingModel):
-    """Sentence embeddings of an encoder, pooled as the card's ``pooling`` says."""
+    """Sentence embeddings of an encoder, pooled as the card's ``pooling`` or the checkpoint's ``1_Pooling`` says."""
 
     architectures = tuple(ENDS)
 
     def load(self) -> None:
         from transformers import BertModel, XLMRobertaModel
 
+        _check_stages(self.path)
+        self.pooling = self.card.pooling or _pooling(self.path)
         model_class = {"bert": BertModel, "xlm-roberta": XLMRobertaModel}[self.kind]
         try:
             check_size(self.path, partial(model_class, add_pooling_layer=False))
@@ -142,12 +146,14 @@ class SentenceModel(WordingModel):
     def limit(self) -> int:
         # XLM-RoBERTa counts positions from 2.
         places = int(self.model.config.max_position_embeddings) - (2 if self.kind == "xlm-roberta" else 0)
-        return min(self.card.max_tokens or places, places) - len(self.ends)
+        theirs = read_config(self.path, "sentence_bert_config.json").get("max_seq_length")
+        stated = self.card.max_tokens or (theirs if isinstance(theirs, int) and theirs > 0 else places)
+        return min(stated, places) - len(self.ends)
 
     def encode(self, ids: list[int]) -> Tensor:
         shown = torch.tensor([[self.ends[0], *ids, self.ends[1]]], device=self.model.device)
         states: Tensor = self.model(input_ids=shown, return_dict=True).last_hidden_state[0]
-        return (states.mean(0) if self.card.pooling == "mean" else states[0])[None]
+        return (states.mean(0) if self.pooling == "mean" else states[0])[None]
 
     def compare(self, ours: Tensor, theirs: Tensor) -> float:
         return float((ours @ theirs.T).squeeze())
@@ -178,6 +184,25 @@ def bmas(ours: Tensor, theirs: Tensor) -> float:
     """Half of mean_i max_j cos(e_i, f_j) + mean_j max_i cos(e_i, f_j), of unit vectors [N, H] and [M, H]."""
     cosines = ours @ theirs.T
     return float((cosines.amax(1).mean() + cosines.amax(0).mean()) / 2)
+
+
+def _check_stages(path: Path) -> None:
+    """Raises ``ConfigError`` for a checkpoint of sentence-transformers with a module that would be left out."""
+    for folder in sorted(path.glob("[0-9]*_*/")):
+        if folder.name.partition("_")[2] not in STAGES:
+            reason = f"{folder} is a module that is not computed here; known: {', '.join(STAGES)}"
+            raise ConfigError(reason, field="path")
+
+
+def _pooling(path: Path) -> Literal["mean", "first"]:
+    """How a checkpoint of sentence-transformers pools states; raises ``ConfigError`` for other ways."""
+    settings = read_config(path / "1_Pooling")
+    modes = [name for name, chosen in settings.items() if name.startswith("pooling_mode_") and chosen is True]
+    if modes == ["pooling_mode_cls_token"]:
+        return "first"
+    if modes not in ([], ["pooling_mode_mean_tokens"]):
+        raise ConfigError(f"{path / '1_Pooling'} pools by {', '.join(modes)}, not by cls or mean", field="pooling")
+    return "mean"
 
 
 def _golds(reference: Json) -> list[str]:

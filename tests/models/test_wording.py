@@ -67,6 +67,46 @@ def test_sentences_equal_the_plain_encoder(encoder, pooling):
     assert scores(path, "sentence", {"answer": ["green", "blue"]}, "blue").values == pytest.approx([1.0], abs=1e-6)
 
 
+def test_settings_of_sentence_transformers(encoder, tmp_path):
+    """``1_Pooling`` says how states are pooled where the card does not, ``max_seq_length`` how long a text may be."""
+    path = shutil.copytree(encoder[0], tmp_path / "copy")
+    mean, first = (
+        scores(path, "sentence", {"answer": "red"}, "a blue square", pooling=each).values for each in ("mean", "first")
+    )
+    assert mean != first
+    assert scores(path, "sentence", {"answer": "red"}, "a blue square").values == mean
+    (path / "1_Pooling").mkdir()
+    (path / "2_Normalize").mkdir()
+
+    def pooled(**modes):
+        (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | modes))
+        return scores(path, "sentence", {"answer": "red"}, "a blue square").values
+
+    assert pooled(pooling_mode_cls_token=True, pooling_mode_mean_tokens=False) == first
+    assert pooled(pooling_mode_cls_token=False, pooling_mode_mean_tokens=True) == mean
+    with pytest.raises(ConfigError, match="pooling_mode_max_tokens"):
+        pooled(pooling_mode_max_tokens=True)
+    assert scores(path, "sentence", {"answer": "red"}, "a blue square", pooling="first").values == first
+
+    pooled(pooling_mode_mean_tokens=True)
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 5, "do_lower_case": False}))
+    statuses = [
+        scores(path, "sentence", {"answer": "red"}, text, **more).statuses[0]
+        for text, more in (("zzz", {}), ("zzzz", {}), ("zzzz", {"max_tokens": 6}))
+    ]
+    assert statuses == [Status.OK, Status.OVER_LIMIT, Status.OK]
+
+
+def test_a_dense_module_is_refused(encoder, tmp_path):
+    """A layer behind the pooling would be left out silently."""
+    path = shutil.copytree(encoder[0], tmp_path / "copy")
+    (path / "2_Dense").mkdir()
+    (path / "2_Dense" / "config.json").write_text("{}")
+    for pooling in (None, "mean"):
+        with pytest.raises(ConfigError, match="2_Dense is a module that is not computed here"):
+            load(Card(name="s", kind="sentence", path=path, pooling=pooling))
+
+
 def test_statuses(encoder):
     """Blank or over-long responses are the response's fault, such references the caller's; nothing is cut."""
     path, long = encoder[0], "zxq " * 40
