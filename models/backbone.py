@@ -139,11 +139,16 @@ class Backbone(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         """The language head's logits [..., V] in fp32."""
         head = self.model.lm_head
-        return head(states.to(head.weight.dtype)).float()
+        return self._capped(head(states.to(head.weight.dtype)).float())
 
     def logits_of(self, states: Tensor, ids: list[int]) -> Tensor:
         """The language head's logits [..., len(ids)] of these tokens alone, computed in fp32."""
-        return states.float() @ self.model.lm_head.weight[ids].float().T
+        return self._capped(states.float() @ self.model.lm_head.weight[ids].float().T)
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        """Logits as Gemma's language head gives them, held within a bound; others have none."""
+        cap = getattr(self.text_config, "final_logit_softcapping", None)
+        return torch.tanh(logits / cap) * cap if cap else logits
 
 
 def load_backbone(

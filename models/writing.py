@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,8 +10,15 @@ from transformers import DynamicCache
 
 from rewardhub.errors import InternalError
 from rewardhub.models.cached import repeated
+from rewardhub.models.checkpoint import read_config
 from rewardhub.models.inputs import Encoded, Inputs
 from rewardhub.models.model import Loaded
+
+
+def named_ends(path: Path) -> list[int]:
+    """The ids at which a checkpoint's ``generation_config.json`` has a text end."""
+    named = read_config(path, "generation_config.json").get("eos_token_id")
+    return [each for each in (named if isinstance(named, list) else [named]) if type(each) is int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +32,7 @@ class Written:
 
 
 class Writer:
-    """Continues rows until the end of a turn; control tokens but that one are never written."""
+    """Continues rows until the end of a turn, or another end that the checkpoint names; no further control tokens."""
 
     def __init__(self, loaded: Loaded, *, max_tokens: int, temperature: float) -> None:
         self.loaded = loaded
@@ -32,9 +40,10 @@ class Writer:
         self.temperature = temperature
         tokenizer, family = loaded.encoder.tokenizer, loaded.encoder.family
         self.end_id = tokenizer.control(family.style.end)
+        self.ends = {self.end_id, *named_ends(loaded.path)}
         controls = {tokenizer.control(token) for token in family.tokens}
         rows = loaded.backbone.base.get_input_embeddings().num_embeddings
-        self.forbidden = sorted((controls - {self.end_id}) | set(range(tokenizer.size, rows)))
+        self.forbidden = sorted((controls - self.ends) | set(range(tokenizer.size, rows)))
 
     @torch.inference_mode()
     def write(self, row: Encoded, count: int, most: int | None = None) -> list[Written]:
@@ -55,6 +64,8 @@ class Writer:
         ends: dict[int, Written] = {}
         for step in range(most + 1):
             chosen = self._next(states, generator) if step < most else [self.end_id] * count
+            # The state is that behind the turn's end, whichever end was written.
+            chosen = [self.end_id if each in self.ends else each for each in chosen]
             token = self._token(torch.tensor(chosen, device=backbone.device), row.next_position + step)
             states = backbone.run(*token, past_key_values=cache, use_cache=True)[:, 0]
             for index in (each for each in range(count) if each not in ends):

@@ -1,6 +1,7 @@
 """Models that write: greedy replies, replies held to a schema, critiques, limits."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -154,3 +155,19 @@ def test_nothing_is_written_from_what_is_no_number(classifier, tiny, kind):
     for metadata in ({}, {"schema": SCHEMA}):
         group = Group("g", "x", (Response("a"), Response("b")), metadata=metadata)
         assert set(model.score([group])[0].statuses) == {Status.INTERNAL_ERROR}
+
+
+def test_other_ends_that_the_checkpoint_names(tiny, tmp_path):
+    """A reply ends at any id of ``generation_config.json``, as with Qwen's ``<|endoftext|>``, which is not written."""
+    path = shutil.copytree(tiny, tmp_path / "checkpoint")
+    card = Card(name="g", kind="generative", path=path, max_reply_tokens=6)
+    group = Group("g", "What colour?", (Response(),))
+    model = load(card)
+    with torch.inference_mode():
+        row = model.loaded.encoder.collate([model.loaded.encoder.encode(group.prompt)])
+        logits = model.loaded.backbone.logits(model.loaded.backbone.hidden(row)[0, -1])
+        logits[model.writer.forbidden] = -torch.inf
+    assert model.score([group])[0].row(0).details["finish"] == "length"
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, int(logits.argmax())]}))
+    details = load(card).score([group])[0].row(0).details
+    assert (details["text"], details["finish"], details["completion_tokens"]) == ("", "stop", 1)

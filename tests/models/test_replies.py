@@ -1,11 +1,12 @@
 """Replies are read where the family's own turn has them, as the tokens that stand there."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from rewardhub.models import Card, load
 from rewardhub.types import Group, Response
@@ -52,3 +53,19 @@ def test_replies_behind_a_space(family, replies, lead):
     asked = "User: What? {} {}<end_of_utterance>\nAssistant:" + lead
     first, second = (chance(asked.format(*pair), choices) for pair in (("green", "pink"), ("pink", "green")))
     assert found == pytest.approx([(first + 1 - second) / 2, (second + 1 - first) / 2], abs=1e-5)
+
+
+def test_capped_logits(tmp_path):
+    """Gemma's language head may bound its logits: a reply's chance, and a text's likelihood, are of the bounded ones."""
+    path = tiny_families.build("gemma3_text", tmp_path / "checkpoint")
+    config = json.loads((path / "config.json").read_text()) | {"final_logit_softcapping": 0.5}
+    (path / "config.json").write_text(json.dumps(config))
+    model = load(Card(name="m", kind="yes_no", path=path, choices=("red", "blue")))
+    (row,) = model.rows(group := Group("g", "What?", (Response("green"),)))
+    plain = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32).eval()
+    with torch.no_grad():
+        logits = plain(input_ids=torch.tensor([row.encoded.ids.tolist()])).logits[0, -1]
+        states = plain.model(input_ids=torch.tensor([row.encoded.ids.tolist()])).last_hidden_state[0, -1:]
+    wanted = float(torch.softmax(logits[model.checkpoint.replies()], 0)[0])
+    assert model.score([group])[0].values == pytest.approx([wanted], abs=1e-6)
+    assert torch.allclose(model.loaded.backbone.logits(states)[0], logits, atol=1e-5)
