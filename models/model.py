@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -78,7 +79,7 @@ class Checkpoint:
         space = " " if template.style.spaced and not self._space_is_the_replies else ""
         return [*template.opening(), template.style.before_reply + space]
 
-    @property
+    @cached_property
     def _space_is_the_replies(self) -> bool:
         """Whether the space that begins a turn is a token with each reply behind it, as digits never are.
 
