@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import AddedToken
+from tokenizers.processors import RobertaProcessing
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from rewardhub.models import Card, load
@@ -100,8 +101,11 @@ def _language(path: Path, name: str) -> None:
 def _clip(path: Path, _name: str) -> None:
     small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     tokenizer = tiny_tokenizer()
-    size = tokenizer.get_vocab_size()
-    text = small | {"bos_token_id": size, "eos_token_id": size + 1, "vocab_size": size + 2}
+    ends = ("<|startoftext|>", "<|endoftext|>")
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ends])
+    first, last = map(tokenizer.token_to_id, ends)
+    tokenizer.post_processor = RobertaProcessing((ends[1], last), (ends[0], first))
+    text = small | {"bos_token_id": first, "eos_token_id": last, "vocab_size": tokenizer.get_vocab_size()}
     text["max_position_embeddings"] = 400
     torch.manual_seed(0)
     config = CLIPConfig(text_config=text, vision_config=small | {"image_size": 32, "patch_size": 8}, projection_dim=24)
