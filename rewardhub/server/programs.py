@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
 from rewardhub.sandbox.runner import isolation
-from rewardhub.scheduler.program_lane import ProgramLane
+from rewardhub.scheduler.program_lane import LaneFull, ProgramLane
 from rewardhub.server.body import decoded
 from rewardhub.server.compat import online_judge, sandbox_fusion
 from rewardhub.server.quota import Quotas
@@ -62,7 +62,7 @@ class Programs:
         """Raises what is HTTP 504 where the queue is full, after which their clients try again."""
         try:
             return await self._lane.run(works, "route", tenant)
-        except Unavailable as error:
+        except LaneFull as error:
             raise DeadlineExceeded("the queue of programs is full", retry_after_s=1.0) from error
 
 
