@@ -143,6 +143,7 @@ class Group:
     ``reference`` holds whatever the scorers need: ``answer``, ``options``, ``box``, ``cases``, …
     ``recipe`` wins over the call's recipe. ``expected`` above the number of responses makes the group
     open: so many responses will come under this id in all, in this call and others; 0 is a whole group.
+    ``lost`` responses more belong to it that cannot be sent or read.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Group:
     recipe: str = ""
     metadata: Json = field(default_factory=dict)
     expected: int = 0
+    lost: int = 0
 
 
 MAX_CHARS = 1_000_000

@@ -24,7 +24,8 @@ class Dropped:
         places = self.kept or range(len(group.responses))
         kept = [index for index in range(len(group.responses)) if index not in reasons]
         named = {places[index]: reason for index, reason in reasons.items()}
-        rest = replace(group, responses=tuple(group.responses[index] for index in kept))
+        responses = tuple(group.responses[index] for index in kept)
+        rest = replace(group, responses=responses, lost=group.lost + len(reasons))
         return rest, Dropped({**self.reasons, **named}, [places[index] for index in kept])
 
     def spread(self, scores: GroupScores) -> GroupScores:

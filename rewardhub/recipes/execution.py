@@ -27,10 +27,13 @@ Asked = tuple[PlannedTerm, Ask]
 
 
 def _made(response: Response, details: Json) -> Response:
-    """The response with the text, and the picture if there is one, that an earlier term made of it."""
+    """The response with the text, and the picture if there is one, that an earlier term made of it.
+
+    The turns and the steps are those of another text.
+    """
     image = details.get("image")
     media = (Media.from_bytes(base64.b64decode(image)),) if isinstance(image, str) and image else response.media
-    return replace(response, text=str(details.get("text", "")), media=media)
+    return replace(response, text=str(details.get("text", "")), messages=(), steps=(), media=media)
 
 
 class Execution:
@@ -73,7 +76,7 @@ class Execution:
     def scores(self, group: Group, missing: int = 0) -> GroupScores:
         """The scores of every row of ``group``, all terms of which must have been scored; see :meth:`finish`."""
         columns = self._padded(len(group.responses))
-        total = compose(self.plan, group, self.call, columns, missing)
+        total = compose(self.plan, group, self.call, columns, missing + group.lost)
         parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
         return GroupScores(group.id, total, parts, indices=list(range(len(total))))
 

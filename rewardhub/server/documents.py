@@ -51,6 +51,7 @@ class GroupLine(_Closed):
     recipe: str = Field("", description="wins over the recipe of the request")
     metadata: dict[str, Any] = {}
     expected: Natural = Field(0, description="responses that come under this id in all; 0 is a whole group")
+    lost: Natural = Field(0, description="responses of the group that cannot be sent")
 
 
 class ScoreBody(_Closed):

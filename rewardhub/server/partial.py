@@ -56,7 +56,8 @@ def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Res
         except RewardHubError as error:
             error.__traceback__ = error.__context__ = None  # thousands of kept stacks are slow to collect
             errors[index] = error
-    return Partial(replace(group, responses=tuple(good.values())), tuple(good), errors)
+    rest = replace(group, responses=tuple(good.values()), lost=group.lost + len(errors))
+    return Partial(rest, tuple(good), errors)
 
 
 async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within_s: float) -> Group | Partial:

@@ -349,6 +349,7 @@ class Group(google.protobuf.message.Message):
     RECIPE_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     EXPECTED_FIELD_NUMBER: builtins.int
+    LOST_FIELD_NUMBER: builtins.int
     id: builtins.str
     prompt: builtins.str
     """a plain prompt, or"""
@@ -361,6 +362,8 @@ class Group(google.protobuf.message.Message):
     """JSON object"""
     expected: builtins.int
     """responses that will come under this id in all; 0 = the group is whole"""
+    lost: builtins.int
+    """responses of the group that cannot be sent"""
     @property
     def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Message]:
         """chat messages; their media index `media`"""
@@ -382,8 +385,9 @@ class Group(google.protobuf.message.Message):
         recipe: builtins.str = ...,
         metadata: builtins.bytes = ...,
         expected: builtins.int = ...,
+        lost: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["expected", b"expected", "id", b"id", "media", b"media", "messages", b"messages", "metadata", b"metadata", "problem_type", b"problem_type", "prompt", b"prompt", "recipe", b"recipe", "reference", b"reference", "responses", b"responses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected", b"expected", "id", b"id", "lost", b"lost", "media", b"media", "messages", b"messages", "metadata", b"metadata", "problem_type", b"problem_type", "prompt", b"prompt", "recipe", b"recipe", "reference", b"reference", "responses", b"responses"]) -> None: ...
 
 global___Group = Group
 

@@ -31,7 +31,10 @@ from rewardhub.types import (
 from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, run_name, take
 
 ReadPath = Callable[[str], bytes]
-GROUP_FIELDS = ("id", "prompt", "media", "reference", "responses", "problem_type", "recipe", "metadata", "expected")
+GROUP_FIELDS = (
+    "id", "prompt", "media", "reference", "responses", "problem_type", "recipe", "metadata", "expected",
+    "lost",
+)  # fmt: skip
 CALL_FIELDS = (
     "recipe", "run", "step", "policy_version", "inputs", "deadline_ms", "cache", "priority", "details", "repin",
     "recipe_text",
@@ -133,6 +136,7 @@ def group_from_json(data: Any, where: str = "", read_path: ReadPath | None = Non
         recipe=take(data, "recipe", str, "", where),
         metadata=bounded(take(data, "metadata", dict, {}, where), join(where, "metadata")),
         expected=natural(data, "expected", where),
+        lost=natural(data, "lost", where),
     )
 
 
@@ -296,7 +300,8 @@ def group_to_json(group: Group, *, media_data: bool = False) -> dict[str, Any]:
         "recipe": group.recipe,
         "metadata": dict(group.metadata),
     }
-    return line | {"expected": group.expected} if group.expected else line
+    counts = {"expected": group.expected, "lost": group.lost}
+    return line | {name: count for name, count in counts.items() if count}
 
 
 def _response_to_json(response: Response, media_data: bool) -> str | dict[str, Any]:

@@ -37,7 +37,8 @@ _TEXT = pb.Response.DESCRIPTOR.fields_by_name["text"]
 
 
 def group_to_proto(group: Group, *, with_responses: bool = True, media_data: bool = False) -> pb.Group:
-    message = pb.Group(id=group.id, problem_type=group.problem_type, recipe=group.recipe, expected=group.expected)
+    message = pb.Group(id=group.id, problem_type=group.problem_type, recipe=group.recipe)
+    message.expected, message.lost = group.expected, group.lost
     if isinstance(group.prompt, str):
         message.prompt = group.prompt
     else:
@@ -69,6 +70,7 @@ def group_from_proto(message: pb.Group, where: str = "group") -> Group:
         recipe=message.recipe,
         metadata=_object(message.metadata, f"{where}.metadata"),
         expected=message.expected,
+        lost=message.lost,
     )
 
 

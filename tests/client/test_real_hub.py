@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -130,6 +131,25 @@ def test_responses_that_cannot_be_sent_harm_no_other(address):
     assert [scores.values for scores in answers[4:]] == [[None, None, None, 1.0], [None], [None]]
     assert "GIF" in answers[5][0].details["reason"]
     assert "GIF" in answers[6][0].details["reason"]
+
+
+STRICT = """\
+name: strict
+group_strict: true
+terms: {right: {scorer: math}}
+value: right - g_mean(right)
+"""
+
+
+def test_a_strict_group_is_not_whole_without_what_was_lost(address, hub):
+    """With ``group_strict`` no value is taken over the others, whether the client or the door leaves a response out."""
+    right, half = Response("\\boxed{2}"), Response("\ud800")
+    with Client(address, on_failure="none") as client:
+        (scores,) = client.score([Group("g", "1 + 1?", (right, half, right), {"answer": "2"})], Call(recipe_text=STRICT))
+    assert scores.total.statuses == [Status.INCOMPLETE_GROUP, Status.INVALID_INPUT, Status.INCOMPLETE_GROUP]
+    group = {"id": "g", "responses": [right.text, {"text": "2", "signals": {"n": "x"}}], "reference": {"answer": "2"}}
+    reply = httpx.post(f"{hub['http']}/v1/score", json={"recipe_text": STRICT, "groups": [group]}).json()
+    assert [row["status"] for row in reply["groups"][0]["scores"]] == ["incomplete_group", "invalid_input"]
 
 
 def test_images_travel(address):

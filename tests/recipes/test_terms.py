@@ -3,6 +3,7 @@
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.local import LocalHub
+from rewardhub.registry import default_registry, verifier
 from rewardhub.types import Call, Group, Response, Status
 
 CAPTIONED = """\
@@ -45,3 +46,22 @@ def test_of_equally_grave_failures_the_first_term_is_blamed():
     terms = "".join(f"  {name}: {{scorer: math, reference: {name}}}\n" for name in names)
     (found,) = score({"answer": "1"}, "1", recipe=f"name: many\nterms:\n{terms}value: {' + '.join(reversed(names))}\n")
     assert found.details["reason"] == "reference.t0 is missing"
+
+
+def test_a_term_reads_nothing_but_what_its_input_made():
+    """Of a trajectory too: its turns and its steps are those of another text."""
+    seen = []
+
+    @verifier("seen")
+    def look(response, reference) -> float:
+        seen.append(response)
+        return 1.0
+
+    registry = default_registry(())
+    registry.add(look)
+    turns = ({"role": "assistant", "content": "another text"},)
+    group = Group("g", "", (Response("<caption>a bus</caption>", turns, tokens=9, steps=((0, 5),)),))
+    recipe = "name: fed\nterms:\n  a: {scorer: tag_text, with: {tag: caption}}\n  b: {scorer: seen, input: a}\nvalue: b\n"
+    with LocalHub(lambda: make_hub(HubConfig(workers=1), registry)) as hub:
+        assert hub.score([group], Call(recipe_text=recipe))[0].values == [1.0]
+    assert seen == [Response("a bus", tokens=9)]
