@@ -10,19 +10,24 @@ import logging
 import queue
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rewardhub.types import Call, Group, GroupScores
+from rewardhub.scorer import weight
+from rewardhub.types import Call, Column, Group, GroupScores, Media
 from rewardhub.wire.lines import dumps, group_to_json, scores_to_json
 
 QUEUE = 10_000
+QUEUE_BYTES = 64 * 2**20
+ROW_BYTES = 200
 _log = logging.getLogger("rewardhub.reward_log")
 
 
 class RewardLog:
     """Writes lines from a thread of its own; ``dropped`` counts those that found the queue or the disk full.
 
+    What waits is what will be written and no more, about ``QUEUE_BYTES`` in all.
     Half of a surrogate pair is written as its JSON escape.
     """
 
@@ -30,6 +35,7 @@ class RewardLog:
         self._texts = texts
         self._lines: queue.Queue[Any] = queue.Queue(QUEUE)
         self.dropped = 0
+        self._taken = self._written = 0  # bytes, each counted by one thread only
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
         self._thread = threading.Thread(target=self._write, daemon=True, name="reward-log")
@@ -37,9 +43,18 @@ class RewardLog:
 
     def record(self, group: Group, scores: GroupScores, call: Call, recipe: str, fingerprint: str, tenant: str) -> None:
         """Hands one group over to the writer; never waits."""
-        entry = (time.time(), group, scores, call, recipe, fingerprint, tenant)
+        head: dict[str, Any] = {"time": round(time.time(), 3), "tenant": tenant, "run": call.run, "step": call.step}
+        head |= {"policy_version": call.policy_version, "recipe": recipe, "fingerprint": fingerprint}
+        head["inputs"] = dict(call.inputs)
+        told = replace(scores, total=_bare(scores.total), parts={k: _bare(part) for k, part in scores.parts.items()})
+        shown = _without_bytes(group) if self._texts else None
+        size = weight(head) + _scores_bytes(told) + (_group_bytes(shown) if shown else 0)
+        if self._taken - self._written >= QUEUE_BYTES:
+            self.dropped += 1
+            return
         try:
-            self._lines.put_nowait(entry)
+            self._lines.put_nowait((size, head, told, shown))
+            self._taken += size
         except queue.Full:
             self.dropped += 1
 
@@ -54,24 +69,50 @@ class RewardLog:
 
     def _write(self) -> None:
         while (entry := self._lines.get()) is not None:
+            size, *rest = entry
             try:
-                self._file.write(dumps(self._line(*entry)) + "\n")
+                self._file.write(dumps(_line(*rest)) + "\n")
                 if self._lines.empty():
                     self._file.flush()
             except Exception as error:  # the next line may find a disk with room again
                 if not self.dropped:
                     _log.error("lines of the reward log are lost: %s", error)
                 self.dropped += 1
+            self._written += size
 
-    def _line(
-        self, at: float, group: Group, scores: GroupScores, call: Call, recipe: str, fingerprint: str, tenant: str
-    ) -> dict[str, Any]:
-        line: dict[str, Any] = {"time": round(at, 3), "tenant": tenant, "run": call.run, "step": call.step}
-        line |= {"policy_version": call.policy_version, "recipe": recipe, "fingerprint": fingerprint}
-        line |= {"inputs": dict(call.inputs), **scores_to_json(scores, details=False)}
-        if self._texts:
-            line["group"] = group_to_json(group)
-        return line
+
+def _line(head: dict[str, Any], scores: GroupScores, group: Group | None) -> dict[str, Any]:
+    line = head | scores_to_json(scores, details=False)
+    return line | {"group": group_to_json(group)} if group else line
+
+
+def _bare(column: Column) -> Column:
+    return replace(column, details=None)
+
+
+def _without_bytes(group: Group) -> Group:
+    """The group with its media as hashes."""
+    media = tuple(map(_hash, group.media))
+    responses = tuple(
+        replace(each, media=tuple(map(_hash, each.media))) if each.media else each for each in group.responses
+    )
+    return replace(group, media=media, responses=responses)
+
+
+def _hash(media: Media) -> Media:
+    return replace(media, data=None, frame_data=())
+
+
+def _scores_bytes(scores: GroupScores) -> int:
+    columns = [scores.total, *scores.parts.values()]
+    steps = sum(sum(map(len, column.steps)) for column in columns if column.steps)
+    return ROW_BYTES * len(scores) * len(columns) + 8 * steps
+
+
+def _group_bytes(group: Group) -> int:
+    shared = sum(map(weight, (group.prompt, group.reference, group.metadata, [each.frames for each in group.media])))
+    rows = [len(each.text) + weight(each.messages) + 16 * len(each.steps) for each in group.responses]
+    return shared + sum(rows) + ROW_BYTES * len(rows)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

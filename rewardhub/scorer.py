@@ -181,6 +181,9 @@ class Verifier:
             valid = self.parameters.model_validate(dict(params))
         except ValidationError as error:
             raise _parameter_error(self.info.name, self.parameters, error) from None
+        for name, value in params.items():
+            if not _finite(value):  # JSON, in which parameters travel to a worker, has no such number
+                raise ConfigError(f"{self.info.name}: parameter {name!r} is not finite", field=name)
         return BoundVerifier(self, {name: getattr(valid, name) for name in type(valid).model_fields}, dict(params))
 
     @cached_property
@@ -380,6 +383,14 @@ def _parameter_error(name: str, model: type[BaseModel], error: ValidationError) 
     if first["type"] == "extra_forbidden":
         return ConfigError(f"{name} has no parameter {key!r}{nearest(key, model.model_fields)}", field=key)
     return ConfigError(f"{name}: parameter {key!r}: {first['msg']}", field=key)
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def rows(count: int | Iterable[int]) -> list[int]:

@@ -112,11 +112,18 @@ def _score(rubric: Rubric, case: Case, answers: Sequence[Answer]) -> Score:
     first = answers[0]
     details = {**described(first), **rubric.explain(first.verdict, case)}
     value = fmean(rubric.value(answer.verdict, case) for answer in answers)
+    steps = _mean_steps([rubric.steps(answer.verdict, case) for answer in answers])
     if len(answers) == 1:
-        return Score(value, steps=rubric.steps(first.verdict, case), details=details)
+        return Score(value, steps=steps, details=details)
     verdicts = [answer.verdict for answer in answers]
     commonest = Counter(map(str, verdicts)).most_common(1)[0][1]
-    return Score(value, confidence=commonest / len(answers), details=details | {"verdicts": verdicts})
+    return Score(value, confidence=commonest / len(answers), steps=steps, details=details | {"verdicts": verdicts})
+
+
+def _mean_steps(answers: Sequence[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """Each step's mean over the answers that have a value for it."""
+    known = ([value for value in values if value is not None] for values in zip(*answers, strict=True))
+    return tuple(fmean(values) if values else None for values in known)
 
 
 def described(answer: Answer) -> dict[str, Any]:

@@ -7,7 +7,7 @@ An item is a ``Group``, a :class:`Partial` where some of its responses could not
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,7 +38,8 @@ def from_json(body: bytes, limits: Limits) -> tuple[Call, list[Item]]:
     groups = expect(data["groups"], list, "groups")
     _check_count(groups, limits.groups)
     check_rows(sum(_name_and_rows(each, 0)[1] for each in groups), limits)
-    return call, _distinct([_json_item(each, index) for index, each in enumerate(groups)])
+    named = {_name_and_rows(each, -1)[0] for each in groups}
+    return call, _distinct([_json_item(each, index, _free(index, named)) for index, each in enumerate(groups)])
 
 
 def from_proto(request: pb.ScoreRequest, limits: Limits) -> tuple[Call, list[Item]]:
@@ -46,8 +47,9 @@ def from_proto(request: pb.ScoreRequest, limits: Limits) -> tuple[Call, list[Ite
     _check_count(request.groups, limits.groups)
     check_rows(sum(len(each.responses) for each in request.groups), limits)
     call = proto.call_from_proto(request.options)
+    named = {each.id for each in request.groups}
     return call, _distinct(
-        [group_item(each, f"groups[{index}]", str(index)) for index, each in enumerate(request.groups)]
+        [group_item(each, f"groups[{index}]", _free(index, named)) for index, each in enumerate(request.groups)]
     )
 
 
@@ -107,11 +109,19 @@ def _answer(item: Item, answers: Iterator[GroupScores]) -> GroupScores:
     return next(answers) if isinstance(item, Group) else item
 
 
-def _json_item(data: Any, index: int) -> Item:
+def _free(index: int, named: Collection[str]) -> str:
+    """The id of a group that has none: its place, marked where another group has that name."""
+    name = str(index)
+    while name in named:
+        name = f"#{name}"
+    return name
+
+
+def _json_item(data: Any, index: int, default_id: str) -> Item:
     where = f"groups[{index}]"
 
     def read(value: Any) -> Group:
-        return lines.group_from_json(value, where, default_id=str(index))
+        return lines.group_from_json(value, where, default_id=default_id)
 
     try:
         return read(data)

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from rewardhub.errors import RewardHubError, UnknownName
+from rewardhub.errors import ConfigError, RewardHubError, UnknownName
+from rewardhub.registry import builtin_registry
 from rewardhub.types import Call, Group, Response
 from rewardhub.wire.fields import known_only
 
@@ -43,3 +44,13 @@ async def test_a_broken_recipe_is_compiled_once(hub):
     assert "unknown name 't9'" in answers[0][0].details["reason"]
     await hub.score(groups, Call(recipe_text=text * 10))
     assert len(hub.book._inline) == 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_parameters_are_finite(value):
+    """No worker could be told another number; the refusal names the parameter."""
+    with pytest.raises(ConfigError, match="parameter 'abs_tol' is not finite") as refused:
+        builtin_registry().get("math").bind({"abs_tol": value})
+    assert refused.value.field == "abs_tol"
+    with pytest.raises(ConfigError, match="not finite"):
+        builtin_registry().get("json_schema").bind({"default_schema": {"maximum": [value]}})

@@ -1,6 +1,10 @@
 """The reward log: what every trainer was told, as JSON lines."""
 
 import json
+import os
+import select
+import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.reward_log import RewardLog, read_log
-from rewardhub.types import Call, Column, Group, GroupScores, Response, Status
+from rewardhub.types import Call, Column, Group, GroupScores, Media, Response, Status
 
 from .conftest import oracle
 
@@ -89,3 +93,33 @@ def test_a_full_disk_ends_neither_the_log_nor_the_hub():
     """Lines that find no room are counted; what is recorded later is still taken, and closing comes to an end."""
     log = recorded(Path("/dev/full"), *["x" * 100_000] * 50)
     assert log.dropped >= 49
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_hung_disk_fills_no_memory(tmp_path, monkeypatch, texts):
+    """What waits to be written holds no bytes of media, no details and, without texts, no group; the rest is dropped."""
+    monkeypatch.setattr("rewardhub.reward_log.QUEUE_BYTES", 100_000)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = RewardLog(path, texts=texts)
+    scores = GroupScores("g", Column([1.0], [Status.OK], "f", [{"reason": "r" * 1_000}]), indices=[0])
+    tracemalloc.start()
+    for _ in range(3_000):
+        media = (Media.from_bytes(os.urandom(10_000)),)
+        group = Group("g", "p", (Response("x" * 1_000, media=media),), media=media)
+        log.record(group, scores, CALL, "oracle", "f", "")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3_000_000
+    assert log.dropped > 1_000
+    reading = threading.Thread(target=lambda: [None for _ in iter(lambda: _read(reader), b"")], daemon=True)
+    reading.start()
+    log.close()
+    reading.join()
+    os.close(reader)
+
+
+def _read(pipe):
+    select.select([pipe], [], [], 5.0)
+    return os.read(pipe, 1 << 20)

@@ -159,6 +159,13 @@ async def test_steps_get_a_value_each(judges) -> None:
     assert "64 values 0 or 1" in server.asks[-1].text
 
 
+async def test_steps_of_several_samples_are_their_means(judges) -> None:
+    """A response's steps have values however often the judge is asked."""
+    scorer, _ = await judges(in_turn(verdict("1,0"), verdict("1,1")))
+    [row] = await score(scorer, "step_check", one({"answer": "14"}, "a\n\nb"), samples=2)
+    assert (row.steps, row.value) == ((1.0, 0.5), 0.75)
+
+
 async def test_hallucination_rate_over_three_answers(judges) -> None:
     """MMHal-Bench: grades 6, 2, 4 have the mean 4.0, and one of three answers hallucinates."""
     scorer, _ = await judges(in_turn(verdict(6), verdict(2), verdict(4)), concurrency=1)

@@ -461,3 +461,13 @@ def test_a_route_without_a_scope_does_not_start():
     app.add_api_route("/v1/new", lambda: None)
     with pytest.raises(ConfigError, match="/v1/new"):
         check_scopes(app)
+
+
+async def test_a_group_without_an_id_takes_no_others(service):
+    """It is named by its place, or by a mark before it where a group of the request has that name."""
+    groups = [group("1"), {"responses": ["a"]}, {"responses": ["b"]}, group("#1")]
+    async with service() as running, running.http() as http:
+        reply = await http.post("/v1/score", json=body(*groups))
+    answers = reply.json()["groups"]
+    assert [each["id"] for each in answers] == ["1", "##1", "2", "#1"]
+    assert {row["status"] for each in answers for row in each["scores"]} == {"ok"}
