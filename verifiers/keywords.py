@@ -13,6 +13,7 @@ from rewardhub.verifiers.answerlib.labels import printable, texts_of
 from rewardhub.verifiers.answerlib.lanes import if_short
 
 MAX_KEYWORDS = 1_000
+MOST_NAMED = 50
 _WORD = re.compile(r"[^\W_]+")
 _NO_BLANKS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _FIELD = "reference.keywords"
@@ -31,7 +32,7 @@ def _recall(response: Response, reference: Json, *, ignore_case: bool = True) ->
     missing = [
         printable(group[0]) for group in groups if not any(_mentioned(word, raw, spaced, ignore_case) for word in group)
     ]
-    return Score(1 - len(missing) / len(groups), details={"missing": missing})
+    return Score(1 - len(missing) / len(groups), details={"missing": missing[:MOST_NAMED]})
 
 
 @verifier(
@@ -56,7 +57,7 @@ def keyword_recall(response: Response, reference: Json, *, ignore_case: bool = T
 
     A keyword is a text or a list of texts that mean the same; punctuation between its words does not
     count. A keyword in Chinese or Japanese is looked for anywhere, because nothing stands between words.
-    A long list of guesses is not punished: combine with a length or precision term. Details: ``missing``.
+    A long list of guesses is not punished: combine with a length or precision term. Details: ``missing``, the first 50.
     """
     return _recall(response, reference, ignore_case=ignore_case)
 

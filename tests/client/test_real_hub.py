@@ -145,7 +145,9 @@ def test_a_strict_group_is_not_whole_without_what_was_lost(address, hub):
     """With ``group_strict`` no value is taken over the others, whether the client or the door leaves a response out."""
     right, half = Response("\\boxed{2}"), Response("\ud800")
     with Client(address, on_failure="none") as client:
-        (scores,) = client.score([Group("g", "1 + 1?", (right, half, right), {"answer": "2"})], Call(recipe_text=STRICT))
+        (scores,) = client.score(
+            [Group("g", "1 + 1?", (right, half, right), {"answer": "2"})], Call(recipe_text=STRICT)
+        )
     assert scores.total.statuses == [Status.INCOMPLETE_GROUP, Status.INVALID_INPUT, Status.INCOMPLETE_GROUP]
     group = {"id": "g", "responses": [right.text, {"text": "2", "signals": {"n": "x"}}], "reference": {"answer": "2"}}
     reply = httpx.post(f"{hub['http']}/v1/score", json={"recipe_text": STRICT, "groups": [group]}).json()

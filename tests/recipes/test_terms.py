@@ -61,7 +61,9 @@ def test_a_term_reads_nothing_but_what_its_input_made():
     registry.add(look)
     turns = ({"role": "assistant", "content": "another text"},)
     group = Group("g", "", (Response("<caption>a bus</caption>", turns, tokens=9, steps=((0, 5),)),))
-    recipe = "name: fed\nterms:\n  a: {scorer: tag_text, with: {tag: caption}}\n  b: {scorer: seen, input: a}\nvalue: b\n"
+    recipe = (
+        "name: fed\nterms:\n  a: {scorer: tag_text, with: {tag: caption}}\n  b: {scorer: seen, input: a}\nvalue: b\n"
+    )
     with LocalHub(lambda: make_hub(HubConfig(workers=1), registry)) as hub:
         assert hub.score([group], Call(recipe_text=recipe))[0].values == [1.0]
     assert seen == [Response("a bus", tokens=9)]
