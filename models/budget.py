@@ -49,12 +49,15 @@ def per_token(backbone: Any) -> float:
     return float((numbers + kept) * torch.finfo(backbone.dtype).bits / 8)
 
 
+def blank(tokens: int) -> Encoded:
+    """A row of so many tokens that say nothing."""
+    return Encoded(np.zeros(tokens, np.int64), np.tile(np.arange(tokens), (3, 1)), (), (), tokens)
+
+
 def _per_token_on_gpu(runner: Runs, device: torch.device) -> float:
-    ids = np.zeros(PROBE, np.int64)
-    row = Encoded(ids, np.tile(np.arange(PROBE), (3, 1)), (), (), PROBE)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    runner.padded([row], [(PROBE - 1,)])
+    runner.padded([blank(PROBE)], [(PROBE - 1,)])
     return max(1.0, (torch.cuda.max_memory_allocated(device) - before) / PROBE)
 
 

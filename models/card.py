@@ -183,8 +183,9 @@ class Card(BaseModel):
 
     Either ``path`` (a folder, relative to the card) or ``repository`` with ``revision`` names the
     checkpoint. ``max_tokens`` bounds one sequence (0: the model's own limit), ``token_budget`` the
-    padded tokens of a batch, ``min_pixels`` and ``max_pixels`` an image after resizing, within the
-    checkpoint's own bounds, ``prefix_cache_mb`` what is remembered of prompts for later calls (0: nothing).
+    padded tokens of a batch (a response that finds no memory is at fault only where it is longer than this),
+    ``min_pixels`` and ``max_pixels`` an image after resizing, within the checkpoint's own bounds,
+    ``prefix_cache_mb`` what is remembered of prompts for later calls (0: nothing).
     ``truncation`` says what becomes of a sequence over the limit: an error, or "left": the oldest text of the prompt
     is left out as far as needed, never its system message, its images or the response, and
     a detail of the score says how much, see :data:`TRUNCATED`.

@@ -311,14 +311,34 @@ def _raised(error: BaseException, reference: Json) -> Score:
 
 def _judged(verdict: Any) -> Verdict:
     """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
-    number = verdict.value if isinstance(verdict, Score) else verdict
-    if number is None and number is not verdict:
-        return verdict  # type: ignore[no-any-return]
-    if not isinstance(number, (float, Real)):
-        return _fault(f"the scorer returned {type(number).__name__}, expected a number or a Score")
-    if not math.isfinite(number):
+    if isinstance(verdict, Score):
+        return _fault(wrong) if (wrong := flaw(verdict)) else verdict
+    if not isinstance(verdict, (float, Real)):
+        return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
+    if not _finite(verdict):
         return _fault("the scorer returned a non-finite number")
-    return verdict if isinstance(verdict, Score) else number  # type: ignore[return-value]
+    return verdict  # type: ignore[return-value]
+
+
+def flaw(score: Score) -> str:
+    """Why what a scorer gave is no score, "" for one that is: a failure has no value, and numbers are finite."""
+    if score.value is None:
+        if score.status is Status.OK:
+            return "the scorer returned no value with the status ok"
+    elif not _finite(score.value):
+        return "the scorer returned a value that is no finite number"
+    elif not score.status.is_verdict:
+        return f"the scorer returned a value with the status {score.status}"
+    if not all(each is None or _finite(each) for each in (score.confidence, *score.steps)):
+        return "the scorer returned steps or a confidence that are no finite numbers"
+    return ""
+
+
+def _finite(number: object) -> bool:
+    try:
+        return isinstance(number, (float, Real)) and math.isfinite(number)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 UNDECIDED = Score(None, Status.SKIPPED)

@@ -85,6 +85,10 @@ _RETRYABLE = frozenset({Status.TIMEOUT, Status.UNAVAILABLE, Status.CANCELLED, St
 _VERDICTS = frozenset({Status.OK, Status.NO_ANSWER, Status.OVER_LIMIT})
 
 
+PASSING = "passing"
+"""The detail of a verdict that may be another one tomorrow, as where memory decided: it is not remembered."""
+
+
 class Space(StrEnum):
     """The coordinate space that boxes and points of a media are written in."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from rewardhub.types import Column, Json, Status
+from rewardhub.types import PASSING, Column, Json, Status
 
 Row = tuple[float | None, Status, float | None, tuple[float | None, ...], Json | None]
 """Value, status, confidence, steps, details."""
@@ -47,6 +47,11 @@ def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Colu
         steps=steps if any(steps) else None,
         cached=cached if any(cached) else None,
     )
+
+
+def lasts(row: Row) -> bool:
+    """Whether a row is worth remembering: a verdict that will be the same tomorrow."""
+    return row[1].is_verdict and not (row[4] and row[4].get(PASSING))
 
 
 def encode(row: Row) -> bytes | None:

@@ -15,7 +15,7 @@ from rewardhub.cache.flight import Compute, Flight
 from rewardhub.cache.lease import Lease
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
-from rewardhub.cache.row import Row, column_of
+from rewardhub.cache.row import Row, column_of, lasts
 from rewardhub.types import CacheMode, Column, Status
 
 Waiting = asyncio.Future[Row | None]
@@ -139,7 +139,7 @@ class Cache:
                 if given_up if row is None else row[1] in GIVEN_UP:
                     waiting.cancel()
                 else:
-                    waiting.set_result(row if row and row[1].is_verdict else None)
+                    waiting.set_result(row if row and lasts(row) else None)
 
     def _land(self, key: bytes, waiting: Waiting) -> None:
         self._flights[key].remove(waiting)
@@ -190,7 +190,7 @@ class Cache:
         verdicts = [
             (flight.keys[position], row)
             for position, row in zip(positions, computed, strict=True)
-            if row[1].is_verdict
+            if lasts(row)
         ]  # fmt: skip
         self._tell(verdicts)
         if flight.mode == "read_only":

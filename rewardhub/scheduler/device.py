@@ -28,6 +28,7 @@ from rewardhub.scheduler.messages import (
     Loaded,
     Message,
     Ping,
+    Probe,
     ScoreBatch,
     Scored,
     Unload,
@@ -58,7 +59,12 @@ class Seat:
         self._device = device
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
-    async def send(self, message: Load | ScoreBatch | Ping) -> None:
+    @property
+    def since(self) -> float:
+        """When the worker began with this seat's work, or last ended a neighbour's; infinite while that is in hand."""
+        return self.began if self.began < math.inf else self._device.free_since
+
+    async def send(self, message: Load | ScoreBatch | Probe | Ping) -> None:
         """Raises ``ConnectionError`` where the process is gone."""
         message.seat = self.number
         await self._device.send(self, message)
@@ -92,7 +98,8 @@ class Seat:
         if isinstance(message, InHand):
             self.began = time.monotonic()
         elif isinstance(message, Loaded | Scored | Failed):
-            self.took_s, self.began = time.monotonic() - self.began, math.inf
+            self._device.ended = time.monotonic()
+            self.took_s, self.began = self._device.ended - self.began, math.inf
         self._inbox.put_nowait(message)
 
     async def leave(self) -> None:
@@ -109,12 +116,18 @@ class Device:
 
     def __init__(self) -> None:
         self.pid = 0
+        self.ended = 0.0
         self._turn = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._seats: dict[int, Seat] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def free_since(self) -> float:
+        """When the process ended what it had last in hand; infinite while it has anything."""
+        return math.inf if any(seat.began < math.inf for seat in self._seats.values()) else self.ended
 
     @property
     def stopped(self) -> bool:

@@ -72,8 +72,15 @@ class ScoreBatch(msgspec.Struct, tag="score"):
     seat: int = 0
 
 
+class Probe(msgspec.Struct, tag="probe"):
+    """Run one row of so many tokens, of nothing, answered as a batch without groups: the heartbeat is of one."""
+
+    tokens: int
+    seat: int = 0
+
+
 class InHand(msgspec.Struct, tag="in_hand"):
-    """The worker has taken a load or a batch in hand."""
+    """The worker has taken a load, a batch or a probe in hand."""
 
     seat: int
 
@@ -152,8 +159,9 @@ class Scored(msgspec.Struct, tag="scored"):
 
 
 Message = (
-    PoolTask | Begun | HandedBack | Row | Load | Unload | Loaded | ScoreBatch | InHand | Ping | Pong | Failed | Scored
-)
+    PoolTask | Begun | HandedBack | Row
+    | Load | Unload | Loaded | ScoreBatch | Probe | InHand | Ping | Pong | Failed | Scored
+)  # fmt: skip
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from rewardhub.media.decode import pack
 from rewardhub.scheduler.quarantine import inputs_of
@@ -72,8 +73,8 @@ class ModelJob:
         if not self.done.done():
             self.done.set_result(column)
 
-    def fail(self, status: Status, reason: str) -> None:
-        self.answer(Column.failed(len(self.group.responses), status, reason))
+    def fail(self, status: Status, reason: str, **details: Any) -> None:
+        self.answer(Column.failed(len(self.group.responses), status, reason, **details))
 
     def part(self, rows: Sequence[int]) -> "ModelJob":
         """A job of some of the responses, which is dropped when nobody waits for the whole."""

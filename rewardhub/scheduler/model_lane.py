@@ -2,15 +2,19 @@
 
 A batch leaves the moment the worker is free, cut by an estimate of its tokens; what begins alike in it, as single
 calls for one prompt do, is sent as one group. A worker that dies or
-stops answering pings, or spends ``RUN_S`` on one batch, is killed and loaded anew with back-off. The responses of
+hangs, or spends ``RUN_S`` on one batch, is killed and loaded anew with back-off; see
+:mod:`~rewardhub.scheduler.exchange`. The responses of
 its batch are tried once more, each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair
-and group scope are tried as a whole. A batch that does not fit in memory is split.
+and group scope are tried as a whole. A batch that does not fit in memory is split, down to single responses, of which
+one that has no memory is ``unavailable``: the device is short of it. It is ``over_limit``, the response's fault, only
+where it is longer than the card's ``token_budget`` and so many tokens do fit at that moment.
 """
 
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -18,22 +22,19 @@ from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.models.digest import card_stamp
 from rewardhub.scheduler.device import Devices, Seat
+from rewardhub.scheduler.exchange import PING_S, SILENT_S, Heart, WorkerLost, exchange, fits
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, Ping, Pong, ScoreBatch, Scored
+from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, ScoreBatch, Scored
 from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
-from rewardhub.types import Column, Group, Json, Score, Status
+from rewardhub.types import PASSING, Column, Group, Json, Score, Status
 
-PING_S = 1.0
-SILENT_S = 4.0
 RUN_S = 600.0
+SHORT_S = 5.0
+"""When a response that there was no memory for may be sent again."""
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-class WorkerLost(Exception):
-    """The process died, hung or broke the protocol."""
 
 
 class LoadFailed(WorkerLost):
@@ -71,6 +72,7 @@ class ModelLane:
         self._awake.set()
         self._leaving = False
         self._failures = 0
+        self._heart = Heart()
         self._fitted = 0  # tokens of the largest response that this worker scored
         self._figures = figures or Figures()
         self._limit = queue_limit
@@ -207,7 +209,8 @@ class ModelLane:
         try:
             await asyncio.wait_for(self._waiting.wait(), PING_S)
         except TimeoutError:
-            await self._exchange(seat, Ping(), Pong)
+            async with self._kept(seat):
+                await self._heart.beat(seat, self._run_s)
             return
         together = families(self._take())
         if not together:
@@ -221,41 +224,23 @@ class ModelLane:
         started = time.monotonic()
         for job in jobs:
             self._figures.waited(self.card.name, started - job.since)
+        async with self._kept(seat, jobs):
+            answer = await exchange(seat, ScoreBatch(next(self._ids), groups), Scored | Failed, self._run_s)
+        self._figures.ran(self.card.name, seat.took_s)
+        self._failures = 0
+        self._hand_out(together, answer)
+        if isinstance(answer, Failed) and answer.memory and len(jobs) == 1 and not jobs[0].divisible:
+            await self._short(seat, jobs[0])
+
+    @asynccontextmanager
+    async def _kept(self, seat: Seat, jobs: Sequence[ModelJob] = ()) -> AsyncIterator[None]:
+        """Puts back the jobs that the worker is lost on within, and kills it."""
         try:
-            answer = await self._exchange(seat, ScoreBatch(next(self._ids), groups), Scored | Failed)
+            yield
         except WorkerLost:
             await seat.lose()
             self._lost(jobs, spared=seat.spared)
             raise
-        self._figures.ran(self.card.name, seat.took_s)
-        self._failures = 0
-        self._hand_out(together, answer)
-
-    async def _exchange(self, seat: Seat, message: Ping | ScoreBatch, kind: object) -> object:
-        """Sends, and waits for an answer of ``kind`` as long as the worker answers pings."""
-        try:
-            await seat.send(message)
-            heard = time.monotonic()
-            receiving = asyncio.ensure_future(seat.receive())
-            try:
-                while True:
-                    done, _ = await asyncio.wait({receiving}, timeout=PING_S)
-                    if done:
-                        answer = receiving.result()
-                        if isinstance(answer, kind):  # type: ignore[arg-type]
-                            return answer
-                        heard = time.monotonic()
-                        receiving = asyncio.ensure_future(seat.receive())
-                    elif time.monotonic() - heard > SILENT_S:
-                        raise WorkerLost("the worker hangs")
-                    elif time.monotonic() - seat.began > self._run_s:
-                        raise WorkerLost("the worker does not come to an end")
-                    else:
-                        await asyncio.wait_for(seat.send(Ping()), SILENT_S)
-            finally:
-                receiving.cancel()
-        except (OSError, TimeoutError) as error:
-            raise WorkerLost(f"the worker is gone: {type(error).__name__}") from None
 
     def _take(self) -> list[ModelJob]:
         """The next batch in fair order, up to the card's token budget; what lost a worker goes alone."""
@@ -294,7 +279,7 @@ class ModelLane:
             self._divide(job, [*([clean] if clean else []), *([row] for row in suspects)])
         return bool(suspects)
 
-    def _lost(self, jobs: list[ModelJob], *, spared: bool = False) -> None:
+    def _lost(self, jobs: Sequence[ModelJob], *, spared: bool = False) -> None:
         """A worker was lost on a batch, which is tried once more; ``spared`` is one that was not the cause."""
         score = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers of {self.card.name}"})
         for job in jobs:
@@ -331,13 +316,24 @@ class ModelLane:
         elif jobs[0].divisible:
             rows = range(len(jobs[0].group.responses))
             self._divide(jobs[0], [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
-        elif failed.memory and jobs[0].size <= self._fitted:
-            self._lost(jobs)
-            raise WorkerLost("the worker has no memory for what it had memory for before")
-        elif failed.memory:
-            jobs[0].fail(Status.OVER_LIMIT, "one response alone does not fit in the model's memory")
-        else:
+        elif not failed.memory:
             jobs[0].fail(Status.INTERNAL_ERROR, failed.reason)
+
+    async def _short(self, seat: Seat, job: ModelJob) -> None:
+        """Says whose fault it is that there is no memory for a job alone; a shortage of ours is never a number."""
+        if job.size <= self._fitted:
+            self._lost([job])
+            raise WorkerLost("the worker has no memory for what it had memory for before")
+        stated, proven = self.card.token_budget, False
+        if job.size > stated:
+            async with self._kept(seat, [job]):
+                proven = await fits(seat, stated, self._run_s)
+        if proven:
+            reason = f"no memory for it alone, while a batch of the card's {stated} tokens fits"
+            job.fail(Status.OVER_LIMIT, reason, **{PASSING: True})
+        else:
+            reason = f"the device has no memory for about {job.size} tokens"
+            job.fail(Status.UNAVAILABLE, reason, retry_after_s=SHORT_S)
 
     def _divide(self, job: ModelJob, rows: Sequence[Sequence[int]]) -> None:
         """Scores some rows apart from others; all together once more where another version came in between."""

@@ -1,8 +1,9 @@
 """The process of a device's reward models: loads them from their cards, then scores their batches in turn.
 
-A thread answers pings while the main thread computes, so that a stopped process is found and a busy one
-is left alone. When the hub is gone it ends the process, whatever is being computed. Another reads a model's
-files before it is loaded, so that its neighbours wait less.
+A thread answers pings as long as the main thread has nothing to do or the process computes, so that one that is
+stopped, or waits for what never comes, is found and a busy one is left alone. When the hub is gone it ends the
+process, whatever is being computed. Another reads a model's files before it is loaded, so that its neighbours wait
+less.
 """
 
 import os
@@ -14,11 +15,13 @@ import time
 from contextlib import suppress
 
 from rewardhub.models import load
+from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.memory import give_back_memory, keep_freed_memory, memory_errors
 from rewardhub.models.model import RewardModel
+from rewardhub.models.runner import Runner
 from rewardhub.scheduler.messages import (
     Failed,
     InHand,
@@ -27,6 +30,7 @@ from rewardhub.scheduler.messages import (
     Message,
     Ping,
     Pong,
+    Probe,
     ScoreBatch,
     Scored,
     Unload,
@@ -35,6 +39,9 @@ from rewardhub.scheduler.messages import (
 )
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.proto import group_from_proto
+
+STILL_S, WORK_S = 0.25, 0.001
+"""A process that computes has a millisecond of processor time in a quarter of a second, even on a crowded machine."""
 
 
 class Worker:
@@ -48,6 +55,8 @@ class Worker:
         self._models: dict[int, RewardModel] = {}
         self._left: set[int] = set()
         self._cores = Cores()
+        self._computes = False
+        self._used = self._moved = 0.0
 
     def serve(self) -> None:
         for task in (self._listen, self._prepare):
@@ -58,18 +67,31 @@ class Worker:
                 self._unload(message.seat)
             elif isinstance(message, Load):
                 self._load(message)
-            elif isinstance(message, ScoreBatch) and message.seat in self._models:
+            elif isinstance(message, ScoreBatch | Probe) and message.seat in self._models:
                 self._reply(InHand(message.seat))
-                answer = self._score(message)
+                answer = self._work(message)
                 if isinstance(answer, Failed) and answer.memory:
                     give_back_memory()
                 self._reply(answer)
 
-    def _score(self, message: ScoreBatch) -> Message:
+    def _work(self, message: ScoreBatch | Probe) -> Message:
         model = self._models[message.seat]
         cards = [model.card, *(member.card for member in getattr(model, "members", ()))]
-        with self._cores.batch(steady=any(card.reproducible for card in cards)):
-            return _score(message, model)
+        self._moved, self._computes = time.monotonic(), _runner(model) is not None
+        try:
+            if isinstance(message, Probe):
+                return _probe(message, model)
+            with self._cores.batch(steady=any(card.reproducible for card in cards)):
+                return _score(message, model)
+        finally:
+            self._computes = False
+
+    def _hangs(self) -> bool:
+        """Whether a model that runs in this process has had no processor time for ``STILL_S``."""
+        used, now = time.process_time() - time.thread_time(), time.monotonic()
+        if used - self._used >= WORK_S:
+            self._used, self._moved = used, now
+        return self._computes and now - self._moved >= STILL_S
 
     def _reply(self, message: Message) -> None:
         with self._lock:
@@ -80,7 +102,8 @@ class Worker:
             while (message := receive(self._sock)) is not None:
                 if isinstance(message, Ping):
                     self._end_with_servers()
-                    self._reply(Pong(message.seat))
+                    if not self._hangs():
+                        self._reply(Pong(message.seat))
                 elif isinstance(message, Load):
                     self._coming.put(message)
                 else:
@@ -129,7 +152,7 @@ class Worker:
             return
         self._models[message.seat] = model
         loaded = Loaded(fingerprint, time.monotonic() - started, seat=message.seat)
-        if runner := getattr(model, "runner", None):
+        if runner := _runner(model):
             loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
             loaded.drift = runner.drift
         self._reply(loaded)
@@ -145,8 +168,21 @@ class Worker:
     def _measure(self) -> None:
         """What the batches of the models that are there may hold, now that more or less of the memory is free."""
         for model in self._models.values():
-            if (runner := getattr(model, "runner", None)) is not None:
+            if (runner := _runner(model)) is not None:
                 runner.measure()
+
+
+def _probe(message: Probe, model: RewardModel) -> Message:
+    """Tries one row of so many tokens, or as many as the model takes, where it runs in this process."""
+    if (runner := _runner(model)) is None:
+        return Scored(0, [], seat=message.seat)
+    tokens = min(message.tokens, runner.backbone.max_length)
+    try:
+        with memory_errors():
+            runner.states([blank(tokens)], [[0]], [(tokens - 1,)])
+    except Exception as error:
+        return Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
+    return Scored(0, [], tokens, seat=message.seat)
 
 
 def _score(message: ScoreBatch, model: RewardModel) -> Message:
@@ -170,8 +206,13 @@ def _close(model: RewardModel | None) -> None:
 
 def _counted(model: RewardModel) -> tuple[int, int]:
     """Tokens that went through the layers so far, and how many of them were padding."""
-    runner = getattr(model, "runner", None)
+    runner = _runner(model)
     return (runner.tokens, runner.padding) if runner else (0, 0)
+
+
+def _runner(model: RewardModel) -> Runner | None:
+    """What runs the model's rows in this process, if anything does."""
+    return getattr(model, "runner", None)
 
 
 if __name__ == "__main__":

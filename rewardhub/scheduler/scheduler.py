@@ -1,7 +1,6 @@
 """Sends a bound scorer's rows to its lane, through the cache, under the deadline."""
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
+from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure, flaw
 from rewardhub.types import CacheMode, Column, Group, Status
 from rewardhub.wire.plain import is_plain
 
@@ -223,16 +222,10 @@ def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[bytes], s
 
 
 def checked(column: Column) -> Column:
-    """A remote scorer's column, in which no row is ok without a finite number."""
-    pairs = zip(column.values, column.statuses, strict=True)
-    bad = [
-        row
-        for row, (value, status) in enumerate(pairs)
-        if (status is Status.OK if value is None else not math.isfinite(value))
-    ]
-    if bad:
-        reason = "the scorer gave no finite number"
-        column.put(bad, Column.failed(len(bad), Status.INTERNAL_ERROR, reason))
+    """A remote scorer's column, in which every row that is no score has become an error."""
+    for row in range(len(column)):
+        if wrong := flaw(column.row(row)):
+            column.put([row], Column.failed(1, Status.INTERNAL_ERROR, wrong))
     return column
 
 

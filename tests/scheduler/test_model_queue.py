@@ -5,13 +5,20 @@ import math
 
 import pytest
 
+from rewardhub.cache.memory import MemoryStore
+from rewardhub.cache.store import Cache
 from rewardhub.errors import Unavailable
 from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
-from rewardhub.scheduler.messages import Failed, Ping, Pong, Scored
+from rewardhub.scheduler.exchange import Heart, WorkerLost
+from rewardhub.scheduler.figures import Figures
+from rewardhub.scheduler.messages import Failed, Ping, Pong, Probe, Scored
 from rewardhub.scheduler.model_job import estimate_tokens, message_of
-from rewardhub.scheduler.model_lane import ModelLane
-from rewardhub.scorer import Context
+from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.pool import Pool
+from rewardhub.scheduler.quarantine import Quarantine
+from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.scorer import Ask, Context
 from rewardhub.types import Column, Group, Media, Response, Status
 from rewardhub.v1 import types_pb2
 from rewardhub.wire.proto import group_from_proto
@@ -123,12 +130,13 @@ async def test_rows_that_were_not_asked_for_are_no_scores(tmp_path):
 
 
 class Scripted:
-    """A seat in a worker that scores a text with its length, and has memory for ``most`` responses at once.
+    """A seat in a worker that scores a text with its length, and has memory for ``most`` responses at once, none
+    longer than ``longest`` characters.
 
     It loses the last rows of each group.
     """
 
-    began, took_s = math.inf, 0.0
+    began, took_s, since = math.inf, 0.0, 0.0
 
     def __init__(self, most=2, lost=0, longest=1000) -> None:
         self.largest, self.groups, self._most, self._lost, self._longest = 0, [], most, lost, longest
@@ -139,6 +147,10 @@ class Scripted:
     async def receive(self):
         if isinstance(self._message, Ping):
             return Pong()
+        if isinstance(self._message, Probe):
+            tokens = self._message.tokens
+            short = 4 * tokens > self._longest
+            return Failed(0, "out of memory", memory=True) if short else Scored(0, [], tokens)
         self.groups = [types_pb2.Group.FromString(each) for each in self._message.groups]
         texts = [[response.text for response in group.responses] for group in self.groups]
         rows = sum(map(len, texts))
@@ -153,9 +165,9 @@ class Scripted:
 
 async def test_what_does_not_fit_in_memory_is_split(tmp_path):
     """T19: a batch that does not fit is halved until it does; only a response that never fits alone is over limit."""
-    served, channel = lane(tmp_path), Scripted()
+    served, channel = lane(tmp_path), Scripted(longest=12_000)
     groups = [Group(f"g{n}", "", tuple(Response("x" * (10 * n + k)) for k in range(n))) for n in (1, 2, 5, 8)]
-    groups.append(Group("bad", "", (Response("fits"), Response("huge" * 500), Response("fits too"))))
+    groups.append(Group("bad", "", (Response("fits"), Response("huge" * 5_000), Response("fits too"))))
     tasks = await queued(served, groups)
 
     async def serve():
@@ -231,3 +243,83 @@ async def test_a_group_over_the_limit_of_the_queue_is_taken_alone(tmp_path):
     with pytest.raises(Unavailable, match="is full"):
         await second
     task.cancel()
+
+
+async def test_a_device_short_of_memory_blames_no_response(tmp_path):
+    """T19, law 1: without memory for what the card says a batch holds, whatever its length, it is our shortage."""
+    served, seat = lane(tmp_path), Scripted(most=100, longest=400)
+    groups = [Group(f"g{n}", "", (Response("x" * length),)) for n, length in enumerate((4, 600, 20_000))]
+    tasks = await queued(served, groups)
+    while not all(task.done() for task in tasks):
+        await served._batch(seat)
+        await asyncio.sleep(0)
+    found = [task.result() for task in tasks]
+    assert [column.statuses for column in found] == [[Status.OK], [Status.UNAVAILABLE], [Status.UNAVAILABLE]]
+    assert found[1].details[0]["retry_after_s"] > 0
+
+
+async def test_a_verdict_about_memory_is_not_remembered(tmp_path):
+    """T19: over the card's budget and without memory today, scored tomorrow, when the device has more."""
+    served, seat = lane(tmp_path), Scripted(most=100, longest=12_000)
+    scheduler = Scheduler(Pool(1, 100, 100), Cache(MemoryStore(1 << 20)), Quarantine(), figures=Figures())
+    ask = Ask(ModelScorer(served), Group("g", "", (Response("x" * 20_000),)), [0])
+
+    async def serve():
+        while True:
+            await served._batch(seat)
+
+    serving = asyncio.create_task(serve())
+    for longest, status in ((12_000, Status.OVER_LIMIT), (30_000, Status.OK), (12_000, Status.OK)):
+        seat._longest = longest
+        (column,) = await scheduler.known([ask], Context())
+        column = column or await scheduler.compute(ask, Context())
+        assert column.statuses == [status]
+    serving.cancel()
+    assert column.cached == [True]
+    await scheduler.aclose()
+
+
+class Mute(Scripted):
+    """A worker that answers pings and begins with nothing."""
+
+    spared = lost = False
+
+    async def send(self, message) -> None:
+        self._message = message
+
+    async def receive(self):
+        while not isinstance(self._message, Ping):
+            await asyncio.sleep(0.005)
+        self._message = None
+        return Pong()
+
+    async def lose(self) -> None:
+        self.lost = True
+
+
+async def test_a_worker_that_never_begins_is_found(tmp_path, monkeypatch):
+    """T18: one whose thread that scores takes nothing in hand is lost after the time of a batch, and the work kept."""
+    monkeypatch.setattr("rewardhub.scheduler.exchange.PING_S", 0.02)
+    served, seat = ModelLane(Card(name="m", kind="scalar", path=tmp_path), run_s=0.3), Mute()
+    (task,) = await queued(served, [Group("g", "", (Response("x"),))])
+    with pytest.raises(WorkerLost, match="an end"):
+        await asyncio.wait_for(served._batch(seat), 20)
+    assert seat.lost
+    await served._batch(Scripted())
+    assert (await task).values == [1.0]
+
+
+async def test_a_heartbeat_that_fails_is_a_loss(tmp_path):
+    """T18: an idle worker that computes no more, as after an error of its device, is exchanged; one that merely has
+    no memory at the moment is left alone."""
+    served, seat = lane(tmp_path), Mute()
+    await served._batch(Scripted(longest=0))
+    served._heart = Heart()
+
+    async def broken():
+        return Failed(0, "CUDA error: an illegal memory access was encountered")
+
+    seat.receive = broken
+    with pytest.raises(WorkerLost, match="illegal memory"):
+        await served._batch(seat)
+    assert seat.lost
