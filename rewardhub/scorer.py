@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
+from rewardhub.flaws import finite, flaw
 from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
@@ -315,30 +316,9 @@ def _judged(verdict: Any) -> Verdict:
         return _fault(wrong) if (wrong := flaw(verdict)) else verdict
     if not isinstance(verdict, (float, Real)):
         return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
-    if not _finite(verdict):
+    if not finite(verdict):
         return _fault("the scorer returned a non-finite number")
     return verdict  # type: ignore[return-value]
-
-
-def flaw(score: Score) -> str:
-    """Why what a scorer gave is no score, "" for one that is: a failure has no value, and numbers are finite."""
-    if score.value is None:
-        if score.status is Status.OK:
-            return "the scorer returned no value with the status ok"
-    elif not _finite(score.value):
-        return "the scorer returned a value that is no finite number"
-    elif not score.status.is_verdict:
-        return f"the scorer returned a value with the status {score.status}"
-    if not all(each is None or _finite(each) for each in (score.confidence, *score.steps)):
-        return "the scorer returned steps or a confidence that are no finite numbers"
-    return ""
-
-
-def _finite(number: object) -> bool:
-    try:
-        return isinstance(number, (float, Real)) and math.isfinite(number)
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 UNDECIDED = Score(None, Status.SKIPPED)

@@ -12,13 +12,14 @@ from rewardhub.cache.flight import Compute, VersionChanged
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import RewardHubError, Unavailable
+from rewardhub.flaws import flaw
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure, flaw
+from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
 from rewardhub.types import CacheMode, Column, Group, Status
 from rewardhub.wire.plain import is_plain
 
