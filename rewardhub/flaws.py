@@ -1,7 +1,9 @@
 """What a scorer gave that is no score: law 1 for plugins, judges and models alike."""
 
 import math
+from dataclasses import replace
 from numbers import Real
+from types import NoneType
 
 from rewardhub.types import Score, Status
 
@@ -26,3 +28,12 @@ def finite(number: object) -> bool:
         return isinstance(number, (float, Real)) and math.isfinite(number)
     except OverflowError:  # an integer beyond all floats
         return False
+
+
+def plain(score: Score) -> Score:
+    """The score with Python's own floats, which every message holds."""
+    numbers = (score.value, score.confidence, *score.steps)
+    if all(type(each) in {float, NoneType} for each in numbers):
+        return score
+    value, confidence, *steps = (None if each is None else float(each) for each in numbers)
+    return replace(score, value=value, confidence=confidence, steps=tuple(steps))

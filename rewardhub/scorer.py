@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
-from rewardhub.flaws import finite, flaw
+from rewardhub.flaws import finite, flaw, plain
 from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
@@ -313,7 +313,7 @@ def _raised(error: BaseException, reference: Json) -> Score:
 def _judged(verdict: Any) -> Verdict:
     """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
     if isinstance(verdict, Score):
-        return _fault(wrong) if (wrong := flaw(verdict)) else verdict
+        return _fault(wrong) if (wrong := flaw(verdict)) else plain(verdict)
     if not isinstance(verdict, (float, Real)):
         return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
     if not finite(verdict):

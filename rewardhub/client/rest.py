@@ -19,7 +19,7 @@ from rewardhub.types import Group, Json
 from rewardhub.wire.lines import call_to_json, dumps, group_to_json, loads, scores_from_json, to_bytes
 
 _BODY_BYTES = 3 << 20
-_CONNECTIONS = 1000
+_CONNECTIONS = 1_000
 """As many as a hub takes calls at once: members of open groups each hold one while they wait for the others."""
 _LIMITS = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=256, keepalive_expiry=4)
 _LONGEST_GATHERING_S = 0.02

@@ -4,7 +4,7 @@ import socket
 import time
 
 from rewardhub.registry import Registry
-from rewardhub.scheduler.messages import Begun, HandedBack, PoolTask, Row, receive, send
+from rewardhub.scheduler.messages import Begun, HandedBack, PoolTask, Row, encode, receive, send
 from rewardhub.scorer import LocalBound, failure
 from rewardhub.types import Group, Score, Status
 from rewardhub.v1 import types_pb2 as pb
@@ -64,7 +64,7 @@ def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group
     if scorer.info.scope != "response":
         column = scorer.score(group, rows)
         for row in rows:
-            send(sock, Row.of(task.id, row, column.row(row)))
+            tell(sock, task, row, column.row(row))
         return
     for row in rows:
         if time.monotonic() >= (end if row else task.deadline):
@@ -74,4 +74,13 @@ def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group
             score = scorer.score(group, [row]).row(0)
         except (MemoryError, RecursionError) as error:
             score = failure(error)
-        send(sock, Row.of(task.id, row, score))
+        tell(sock, task, row, score)
+
+
+def tell(sock: socket.socket, task: PoolTask, row: int, score: Score) -> None:
+    """Sends a row; what a scorer put into it that no message holds is its fault."""
+    try:
+        message = encode(Row.of(task.id, row, score))
+    except Exception as error:
+        message = encode(Row.of(task.id, row, failure(error)))
+    sock.sendall(message)

@@ -3,7 +3,10 @@
 import os
 import time
 
+import numpy as np
+
 from rewardhub.registry import verifier
+from rewardhub.types import Score
 
 
 @verifier("obedient", lane="pool", time_limit_s=0.4)
@@ -67,3 +70,11 @@ def diary(response, reference, *, log: str = "") -> float:
             lines.write(f"{time.monotonic()} {response.text}\n")
     time.sleep(float(response.text))
     return 1.0
+
+
+@verifier("numbers", lane="pool")
+def numbers(response, reference) -> Score:
+    """The same score, of other types of number than floats; in details where the response says so."""
+    if response.text == "details":
+        return Score(1.0, details={"of": np.float32(0.5)})
+    return Score(np.float32(0.5), confidence=True, steps=(np.float64(0.25), 1))
