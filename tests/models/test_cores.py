@@ -102,7 +102,7 @@ def test_a_reproducible_member_has_always_all_threads(clock, classifier, tmp_pat
         worker._models[1] = model
         worker._cores.watched(1.0, 1.05, 200)
         group = group_to_proto(Group("g", "p", (Response("x"),))).SerializeToString()
-        assert isinstance(worker._score(ScoreBatch(1, [group], 1)), Scored)
+        assert isinstance(worker._work(ScoreBatch(1, [group], 1)), Scored)
     assert threads == [2 if reproducible else 1]
     strict = Card(name="e", kind="ensemble", ensemble={"members": members}, reproducible=True)
     with pytest.raises(ConfigError, match="must be reproducible"):
