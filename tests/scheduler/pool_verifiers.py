@@ -74,7 +74,8 @@ def diary(response, reference, *, log: str = "") -> float:
 
 @verifier("numbers", lane="pool")
 def numbers(response, reference) -> Score:
-    """The same score, of other types of number than floats; in details where the response says so."""
-    if response.text == "details":
-        return Score(1.0, details={"of": np.float32(0.5)})
-    return Score(np.float32(0.5), confidence=True, steps=(np.float64(0.25), 1))
+    """The same score, of other types of number than floats; with details without an end where the response says so."""
+    details: dict = {"of": np.float32(0.5)}
+    if response.text == "endless":
+        details["self"] = details
+    return Score(np.float32(0.5), confidence=True, steps=(np.float64(0.25), 1), details=details)

@@ -388,13 +388,13 @@ async def test_a_reference_that_no_message_may_hold_costs_no_worker(pool, bound)
 
 
 async def test_numbers_of_any_type(pool):
-    """A plugin's numbers of NumPy are floats; in its details, which are JSON, they are its fault; no worker ends."""
+    """A plugin's numbers of NumPy are floats; details that no message holds are its fault; no worker ends."""
     registry = Registry()
     registry.load_file(PLUGIN)
     while len(pool.pids) < 2:
         await asyncio.sleep(0.01)
     pids = set(pool.pids)
-    column = await score(pool, registry.get("numbers").bind({}), "a", "details", "b")
+    column = await score(pool, registry.get("numbers").bind({}), "a", "endless", "b")
     assert column.statuses == [Status.OK, Status.INTERNAL_ERROR, Status.OK]
     for row in (column.row(0), column.row(2)):
         assert (row.value, row.confidence, row.steps) == (0.5, 1.0, (0.25, 1.0))

@@ -167,8 +167,9 @@ async def test_many_wishes_at_once_are_no_fault(service, caplog):
 
 async def test_what_the_server_itself_logs_is_a_line_of_json(service, capfd, monkeypatch):
     """Requests that cannot be parsed are told in the form of all other logs."""
-    for name in ("rewardhub", "asyncio", "grpc", "opentelemetry", "uvicorn"):
-        for attribute, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():
+    found = {"handlers": [], "propagate": True, "level": logging.NOTSET, "disabled": False}
+    for name in ("rewardhub", "asyncio", "grpc", "opentelemetry", "uvicorn", "uvicorn.error"):
+        for attribute, value in found.items():
             monkeypatch.setattr(logging.getLogger(name), attribute, value)
     logs.configure()
     async with service() as running:
