@@ -279,12 +279,15 @@ def test_a_checkpoint_that_vanishes_costs_no_neighbour(cards, monkeypatch):
 
     load = model_worker.load
     monkeypatch.setattr(model_worker, "load", lambda card: Gone() if card.name == "two" else load(card))
-    monkeypatch.setattr(model_worker.os, "_exit", lambda code: None)
+    ended = threading.Event()
+    monkeypatch.setattr(model_worker.os, "_exit", lambda code: ended.set())
     ours, theirs = socket.socketpair()
     with ours, theirs:
         threading.Thread(target=model_worker.Worker(theirs).serve, daemon=True).start()
         for seat, path in enumerate(reversed(cards)):
             send(ours, Load(load_card(path).model_dump_json().encode(), seat))
         answers = [receive(ours) for _ in range(4)]
+        ours.shutdown(socket.SHUT_RDWR)
+        assert ended.wait(20)  # before this process may be ended again
     assert [type(each) for each in answers] == [InHand, Failed, InHand, Loaded]
     assert "FileNotFoundError" in answers[1].reason
