@@ -230,12 +230,15 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_guilty_input_costs_its_neighbours_nothing(cards, tmp_path, monkeypatch):
-    """T16, T19: one model's input ends the process, another of its does not fit; the other model's are all scored."""
+    """T16, T19: one model's input ends the process, another of its, over the card's budget, does not fit; the other
+    model's are all scored."""
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     groups = groups_of(30)
     wanted = expected(cards[1], groups)
-    hub = await hub_of(*cards)
+    stated = cards[0].with_name("stated.toml")
+    stated.write_text(f"token_budget = 300\n{cards[0].read_text()}")
+    hub = await hub_of(stated, cards[1])
     try:
         deadly = Group("d", "p", (Response("x y " * 130),))
         large = Group("l", "p", (Response("x y " * 400), Response("red")))
