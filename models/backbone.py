@@ -14,7 +14,7 @@ from rewardhub.models.attention import Plan
 from rewardhub.models.checkpoint import check_checkpoint, weight_files
 from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
-from rewardhub.models.head import Activation, RewardHead, read_head
+from rewardhub.models.head import Activation, RewardHead, read_head, softcapped
 from rewardhub.models.inputs import Inputs
 from rewardhub.models.pictures import Patches
 from rewardhub.models.quantization import quantize_linears
@@ -146,9 +146,7 @@ class Backbone(nn.Module):
         return self._capped(states.float() @ self.model.lm_head.weight[ids].float().T)
 
     def _capped(self, logits: Tensor) -> Tensor:
-        """Logits as Gemma's language head gives them, held within a bound; others have none."""
-        cap = getattr(self.text_config, "final_logit_softcapping", None)
-        return torch.tanh(logits / cap) * cap if cap else logits
+        return softcapped(logits, getattr(self.text_config, "final_logit_softcapping", None))
 
 
 def load_backbone(
@@ -203,9 +201,9 @@ def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        check_size(path, partial(kind.from_config, trust_remote_code=False))
+        config = check_size(path, partial(kind.from_config, trust_remote_code=False))
         model, report = kind.from_pretrained(
-            str(path), dtype=DTYPES[dtype], attn_implementation="sdpa", use_safetensors=True,
+            str(path), dtype=DTYPES[dtype], attn_implementation=_attention(config), use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
             **({} if whole else {"key_mapping": BARE_NAMES}),
         )  # fmt: skip
@@ -233,8 +231,8 @@ def check_complete(path: Path, report: Mapping[str, Any]) -> None:
         raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
 
 
-def check_size(path: Path, build: Callable[[Any], nn.Module]) -> None:
-    """Refuses a configuration of a model that the weights cannot fill, before memory is taken for it.
+def check_size(path: Path, build: Callable[[Any], nn.Module]) -> Any:
+    """The configuration; refuses one of a model that the weights cannot fill, before memory is taken for it.
 
     ``build`` makes the model of a configuration; it is called without memory for weights.
     """
@@ -248,6 +246,13 @@ def check_size(path: Path, build: Callable[[Any], nn.Module]) -> None:
     if described > held:  # not even a byte for each
         reason = f"{path}: config.json describes {described:,} parameters, the weights are {held:,} bytes"
         raise ConfigError(reason, field="path")
+    return config
+
+
+def _attention(config: Any) -> str:
+    """The attention of transformers that computes what is configured: torch's own holds no logits within a bound."""
+    capped = FAMILIES[config.model_type].capped or getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    return "eager" if capped else "sdpa"
 
 
 def _class(model_type: str, *, whole: bool) -> Any:

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from rewardhub.errors import InvalidInput
-from rewardhub.models.style import CHATML, END, START, Style
+from rewardhub.models.style import CHATML, END, INST, INST_END, START, Style
 from rewardhub.models.thoughts import with_thoughts, without_thoughts
 from rewardhub.models.tools import BEFORE, BEHIND, with_calls
 from rewardhub.types import Message, Response
@@ -37,6 +37,12 @@ class Picture:
     media: int
 
 
+class Joined(str):
+    """Text that goes on from the text before it: a tokenizer that begins a text with a space adds none."""
+
+    __slots__ = ()
+
+
 Piece = str | Control | Picture
 Turn = tuple[str, list[Piece]]
 """A role and what it says."""
@@ -57,11 +63,13 @@ class ChatTemplate:
         """
         turns = [
             # What stands in front of a user's text is not trimmed.
-            (role, content if role == "system" and not self.style.system_turn else self.said(content, role))
+            (role, content if role == "system" and self.style.system != "turn" else self.said(content, role))
             for role, content in _without(self._prompt_turns(prompt, media_count), without)
         ]
-        if self.system and (not turns or turns[0][0] != "system"):
-            turns.insert(0, ("system", [self.system]))
+        if not turns or turns[0][0] != "system":
+            turns[:0] = self._system()
+        elif self.style.lead:
+            turns[0] = ("system", [self.style.lead, *turns[0][1]])
         return self._written(self._answered(self._thought(turns, ends=False)))
 
     def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
@@ -72,7 +80,9 @@ class ChatTemplate:
     def answer(self, response: Response, media_offset: int, *, asked: bool = False) -> list[Piece]:
         """The response's turns; pictures count from ``media_offset``. ``asked`` says that a user's turn follows."""
         messages: Sequence[Message] = response.messages or [{"role": "assistant", "content": response.text}]
-        turns = _turns(messages, len(response.media), media_offset, "response", self.style)
+        turns = list(_turns(messages, len(response.media), media_offset, "response", self.style))
+        if self.style.tags:
+            _check_order([role for role, _ in turns], "assistant", "response.role")
         said = [(role, self.said(content, role)) for role, content in turns]
         thought = self._thought(said, ends=not asked, asked=asked)
         return [piece for role, content in self._answered(thought) for piece in self.turn(role, content)]
@@ -84,6 +94,8 @@ class ChatTemplate:
         pieces = list(content)
         if self.style.trimmed == "each":
             return [piece.strip() if isinstance(piece, str) else piece for piece in pieces]
+        if self.style.trimmed == "answers":
+            return [piece.strip() if isinstance(piece, str) and role == "assistant" else piece for piece in pieces]
         if self.style.trimmed == "whole" and pieces:
             if isinstance(pieces[0], str):
                 pieces[0] = pieces[0].lstrip()
@@ -93,12 +105,13 @@ class ChatTemplate:
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
-        system: list[Turn] = [("system", [self.system])] if self.system else []
-        return self._written([*system, ("user", list(content))])
+        return self._written([*self._system(), ("user", list(content))])
 
     def opening(self, role: str = "assistant") -> list[Piece]:
         """The start of a turn: the answer's, for a model that writes the answer itself."""
         style = self.style
+        if style.tags:
+            return self._tagged(role)
         name = style.header.format(role=dict(style.names).get(role, role))
         pieces = [Control(style.start) if style.start else "", name]
         pieces += [Control(style.header_end), style.behind_header] if style.header_end else []
@@ -106,8 +119,25 @@ class ChatTemplate:
 
     def turn(self, role: str, content: Sequence[Piece]) -> list[Piece]:
         """One turn of these pieces."""
+        if self.style.tags and role != "assistant":
+            return [*self.opening(role), *content]
         space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
         return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
+
+    def _system(self) -> list[Turn]:
+        """What is said where a prompt has no system message: the card's own begins as the style begins them all."""
+        lead = "" if self.system.startswith(self.style.lead) else self.style.lead
+        return [("system", [lead + self.system])] if self.system else []
+
+    def _tagged(self, role: str) -> list[Piece]:
+        """Mistral's openings: an answer's ends the user's turn, so that prompts end with their text."""
+        tags = self.style.tags
+        assert tags is not None
+        before, behind = tags.inner
+        if tags.controls:
+            found: list[Piece] = [behind, Control(INST_END)] if role == "assistant" else [Control(INST), before]
+            return [piece for piece in found if piece]
+        return [Joined(behind + INST_END) if role == "assistant" else tags.before + INST + before]
 
     def _thought(self, turns: list[Turn], *, ends: bool, asked: bool = False) -> list[Turn]:
         """The turns with thoughts as this style writes them, and whether the conversation ends with them.
@@ -151,16 +181,26 @@ class ChatTemplate:
         """The turns from the very beginning."""
         style = self.style
         pieces: list[Piece] = [Control(style.begin)] if style.begin else []
-        if turns and turns[0][0] == "system" and not style.system_turn:
-            first = next((index for index, (role, _) in enumerate(turns) if role == "user"), None)
-            if first is None:
+        if turns and turns[0][0] == "system" and style.system != "turn":
+            users = [index for index, (role, _) in enumerate(turns) if role == "user"]
+            if not users:
                 turns = [("user", turns[0][1]), *turns[1:]]
             else:
-                merged: list[Piece] = [*turns[0][1], "\n\n", *turns[first][1]]
-                turns = [*turns[1:first], ("user", merged), *turns[first + 1 :]]
+                at = users[-1 if style.system == "last" else 0]
+                merged: list[Piece] = [*turns[0][1], "\n\n", *turns[at][1]]
+                turns = [*turns[1:at], ("user", merged), *turns[at + 1 :]]
+        if style.tags:
+            _check_order([role for role, _ in turns], "user", "prompt.role")
         for role, content in turns:
             pieces += self.turn(role, content)
         return pieces
+
+
+def _check_order(roles: Sequence[str], ends: Literal["user", "assistant"], field: str) -> None:
+    """Raises ``InvalidInput`` where user and assistant do not take turns, ``ends`` being the first and the last."""
+    other = "assistant" if ends == "user" else "user"
+    if not len(roles) % 2 or any(role != (ends, other)[index % 2] for index, role in enumerate(roles)):
+        raise InvalidInput("the model's own chat template has user and assistant take turns", field=field)
 
 
 def _asks(turn: Turn) -> bool:
@@ -238,6 +278,8 @@ def _role(message: Message, field: str, style: Style) -> str:
     role = message.get("role")
     if role not in ROLES:
         raise InvalidInput(f"unknown role {role!r}; known: {', '.join(ROLES)}", field=f"{field}.role")
+    if role == "system" and style.system == "none":
+        raise InvalidInput("the model's own chat template has no system message", field=f"{field}.role")
     if role == "tool" and style.answers == "none":
         raise InvalidInput("the model's own chat template has no turn of a tool", field=f"{field}.role")
     return str(role)

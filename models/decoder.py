@@ -51,7 +51,8 @@ def _layer(layer: Any, states: Tensor, turn: tuple[Tensor, ...], plan: Plan, *, 
     if last:
         states, attended = states[read], attended if ends else attended[read]
     states.add_(attention.o_proj(attended.flatten(1)))
-    return states.add_(layer.mlp(layer.post_attention_layernorm(states).to(dtype)))
+    # Experts want a batch.
+    return states.add_(layer.mlp(layer.post_attention_layernorm(states).to(dtype)[None])[0])
 
 
 def _heads(attention: Any, name: str, states: Tensor) -> Tensor:

@@ -69,6 +69,11 @@ class RewardHead(nn.Module):
         return tensors
 
 
+def softcapped(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits as Gemma's language heads give them, held within ``cap``; without one they are as they are."""
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
 def new_head(hidden: int, activation: Activation, seed: int) -> RewardHead:
     """A fresh head of ``hidden`` inputs: normal weights of deviation 1/sqrt(hidden + 1), no bias."""
     sizes = [(hidden, 1)] if activation == "none" else [(hidden, hidden), (hidden, 1)]

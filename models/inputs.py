@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardhub.models.chat import ChatTemplate, Control, Piece
-from rewardhub.models.checkpoint import read_config
+from rewardhub.models.chat import ChatTemplate, Control, Joined, Piece
+from rewardhub.models.checkpoint import chat_template, read_config
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.pictures import NO_BOUNDS, ImageReader, Pads, Patches, Pixels, as_tensors
 from rewardhub.models.text import TextTokenizer
@@ -132,10 +132,9 @@ class Encoder:
         config = read_config(self.path)
         family = FAMILIES[config["model_type"]]
         self.tokenizer = TextTokenizer(self.path, family.tokens, (*family.begins, *family.optional))
-        self.family = family.begun_by(self.tokenizer)
-        self.template = ChatTemplate(
-            family.system if system is None else system, self.family.style.with_thinking(thinking)
-        )
+        self.family = family.begun_by(self.tokenizer).written_by(chat_template(self.path), self.tokenizer)
+        style = self.family.style.with_thinking(thinking)
+        self.template = ChatTemplate((family.system or style.lead) if system is None else system, style)
         self.reader = family.reader(self.path, config, pixels)
         self.image_id = self.tokenizer.control(self.family.image) if self.family.image else -1
 
@@ -221,6 +220,7 @@ class _Builder:
         self.encoder = encoder
         self.images = images
         self.text: list[str] = []
+        self.joined = False
         self.ids: list[int] = []
         self.positions: list[Ints] = []
         self.next = 0
@@ -229,6 +229,7 @@ class _Builder:
 
     def add(self, piece: Piece) -> None:
         if isinstance(piece, str):
+            self.joined = self.joined or (isinstance(piece, Joined) and not self.text)
             self.text.append(piece)
         elif isinstance(piece, Control):
             if piece.or_text and piece.token not in self.encoder.tokenizer:
@@ -248,8 +249,8 @@ class _Builder:
 
     def _flush(self) -> None:
         if self.text:
-            self._plain(self.encoder.tokenizer.encode("".join(self.text)))
-            self.text = []
+            self._plain(self.encoder.tokenizer.encode("".join(self.text), joined=self.joined))
+            self.text, self.joined = [], False
 
     def _plain(self, ids: Sequence[int]) -> None:
         self.ids.extend(ids)

@@ -12,7 +12,7 @@ import rewardhub.media.decode as decoder
 from rewardhub.errors import ConfigError, InvalidInput, ScoringError
 from rewardhub.models.backbone import Backbone, load_backbone, pick_device
 from rewardhub.models.card import Card
-from rewardhub.models.chat import Piece
+from rewardhub.models.chat import Control, Piece
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.gates import pad_gates
@@ -87,13 +87,18 @@ class Checkpoint:
         """
         if not self.encoder.template.style.spaced or self.card.kind == "process":
             return False
-        return all(len(self.encoder.tokenizer.encode(f" {text}")) == 1 for text in self.card.replies)
+        return all(len(self._tokens(f" {text}")) == 1 for text in self.card.replies)
 
     def _reply(self, text: str) -> int:
-        ids = self.encoder.tokenizer.encode(text)
+        ids = self._tokens(text)
         if len(ids) != 1:
             raise ConfigError(f"{self.card.name}: the choice {text!r} is {len(ids)} tokens, not one", field="choices")
         return ids[0]
+
+    def _tokens(self, reply: str) -> list[int]:
+        """The ids of a reply where it stands: behind text, or behind a control token."""
+        behind = Control(self.card.steps.token) if self.card.steps.token else self.encoder.template.opening()[-1]
+        return self.encoder.tokenizer.encode(reply, joined=isinstance(behind, str))
 
 
 @dataclass(frozen=True)

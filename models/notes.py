@@ -23,7 +23,7 @@ def note_template(card: Card, path: Path, template: ChatTemplate) -> list[str]:
     """What is told, each with the card's field that mends it; nothing of fields that the card states."""
     text = chat_template(path)
     found: list[str] = []
-    if text and card.system is None and not _says(text, template.system):
+    if text and card.system is None and not template.style.lead and not _says(text, template.system):
         stated = STATES.search(text)
         theirs = f"seems to begin with {stated[0]!r}" if stated else "says nothing of that"
         found.append(

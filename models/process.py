@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rewardhub.errors import InvalidInput, NoAnswer
 from rewardhub.models.card import Card
-from rewardhub.models.chat import Control, Piece
+from rewardhub.models.chat import Control, Joined, Piece
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import finite
 from rewardhub.models.rows import RowModel
@@ -92,7 +92,8 @@ class ProcessModel(RowModel):
         *opened, _, _, _ = self._turn(text)
         last = max((index for index, piece in enumerate(opened) if isinstance(piece, Control)), default=-1)
         before, lead = opened[: last + 1], "".join(map(str, opened[last + 1 :]))
-        begins = [begin for begin, _ in encoder.tokenizer.offsets(lead + text)]
+        joined = isinstance(opened[last + 1], Joined) if opened[last + 1 :] else False
+        begins = [begin for begin, _ in encoder.tokenizer.offsets(lead + text, joined=joined)]
         first = start + len(encoder.pieces(before, ())) - 1
         return tuple(first + sum(begin < len(lead) + stop for begin in begins) for _, stop in spans)
 

@@ -178,11 +178,10 @@ class Runner:
     @torch.inference_mode()
     def _first_exact(self) -> Path:
         """The first path whose states of sample rows agree with padded rows' to the precision of their type."""
-        layers = set(getattr(self.backbone.text_config, "layer_types", None) or ["full_attention"])
         rows, kin = self._samples()
         samples = ([(len(row) - 1,) for row in rows], [(len(row) // 2, len(row) - 1) for row in rows])
         wanted = [torch.cat(self.padded(rows, places)).float() for places in samples]
-        if layers == {"full_attention"} and self._agrees("packed", rows, kin, samples, wanted):
+        if _sees_all(self.backbone.text_config) and self._agrees("packed", rows, kin, samples, wanted):
             return "packed"
         if self._agrees("cached", rows, kin, samples, wanted):
             return "cached"
@@ -219,6 +218,14 @@ class Runner:
         first, second = text(40), text(9)
         rows = [first + text(length) for length in (1, 30, 7)] + [second + text(3), second + text(12), text(21)]
         return rows, [[0, 1, 2], [3, 4], [5]]
+
+
+def _sees_all(config: Any) -> bool:
+    """Whether every layer attends to all that stands before a token, however far: sample rows are short."""
+    layers = getattr(config, "layer_types", None)
+    if layers:
+        return set(layers) == {"full_attention"}
+    return getattr(config, "sliding_window", None) is None
 
 
 def _turns_by_length(config: Any) -> bool:

@@ -7,6 +7,7 @@ from rewardhub.models.thoughts import EMPTY, Thinks
 from rewardhub.models.tools import Answers, Calls
 
 START, END = "<|im_start|>", "<|im_end|>"
+INST, INST_END = "[INST]", "[/INST]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +15,11 @@ class Style:
     """How a family writes turns; control tokens that it does not have are "".
 
     ``header`` names the role, by ``names`` where the family has a word of its own for it. With ``spaced``
-    a turn of text begins with a space. Without ``system_turn`` the system message stands in front of the
-    first user's text. ``trimmed`` says what loses the space around it: each text of a message, or the whole of it.
-    ``calls`` and ``answers`` are how calls of tools and what they answer are written, ``thinks`` how thoughts are.
+    a turn of text begins with a space. ``system`` says where the system message stands: in a turn of its own, or in
+    front of the first or the last user's text; "none" refuses those of prompts. ``lead`` begins every system message,
+    and is one where there is none. ``trimmed`` says what loses the space around it: each text of a message, the whole
+    of it, or the texts of answers alone. ``calls`` and ``answers`` are how calls of tools and what they answer are
+    written, ``thinks`` how thoughts are. With ``tags`` a user's text stands between those, and an answer has no header.
     """
 
     begin: str = ""
@@ -28,16 +31,19 @@ class Style:
     behind: str = "\n"
     names: tuple[tuple[str, str], ...] = ()
     spaced: bool = False
-    system_turn: bool = True
-    trimmed: Literal["", "each", "whole"] = ""
+    system: Literal["turn", "first", "last", "none"] = "turn"
+    lead: str = ""
+    trimmed: Literal["", "each", "whole", "answers"] = ""
     calls: Calls = "json"
     answers: Answers = "role"
     thinks: Thinks = ""
+    tags: "Tags | None" = None
 
     @property
     def controls(self) -> tuple[str, ...]:
         """The control tokens it writes."""
-        return tuple(filter(None, (self.begin, self.start, self.header_end, self.end)))
+        tags = (INST, INST_END) if self.tags and self.tags.controls else ()
+        return tuple(filter(None, (self.begin, self.start, self.header_end, *tags, self.end)))
 
     def with_thinking(self, thinking: bool | None) -> "Style":
         """The style with blocks of thoughts or without any; None leaves it as it is."""
@@ -49,6 +55,18 @@ class Style:
     def before_reply(self) -> str:
         """What stands in an answer's turn before a reply that is read without being written."""
         return EMPTY if self.thinks else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Mistral's [INST] and [/INST]: control tokens, or texts like any other.
+
+    ``before`` stands in front of the first, ``inner`` between each of them and the user's text.
+    """
+
+    controls: bool
+    before: str = ""
+    inner: tuple[str, str] = ("", "")
 
 
 CHATML = Style()

@@ -1,8 +1,10 @@
 """Tokenising untrusted text: control tokens are single ids that no text can spell."""
 
+import json
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
@@ -38,9 +40,12 @@ class TextTokenizer:
         self._guard()
         self._check_controls(file)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of plain text, without any token added; half a surrogate pair is read as "?"."""
-        return [index for _, part in self._parts(text) for index in part.ids]
+    def encode(self, text: str, *, joined: bool = False) -> list[int]:
+        """The ids of plain text, without any token added; half a surrogate pair is read as "?".
+
+        ``joined`` text goes on from other text: a vocabulary whose texts begin with a space adds none.
+        """
+        return [index for _, part in self._parts(text, joined) for index in part.ids]
 
     def encode_controls(self, text: str) -> list[int]:
         """The ids of text that may spell control tokens, as other servers read it."""
@@ -50,9 +55,9 @@ class TextTokenizer:
         finally:
             self._tokenizer.encode_special_tokens = True
 
-    def offsets(self, text: str) -> list[tuple[int, int]]:
+    def offsets(self, text: str, *, joined: bool = False) -> list[tuple[int, int]]:
         """For each token that ``encode`` gives, the characters it stands for."""
-        return [(at + start, at + stop) for at, part in self._parts(text) for start, stop in part.offsets]
+        return [(at + start, at + stop) for at, part in self._parts(text, joined) for start, stop in part.offsets]
 
     def decode(self, ids: Iterable[int], *, skip_controls: bool = True) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_controls)
@@ -104,8 +109,9 @@ class TextTokenizer:
         unknown = self._tokenizer.encode(UNKNOWN, add_special_tokens=False).ids
         added = self._tokenizer.get_added_tokens_decoder().items()
         self._guarded = frozenset(index for index, token in added if token.special) - frozenset(unknown)
+        self._joining = _unspaced(self._tokenizer)
 
-    def _parts(self, text: str) -> list[tuple[int, Encoding]]:
+    def _parts(self, text: str, joined: bool = False) -> list[tuple[int, Encoding]]:
         """The text's parts and where they start: it is cut where pieces of the vocabulary make up a special token.
 
         Vocabularies of SentencePiece hold their special tokens as pieces that text can match.
@@ -114,7 +120,8 @@ class TextTokenizer:
         waiting = [(0, text.encode("utf-8", "replace").decode())]
         while waiting:
             at, part = waiting.pop()
-            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            tokenizer = self._joining if joined or at else self._tokenizer
+            encoding = tokenizer.encode(part, add_special_tokens=False)
             if self._guarded.isdisjoint(encoding.ids):
                 found.append((at, encoding))
                 continue
@@ -131,3 +138,26 @@ class TextTokenizer:
         for token, index in self._controls.items():
             if any(index in self.encode(text) for text in (f"a{token}b", f" {token} ", token)):
                 raise ConfigError(f"{file}: plain text can spell the control token {token!r}", field="path")
+
+
+def _unspaced(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without the space that SentencePiece's put in front of a text; the same one where it puts none."""
+    settings = json.loads(tokenizer.to_str())
+    if not _without_space(settings):
+        return tokenizer
+    found = Tokenizer.from_str(json.dumps(settings))
+    found.encode_special_tokens = True
+    return found
+
+
+def _without_space(part: Any) -> bool:
+    """Takes such spaces out of the settings of a tokenizer's normalizer and of how it cuts words; whether any was."""
+    found = False
+    for name in ("normalizer", "pre_tokenizer"):
+        steps = part[name] if isinstance(part[name], dict) else {}
+        for step in (steps, *steps.get("normalizers", ()), *steps.get("pretokenizers", ())):
+            if step.get("type") == "Prepend":
+                found, step["prepend"] = True, ""
+            elif step.get("type") == "Metaspace" and step.get("prepend_scheme") != "never":
+                found, step["prepend_scheme"] = True, "never"
+    return found

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from rewardhub.errors import InvalidInput
 
-Calls = Literal["json", "xml", "parameters"]
-"""The form of a call: Qwen2.5's and Qwen3's; Qwen3.5's; that of Llama 3.1 and later."""
+Calls = Literal["json", "xml", "parameters", "none"]
+"""The form of a call: Qwen2.5's and Qwen3's; Qwen3.5's; that of Llama 3.1 and later; they are refused."""
 
 Answers = Literal["role", "user", "quoted", "none"]
 """The turn of a tool: under its role's name; a user's, in tags; as a JSON text; or there is no such turn."""
@@ -15,7 +15,7 @@ Answers = Literal["role", "user", "quoted", "none"]
 BEFORE, BEHIND = "<tool_response>\n", "\n</tool_response>"
 """What stands around a tool's answer within a user's turn."""
 
-BETWEEN: Mapping[Calls, str] = {"json": "\n", "xml": "\n\n", "parameters": "\n"}
+BETWEEN: Mapping[Calls, str] = {"json": "\n", "xml": "\n\n", "parameters": "\n", "none": ""}
 """What stands between the words of a message and its first call."""
 
 
@@ -27,6 +27,8 @@ def with_calls(said: str, calls: Any, form: Calls, field: str) -> str:
     """
     if not isinstance(calls, list | tuple):
         raise InvalidInput("tool_calls is not a list", field=field)
+    if form == "none":
+        raise InvalidInput("calls of tools are not written for this model", field=field)
     if form == "parameters" and len(calls) > 1:
         raise InvalidInput("the model's own chat template has one call per message", field=field)
     written = "\n".join(_call(call, form, field) for call in calls)

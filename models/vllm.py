@@ -13,11 +13,11 @@ from torch import Tensor
 from rewardhub.errors import ConfigError, InternalError, RewardHubError
 from rewardhub.models.card import Card
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
-from rewardhub.models.head import Reads
+from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import NOT_READ, Checkpoint, encoder_of, folder_of, sources
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
-from rewardhub.models.vllm_heads import served_heads
+from rewardhub.models.vllm_heads import check_attention, served_heads
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Media, Score
 
@@ -49,17 +49,20 @@ class VllmEngine:
         check_kind(card)
         path = folder_of(card)
         self.stamp = tree_stamp(path)
+        check_attention(path)
         encoder = encoder_of(card, path)
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
         self.writes = card.kind == "pairwise" and card.votes.count > 0
         replies = Checkpoint(card, path, encoder, 0).replies() if reads == "replies" else []
+        self.cap: float | None = None
         if self.writes:
             arguments, self.width = ["--runner", "generate"], 0
         else:
             heads = served_heads(card, path, reads, replies)
             pooler = f'{{"task": "{self.task}"}}'
             arguments, self.width = ["--runner", "pooling", "--pooler-config", pooler, *heads.arguments], heads.width
+            self.cap = heads.cap
         self.client = VllmClient(card, path, encoder, arguments)
         self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or 1 << 30, self.client.max_tokens))
         self.pool = ThreadPoolExecutor(CONCURRENT)
@@ -164,7 +167,8 @@ class VllmEngine:
         expected = self.width * (len(row.encoded) if every else 1)
         if wrong := [len(part) for part in found if len(part) != expected]:
             return failure(InternalError(f"vLLM gives {wrong[0]} outputs, expected {expected}"))
-        return found[0].reshape(-1, self.width)[list(row.places)] if every else torch.stack(found)
+        outputs = found[0].reshape(-1, self.width)[list(row.places)] if every else torch.stack(found)
+        return softcapped(outputs, self.cap)
 
 
 def _told(texts: "Future[list[str]]") -> list[str] | Score:

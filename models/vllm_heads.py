@@ -6,7 +6,7 @@ the language head that replies are read by go through the plugin in ``deploy/vll
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,14 @@ PLUGIN = "RewardHub"
 
 @dataclass(frozen=True)
 class ServedHeads:
-    """Arguments of vLLM's command line, and the number of outputs that it then gives per token."""
+    """Arguments of vLLM's command line, and the number of outputs that it then gives per token.
+
+    ``cap`` is the bound within which the model's own language head holds its logits, as its rows in the plugin do not.
+    """
 
     arguments: tuple[str, ...]
     width: int
+    cap: float | None = None
 
 
 def served_heads(card: Card, path: Path, reads: Reads, replies: Sequence[int]) -> ServedHeads:
@@ -37,7 +41,8 @@ def served_heads(card: Card, path: Path, reads: Reads, replies: Sequence[int]) -
     hidden = int(config.hidden_size)
     if reads == "replies":
         layer = _language_head(shapes, (int(config.vocab_size), hidden))
-        return _by_plugin(path, [{"layers": [layer], "activation": "none", "rows": list(replies)}], 2)
+        served = _by_plugin(path, [{"layers": [layer], "activation": "none", "rows": list(replies)}], 2)
+        return replace(served, cap=getattr(config, "final_logit_softcapping", None))
     width = read_head(path, hidden, card.head.activation, card.head.prefix).outputs
     layers = head_layers(shapes, card.head.prefix)
     heads: list[dict[str, Any]] = [{"layers": layers, "activation": card.head.activation}]
@@ -77,6 +82,14 @@ def _architecture(model_type: str) -> str:
         else modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     )
     return str(names[model_type])
+
+
+def check_attention(path: Path) -> None:
+    """Raises ``ConfigError`` for a bound on the logits of attention that vLLM's model does not keep."""
+    bound = getattr(_text_config(path), "attn_logit_softcapping", None)
+    if bound and not FAMILIES[str(read_config(path)["model_type"])].capped:
+        reason = f"{path}: vLLM's model keeps no attn_logit_softcapping ({bound}); the transformers backend does"
+        raise ConfigError(reason, field="backend")
 
 
 def _text_config(path: Path) -> Any:

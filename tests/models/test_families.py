@@ -29,13 +29,17 @@ LLAMA = (
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>",
     "<|start_header_id|>assistant<|end_header_id|>\n\n{text}<|eot_id|>",
 )
+MISTRAL = "<s> [INST] {prompt}", " [/INST] {text}</s>"
 SMOL = "{begin}User:{image}{prompt}<end_of_utterance>\n", "Assistant: {text}<end_of_utterance>\n"
 TURNS = {kind: CHATML for kind in FAMILIES} | {
-    "gemma3": GEMMA, "gemma3_text": GEMMA, "llama": LLAMA, "smolvlm": SMOL, "idefics3": SMOL,
-    "qwen3": THINKING, "qwen3_5": THINKING,
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), GEMMA), "llama": LLAMA, "smolvlm": SMOL,
+    "idefics3": SMOL, **dict.fromkeys(("qwen3", "qwen3_moe", "qwen3_5"), THINKING),
+    **dict.fromkeys(("mistral", "mixtral"), MISTRAL),
 }  # fmt: skip
 BEGIN = {"smolvlm": "<|im_start|>", "idefics3": "<|begin_of_text|>"}
-PATHS = dict.fromkeys(FAMILIES, "packed") | {"qwen3_5": "cached", "gemma3": "cached", "gemma3_text": "cached"}
+PATHS = dict.fromkeys(FAMILIES, "packed") | dict.fromkeys(
+    ("qwen3_5", "gemma2", "gemma3", "gemma3_text"), "cached"
+)
 
 
 class Plain:
@@ -204,6 +208,25 @@ def test_steps_among_space(family):
         assert len(shown) == len(ends)
         for found, end in zip(shown, ends, strict=True):
             assert found.endswith(end.strip() if trims else end)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "mixtral", "qwen3_moe"])
+def test_a_window_that_no_sample_reaches(tmp_path, kind, monkeypatch):
+    """Mistral's first models see 4,096 tokens in every layer: the rows that are tried at load are shorter."""
+    made = tiny_families.CONFIGS[kind]
+
+    def windowed(token, size):
+        config, images = made(token, size)
+        return config | {"sliding_window": 150, "use_sliding_window": True}, images
+
+    monkeypatch.setitem(tiny_families.CONFIGS, kind, windowed)
+    path = tiny_families.build(kind, tmp_path / "m")
+    plain, model = Plain(kind, path), load(Card(name="m", kind="scalar", path=path, system=""))
+    assert plain.model.config.sliding_window == 150
+    group = Group("0", "What colour is the circle? " * 40, tuple(Response("red " * n) for n in (1, 40, 7)))
+    wanted = [plain.score(group, response) for response in group.responses]
+    assert model.score([group])[0].values == pytest.approx(wanted, abs=1e-5)
+    assert model.runner.attention == "cached"
 
 
 def test_positions_that_depend_on_the_length_are_not_the_companys(tmp_path):

@@ -159,6 +159,12 @@ CONFIGS = {
     "qwen2": _text(),
     "qwen3": _text(),
     "llama": _text(),
+    "gemma": _text(hidden_act="gelu_pytorch_tanh"),
+    "gemma2": _text(sliding_window=24, query_pre_attn_scalar=16, num_hidden_layers=3, attn_logit_softcapping=5.0,
+                    final_logit_softcapping=3.0),
+    "mistral": _text(sliding_window=None),
+    "mixtral": _text(num_local_experts=4, num_experts_per_tok=2),
+    "qwen3_moe": _text(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True),
     "gemma3_text": _text(sliding_window=24, query_pre_attn_scalar=16,
                          layer_types=["sliding_attention", "full_attention"]),
 }  # fmt: skip
