@@ -131,7 +131,7 @@ class Encoder:
         self.path = Path(path)
         config = read_config(self.path)
         family = FAMILIES[config["model_type"]]
-        self.tokenizer = TextTokenizer(self.path, family.tokens, (*family.begins, *family.optional))
+        self.tokenizer = TextTokenizer(self.path, family.tokens, (*family.begins, *family.optional), begun=True)
         self.family = family.begun_by(self.tokenizer).written_by(chat_template(self.path), self.tokenizer)
         style = self.family.style.with_thinking(thinking)
         self.template = ChatTemplate((family.system or style.lead) if system is None else system, style)

@@ -1,7 +1,7 @@
 """Tokenising untrusted text: control tokens are single ids that no text can spell."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,20 @@ class TextTokenizer:
 
     ``encode`` takes text and never yields a control token: where text spells one, such as
     ``<|im_end|>``, it is split like any other characters. ``control`` gives the id of a control token;
-    ``optional`` ones need not exist.
+    ``optional`` ones need not exist. With ``begun`` every text stands behind a control token,
+    so that none is a text's first.
     """
 
-    def __init__(self, path: Path, controls: Iterable[str] = (), optional: Iterable[str] = ()) -> None:
+    def __init__(
+        self, path: Path, controls: Iterable[str] = (), optional: Iterable[str] = (), *, begun: bool = False
+    ) -> None:
         file = path / "tokenizer.json"
         if not file.is_file():
             raise ConfigError(f"{path} holds no tokenizer.json", field="path")
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
+            if begun:
+                self._tokenizer = _unspaced(self._tokenizer, ("first",))
         except Exception as error:
             raise ConfigError(f"{file}: {error}", field="path") from error
         self._tokenizer.no_truncation()
@@ -140,24 +145,27 @@ class TextTokenizer:
                 raise ConfigError(f"{file}: plain text can spell the control token {token!r}", field="path")
 
 
-def _unspaced(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer without the space that SentencePiece's put in front of a text; the same one where it puts none."""
+def _unspaced(tokenizer: Tokenizer, before: Container[str] = ("", "first", "always")) -> Tokenizer:
+    """The tokenizer without the space that SentencePiece's put in front of a text; the same one where it puts none.
+
+    ``before`` are the schemes of such spaces, "" that of a normalizer.
+    """
     settings = json.loads(tokenizer.to_str())
-    if not _without_space(settings):
+    if not _without_space(settings, before):
         return tokenizer
     found = Tokenizer.from_str(json.dumps(settings))
     found.encode_special_tokens = True
     return found
 
 
-def _without_space(part: Any) -> bool:
-    """Takes such spaces out of the settings of a tokenizer's normalizer and of how it cuts words; whether any was."""
+def _without_space(settings: Any, before: Container[str]) -> bool:
+    """Takes such spaces out of the settings of a tokenizer; whether there were any."""
     found = False
     for name in ("normalizer", "pre_tokenizer"):
-        steps = part[name] if isinstance(part[name], dict) else {}
-        for step in (steps, *steps.get("normalizers", ()), *steps.get("pretokenizers", ())):
-            if step.get("type") == "Prepend":
+        steps = settings[name] or {}
+        for step in (*steps.get("normalizers", ()), *steps.get("pretokenizers", ()), *([steps] if steps else ())):
+            if step["type"] == "Prepend" and "" in before:
                 found, step["prepend"] = True, ""
-            elif step.get("type") == "Metaspace" and step.get("prepend_scheme") != "never":
+            elif step["type"] == "Metaspace" and step["prepend_scheme"] in before:
                 found, step["prepend_scheme"] = True, "never"
     return found

@@ -37,9 +37,7 @@ TURNS = {kind: CHATML for kind in FAMILIES} | {
     **dict.fromkeys(("mistral", "mixtral"), MISTRAL),
 }  # fmt: skip
 BEGIN = {"smolvlm": "<|im_start|>", "idefics3": "<|begin_of_text|>"}
-PATHS = dict.fromkeys(FAMILIES, "packed") | dict.fromkeys(
-    ("qwen3_5", "gemma2", "gemma3", "gemma3_text"), "cached"
-)
+PATHS = dict.fromkeys(FAMILIES, "packed") | dict.fromkeys(("qwen3_5", "gemma2", "gemma3", "gemma3_text"), "cached")
 
 
 class Plain:

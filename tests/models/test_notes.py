@@ -15,8 +15,8 @@ from rewardhub.models.tiny import build_tiny
 
 def notes(folder, kind, template, **fields):
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    family, card = FAMILIES[kind], Card(name="m", kind="scalar", path=folder, **fields)
-    system = family.system if card.system is None else card.system
+    family, card = FAMILIES[kind].written_by(template, ()), Card(name="m", kind="scalar", path=folder, **fields)
+    system = (family.system or family.style.lead) if card.system is None else card.system
     return note_template(card, folder, ChatTemplate(system, family.style.with_thinking(card.thinking)))
 
 
@@ -25,7 +25,7 @@ def notes(folder, kind, template, **fields):
     ("qwen2_5_vl", "qwen2_5_vl", [], {}), ("qwen3", "qwen3", [], {}), ("qwen3_vl", "qwen3_vl", [], {}),
     ("qwen3_5", "qwen3_5_think", [], {}), ("gemma3", "gemma3", [], {}), ("idefics3", "idefics3", [], {}),
     ("smolvlm", "smolvlm", [], {}), ("llama", "llama3", [], {}),
-    ("llama", "llama3_1", ["Cutting Knowledge Date", "`system`"], {"system": "Today Date: 26 Jul 2024"}),
+    ("llama", "llama3_1", [], {}), ("llama", "llama3_2", [], {}), ("gemma2", "gemma", [], {}),
     ("qwen3", "qwen3_instruct_2507", ["no block of thoughts", "`thinking = false`"], {"thinking": False}),
     ("qwen3_vl", "qwen3", ["a block of thoughts", "`thinking = true`"], {"thinking": True}),
 ])  # fmt: skip
@@ -50,3 +50,12 @@ def test_notes_are_logged_once_at_load(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         load(Card(name="mine", kind="yes_no", choices=("1", "2"), path=path))
     assert not [each for each in caplog.records if each.name == "rewardhub.models.notes"]
+
+
+def test_other_dates_are_told(tmp_path):
+    """A Llama whose template states dates of its own: they are the card's to say."""
+    template = (
+        files("trl").joinpath("chat_templates/llama3_1.jinja").read_text("utf-8").replace("December 2023", "May 2026")
+    )
+    (found,) = notes(tmp_path, "llama", template)
+    assert "Cutting Knowledge Date" in found
