@@ -46,7 +46,7 @@ def check_checkpoint(
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
     hub kernel, a quantiser other than its card's ``quantization``), holds only pickled weights or an unmerged
-    adapter, names weights that it does not hold, or whose architecture is not supported.
+    adapter, names weights that it does not hold, holds others beside them, or whose architecture is not supported.
     """
     if not path.is_dir():
         raise ConfigError(f"{path} is not a folder", field="path")
@@ -115,6 +115,25 @@ def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     return tensors
 
 
+def check_twins(path: Path) -> None:
+    """Raises ``ConfigError`` where two weight files hold different tensors of one name: vLLM reads all files."""
+    holders: dict[str, Path] = {}
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118
+                    if name in holders and not _equal(holders[name], file, name):
+                        raise ConfigError(f"{path} holds two tensors {name!r}, one in {file.name}", field="path")
+                    holders[name] = file
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+
+
+def _equal(one: Path, other: Path, name: str) -> bool:
+    with safe_open(one, framework="pt") as first, safe_open(other, framework="pt") as second:
+        return bool(first.get_tensor(name).equal(second.get_tensor(name)))
+
+
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors of all weight files by their names."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -171,10 +190,13 @@ def _published_name(name: str) -> str:
 
 
 def _check_index(path: Path) -> None:
-    """Only the folder's own files are read, and all that its index names: the digest is of them."""
-    named = _json(path / INDEX).get("weight_map")
-    if WHOLE in (held := {file.name for file in weight_files(path)}) or not isinstance(named, dict):
-        return  # transformers reads no index then
+    """Only the folder's own files are read, all that its index names, and the same ones whatever reads the folder."""
+    named, held = _json(path / INDEX).get("weight_map"), {file.name for file in weight_files(path)}
+    if not isinstance(named, dict):
+        return
+    if WHOLE in held and set(named.values()) != {WHOLE}:
+        reason = f"{path} holds {WHOLE}, which transformers reads, and an index of other files, which vLLM reads"
+        raise ConfigError(f"{reason}; remove what is not meant", field="path")
     if absent := sorted(set(map(str, named.values())) - held):
         raise ConfigError(f"{path / INDEX} names {absent[0]!r}, which is no file of this folder", field="path")
 

@@ -17,7 +17,7 @@ from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import NOT_READ, Checkpoint, encoder_of, folder_of, sources
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
-from rewardhub.models.vllm_heads import check_attention, served_heads
+from rewardhub.models.vllm_heads import check_served, served_heads
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Media, Score
 
@@ -49,7 +49,7 @@ class VllmEngine:
         check_kind(card)
         path = folder_of(card)
         self.stamp = tree_stamp(path)
-        check_attention(path)
+        check_served(path)
         encoder = encoder_of(card, path)
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"

@@ -14,7 +14,7 @@ import torch
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
-from rewardhub.models.checkpoint import read_config, tensor_shapes
+from rewardhub.models.checkpoint import check_twins, read_config, tensor_shapes
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.gate import LAYERS, SIDE_TENSORS, Gate
 from rewardhub.models.head import SAVED_PREFIX, Reads, head_layers, layers_under, read_head
@@ -84,8 +84,9 @@ def _architecture(model_type: str) -> str:
     return str(names[model_type])
 
 
-def check_attention(path: Path) -> None:
-    """Raises ``ConfigError`` for a bound on the logits of attention that vLLM's model does not keep."""
+def check_served(path: Path) -> None:
+    """Raises ``ConfigError`` for weights, or a bound on the logits of attention, that vLLM would read otherwise."""
+    check_twins(path)
     bound = getattr(_text_config(path), "attn_logit_softcapping", None)
     if bound and not FAMILIES[str(read_config(path)["model_type"])].capped:
         reason = f"{path}: vLLM's model keeps no attn_logit_softcapping ({bound}); the transformers backend does"

@@ -157,6 +157,31 @@ def test_an_index_names_files_of_its_folder(copy, place):
         load(scalar_card(copy))
 
 
+def test_a_whole_file_beside_an_index(copy):
+    """transformers reads the whole file, vLLM what the index names: refused, unless both are the same file."""
+    tensors = load_file(copy / "model.safetensors")
+    save_file({name: each * 2 for name, each in tensors.items()}, copy / "other.safetensors", {"format": "pt"})
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(tensors, "other.safetensors")}))
+    for fields in ({}, {"backend": "vllm", "vllm": {"url": "http://127.0.0.1:9"}}):
+        with pytest.raises(ConfigError, match="which transformers reads, and an index of other files"):
+            load(scalar_card(copy, **fields))
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(tensors, "model.safetensors")}))
+    (copy / "other.safetensors").unlink()
+    assert load(scalar_card(copy)).fingerprint
+
+
+def test_files_that_only_vllm_would_read(copy):
+    """Without an index vLLM reads every file: one with other weights of the same names is refused there."""
+    served = scalar_card(copy, backend="vllm", vllm={"url": "http://127.0.0.1:9"})
+    tensors = load_file(copy / "model.safetensors")
+    name = next(each for each in tensors if "layers.0" in each)
+    save_file({name: tensors[name] * 2}, copy / "old.safetensors", {"format": "pt"})
+    assert load(scalar_card(copy)).fingerprint
+    with pytest.raises(ConfigError, match=f"two tensors '{name}', one in old.safetensors"):
+        load(served)
+
+
 def test_two_heads_of_one_name_are_refused(copy):
     """A head that is left over in another file might be the one that is read; the same one twice does no harm."""
     head = load_file(copy / "model.safetensors")["language_model.score.weight"]
