@@ -19,6 +19,7 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.vllm import NEUTRAL
+from rewardhub.models.vllm_server import SITE
 from rewardhub.registry import Registry
 from rewardhub.types import Call, Group, Response, Status
 
@@ -286,3 +287,27 @@ async def test_a_server_that_is_killed(fake, card, tmp_path, monkeypatch):
 async def _until(condition):
     while not condition():
         await asyncio.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_end_when_asked(tmp_path):
+    """vLLM's server is deaf while it starts: where ours is killed then, it ends all the same."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    starts = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', {deaf!r}]).pid, flush=True)"
+    parent = subprocess.Popen(
+        [sys.executable, "-S", "-c", f"{starts}; time.sleep(600)"], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(SITE), "PYTHONSAFEPATH": ""},
+    )  # fmt: skip
+    assert parent.stdout is not None
+    child = Path("/proc") / parent.stdout.readline().strip()
+    assert parent.stdout.readline() == "up\n"
+    parent.kill()
+    parent.wait()
+    assert child.exists()
+    until = time.monotonic() + 40
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    parent.stdout.close()
+    assert not child.exists()
