@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from rewardhub.cache.row import Row, column_of, rows_of
-from rewardhub.types import CacheMode, Column
+from rewardhub.errors import RewardHubError
+from rewardhub.scorer import failure
+from rewardhub.types import CacheMode, Column, Status
 
 Compute = Callable[[list[int]], Awaitable[Column]]
 """Scores the rows at some positions of a look-up."""
@@ -30,8 +32,8 @@ class Flight:
         self._compute, self._cached, self._fingerprint = compute, cached, fingerprint
 
     async def run(self, positions: list[int]) -> list[Row]:
-        """Computes some rows."""
-        column = await self._compute(positions)
+        """Computes some rows; what goes wrong is a status in each of them."""
+        column = await self._computed(positions)
         computed = rows_of(column)
         for position, row in zip(positions, computed, strict=True):
             self.rows[position] = row
@@ -42,10 +44,20 @@ class Flight:
             self._fingerprint = column.fingerprint
         return computed
 
+    async def _computed(self, positions: list[int]) -> Column:
+        try:
+            return await self._compute(positions)
+        except TimeoutError:
+            return Column.failed(len(positions), Status.TIMEOUT, "the deadline passed")
+        except RewardHubError as error:
+            return Column.failed(len(positions), error.status, **error.details)
+        except Exception as error:
+            return Column.of([failure(error)] * len(positions))
+
     def take(self, rows: dict[int, Row]) -> None:
-        """Rows that somebody else computed."""
+        """Rows that somebody else computed; a failure among them is no hit."""
         for position, row in rows.items():
-            self.rows[position], self._cached[position] = row, True
+            self.rows[position], self._cached[position] = row, row[1].is_verdict
 
     def column(self) -> Column:
         return column_of([row for row in self.rows if row is not None], self._fingerprint, self._cached)

@@ -1,8 +1,9 @@
 """The cache that the scheduler asks: memory, then Redis, then one computation per key.
 
-Only verdicts are kept: a failure is never cached. Twins in flight wait for one computation. If it fails, they
-compute for themselves; if its owner goes away or runs out of time, one of them computes for the others; if it
-takes more than half of the time that one has left, that one computes beside it.
+Only verdicts are kept: a failure is never cached. Twins in flight wait for one computation. If its owner fails, goes
+away or runs out of time, one of them computes for the others; if it takes more than half of the time that one has
+left, that one computes beside it. Who waits gets a failure where that is the input's, or the second that it waited for:
+what fails whoever computes it keeps nobody waiting for more than two.
 """
 
 import asyncio
@@ -16,10 +17,10 @@ from rewardhub.cache.lease import Lease
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.cache.row import Row, column_of, lasts
-from rewardhub.types import CacheMode, Column, Status
+from rewardhub.types import Blame, CacheMode, Column, Status
 
 Waiting = asyncio.Future[Row | None]
-"""For the row of a key: None where it could not be computed, cancelled where that was given up."""
+"""For the row of a key: None where it is of another version, cancelled where its owner gave up."""
 GIVEN_UP = {Status.TIMEOUT, Status.CANCELLED}
 
 
@@ -95,12 +96,13 @@ class Cache:
     async def _once(self, flight: Flight, todo: list[int], patience_s: float) -> None:
         until = time.monotonic() + patience_s
         waited: dict[int, Waiting] = {}
+        failed: set[int] = set()
         for limit in (until, until + patience_s / 2):
             while todo:
                 mine, waited = self._claim(flight.keys, todo, waited)
                 if mine:
                     await self._lead(flight, mine, patience_s, until)
-                todo = await self._follow(flight, waited, limit)
+                todo = await self._follow(flight, waited, failed, limit)
                 if time.monotonic() >= limit:
                     break
         if todo:
@@ -123,44 +125,46 @@ class Cache:
 
     async def _lead(self, flight: Flight, mine: dict[int, Waiting], patience_s: float, until: float) -> None:
         """Computes what was claimed, and tells who waits what came of it."""
-        given_up = True
         try:
             await self._between_hubs(flight, list(mine), patience_s, until)
-            given_up = False
-        except Exception:
-            given_up = False
-            raise
         finally:
             for position, waiting in mine.items():
                 self._land(flight.keys[position], waiting)
-                row = flight.rows[position] if flight.current else None
                 if waiting.done():
                     continue
-                if given_up if row is None else row[1] in GIVEN_UP:
+                row = flight.rows[position]
+                if not flight.current:
+                    waiting.set_result(None)
+                elif row is None or row[1] in GIVEN_UP:
                     waiting.cancel()
                 else:
-                    waiting.set_result(row if row and lasts(row) else None)
+                    waiting.set_result(row)
 
     def _land(self, key: bytes, waiting: Waiting) -> None:
         self._flights[key].remove(waiting)
         if not self._flights[key]:
             del self._flights[key]
 
-    async def _follow(self, flight: Flight, theirs: dict[int, Waiting], limit: float) -> list[int]:
-        """Takes what others have computed by ``limit``, computes what they could not; the rest is to be claimed."""
+    async def _follow(self, flight: Flight, theirs: dict[int, Waiting], failed: set[int], limit: float) -> list[int]:
+        """Takes what others have computed by ``limit``, computes what is of another version; the rest is to be claimed.
+
+        ``failed`` are the positions for which somebody failed before.
+        """
         if theirs:
             await asyncio.wait(set(theirs.values()), timeout=limit - time.monotonic())
-        failed: list[int] = []
+        other: list[int] = []
         left: list[int] = []
         for position, waiting in theirs.items():
             if not waiting.done() or waiting.cancelled():
                 left.append(position)
-            elif row := waiting.result():
-                flight.take({position: row})
+            elif (row := waiting.result()) is None:
+                other.append(position)
+            elif row[1].blame is Blame.SYSTEM and position not in failed:
+                failed.add(position)
+                left.append(position)
             else:
-                failed.append(position)
-        if failed:
-            await self._compute(flight, failed)
+                flight.take({position: row})
+        await self._compute(flight, other)
         if flight.mode == "refresh":
             return left
         rows = self.memory.get([flight.keys[position] for position in left])

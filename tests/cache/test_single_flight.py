@@ -9,6 +9,7 @@ from rewardhub.cache.lease import Lease
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.cache.store import Cache
+from rewardhub.errors import Unavailable
 from rewardhub.types import Column, Status
 
 
@@ -104,8 +105,8 @@ async def test_a_leader_without_time_is_followed_by_one(status):
     assert (late.runs, work.runs) == (1, 1)
 
 
-async def test_followers_of_a_failure_do_not_queue_up():
-    """T30: where the leader failed its followers compute at once and side by side, none gets its failure."""
+async def test_a_leader_that_failed_is_followed_by_one():
+    """T30: where the leader failed one of its followers computes for all; none gets the leader's failure."""
     cache, failing, work = Cache(MemoryStore(1 << 20)), Work(status=Status.UNAVAILABLE), Work()
     leader = ask(cache, failing)
     await turns()
@@ -115,10 +116,83 @@ async def test_followers_of_a_failure_do_not_queue_up():
     failing.gate.set()
     assert (await leader).statuses == [Status.UNAVAILABLE]
     await turns()
-    assert work.most == 9
+    assert work.runs == 1
     work.gate.set()
     assert all(answer.values == [1.0] for answer in await asyncio.gather(*followers))
+    assert work.runs == 1
     assert (await ask(cache, work)).cached == [True]
+
+
+async def test_a_leader_that_raised_is_followed_by_one():
+    """What a scorer raises is a failure of the rows that it was asked for, and of no others."""
+    cache, work = Cache(MemoryStore(1 << 20)), Work()
+    began = asyncio.Event()
+
+    async def broken(positions):
+        began.set()
+        await asyncio.sleep(0)
+        raise Unavailable("no room", retry_after_s=2.0)
+
+    work.gate.set()
+    assert (await ask(cache, work, keys=(b"known",))).values == [1.0]
+    work.gate.clear()
+    leader = ask(cache, broken, keys=(b"known", b"k"))
+    await began.wait()
+    followers = [ask(cache, work) for _ in range(9)]
+    answer = await leader
+    assert (answer.values, answer.statuses) == ([1.0, None], [Status.OK, Status.UNAVAILABLE])
+    assert answer.row(1).details["retry_after_s"] == 2.0
+    await turns()
+    work.gate.set()
+    assert all(answer.values == [1.0] for answer in await asyncio.gather(*followers))
+    assert work.runs == 2
+
+
+@pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.INTERNAL_ERROR, Status.JUDGE_UNPARSEABLE])
+async def test_what_fails_whoever_computes_it_is_tried_twice(status):
+    """T30: 50 followers of an input on which all fail wait for the leader and for one of them, not in a queue."""
+    cache, poison = Cache(MemoryStore(1 << 20)), Work(status=status)
+    twins = [ask(cache, poison) for _ in range(50)]
+    for runs in (1, 2):
+        await turns()
+        assert (poison.runs, poison.going) == (runs, 1)
+        poison.gate.set()
+        await asyncio.sleep(0)
+        poison.gate.clear()
+    poison.gate.set()
+    answers = await asyncio.gather(*twins)
+    assert all(answer.statuses == [status] and answer.cached is None for answer in answers)
+    assert poison.runs == 2
+    assert (cache.hits, cache.misses) == (0, 50)
+
+
+@pytest.mark.parametrize("status", [Status.REFERENCE_UNPARSEABLE, Status.INVALID_INPUT])
+async def test_a_failure_of_the_input_is_shared(status):
+    """T30: what is wrong with an input is told to all who wait for it, and is found again by who asks later."""
+    cache, failing = Cache(MemoryStore(1 << 20)), Work(status=status)
+    twins = [ask(cache, failing) for _ in range(10)]
+    await turns()
+    failing.gate.set()
+    assert all(answer.statuses == [status] for answer in await asyncio.gather(*twins))
+    assert failing.runs == 1
+    await ask(cache, failing)
+    assert failing.runs == 2
+
+
+async def test_a_queue_of_leaders_that_went_away_keeps_no_deadline_waiting():
+    """T30: of leaders each of which is cancelled, the next takes over; who has waited its time computes for itself."""
+    cache, hung, work, loop = Cache(MemoryStore(1 << 20)), Work(), Work(), asyncio.get_running_loop()
+    started = loop.time()
+    leaders = [ask(cache, hung) for _ in range(20)]
+    await turns()
+    last = ask(cache, work, 0.5)
+    work.gate.set()
+    for leader in leaders:
+        await asyncio.sleep(0.05)
+        leader.cancel()
+    assert (await last).values == [1.0]
+    assert loop.time() - started < 3.0
+    assert hung.runs > 2
 
 
 async def test_a_slow_leader_is_overtaken_by_one():
