@@ -10,7 +10,6 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urljoin
 
@@ -18,6 +17,7 @@ import httpcore
 
 from rewardhub.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
 from rewardhub.media.addresses import Policy, Target, parse
+from rewardhub.threads import Threads
 
 WIDTH, QUEUE = 16, 256
 REDIRECTS = 3
@@ -44,7 +44,7 @@ class Fetcher:
         self._within_s = within_s
         self._ssl = ssl_context
         # Names are looked up on threads of their own, so that slow name servers delay fetches only.
-        self._pinned = _Pinned(policy, look_up, ThreadPoolExecutor(WIDTH, thread_name_prefix="names"))
+        self._pinned = _Pinned(policy, look_up, Threads(WIDTH, "names"))
         self._turns = asyncio.Semaphore(WIDTH)
         self._waiting = 0
 
@@ -115,7 +115,7 @@ class Fetcher:
 class _Pinned(httpcore.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to a name."""
 
-    def __init__(self, policy: Policy, look_up: LookUp, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, policy: Policy, look_up: LookUp, threads: Threads) -> None:
         self._policy = policy
         self._look_up = look_up
         self._threads = threads
@@ -138,8 +138,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """Every address of the name, all of them allowed."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, lambda: self._look_up(host, port, type=socket.SOCK_STREAM))
+        found = await self._threads.run(lambda: self._look_up(host, port, type=socket.SOCK_STREAM))
         addresses = list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
         for address in addresses:
             self._policy.check_address(address, port)

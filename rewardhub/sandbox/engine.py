@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewardhub.errors import InternalError
+from rewardhub.errors import InternalError, Unavailable
 from rewardhub.sandbox.languages import Language
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _GUARD = str(Path(__file__).with_name("guard.py"))
 _BOOT = "import sys; sys.path.insert(0, sys.argv[2]); from rewardhub.sandbox.zygote import main; main(*sys.argv[1:])"
 _READY_S = 60.0
+_CLOSE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -45,14 +46,15 @@ class Engine:
         self._warm: list[_Warm] = []
         self._lock = threading.Lock()
         self._owner = os.getpid()
+        self._closed = False
         atexit.register(self.close)
 
     def submit(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[socket.socket, "_Warm"]:
         """Starts a run; ``descriptors`` are its stdin, stdout, stderr, control and job.
 
         Returns the socket that tells of its end, and whose shutdown ends it, and the process it is in,
-        for :meth:`done`. Raises ``InternalError`` where no process gets warm, ``OSError`` where the
-        machine is out of processes or descriptors.
+        for :meth:`done`. Raises ``InternalError`` where no process gets warm, ``Unavailable`` once closed,
+        ``OSError`` where the machine is out of processes or descriptors.
         """
         message = json.dumps(order).encode()
         for attempt in range(2):
@@ -87,13 +89,20 @@ class Engine:
         """Ends all warm processes and with them their runs; in a fork of their owner nothing."""
         if os.getpid() != self._owner:
             return
-        with self._lock:
+        self._closed = True
+        if not self._lock.acquire(timeout=_CLOSE_S):
+            return  # one is getting warm, and all end with this process
+        try:
             ended, self._warm = self._warm, []
+        finally:
+            self._lock.release()
         for warm in ended:
             _end(warm)
 
     def _choose(self) -> _Warm:
         with self._lock:
+            if self._closed:
+                raise Unavailable("the sandbox is closed", retry_after_s=1.0)
             for dead in [warm for warm in self._warm if warm.process.poll() is not None]:
                 self._warm.remove(dead)
                 _end(dead)

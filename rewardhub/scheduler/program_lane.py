@@ -1,14 +1,13 @@
 """Threads that each wait for one sandboxed program; who is next is decided as on the other lanes.
 
-A thread cannot be called off: a program whose caller went away keeps its slot, and its tenant's, until it ends.
-What waits is dropped with its caller.
+A thread cannot be called off: a program whose caller went away keeps its slot, and its tenant's, until it ends, or
+the process does, which takes its programs along. What waits is dropped with its caller.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from rewardhub.errors import Unavailable
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.mean_times import MeanTimes
 from rewardhub.scheduler.tenant_slots import TenantSlots
+from rewardhub.threads import Threads
 
 EXPECTED_S = 0.05
 """What a program is expected to take that never ran."""
@@ -44,7 +44,7 @@ class ProgramLane:
     def __init__(self, slots: int = 0, queue_per_slot: int = 1_024) -> None:
         self._slots = slots or len(os.sched_getaffinity(0))
         self._most = queue_per_slot * self._slots
-        self._threads = ThreadPoolExecutor(self._slots, thread_name_prefix="programs")
+        self._threads = Threads(self._slots, "programs")
         self._queue: FairQueue[_Program] = FairQueue(lambda program: not program.counted)
         self._times = MeanTimes(EXPECTED_S)
         self._running = 0
@@ -86,16 +86,15 @@ class ProgramLane:
     def close(self) -> None:
         """Begins no more programs."""
         self._slots = 0
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _fill(self) -> None:
         """Begins programs while slots are free."""
-        loop = asyncio.get_running_loop()
         while self._running < self._slots and (program := self._queue.pop()) is not None:
             if program.counted:
                 self._running += 1
                 program.since = time.monotonic()
-                loop.run_in_executor(self._threads, program.work).add_done_callback(partial(self._ended, program))
+                self._threads.run(program.work).add_done_callback(partial(self._ended, program))
 
     def _ended(self, program: _Program, outcome: asyncio.Future[Any]) -> None:
         self._running -= 1

@@ -197,3 +197,23 @@ async def test_a_crash_leaves_nothing_behind(doomed, how):
     assert code != 0
     assert all_gone(pids), [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if alive(pid)]
     assert ports_free(hub.url, hub.grpc)
+
+
+async def test_a_program_that_outlasts_the_grace_ends_with_the_hub(serve):
+    """T20: what still runs in the sandbox when the grace is over is killed: the hub exits, and nothing is left."""
+    sleeper = {"code": "import time\ntime.sleep(45)", "language": "python", "run_timeout": 45}
+    with serve(REWARDHUB_GRACE_S="1") as hub:
+        async with httpx.AsyncClient(base_url=hub.url, timeout=60) as http:
+            first = await http.post("/run_code", json={"code": "print(1)", "language": "python"})
+            assert first.json()["run_result"]["stdout"] == "1\n"
+            before = descendants(hub.pid)
+            running = asyncio.create_task(http.post("/run_code", json=sleeper))
+            while not (pids := descendants(hub.pid)) - before:
+                await asyncio.sleep(0.02)
+            os.kill(hub.pid, signal.SIGTERM)
+            since = time.monotonic()
+            assert await asyncio.to_thread(hub.process.wait, 60) == 0
+            assert time.monotonic() - since < 10
+            (answer,) = await asyncio.gather(running, return_exceptions=True)
+            assert isinstance(answer, httpx.TransportError) or answer.status_code == 503
+    assert all_gone(pids)
