@@ -31,6 +31,8 @@ LEAVING_S = 5.0
 """When to come again to a hub that drains: so that a client's tries outlast the drain."""
 IN_FLIGHT = 256
 """Groups of a stream that are scored at once."""
+SWEEP_S = 0.5
+"""The least time between two searches for media whose time to live is over."""
 _log = logging.getLogger("rewardhub.hub")
 
 
@@ -69,6 +71,7 @@ class Hub:
         self._responses = 0
         self._idle = asyncio.Event()
         self._draining = False
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Starts the lanes and waits until every reward model is loaded or has failed.
@@ -76,6 +79,7 @@ class Hub:
         Raises ``ConfigError`` for a recipe of the operator's that does not compile.
         """
         self.book.compile_own()
+        self._sweeping = asyncio.create_task(self._sweep_media())
         await self.scheduler.start()
         for lane in self.scheduler.models:
             await lane.settled()
@@ -195,6 +199,8 @@ class Hub:
                 continue
 
     async def aclose(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._opened.cancel()
         await self.scheduler.aclose()
         if self._log:
@@ -222,6 +228,11 @@ class Hub:
     def limit_programs(self, slots: TenantSlots) -> None:
         """Counts the programs of recipes with those of the doors' own routes."""
         self.scheduler.programs.tenants = slots
+
+    async def _sweep_media(self) -> None:
+        while True:
+            due_s = await asyncio.to_thread(self.media.sweep)
+            await asyncio.sleep(max(due_s, SWEEP_S))
 
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         with tracing.span("group", recipe=groups[0].recipe or call.recipe, responses=len(groups[0].responses)) as span:

@@ -17,9 +17,11 @@ import httpcore
 
 from rewardhub.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
 from rewardhub.media.addresses import Policy, Target, parse
+from rewardhub.media.turns import Turns
 from rewardhub.threads import Threads
 
-WIDTH, QUEUE = 16, 256
+WIDTH, QUEUE = 32, 512
+"""Fetches at once and those that wait for a turn, of all tenants; half of either is the most of one."""
 REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({408, 425, 429})
@@ -28,7 +30,7 @@ LookUp = Callable[..., list[tuple[Any, ...]]]
 
 
 class Fetcher:
-    """Gets at most ``max_bytes`` within ``within_s`` seconds, redirects included; ``WIDTH`` at once."""
+    """Gets at most ``max_bytes`` within ``within_s`` seconds, its turn and redirects included."""
 
     def __init__(
         self,
@@ -45,20 +47,16 @@ class Fetcher:
         self._ssl = ssl_context
         # Names are looked up on threads of their own, so that slow name servers delay fetches only.
         self._pinned = _Pinned(policy, look_up, Threads(WIDTH, "names"))
-        self._turns = asyncio.Semaphore(WIDTH)
-        self._waiting = 0
+        self._turns = Turns(WIDTH, QUEUE)
 
-    async def get(self, url: str) -> bytes:
+    async def get(self, url: str, tenant: str = "") -> bytes:
         """The bytes behind a URL.
 
         Raises ``InvalidInput`` for what may not or cannot be fetched, ``TooLarge``, ``DeadlineExceeded``, and
         ``Unavailable`` where another try may succeed.
         """
-        if self._waiting >= QUEUE:
-            raise Unavailable("too many fetches at once", retry_after_s=1.0)
-        self._waiting += 1
         try:
-            async with asyncio.timeout(self._within_s), self._turns:
+            async with asyncio.timeout(self._within_s), self._turns.turn(tenant):
                 return await self._follow(parse(url))
         except TimeoutError:
             raise DeadlineExceeded(f"the fetch took more than {self._within_s:g} s") from None
@@ -66,8 +64,6 @@ class Fetcher:
             raise Unavailable("the host could not be reached or broke off", retry_after_s=1.0) from None
         except ValueError:  # of the name's encoding, or of a redirect; errors of TLS, caught above, are some too
             raise InvalidInput("the address, or one that it redirects to, names no host") from None
-        finally:
-            self._waiting -= 1
 
     async def _follow(self, target: Target) -> bytes:
         for _ in range(REDIRECTS + 1):

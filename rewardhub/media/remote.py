@@ -86,7 +86,7 @@ class Remote:
         return not self._store.missing([sha256], tenant)
 
     async def _stored(self, url: str, tenant: str) -> str:
-        data = await self._fetcher.get(url)
+        data = await self._fetcher.get(url, tenant)
         return (await asyncio.to_thread(self._store.put, data, tenant)).sha256
 
     @staticmethod

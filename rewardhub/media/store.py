@@ -62,10 +62,10 @@ class _Shelf:
         self.entries[sha256] = entry
         self.bytes += len(entry.data)
 
-    def pop_oldest(self) -> int:
+    def pop_oldest(self) -> _Entry:
         _, entry = self.entries.popitem(last=False)
         self.bytes -= len(entry.data)
-        return len(entry.data)
+        return entry
 
     def oldest_use(self) -> float:
         return next(iter(self.entries.values())).used
@@ -136,6 +136,15 @@ class MediaStore:
     async def fetch(self, group: Group, tenant: str = "", within_s: float = math.inf) -> Group:
         """The group with hashes in place of addresses, where this hub fetches; raises as ``Remote.at_hand``."""
         return group if self.remote is None else await self.remote.at_hand(group, tenant, within_s)
+
+    def sweep(self) -> float:
+        """Lets go of what nobody used for the time to live; returns in how many seconds the next may be due."""
+        with self._lock:
+            gone = self._drop_expired()
+            uses = [shelf.oldest_use() for shelf in self._shelves.values()]
+            due_s = min(uses, default=self._clock()) + self.limits.ttl_s - self._clock()
+        del gone  # much memory, for which nobody shall wait
+        return due_s
 
     def stats(self) -> dict[str, int]:
         """Bytes and items held, and items that left before their time."""
@@ -229,15 +238,18 @@ class MediaStore:
             return entry
 
     def _evict(self, shelf: _Shelf) -> None:
-        self._bytes -= shelf.pop_oldest()
+        self._bytes -= len(shelf.pop_oldest().data)
         self.evictions += 1
 
-    def _drop_expired(self) -> None:
+    def _drop_expired(self) -> list[_Entry]:
         limit = self._clock() - self.limits.ttl_s
+        gone: list[_Entry] = []
         for shelf in self._shelves.values():
             while shelf.entries and shelf.oldest_use() < limit:
-                self._bytes -= shelf.pop_oldest()
+                gone.append(shelf.pop_oldest())
+                self._bytes -= len(gone[-1].data)
         self._shelves = {tenant: shelf for tenant, shelf in self._shelves.items() if shelf.entries}
+        return gone
 
 
 def references(group: Group) -> list[str]:

@@ -273,16 +273,36 @@ async def test_answers_that_are_no_image(host):
 
 async def test_too_many_at_once_are_refused(host, monkeypatch):
     """What waits for a turn is bounded, and refused with a time to come back."""
-    monkeypatch.setattr(fetch, "QUEUE", 4)
-
-    async def silent(writer):
-        await asyncio.sleep(0.5)
-
+    monkeypatch.setattr(fetch, "WIDTH", 2)
+    monkeypatch.setattr(fetch, "QUEUE", 8)
     host.pages["/silent"] = silent
     crowded = fetcher(within_s=0.3)
     answers = await asyncio.gather(*(crowded.get(host.url("/silent")) for _ in range(9)), return_exceptions=True)
-    assert sorted(type(each).__name__ for each in answers) == ["DeadlineExceeded"] * 4 + ["Unavailable"] * 5
+    assert sorted(type(each).__name__ for each in answers) == ["DeadlineExceeded"] * 5 + ["Unavailable"] * 4
     assert await crowded.get(host.url()) == png()
+
+
+async def silent(writer):
+    await asyncio.sleep(5)
+
+
+async def test_slow_hosts_of_one_tenant_hold_up_no_other(host):
+    """A tenant all of whose hosts are silent holds half of the turns and of the queue: others are served at once."""
+    host.pages["/silent"] = silent
+    shared = fetcher(within_s=4)
+    flood = [asyncio.create_task(shared.get(host.url("/silent"), "slow")) for _ in range(600)]
+    while len(host.heads) < fetch.WIDTH // 2:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(2):
+        assert await asyncio.gather(*(shared.get(host.url(), f"t{n}") for n in range(40))) == [png()] * 40
+    assert len([head for head in host.heads if "/silent" in head]) == fetch.WIDTH // 2
+    refused = [each for each in flood if each.done()]
+    assert len(refused) == 600 - fetch.WIDTH // 2 - fetch.QUEUE // 2
+    assert {type(each.exception()) for each in refused} == {Unavailable}
+    for each in flood:
+        each.cancel()
+    await asyncio.wait(flood)
+    assert await asyncio.gather(*(shared.get(host.url(), "slow") for _ in range(40))) == [png()] * 40
 
 
 async def test_an_address_is_fetched_once(host):

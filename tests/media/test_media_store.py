@@ -1,5 +1,6 @@
 """The media store: who sees what, what leaves, and how groups get their bytes."""
 
+import asyncio
 import hashlib
 import io
 from dataclasses import replace
@@ -9,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
 from rewardhub.errors import InvalidInput, TooLarge
 from rewardhub.media.decode import images
 from rewardhub.media.store import MediaLimits, MediaStore, references
+from rewardhub.registry import Registry
 from rewardhub.types import Group, Media, Response, Space
 
 
@@ -75,6 +79,37 @@ def test_a_flood_of_one_tenant_pushes_out_its_own():
         store.put(png(shade), f"flood{shade % 2}")
     assert store.missing([quiet], "quiet") == []
     assert store.stats()["bytes"] <= 4 * size
+
+
+def test_a_sweep_lets_go_of_what_is_over_and_says_when_to_come_again():
+    """Without another upload; what was used since stays, and the next search is due when its time is over."""
+    clock = Clock()
+    store = MediaStore(MediaLimits(ttl_s=10), clock=clock)
+    assert store.sweep() == 10
+    store.put(png(1), "a")
+    used = store.put(png(2), "b").sha256
+    clock.now = 4.0
+    assert store.get(used, "b") and store.sweep() == 6
+    clock.now = 10.5
+    assert store.sweep() == 3.5
+    assert store.stats() == {"bytes": len(png(2)), "items": 1, "evictions": 0}
+    clock.now = 15.0
+    assert store.sweep() == 10
+    assert store.stats() == {"bytes": 0, "items": 0, "evictions": 0}
+
+
+async def test_a_hub_sweeps_its_media():
+    """A hub that gets no more uploads holds none of the bytes whose time to live is over."""
+    hub = make_hub(HubConfig(workers=1, media_ttl_s=1), Registry())
+    await hub.start()
+    try:
+        sha256 = hub.media.put(png(1), "a").sha256
+        assert hub.media.missing([sha256], "a") == []
+        async with asyncio.timeout(20):
+            while hub.media.stats()["items"]:
+                await asyncio.sleep(0.05)
+    finally:
+        await hub.aclose()
 
 
 def test_unused_media_leave_after_their_time():
