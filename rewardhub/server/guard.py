@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardhub import tracing
-from rewardhub.errors import Forbidden, InternalError, RewardHubError, Unavailable
+from rewardhub.errors import Forbidden, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.server import logs, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.body import waits_to_send
@@ -20,6 +21,7 @@ from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+_HOST = re.compile(r"(\[[0-9A-Fa-fvV:.~_-]+\]|[\w.~%!$&'()*+,;=-]*)(:\d*)?", re.ASCII)
 
 
 class Guard:
@@ -76,6 +78,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> Caller | None:
         headers = _text(scope)
+        _check_host(headers, scope["http_version"])
         if scope["path"] in OPEN_ROUTES:
             return self._caller_if_any(headers)
         if self._auth.keyless:
@@ -136,6 +139,13 @@ def tenant_of(scope: Scope) -> str:
 def _route(scope: Scope) -> str:
     path: str = scope["path"]
     return path if path in SCOPES or path in OPEN_ROUTES else "other"
+
+
+def _check_host(headers: list[tuple[str, str]], version: str) -> None:
+    """RFC 9112 3.2: a proxy and the hub could read two of them, or none, otherwise."""
+    hosts = [value for name, value in headers if name == "host"]
+    if len(hosts) > 1 or (not hosts and version != "1.0") or not all(map(_HOST.fullmatch, hosts)):
+        raise InvalidInput("expected one host header, a name or an address and perhaps a port", field="host")
 
 
 def _check_same_machine(headers: list[tuple[str, str]]) -> None:

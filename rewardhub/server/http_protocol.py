@@ -1,9 +1,11 @@
 """Uvicorn's HTTP protocol with limits on the time and size of what is no body: the parser itself has none, and a caller
-needs no key to send it. Upgrades are ignored, as RFC 9110 has it for a server that speaks no other protocol.
+needs no key to send it. Upgrades are ignored, as RFC 9110 has it for a server that speaks no other protocol. A caller
+that closes its own side once its request is sent, and waits, is answered.
 """
 
 import asyncio
 import math
+import socket
 import sys
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -12,6 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_S = 20.0
 HEAD_BYTES = 2**17
 UNREAD_S = 300.0
+GONE_S = 0.1
+"""How often a caller that closed its side is looked after: whether it is gone."""
+_PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -69,6 +74,30 @@ class HeadLimited(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         super().connection_lost(exc)  # which resumes writing
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the caller is to be answered all the same.
+
+        One that only closed its side looks like one that is gone, whose work is given up, until it is sent something:
+        an interim answer, to which the machine of one that is gone replies with a reset.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_started or cycle.more_body or self.pipeline:
+            return False
+        if self.scheme == "https" or cycle.scope["http_version"] == "1.0":  # no half of TLS closes, 1.0 has no interim
+            return False
+        cycle.keep_alive = False
+        self.transport.write(_PROCESSING)
+        self._watch_half_closed()
+        return True
+
+    def _watch_half_closed(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(GONE_S, self._watch_half_closed)
 
     def pause_writing(self) -> None:
         super().pause_writing()

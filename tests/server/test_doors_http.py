@@ -176,3 +176,41 @@ async def test_what_the_server_itself_logs_is_a_line_of_json(service, capfd, mon
         assert (await talk(running, b"\x00\x1b[31m\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert "uvicorn.error" in {line["logger"] for line in lines}
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/healthz", "/v1/nope"])
+@pytest.mark.parametrize("hosts", [[], ["Host: a", "Host: a"], ["Host: a b"], ["Host: a/b"], ["Host: a@b"]])
+async def test_a_request_names_one_host(service, path, hosts):
+    """RFC 9112 3.2: none, two or one that is no host is refused, and the connection goes on."""
+    asked = request(path, *hosts).replace(b"Host: h\r\n", b"", 1)
+    async with service(SETTINGS) as running:
+        answer = await talk(running, asked, HEALTH, until=b'"status"')
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"field":"host"' in answer.replace(b" ", b"")
+
+
+@pytest.mark.parametrize("host", ["", "h", "h:", "127.0.0.1:80", "[::1]", "[::1]:8080", "a_b.example-1.com", "%C3%A9"])
+async def test_hosts_of_every_form(service, host):
+    """What RFC 3986 allows of a host and a port; an old client without one is served too."""
+    async with service(SETTINGS) as running:
+        asked = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        assert (await talk(running, asked)).startswith(b"HTTP/1.1 200 ")
+        assert (await talk(running, b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert (await talk(running, b"GET /healthz HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n")).startswith(
+            b"HTTP/1.1 400 "
+        )
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/stream"])
+async def test_a_caller_that_closes_its_side_is_answered(service, path):
+    """RFC 9112 9.6: it sent its request and waits for the answer, after which the connection ends."""
+    body = json.dumps({"recipe": "slow", "groups": [{"id": "g", "responses": ["a"]}]}).encode()
+    async with service(SETTINGS) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+        writer.write(request(path, body=body))
+        writer.write_eof()
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        writer.close()
+    interim, _, final = answer.partition(b"\r\n\r\n")
+    assert interim == b"HTTP/1.1 102 Processing" and final.startswith(b"HTTP/1.1 200 ")
+    assert b'"ok"' in final and b"connection: close" in final
