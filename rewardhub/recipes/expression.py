@@ -21,6 +21,8 @@ from rewardhub.recipes.functions import Array, Scope
 
 MAX_CHARS = 2_000
 MAX_DEPTH = 40
+MAX_COMPARED = 100
+"""Characters of comparisons: Python reads a chain of them in the square of its length."""
 Value = Array | float | str
 Node = Callable[[Scope], Any]
 
@@ -39,6 +41,7 @@ _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+_FUNCTIONS: dict[str, Callable[..., Any]] = {**functions.PLAIN, **functions.GROUP, **functions.READS}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ def compile_expression(text: str, known: Mapping[str, Any], where: str) -> Expre
     """Compiles ``text`` against the ``known`` names; raises ``ConfigError`` naming ``where``."""
     if len(text) > MAX_CHARS:
         raise ConfigError(f"{where}: over {MAX_CHARS} characters", field=where)
+    if sum(map(text.count, "<>=")) > MAX_COMPARED:
+        raise ConfigError(f"{where}: over {MAX_COMPARED} of < > =", field=where)
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -183,9 +188,8 @@ class _Compiler:
         if not isinstance(node.func, ast.Name):
             raise self.error("only named functions can be called")
         name = node.func.id
-        known = {**functions.PLAIN, **functions.GROUP, **functions.READS}
-        if name not in known:
-            raise self.error(f"unknown function {name!r}{nearest(name, known)}")
+        if name not in _FUNCTIONS:
+            raise self.error(f"unknown function {name!r}{nearest(name, _FUNCTIONS)}")
         if name in functions.READS:
             return self._read(name, node)
         strict = name in functions.STRICT
@@ -193,7 +197,7 @@ class _Compiler:
         keywords = {each.arg or "**": self._spare(each.value, depth) for each in node.keywords}
         if len(keywords) < len(node.keywords):
             raise self.error(f"{name} has a keyword twice")
-        self._check_arity(name, known[name], len(arguments), set(keywords))
+        self._check_arity(name, len(arguments), set(keywords))
         if name in functions.GROUP:
             self.uses_group = True
             operate = functions.GROUP[name]
@@ -203,8 +207,8 @@ class _Compiler:
         function = functions.PLAIN[name]
         return lambda scope: function(*(run(scope) for run in arguments))
 
-    def _check_arity(self, name: str, function: Any, count: int, keywords: set[str]) -> None:
-        expected, allowed = functions.arity(function, in_group=name in functions.GROUP)
+    def _check_arity(self, name: str, count: int, keywords: set[str]) -> None:
+        expected, allowed = functions.arity(_FUNCTIONS[name], in_group=name in functions.GROUP)
         if count != expected or not keywords <= allowed:
             plural = "" if expected == 1 else "s"
             named = f", and by name {', '.join(sorted(allowed))}" if allowed else ""

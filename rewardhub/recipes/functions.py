@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -312,6 +312,7 @@ OF_TERM: Mapping[str, str] = {
 """Reads whose first argument is a term, with what they take."""
 
 
+@cache
 def arity(function: Callable[..., Any], *, in_group: bool) -> tuple[int, set[str]]:
     """The number of positional arguments of an expression's function, and its keywords."""
     parameters = list(inspect.signature(function).parameters.values())[1 if in_group else 0 :]

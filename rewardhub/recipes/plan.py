@@ -209,9 +209,10 @@ def _bind(choice: Choice, registry: Registry, at: str, published: bool) -> Bound
 
 def _lets(recipe: Recipe, where: str) -> dict[str, Expression]:
     lets: dict[str, Expression] = {}
+    known = dict.fromkeys(recipe.terms)
     for name, text in recipe.let.items():
-        known = dict.fromkeys([*recipe.terms, *lets])
         lets[name] = compile_expression(text, known, recipe.at(where, f"let.{name}"))
+        known[name] = None
     return lets
 
 

@@ -125,6 +125,10 @@ class Recipe(BaseModel):
         """Where the field stands: the file, the line where it is known, and the ``path``."""
         return f"{where}:{self._lines[path]}: {path}" if path in self._lines else f"{where}: {path}"
 
+    @property
+    def expressions(self) -> list[str]:
+        return [self.value, *self.let.values(), *(term.when for term in self.terms.values())]
+
     def canonical(self) -> str:
         """What decides a score, as JSON; not what is said about it."""
         return self.model_dump_json(by_alias=True, exclude={"about", "tests", "summary", "kind"})
@@ -136,17 +140,22 @@ class Recipe(BaseModel):
 
 
 MAX_DIGITS = 1_000
+_MARKS = ",:[{-\n"
 
 
 @dataclass(frozen=True)
 class Limits:
     """What an inline recipe may ask for: it comes from a half-trusted caller.
 
-    ``questions`` are those that its judges are asked per response.
+    ``questions`` are those that its judges are asked per response. The rest is so that reading it holds up nobody:
+    ``marks`` are commas, colons, brackets, dashes and ends of lines, ``expressions`` the characters of all of them.
     """
 
     terms: int = 16
+    lets: int = 64
     chars: int = 20_000
+    marks: int = 2_500
+    expressions: int = 6_000
     questions: int = 32
 
 
@@ -165,9 +174,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
         recipe = Recipe.model_validate(dict(data))
     except ValidationError as error:
         raise _explain(error, node, where) from None
-    places = ["value", *(f"let.{name}" for name in recipe.let)]
-    places += [f"terms.{name}{field}" for name in recipe.terms for field in ("", ".when", ".input")]
-    recipe._lines = {place: _line(node, place.split(".")) for place in places}
+    recipe._lines = _lines(node)
     return recipe
 
 
@@ -175,11 +182,21 @@ def parse_inline(text: str, limits: Limits) -> Recipe:
     """A recipe that travelled in a request; raises ``ConfigError``."""
     if len(text) > limits.chars:
         raise ConfigError(f"recipe_text is over {limits.chars} characters", field="recipe_text")
+    if sum(map(text.count, _MARKS)) > limits.marks:
+        raise ConfigError(
+            f"recipe_text has over {limits.marks} commas, colons, brackets and lines", field="recipe_text"
+        )
     if "&" in text or "*" in text.replace("* ", ""):
         _refuse_aliases(text)
     recipe = parse_recipe(text, "recipe_text")
     if len(recipe.terms) > limits.terms:
         raise ConfigError(f"recipe_text has over {limits.terms} terms", field="recipe_text.terms")
+    if len(recipe.let) > limits.lets:
+        raise ConfigError(f"recipe_text has over {limits.lets} lets", field="recipe_text.let")
+    if sum(map(len, recipe.expressions)) > limits.expressions:
+        raise ConfigError(
+            f"the expressions of recipe_text have over {limits.expressions} characters", field="recipe_text"
+        )
     return recipe
 
 
@@ -203,7 +220,7 @@ def _check(node: Any, where: str) -> None:
 def _refuse_aliases(text: str) -> None:
     """YAML aliases can make a small text huge ("billion laughs")."""
     try:
-        found = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+        found = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_SafeLoader))
     except (yaml.YAMLError, RecursionError):
         return
     if found:
@@ -234,6 +251,20 @@ def _known(path: list[str]) -> list[str]:
     if "route" in path[2:-1]:
         model = Choice if path[-2] != "route" else Route
     return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _lines(node: Any) -> dict[str, int]:
+    """The lines of the fields that errors name, by their path."""
+    lines: dict[str, int] = {}
+    fields = {key.value: (key, value) for key, value in node.value}
+    if "value" in fields:
+        lines["value"] = fields["value"][0].start_mark.line + 1
+    for kind in ("let", "terms"):
+        for key, value in fields[kind][1].value if kind in fields else ():
+            lines[f"{kind}.{key.value}"] = key.start_mark.line + 1
+            for inner, _ in value.value if kind == "terms" else ():
+                lines[f"{kind}.{key.value}.{inner.value}"] = inner.start_mark.line + 1
+    return lines
 
 
 def _line(node: Any, path: list[str]) -> int:

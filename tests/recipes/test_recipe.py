@@ -1,5 +1,7 @@
 """Recipes as YAML: what is wrong is named with file, line and the nearest known name."""
 
+import time
+
 import pytest
 
 from rewardhub.errors import ConfigError
@@ -18,6 +20,9 @@ let:
   both: "accuracy + if_skipped(style, 0)"
 value: "both / 2"
 """
+
+
+ONE = "name: a\nterms:\n  t: {scorer: hit}\n"
 
 
 @verifier("hit")
@@ -110,6 +115,48 @@ def test_inline_recipes_are_limited():
         parse_inline(f"name: a\nterms:\n{many}value: t0", Limits())
     with pytest.raises(ConfigError, match="over 20000 characters"):
         parse_inline("x" * 20_001, Limits())
+    with pytest.raises(ConfigError, match="over 2500 commas"):
+        parse_inline(f"{ONE}value: t\nsummary: [{'a,' * 2_500}]", Limits())
+    with pytest.raises(ConfigError, match="over 64 lets"):
+        parse_inline(f"{ONE}let:\n{lets(65, 't')}value: t", Limits())
+    wide = f"t{' ' * 990}+t"
+    with pytest.raises(ConfigError, match="over 6000 characters"):
+        parse_inline(f"{ONE}let:\n{lets(7, wide)}value: t", Limits())
+
+
+def lets(count, expression):
+    return "".join(f"  l{n}: {expression}\n" for n in range(count))
+
+
+SLOW = {
+    "lets": "let:\n" + lets(64, "t1*2+t"),
+    "calls": "let:\n" + lets(3, "abs(t)" + " and abs(t)" * 150),
+    "comparisons": "let:\n" + lets(25, "1" + "<1" * 100),
+    "numbers": f"  u: {{scorer: hit, with: {{word: [{'1.5,' * 2_300}]}}}}\n",
+    "stars": f'summary: "{"a*b " * 4_500}"\n',
+}
+
+
+@pytest.mark.parametrize("shape", SLOW)
+def test_no_inline_recipe_holds_up_the_event_loop(registry, shape):
+    """Whatever the limits let through is compiled, or refused, within 20 ms; the test leaves room for a busy machine."""
+    terms = "".join(f"  t{n}: {{scorer: hit}}\n" for n in range(14))
+    text = f"{ONE}{terms}{SLOW[shape]}value: t"
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        try:
+            compile_plan(parse_inline(text, Limits()), registry, "x")
+        except ConfigError as error:
+            assert shape in {"numbers"} and "word" in error.message
+        took.append(time.perf_counter() - started)
+    assert min(took) < 0.04
+
+
+def test_a_chain_of_comparisons_is_short(registry):
+    """Python reads one in the square of its length."""
+    with pytest.raises(ConfigError, match="x:4: value: over 100 of < > ="):
+        compile_plan(parse_recipe(f"{ONE}value: 1{'<1' * 101}", "x"), registry, "x")
 
 
 def test_the_fingerprint_follows_the_content(registry):
