@@ -5,7 +5,9 @@ response or a key. A caller's ``traceparent`` becomes the parent. Switched off, 
 measuring. Needs the ``tracing`` extra.
 """
 
+import atexit
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -18,6 +20,8 @@ try:
 except ImportError:  # pragma: no cover - the extra is in every development environment
     trace = None  # type: ignore[assignment]
 
+LAST_SPANS_S = 2.0
+"""What the end of the process waits at most for a collector that does not answer."""
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _on = False
 
@@ -33,9 +37,28 @@ def configure() -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise ConfigError(f"{ENDPOINT} is set: install rewardhub[tracing]", field=ENDPOINT) from None
-    provider = TracerProvider(resource=Resource.create({"service.name": "rewardhub"}))
+    provider = TracerProvider(resource=Resource.create({"service.name": "rewardhub"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _send_last_at_exit(provider)
     use(provider)
+
+
+def _send_last_at_exit(provider: Any) -> None:
+    """Has the provider shut down as the process ends, on a thread that is not waited for without end."""
+    ending = threading.Event()
+
+    def shut_down() -> None:
+        ending.wait()
+        provider.shutdown()
+
+    thread = threading.Thread(target=shut_down, name="last-spans", daemon=True)
+    thread.start()  # now: a process that ends starts no threads
+
+    def end() -> None:
+        ending.set()
+        thread.join(LAST_SPANS_S)
+
+    atexit.register(end)
 
 
 def use(provider: Any) -> None:

@@ -1,5 +1,12 @@
 """Traces of OpenTelemetry: a caller's trace goes through the door to the terms, and holds no text."""
 
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
 import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -85,3 +92,37 @@ async def test_only_the_trace_of_a_caller_is_read(service, exporter, caplog):
         assert (await http.get("/healthz")).status_code == 200
         assert (await http.post("/v1/score", json={"recipe": "digest", "groups": []})).status_code == 200
     assert "secret" not in caplog.text
+
+
+TRACED = """
+from rewardhub import tracing
+tracing.configure()
+with tracing.span("group"):
+    pass
+"""
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_dead_collector_does_not_hold_up_the_end(answers):
+    """The last spans reach a collector that answers; one that does not costs the end of the process 2 s at most."""
+    asked, over = [], threading.Event()
+
+    def handle(listening):
+        connection, _ = listening.accept()
+        with connection:
+            asked.append(connection.recv(1 << 16))
+            if answers:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            over.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        collector = threading.Thread(target=handle, args=(listening,))
+        collector.start()
+        environ = os.environ | {tracing.ENDPOINT: f"http://127.0.0.1:{listening.getsockname()[1]}"}
+        since = time.monotonic()
+        subprocess.run([sys.executable, "-P", "-c", TRACED], env=environ, check=True, timeout=60)
+        took_s = time.monotonic() - since
+        over.set()
+        collector.join()
+    assert asked[0].startswith(b"POST /v1/traces")
+    assert took_s < tracing.LAST_SPANS_S + 4
