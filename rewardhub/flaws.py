@@ -1,15 +1,23 @@
 """What a scorer gave that is no score: law 1 for plugins, judges and models alike."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
 from types import NoneType
+from typing import Any
 
-from rewardhub.types import Score, Status
+from rewardhub.types import Json, Score, Status
+from rewardhub.wire.lines import MAX_DEPTH, MAX_DIGITS
+
+_SAFE = {str, bool, NoneType}
+_MAX_BITS = int(MAX_DIGITS / math.log10(2))
 
 
 def flaw(score: Score) -> str:
-    """Why what a scorer gave is no score, "" for one that is: a failure has no value, and numbers are finite."""
+    """Why what a scorer gave is no score, "" for one that is: a failure has no value, numbers are finite, and details
+    are JSON.
+    """
     if score.value is None:
         if score.status is Status.OK:
             return "the scorer returned no value with the status ok"
@@ -19,6 +27,10 @@ def flaw(score: Score) -> str:
         return f"the scorer returned a value with the status {score.status}"
     if not all(each is None or finite(each) for each in (score.confidence, *score.steps)):
         return "the scorer returned steps or a confidence that are no finite numbers"
+    try:
+        json_details(score.details)
+    except (TypeError, ValueError):
+        return "the scorer returned details that are no JSON object"
     return ""
 
 
@@ -31,9 +43,65 @@ def finite(number: object) -> bool:
 
 
 def plain(score: Score) -> Score:
-    """The score with Python's own floats, which every message holds."""
-    numbers = (score.value, score.confidence, *score.steps)
-    if all(type(each) in {float, NoneType} for each in numbers):
+    """The score with Python's own floats and details of JSON, which every message holds; it has no :func:`flaw`."""
+    numbers, details = (score.value, score.confidence, *score.steps), json_details(score.details)
+    if details is score.details and all(type(each) in {float, NoneType} for each in numbers):
         return score
     value, confidence, *steps = (None if each is None else float(each) for each in numbers)
-    return replace(score, value=value, confidence=confidence, steps=tuple(steps))
+    return replace(score, value=value, confidence=confidence, steps=tuple(steps), details=details)
+
+
+def json_details(details: Json) -> Json:
+    """The details as every lane and door gives them: null where a number is not finite, lists for arrays.
+
+    The same object where nothing differs. Raises ``TypeError`` or ``ValueError`` for what is no JSON object, or nested
+    deeper than ``MAX_DEPTH``.
+    """
+    if not isinstance(details, Mapping):
+        raise TypeError("details are an object")
+    if _SAFE.issuperset(map(type, details.values())) and {str}.issuperset(map(type, details)):
+        return details
+    value: Json = _json(details, MAX_DEPTH)
+    return value
+
+
+def _json(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind in _SAFE:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if not depth:
+        raise ValueError("nested too deeply")
+    if isinstance(value, Mapping):
+        made = {_key(key): _json(item, depth - 1) for key, item in value.items()}
+        same = kind is dict and all(mine is theirs for mine, theirs in zip(made.values(), value.values(), strict=True))
+        return value if same and made.keys() == value.keys() else made
+    if isinstance(value, list | tuple):
+        items = [_json(item, depth - 1) for item in value]
+        return value if all(mine is theirs for mine, theirs in zip(items, value, strict=True)) else items
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"{kind.__name__} is no JSON value")
+    return _json(value.tolist(), depth - 1)
+
+
+def _integer(value: int) -> int:
+    if value.bit_length() > _MAX_BITS:
+        raise ValueError("an integer of too many digits")
+    return value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, int | float):
+        return repr(key)
+    raise TypeError(f"{type(key).__name__} is no name in JSON")

@@ -7,6 +7,7 @@ NaN is "no value". Group operators skip it and give NaN when fewer than ``minimu
 import inspect
 import math
 import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -194,13 +195,16 @@ def g_pass_at(scope: Scope, right: Any, k: Any, *, where: Any = None) -> float:
     return _over(scope, right, where, estimate)
 
 
+_MOST = sys.float_info.max
+
+
 def _detail(scope: Scope, term: str, name: str, otherwise: Any) -> Array:
     """A number or truth value of the term's details; ``otherwise`` where it has none of that name.
 
     NaN where the term itself has no value.
     """
     rows = [(details or {}).get(name) for details in scope.details.get(term) or [None] * scope.size]
-    found = np.array([float(row) if isinstance(row, int | float) else np.nan for row in rows])
+    found = np.array([float(row) if isinstance(row, int | float) and abs(row) <= _MOST else np.nan for row in rows])
     return np.where(np.isnan(scope.values[term]), np.nan, np.where(np.isnan(found), otherwise, found))
 
 

@@ -12,7 +12,7 @@ from rewardhub.cache.flight import Compute, VersionChanged
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import RewardHubError, Unavailable
-from rewardhub.flaws import flaw
+from rewardhub.flaws import flaw, json_details
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
@@ -227,6 +227,8 @@ def checked(column: Column) -> Column:
     for row in range(len(column)):
         if wrong := flaw(column.row(row)):
             column.put([row], Column.failed(1, Status.INTERNAL_ERROR, wrong))
+        elif column.details and (details := column.details[row]):
+            column.details[row] = json_details(details)
     return column
 
 

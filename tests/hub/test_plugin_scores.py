@@ -1,14 +1,23 @@
 """Law 1 for an operator's own scorers: what they give that is no score becomes an error of theirs."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 
-from rewardhub.registry import verifier
+from rewardhub.assembly import make_hub
+from rewardhub.config import HubConfig
+from rewardhub.flaws import json_details
+from rewardhub.registry import default_registry, verifier
 from rewardhub.scheduler.scheduler import checked
-from rewardhub.types import Column, Group, Response, Score, Status
+from rewardhub.types import Call, Column, Group, Response, Score, Status
+from rewardhub.wire import score_text
 
 NAN = math.nan
+GROUP = Group("g", "p", (Response("x"),))
+CYCLE = {}
+CYCLE["again"] = [CYCLE]
 WRONG = [
     (Score(None), "no value with the status ok"),
     (Score(0.0, Status.TIMEOUT), "a value with the status timeout"),
@@ -18,6 +27,11 @@ WRONG = [
     (Score("1"), "no finite number"),
     (Score(1.0, steps=(NAN, 1.0)), "steps or a confidence"),
     (Score(1.0, confidence=math.inf), "steps or a confidence"),
+    (Score(1.0, details={"a": {1, 2}}), "details that are no JSON"),
+    (Score(1.0, details={(1, 2): 3}), "details that are no JSON"),
+    (Score(1.0, details={"a": 10**5_000}), "details that are no JSON"),
+    (Score(1.0, details="a"), "details that are no JSON"),
+    (Score(1.0, details=CYCLE), "details that are no JSON"),
 ]
 RIGHT = [
     Score(1.0, steps=(None, 0.5), confidence=0.5),
@@ -47,3 +61,52 @@ def test_what_is_no_score(score, reason):
 def test_what_is_a_score(score):
     """Verdicts and failures of a scorer's own pass unchanged."""
     assert checked(Column.of([score])).row(0) == score
+
+
+ODD = {
+    "nan": NAN, "list": [math.inf, 1.0, (-math.inf, None)], "inner": {"a": {"b": NAN}}, "array": np.array([1.0, NAN]),
+    "number": np.float64(NAN), "single": np.float32(0.5), "whole": np.int64(3), "big": 10**400, 1: "one",
+}  # fmt: skip
+EVEN = {
+    "nan": None, "list": [None, 1.0, [None, None]], "inner": {"a": {"b": None}}, "array": [1.0, None],
+    "number": None, "single": 0.5, "whole": 3, "big": 10**400, "1": "one",
+}  # fmt: skip
+
+
+PLUGIN = """
+import numpy as np
+from math import inf, nan
+from rewardhub.registry import verifier
+from rewardhub.types import Score
+
+def odd(response, reference):
+    return Score(1.0, details=ODD)
+
+odd_inline = verifier("odd_inline", lane="inline")(odd)
+odd_pool = verifier("odd_pool", lane="pool")(odd)
+"""
+
+
+@pytest.mark.parametrize("lane", ["inline", "pool"])
+async def test_details_are_json_on_every_lane(lane, tmp_path):
+    """A number in details that is not finite is null, whatever lane the scorer is on, for recipes and for the doors."""
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(f"{PLUGIN}\narray = np.array\nODD = {ODD!r}\n")
+    config = HubConfig(workers=1, plugins=(str(plugin),))
+    hub = make_hub(config, default_registry(config.plugins))
+    await hub.start()
+    value = "detail(t, 'nan', 2) + detail(t, 'big', 3) + detail(t, 'single', 9)"
+    try:
+        call = Call(recipe_text=f"name: x\nterms: {{t: {{scorer: odd_{lane}}}}}\nvalue: {value}")
+        (scores,) = await hub.score([GROUP], call)
+    finally:
+        await hub.aclose()
+    assert (scores[0].value, scores[0].parts["t"].details) == (5.5, EVEN)
+    assert json.loads(score_text.scores_text(scores, details=True))["scores"][0]["parts"]["t"]["details"] == EVEN
+    assert checked(Column.of([Score(1.0, details=ODD)])).row(0).details == EVEN
+
+
+def test_details_of_json_are_the_same_object():
+    """What needs no change costs no copy."""
+    for details in ({}, {"reason": "no", "a": None, "b": True}, {"a": [1, 2.5, {"b": ["c"]}]}):
+        assert json_details(details) is details
