@@ -30,7 +30,7 @@ def flaw(score: Score) -> str:
     try:
         json_details(score.details)
     except (TypeError, ValueError):
-        return "the scorer returned details that are no JSON object"
+        return "the scorer returned details that are not JSON"
     return ""
 
 

@@ -27,11 +27,11 @@ WRONG = [
     (Score("1"), "no finite number"),
     (Score(1.0, steps=(NAN, 1.0)), "steps or a confidence"),
     (Score(1.0, confidence=math.inf), "steps or a confidence"),
-    (Score(1.0, details={"a": {1, 2}}), "details that are no JSON"),
-    (Score(1.0, details={(1, 2): 3}), "details that are no JSON"),
-    (Score(1.0, details={"a": 10**5_000}), "details that are no JSON"),
-    (Score(1.0, details="a"), "details that are no JSON"),
-    (Score(1.0, details=CYCLE), "details that are no JSON"),
+    (Score(1.0, details={"a": {1, 2}}), "details that are not JSON"),
+    (Score(1.0, details={(1, 2): 3}), "details that are not JSON"),
+    (Score(1.0, details={"a": 10**5_000}), "details that are not JSON"),
+    (Score(1.0, details="a"), "details that are not JSON"),
+    (Score(1.0, details=CYCLE), "details that are not JSON"),
 ]
 RIGHT = [
     Score(1.0, steps=(None, 0.5), confidence=0.5),
