@@ -43,6 +43,9 @@ class TextTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._guarded: frozenset[int] = frozenset()
         self._guard()
+        self._ends = self._own_ends()
+        # Published ones leave the space around words out of their tokens' offsets.
+        self._tokenizer.post_processor = None  # type: ignore[assignment]
         self._check_controls(file)
 
     def encode(self, text: str, *, joined: bool = False) -> list[int]:
@@ -82,10 +85,7 @@ class TextTokenizer:
 
     def ends(self) -> tuple[list[int], list[int]]:
         """What the tokenizer itself puts before a text and behind it."""
-        shown = self._tokenizer.encode("a", add_special_tokens=True)
-        count = len(self._tokenizer.encode("a", add_special_tokens=False).ids)
-        first = shown.special_tokens_mask.index(0)
-        return shown.ids[:first], shown.ids[first + count :]
+        return self._ends
 
     def __contains__(self, token: object) -> bool:
         """Whether it is a control token that was asked for and is there."""
@@ -99,6 +99,12 @@ class TextTokenizer:
         """Whether tokens that both know have one id."""
         ours, theirs = (each._tokenizer.get_vocab(with_added_tokens=True) for each in (self, other))
         return all(theirs.get(token, index) == index for token, index in ours.items())
+
+    def _own_ends(self) -> tuple[list[int], list[int]]:
+        shown = self._tokenizer.encode("a", add_special_tokens=True)
+        count = len(self._tokenizer.encode("a", add_special_tokens=False).ids)
+        first = shown.special_tokens_mask.index(0)
+        return shown.ids[:first], shown.ids[first + count :]
 
     def _known(self, token: str) -> int:
         index = self._tokenizer.token_to_id(token)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.chat import CONTROLS
@@ -66,3 +66,14 @@ def test_padding_and_truncation_of_the_file_are_off(tiny, tmp_path):
     assert len(TextTokenizer(tmp_path).encode("red because red because red")) == len(
         TextTokenizer(tiny).encode("red because red because red")
     )
+
+
+def test_offsets_hold_all_characters(tiny, tmp_path):
+    """Offsets fill the text where the file would leave the space around words out of them, as Llama 3's does."""
+    trimming = Tokenizer.from_file(str(tiny / "tokenizer.json"))
+    trimming.post_processor = processors.ByteLevel(trim_offsets=True)
+    trimming.save(str(tmp_path / "tokenizer.json"))
+    text = "red  \n blue.\t "
+    spans = TextTokenizer(tmp_path, CONTROLS).offsets(text)
+    assert "".join(text[start:stop] for start, stop in spans) == text
+    assert TextTokenizer(tmp_path).encode(text) == trimming.encode(text).ids
