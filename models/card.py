@@ -44,7 +44,9 @@ class Calibration(BaseModel):
     squash: Literal["none", "sigmoid", "tanh"] = "none"
 
     def __call__(self, value: float) -> float:
-        """The calibrated value; NaN stays NaN."""
+        """The calibrated value; NaN for NaN and infinities, which no squash makes a score of."""
+        if not math.isfinite(value):
+            return math.nan
         scaled = (value - self.mean) / self.deviation
         if self.squash == "sigmoid":
             return 0.5 * (1.0 + math.tanh(scaled / 2.0))

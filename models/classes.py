@@ -5,9 +5,8 @@ from torch import Tensor
 
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Row
-from rewardhub.models.model import finite
 from rewardhub.models.rows import RowModel
-from rewardhub.types import Score, Status
+from rewardhub.types import Score
 
 
 class ClassModel(RowModel):
@@ -22,7 +21,7 @@ class OutcomeModel(ClassModel):
     """The value is the probability of the ``positive`` class."""
 
     def read(self, row: Row, outputs: Tensor) -> Score:
-        return finite(_chances(outputs)[self.card.classes.index(self.card.positive)])
+        return Score(_chances(outputs)[self.card.classes.index(self.card.positive)])
 
 
 class SafetyModel(ClassModel):
@@ -31,9 +30,6 @@ class SafetyModel(ClassModel):
     def read(self, row: Row, outputs: Tensor) -> Score:
         chances = _chances(outputs)
         best = max(range(len(chances)), key=chances.__getitem__)
-        checked = finite(sum(chances))
-        if checked.status is not Status.OK:
-            return checked
         levels = dict(zip(self.card.classes, chances, strict=True))
         return Score(
             float(best), confidence=chances[best], details={"level": self.card.classes[best], "chances": levels}

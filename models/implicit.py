@@ -78,6 +78,6 @@ def _log_likelihood(row: Row, states: Tensor, logits: Callable[[Tensor], Tensor]
     """The sum of log-probabilities of the tokens behind the row's places, from the states [K, H] there."""
     following = torch.from_numpy(row.encoded.ids[[place + 1 for place in row.places]]).to(states.device)
     return sum(
-        float(torch.log_softmax(logits(state), -1).gather(-1, ids[:, None]).sum())
+        float(torch.log_softmax(logits(state), -1).gather(-1, ids[:, None]).sum(dtype=torch.float64))
         for state, ids in zip(states.split(PLACES), following.split(PLACES), strict=True)
     )

@@ -4,6 +4,7 @@ Votes: R1-Reward, arXiv 2505.02835, writes its reasons and then ``<answer>1</ans
 sampled in both orders and their share is the probability.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -189,7 +190,7 @@ def _share(texts: list[str] | Score) -> Score:
 
 def _chance(logits: Tensor) -> Score:
     """Of the first reply against the second, from their logits [1, 2]."""
-    return finite(float(torch.sigmoid(logits[0, 0] - logits[0, 1])))
+    return finite(float(torch.sigmoid(logits[0, 0] - logits[0, 1])) if logits.isfinite().all() else math.nan)
 
 
 VERDICT = re.compile(r"<answer>\s*([12])\s*</answer>\s*\Z")

@@ -10,7 +10,6 @@ from rewardhub.errors import InvalidInput, NoAnswer
 from rewardhub.models.card import Card
 from rewardhub.models.chat import Control, Joined, Piece
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import finite
 from rewardhub.models.rows import RowModel
 from rewardhub.models.thoughts import EMPTY, END
 from rewardhub.types import Group, Response, Score
@@ -78,8 +77,7 @@ class ProcessModel(RowModel):
 
     def read(self, row: Row, outputs: Tensor) -> Score:
         chances = [float(chance) for chance in self._chances(outputs)]
-        score = finite(AGGREGATES[self.card.steps.aggregate](chances) if all(map(math.isfinite, chances)) else math.nan)
-        return score if score.value is None else Score(score.value, steps=tuple(chances))
+        return Score(AGGREGATES[self.card.steps.aggregate](chances), steps=tuple(chances))
 
     def _chances(self, outputs: Tensor) -> Tensor:
         if outputs.shape[1] == 1:

@@ -1,5 +1,6 @@
 """What the kinds share that read each response by itself: rows, their batches, the columns of scores."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,13 +86,10 @@ class RowModel(EngineModel):
     def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:
         """The scores of the groups' rows, of which those of like prompt are named together in ``kin``."""
         outputs = self.engine.outputs(rows, kin, media_of(groups))
-        return [
-            found if isinstance(found, Score) else self.read(row, found)
-            for row, found in zip(rows, outputs, strict=True)
-        ]
+        return [self._reading(row, found) for row, found in zip(rows, outputs, strict=True)]
 
     def read(self, row: Row, outputs: Tensor) -> Score:
-        """The score, from the outputs [K, O] at the row's places."""
+        """The score, from the outputs [K, O] at the row's places, which are all finite."""
         raise NotImplementedError
 
     def calibrated(self, value: float) -> Score:
@@ -101,6 +99,12 @@ class RowModel(EngineModel):
     def prompt(self, group: Group) -> str | Sequence[Message]:
         """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
         return with_context(group.prompt, self.card.context, group.reference) if self.card.context else group.prompt
+
+    def _reading(self, row: Row, found: Tensor | Score) -> Score:
+        if isinstance(found, Score):
+            return found
+        # A sigmoid or a softmax makes a number of an infinity.
+        return self.read(row, found) if found.isfinite().all() else finite(math.nan)
 
     def _attempt(self, prompt: Prompt, group: Group, response: Response) -> Row | Score:
         def lay(without: int) -> Row:

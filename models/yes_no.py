@@ -8,7 +8,6 @@ from torch import Tensor
 
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import finite
 from rewardhub.models.rows import RowModel
 from rewardhub.types import Group, Response, Score
 
@@ -33,4 +32,4 @@ class YesNoModel(RowModel):
         return Row(encoded, (len(encoded) - 1,))
 
     def read(self, row: Row, outputs: Tensor) -> Score:
-        return finite(float(torch.sigmoid(outputs[0, 0] - outputs[0, 1])))
+        return Score(float(torch.sigmoid(outputs[0, 0] - outputs[0, 1])))
