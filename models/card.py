@@ -272,6 +272,8 @@ class Card(BaseModel):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
         if self.truncation != "none" and self.kind in UNCUT:
             raise ValueError(f"a card of kind {self.kind} has no truncation")
+        if self.context and self.kind in UNCUT:
+            raise ValueError(f"a card of kind {self.kind} has no context")
         if self.quantization != "none" and self.kind in UNQUANTIZED:
             raise ValueError(f"a card of kind {self.kind} has no quantization")
         if self.quantization == "int8" and self.dtype == "float16":

@@ -9,7 +9,7 @@ from rewardhub.errors import ScoringError
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import attempt
-from rewardhub.models.rows import media_of
+from rewardhub.models.rows import media_of, prompt_of
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.models.truncation import Prompt, fitted, flagged
 from rewardhub.scorer import failure
@@ -46,7 +46,7 @@ class ListwiseModel(ScalarModel):
         ]
         shown = [each for each in answers if isinstance(each, Encoded)]
         try:
-            prompt = Prompt(self.checkpoint, self.prompt(group), group.media, self.least)
+            prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
             row = fitted(self.checkpoint, lambda less: _row(prompt.without(less, sum(images)), shown), prompt.ends)
         except ScoringError as error:
             return None, [each if isinstance(each, Score) else failure(error) for each in answers]

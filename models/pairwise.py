@@ -23,7 +23,7 @@ from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.inputs import Shown as Images
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import finite
-from rewardhub.models.rows import media_of
+from rewardhub.models.rows import media_of, prompt_of
 from rewardhub.models.truncation import fitted, flagged, token_ends
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
@@ -112,7 +112,7 @@ class PairwiseModel(EngineModel):
                     f"{count} responses are {count * (count - 1)} comparisons; at most {MOST_COMPARED} are compared"
                 )
                 raise InvalidInput(reason, field="responses")
-            prompt = self._shown(group.prompt, group.media)
+            prompt = self._shown(prompt_of(self.card, group), group.media)
             least = prompt.without(len(prompt.text())) if self.card.truncation == "left" else prompt
             empty = self.checkpoint.check_prompt(self._sequence(least, Shown([]), Shown([])), self.reply)
             room = max(0, self.checkpoint.max_tokens - len(empty) - self.reply)

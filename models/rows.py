@@ -58,7 +58,7 @@ class RowModel(EngineModel):
         for group, rows in zip(groups, laid_out, strict=True):
             for row in rows:
                 if isinstance(row, Row):
-                    kin[_prompt_key(self.prompt(group), group), row.truncated].append(len(ready))
+                    kin[_prompt_key(prompt_of(self.card, group), group), row.truncated].append(len(ready))
                     ready.append(row)
         with memory_errors():
             found = iter(self.readings(ready, list(kin.values()), groups))
@@ -73,7 +73,7 @@ class RowModel(EngineModel):
     def rows(self, group: Group) -> list[Row | Score]:
         """One row per response, or the score that says why there is none."""
         try:
-            prompt = Prompt(self.checkpoint, self.prompt(group), group.media, self.least)
+            prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
         return [self._attempt(prompt, group, response) for response in group.responses]
@@ -96,10 +96,6 @@ class RowModel(EngineModel):
         """The score of a raw value by the card's calibration; never a NaN."""
         return finite(self.card.calibration(value))
 
-    def prompt(self, group: Group) -> str | Sequence[Message]:
-        """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
-        return with_context(group.prompt, self.card.context, group.reference) if self.card.context else group.prompt
-
     def _reading(self, row: Row, found: Tensor | Score) -> Score:
         if isinstance(found, Score):
             return found
@@ -116,6 +112,11 @@ class RowModel(EngineModel):
             return fitted(self.checkpoint, lay, prompt.ends, self.room)
         except ScoringError as error:
             return failure(error)
+
+
+def prompt_of(card: Card, group: Group) -> str | Sequence[Message]:
+    """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
+    return with_context(group.prompt, card.context, group.reference) if card.context else group.prompt
 
 
 def media_of(groups: Sequence[Group]) -> list[Media]:

@@ -45,7 +45,7 @@ class SimilarityModel:
             raise ConfigError(f"{self.path}: {self.tokenizer.size} token ids for {rows} embeddings", field="path")
         self.limit = int(self.model.config.text_config.max_position_embeddings)
         self.before, self.behind, self.pad = self._ends()
-        self._known: dict[bytes, Tensor] = {}
+        self._known: dict[str | bytes, Tensor] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,7 +99,7 @@ class SimilarityModel:
             raise InvalidInput(f"the prompt has {error.message}", field="prompt") from None
 
     def _text(self, text: str) -> Tensor:
-        return self._remember(b"text " + text.encode("utf-8", "replace"), partial(self._encode_text, text))
+        return self._remember(text, partial(self._encode_text, text))
 
     def _encode_text(self, text: str) -> Any:
         ids = self.tokenizer.encode(text)
@@ -128,8 +128,8 @@ class SimilarityModel:
             raise ConfigError(f"{self.path}: neither the tokenizer nor its configuration has an {name}", field="path")
         return self.tokenizer.control(token)
 
-    def _remember(self, key: bytes, encode: Any) -> Tensor:
-        """The unit vector of what ``encode`` gives, in fp32."""
+    def _remember(self, key: str | bytes, encode: Any) -> Tensor:
+        """The unit vector of what ``encode`` gives for a text or for the bytes of an image, in fp32."""
         if key not in self._known:
             features: Tensor = encode().pooler_output[0].float()
             self._known[key] = features / features.norm()

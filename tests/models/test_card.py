@@ -83,3 +83,9 @@ def test_cards_need_no_torch():
 def test_float16_does_not_hold_the_products_of_int8_weights():
     with pytest.raises(ValueError, match="float16 cannot hold"):
         Card(name="m", kind="scalar", path=Path("x"), dtype="float16", quantization="int8")
+
+
+@pytest.mark.parametrize("kind", ["similarity", "sentence", "generative"])
+def test_a_context_that_nothing_reads(kind):
+    with pytest.raises(ValueError, match="has no context"):
+        Card(name="m", kind=kind, path=Path("x"), context="{answer}")

@@ -59,6 +59,18 @@ def test_equals_a_plain_forward(model, plain):
     assert np.std(column.values) > 1e-6
 
 
+def test_the_context_is_shown(tiny, plain):
+    """Fields of the reference stand behind the prompt; without them there is nothing to compare by."""
+    judge = load(card(tiny, context=" Right: {answer}"))
+    responses = (Response("red"), Response("blue because"))
+    for answer in ("red", "a blue circle"):
+        shown = f"What colour? Right: {answer}"
+        wanted = (plain(shown, "red", "blue because") + 1 - plain(shown, "blue because", "red")) / 2
+        column = judge.score([Group("g", "What colour?", responses, {"answer": answer})])[0]
+        assert column.values == pytest.approx([wanted, 1 - wanted], abs=1e-6)
+    assert set(judge.score([Group("g", "What?", responses)])[0].statuses) == {Status.REFERENCE_UNPARSEABLE}
+
+
 def test_two_responses_share_one(model, groups):
     """The values of a pair sum to 1, and swapping the responses swaps them."""
     group = replace(groups[1], responses=(Response("red"), Response("blue")))

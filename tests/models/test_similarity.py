@@ -135,6 +135,15 @@ def test_equals_plain_features(dual, cosine, groups):
     assert model.score([edited])[0].values == pytest.approx([1.0, cosine(one, two)], abs=1e-5)
 
 
+def test_an_image_that_spells_the_prompt(dual, groups):
+    """Bytes that are no image are an error, though they are those of a text that was read before."""
+    model = load(Card(name="s", kind="similarity", path=dual[0]))
+    forged = [Response(media=(Media.from_bytes(lead + b"a red square"),)) for lead in (b"text ", b"")]
+    drawn = Group("i", "a red square", (Response(media=(groups[2].media[0],)), *forged))
+    column = model.score([drawn])[0]
+    assert column.statuses == [Status.OK, Status.INVALID_INPUT, Status.INVALID_INPUT]
+
+
 def test_what_cannot_be_compared_has_a_status(dual, groups):
     """No image, a broken image, a text over the context: a status each, and the neighbours are scored."""
     model = load(Card(name="s", kind="similarity", path=dual[0]))
