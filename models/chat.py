@@ -61,15 +61,7 @@ class ChatTemplate:
         ``without`` characters of its :meth:`text` are left out. Raises ``InvalidInput`` for an unknown role or
         part, and where pictures and media differ in number.
         """
-        turns = [
-            # What stands in front of a user's text is not trimmed.
-            (role, content if role == "system" and self.style.system != "turn" else self.said(content, role))
-            for role, content in _without(self._prompt_turns(prompt, media_count), without)
-        ]
-        if not turns or turns[0][0] != "system":
-            turns[:0] = self._system()
-        elif self.style.lead:
-            turns[0] = ("system", [self.style.lead, *turns[0][1]])
+        turns = self._begun(_without(self._prompt_turns(prompt, media_count), without))
         return self._written(self._answered(self._thought(turns, ends=False)))
 
     def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
@@ -105,7 +97,11 @@ class ChatTemplate:
 
     def asking(self, content: Sequence[Piece]) -> list[Piece]:
         """One user turn of these pieces, after the system message."""
-        return self._written([*self._system(), ("user", list(content))])
+        return self._written(self._begun([("user", _run_together(content))]))
+
+    def question(self, text: str) -> list[Piece]:
+        """A user's turn of this text."""
+        return self.turn("user", self.said([text], "user"))
 
     def opening(self, role: str = "assistant") -> list[Piece]:
         """The start of a turn: the answer's, for a model that writes the answer itself."""
@@ -124,10 +120,17 @@ class ChatTemplate:
         space = [" "] if self.style.spaced and content and isinstance(content[0], str) else []
         return [*self.opening(role), *space, *content, Control(self.style.end), self.style.behind]
 
-    def _system(self) -> list[Turn]:
-        """What is said where a prompt has no system message: the card's own begins as the style begins them all."""
-        lead = "" if self.system.startswith(self.style.lead) else self.style.lead
-        return [("system", [lead + self.system])] if self.system else []
+    def _begun(self, turns: Iterable[Turn]) -> list[Turn]:
+        """The turns as this style writes them, behind a system message."""
+        found, lead = list(turns), self.style.lead
+        if self.system and (not found or found[0][0] != "system"):
+            found.insert(0, ("system", [self.system.removeprefix(lead)]))
+        # What stands in front of a user's text is not trimmed.
+        raw = self.style.system != "turn"
+        said = [(role, content if raw and role == "system" else self.said(content, role)) for role, content in found]
+        if lead and said and said[0][0] == "system":
+            said[0] = ("system", [lead, *said[0][1]])
+        return said
 
     def _tagged(self, role: str) -> list[Piece]:
         """Mistral's openings: an answer's ends the user's turn, so that prompts end with their text."""
@@ -201,6 +204,18 @@ def _check_order(roles: Sequence[str], ends: Literal["user", "assistant"], field
     other = "assistant" if ends == "user" else "user"
     if not len(roles) % 2 or any(role != (ends, other)[index % 2] for index, role in enumerate(roles)):
         raise InvalidInput("the model's own chat template has user and assistant take turns", field=field)
+
+
+def _run_together(content: Sequence[Piece]) -> list[Piece]:
+    """The pieces, neighbouring texts as one."""
+    found: list[Piece] = []
+    for piece in content:
+        before = found[-1] if found else None
+        if isinstance(piece, str) and isinstance(before, str):
+            found[-1] = before + piece
+        else:
+            found.append(piece)
+    return found
 
 
 def _asks(turn: Turn) -> bool:

@@ -29,7 +29,7 @@ class CritiqueModel(RowModel):
         self.room = self.spec.max_tokens + 1
         self.writer = Writer(self.loaded, max_tokens=self.spec.max_tokens, temperature=self.spec.temperature)
         template = self.encoder.template
-        self.asking = self.encoder.pieces([*template.turn("user", [self.spec.question]), *template.opening()], ())
+        self.asking = self.encoder.pieces([*template.question(self.spec.question), *template.opening()], ())
 
     @property
     def least(self) -> int:

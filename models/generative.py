@@ -73,7 +73,7 @@ class GenerativeModel:
         encoder = self.loaded.encoder
         if not response.text and not response.messages:
             return encoder.encode(group.prompt, group.media)
-        asked = encoder.pieces([*encoder.template.turn("user", [self.card.question]), *encoder.template.opening()], ())
+        asked = encoder.pieces([*encoder.template.question(self.card.question), *encoder.template.opening()], ())
         return encoder.encode(group.prompt, group.media, response, asked=True) + asked
 
     def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int]:

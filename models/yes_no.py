@@ -20,7 +20,7 @@ class YesNoModel(RowModel):
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
-        question = self.encoder.template.turn("user", [card.question])
+        question = self.encoder.template.question(card.question)
         self.asking = self.encoder.pieces([*question, *self.checkpoint.reply_opening()], ())
 
     @property

@@ -116,6 +116,17 @@ def test_space_around_what_is_said(kind, system):
     assert "".join(piece if isinstance(piece, str) else piece.token for piece in pieces) == wanted
 
 
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_space_around_what_a_card_says(kind):
+    """A system message or a question with a line of its own in a card is written as the same in a conversation."""
+    stated, silent = (ChatTemplate(system=system, style=FAMILIES[kind].style) for system in ("\n Be brief.\n", ""))
+    said = [{"role": "system", "content": "\n Be brief.\n"}, {"role": "user", "content": " So?\n"}]
+    assert stated.prompt(said[1:], 0) == silent.prompt(said, 0)
+    asked = "".join(map(str, stated.asking([" So", "?\n"])))
+    assert asked == "".join(map(str, silent.prompt(said, 0)))
+    assert silent.question(" So?\n") == silent.prompt(said[1:], 0)[bool(silent.style.begin) :]
+
+
 def test_the_default_system_message_is_the_familys(tiny):
     """A card that says nothing about it gets what the family's template says, "" is none, a text is that text."""
     assert {kind for kind, family in FAMILIES.items() if family.system} == {
