@@ -221,7 +221,8 @@ def _run_together(content: Sequence[Piece]) -> list[Piece]:
 def _asks(turn: Turn) -> bool:
     """Whether a user says something, rather than a tool in a user's turn."""
     role, content = turn
-    return role == "user" and not text_of(content).lstrip().startswith(BEFORE.strip())
+    text = text_of(content)
+    return role == "user" and not (text.startswith(BEFORE.strip()) and text.endswith(BEHIND.strip()))
 
 
 def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:

@@ -77,6 +77,15 @@ def test_trajectories(family, thought):
     assert encoder.encode(prompt, (), Response(last["content"])).ids.tolist() == reference([*prompt, last])
 
 
+@pytest.mark.parametrize("text", ["<tool_response> means what?", "\n<tool_response>\n3\n</tool_response>",
+                                  "<tool_response>\n3\n</tool_response>"])  # fmt: skip
+def test_what_a_user_says_in_tags(family, text):
+    """Thoughts in front of a user's text that only begins as a tool's answer does are left out."""
+    _, encoder, reference, _ = family
+    messages = [*EARLIER[:2], {"role": "user", "content": text}, {"role": "assistant", "content": "red"}]
+    assert encoder.encode(messages[:-1], (), Response("red")).ids.tolist() == reference(messages)
+
+
 def test_tags_in_disorder_hide_nothing(family):
     """Templates leave out what stands between two ends of thoughts: here all that a policy wrote is shown."""
     _, encoder, _, _ = family
