@@ -52,11 +52,13 @@ class WordingModel(ABC):
         self.tokenizer = TextTokenizer(self.path)
         self._known: dict[str, Tensor] = {}
         with memory_errors():
-            self.load()
+            rows = self.load()
+        if self.tokenizer.size > rows:
+            raise ConfigError(f"{self.path}: {self.tokenizer.size} token ids for {rows} embeddings", field="path")
 
     @abstractmethod
-    def load(self) -> None:
-        """Reads the weights."""
+    def load(self) -> int:
+        """Reads the weights; returns how many token ids they know."""
 
     @abstractmethod
     def encode(self, ids: list[int]) -> Tensor:
@@ -93,8 +95,11 @@ class WordingModel(ABC):
             ours = self._encoded(response.text)
             if ours is None:
                 raise NoAnswer("the response is empty")
-            nearest = max(self.compare(ours, theirs) for theirs in golds)
-            return finite(self.card.calibration(max(-1.0, min(1.0, nearest)) if math.isfinite(nearest) else nearest))
+            near = [self.compare(ours, theirs) for theirs in golds]
+            # A NaN is not the greatest of several, nor is it held within bounds.
+            if not all(map(math.isfinite, near)):
+                return finite(math.nan)
+            return finite(self.card.calibration(max(-1.0, min(1.0, max(near)))))
         except ScoringError as error:
             return failure(error)
 
@@ -124,7 +129,7 @@ class SentenceModel(WordingModel):
 
     architectures = tuple(ENDS)
 
-    def load(self) -> None:
+    def load(self) -> int:
         from transformers import BertModel, XLMRobertaModel
 
         _check_stages(self.path)
@@ -141,6 +146,7 @@ class SentenceModel(WordingModel):
         check_complete(self.path, found)
         self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
         self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]
+        return int(self.model.config.vocab_size)
 
     @property
     def limit(self) -> int:
@@ -164,16 +170,15 @@ class TokenMatchModel(WordingModel):
 
     architectures = TABLES
 
-    def load(self) -> None:
+    def load(self) -> int:
         self.table = tensor_named(self.path, EMBEDDINGS).to(DTYPES[self.card.dtype])
+        return len(self.table)
 
     @property
     def limit(self) -> int:
         return min(self.card.max_tokens or MAX_TOKENS, MAX_TOKENS)
 
     def encode(self, ids: list[int]) -> Tensor:
-        if max(ids) >= len(self.table):
-            raise ConfigError(f"{self.path}: token {max(ids)} of {len(self.table)} embeddings", field="path")
         return self.table[ids]
 
     def compare(self, ours: Tensor, theirs: Tensor) -> float:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
 from rewardhub.errors import ConfigError
@@ -134,6 +134,29 @@ def test_token_match_reads_the_embedding_table(tiny):
     assert column.values[1] == pytest.approx(1.0, abs=1e-6)
     assert column.statuses == [Status.OK, Status.OK, Status.NO_ANSWER, Status.OK]
     assert column.values[3] < column.values[0]
+
+
+@pytest.mark.parametrize("answers", [["blue", "red ~"], ["red ~", "blue"]])
+def test_a_reference_without_a_number(tiny, tmp_path, answers):
+    """A reference whose similarity is NaN is an error of ours, wherever it stands among others."""
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tiny / "model.safetensors")
+    (name,) = [key for key in weights if key.endswith("embed_tokens.weight")]
+    weights[name][tiny_tokenizer().encode("~").ids] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors")
+    column = scores(tmp_path, "token_match", {"answer": answers}, "blue")
+    assert (column.values, column.statuses) == ([None], [Status.INTERNAL_ERROR])
+
+
+@pytest.mark.parametrize("kind", ["sentence", "token_match"])
+def test_more_tokens_than_embeddings(encoder, tmp_path, kind):
+    """A response could hold one that the table lacks: refused at load."""
+    shutil.copytree(encoder[0], tmp_path, dirs_exist_ok=True)
+    more = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    more.add_tokens(["<more>"])
+    more.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="token ids for"):
+        load(Card(name="s", kind=kind, path=tmp_path))
 
 
 def test_incomplete_weights_are_refused(encoder, tmp_path):
