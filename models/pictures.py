@@ -69,7 +69,8 @@ def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
 class ImageReader(ABC):
     """The image processor of a checkpoint; ``pixels`` bounds the resized image further, see :class:`Pixels`.
 
-    Raises ``ConfigError`` for bounds where the family does not resize by the number of pixels.
+    Raises ``ConfigError`` for bounds where the family does not resize by the number of pixels, and for those that leave
+    no size beside the checkpoint's own.
     """
 
     several_differ = False
@@ -162,6 +163,9 @@ class QwenImages(ImageReader):
             size["longest_edge"] = min(pixels.most, size["longest_edge"])
         if pixels.least is not None:
             size["shortest_edge"] = max(pixels.least, size["shortest_edge"])
+        if pixels != NO_BOUNDS and size["shortest_edge"] > size["longest_edge"]:
+            reason = f"images would have {size['shortest_edge']} pixels at least and {size['longest_edge']} at most"
+            raise ConfigError(f"{self.path}: {reason}", field="max_pixels" if pixels.least is None else "min_pixels")
         return processor
 
     def check(self, config: Any) -> None:

@@ -196,6 +196,14 @@ def test_the_card_bounds_the_resized_image(tiny):
     assert [grid(28, Pixels(least)) for least in (None, 112 * 112, 784)] == [(1, 4, 4), (1, 8, 8), (1, 4, 4)]
 
 
+@pytest.mark.parametrize(("pixels", "field"), [(Pixels(most=1000), "max_pixels"), (Pixels(10**6), "min_pixels")])
+def test_bounds_beyond_the_checkpoints_own_are_refused(tiny, pixels, field):
+    """Small images would be made larger than large ones: the checkpoint has 3,136 pixels to 200,704."""
+    with pytest.raises(ConfigError, match="pixels at least and") as raised:
+        QwenImages(tiny, {}, pixels).processor  # noqa: B018
+    assert raised.value.field == field
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
 @pytest.mark.parametrize("size", [(300, 90), (20, 31), (56, 56)])
 def test_a_resized_image_is_cut_as_the_image(tiny, mode, size):
