@@ -3,11 +3,12 @@
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rewardhub.errors import ConfigError, nearest
+from rewardhub.models.card_fields import READ_BY
 from rewardhub.scorer import Scope
 
 COMPARE = (
@@ -74,7 +75,7 @@ class ImplicitSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reference: Path
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     per_token: bool = False
 
 
@@ -85,7 +86,7 @@ class EnsembleSpec(BaseModel):
 
     members: tuple[Path, ...] = Field(min_length=1)
     combine: Literal["mean", "min", "cautious"] = "mean"
-    weight: float = Field(default=0.5, ge=0)
+    weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
 
 
 class CritiqueSpec(BaseModel):
@@ -259,8 +260,12 @@ class Card(BaseModel):
         named = (self.path is not None) + bool(self.repository)
         if named != (self.kind != "ensemble"):
             raise ValueError("name the checkpoint by either path or repository")
-        if self.repository and not self.revision:
-            raise ValueError("a repository needs a revision")
+        if bool(self.repository) != bool(self.revision):
+            raise ValueError("a repository needs a revision, and nothing else has one")
+        for name, kinds in READ_BY.items():
+            stated = getattr(self, name)
+            if self.kind not in kinds and stated and stated != Card.model_fields[name].default:
+                raise ValueError(f"a card of kind {self.kind} does not read {name}; {', '.join(sorted(kinds))} do")
         for marker in MARKERS:
             if self.instruction.count(marker) != 1:
                 raise ValueError(f"instruction must hold {marker} once")
@@ -272,8 +277,6 @@ class Card(BaseModel):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
         if self.truncation != "none" and self.kind in UNCUT:
             raise ValueError(f"a card of kind {self.kind} has no truncation")
-        if self.context and self.kind in UNCUT:
-            raise ValueError(f"a card of kind {self.kind} has no context")
         if self.quantization != "none" and self.kind in UNQUANTIZED:
             raise ValueError(f"a card of kind {self.kind} has no quantization")
         if self.quantization == "int8" and self.dtype == "float16":
@@ -282,8 +285,12 @@ class Card(BaseModel):
             raise ValueError(f"quantization {self.quantization} is the vllm backend's, this one has int8")
         if self.reproducible and self.dtype != "float32":
             raise ValueError("a reproducible card computes in float32")
+        if self.reproducible and self.backend == "vllm":
+            raise ValueError("no card of the vllm backend is reproducible: vLLM computes responses side by side")
         if (self.backend == "vllm") != (self.vllm is not None):
             raise ValueError("the table [vllm] belongs to the vllm backend, which needs it")
+        if self.range is not None and not self.range[0] <= self.range[1]:
+            raise ValueError(f"range is the lowest score and the highest, not {list(self.range)}")
         if (self.kind == "cost") != bool(self.positive_is):
             raise ValueError("positive_is belongs to the cost kind, which needs it")
         return self._check_classes()
@@ -334,7 +341,7 @@ def load_card(path: Path) -> Card:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}", field="card") from error
     try:
         card = Card.model_validate(values)
@@ -342,7 +349,10 @@ def load_card(path: Path) -> Card:
         raise _error(path, error) from None
 
     def absolute(each: Path) -> Path:
-        return (path.parent / each).resolve()
+        try:
+            return (path.parent / each).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"{path}: {str(each)!r} is no path: {error}", field="path") from error
 
     found: dict[str, Any] = {}
     if card.path is not None:
@@ -359,7 +369,18 @@ def _error(path: Path, error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known: dict[str, Any] = dict(HeadSpec.model_fields if "." in field else Card.model_fields)
-        return ConfigError(f"{path}: unknown field {field!r}{nearest(field.split('.')[-1], known)}", field=field)
+        *tables, name = first["loc"]
+        known = _table(tables).model_fields
+        return ConfigError(f"{path}: unknown field {field!r}{nearest(str(name), known)}", field=field)
     what = f"field {field!r}: " if field else ""
     return ConfigError(f"{path}: {what}{first['msg'].removeprefix('Value error, ')}", field=field)
+
+
+def _table(names: list[int | str]) -> type[BaseModel]:
+    """The model of a table inside a card."""
+    model: type[BaseModel] = Card
+    for name in names:
+        annotation = model.model_fields[str(name)].annotation
+        found = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        model = next(each for each in found if issubclass(each, BaseModel))
+    return model

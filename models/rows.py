@@ -116,7 +116,7 @@ class RowModel(EngineModel):
 
 def prompt_of(card: Card, group: Group) -> str | Sequence[Message]:
     """The group's prompt with the card's context; raises ``ReferenceUnparseable`` where a field is missing."""
-    return with_context(group.prompt, card.context, group.reference) if card.context else group.prompt
+    return with_context(group.prompt, card.context, group.reference)
 
 
 def media_of(groups: Sequence[Group]) -> list[Media]:
@@ -126,7 +126,9 @@ def media_of(groups: Sequence[Group]) -> list[Media]:
 
 
 def with_context(prompt: str | Sequence[Message], context: str, reference: Mapping[str, Any]) -> Any:
-    """The prompt with ``context`` behind the text of its last user message, its {markers} filled."""
+    """The prompt with ``context``, if any, behind the text of its last user message, its {markers} filled."""
+    if not context:
+        return prompt
     filled = _filled(context, reference)
     if isinstance(prompt, str):
         return prompt + filled

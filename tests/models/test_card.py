@@ -40,6 +40,22 @@ def test_a_relative_path_is_relative_to_the_card(tmp_path):
     ('name = "m"\nkind = "yes_no"\npath = "w"\nchoices = ["1", "1"]\n', ["both choices are one reply"]),
     ('name = "m"\nkind = "scalar"\npath = "w"\n[calibration]\ndeviation = inf\n', ["calibration.deviation", "finite"]),
     ("name = ", ["card.toml"]),
+    ('name = "m"\nkind = "process"\npath = "w"\n[steps]\nseperator = "x"\n', ["steps.seperator", "'separator'"]),
+    ('name = "m"\nkind = "pairwise"\npath = "w"\n[votes]\ncuont = 3\n', ["votes.cuont", "'count'"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\nbackend = "vllm"\n[vllm]\nurll = "x"\n', ["vllm.urll", "'url'"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\nrange = [1, 0]\n', ["range", "[1.0, 0.0]"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\nrange = [nan, 1]\n', ["range", "nan"]),
+    ('name = "m"\nkind = "implicit"\npath = "w"\n[implicit]\nreference = "r"\nbeta = inf\n', ["implicit.beta"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\nrevision = "main"\n', ["revision"]),
+    ('name = "m"\nkind = "scalar"\npath = "w"\n[votes]\ncount = 3\n', ["scalar does not read votes; pairwise do"]),
+    ('name = "m"\nkind = "similarity"\npath = "w"\ncontext = "{facts}"\n', ["similarity does not read context"]),
+    ('name = "m"\nkind = "ensemble"\nmax_tokens = 9\n[ensemble]\nmembers = ["x"]\n', ["does not read max_tokens"]),
+    (
+        'name = "m"\nkind = "scalar"\npath = "w"\nreproducible = true\nbackend = "vllm"\n[vllm]\npython = "p"\n',
+        ["no card of the vllm backend is reproducible"],
+    ),
+    ('name = "m"\nkind = "scalar"\npath = "\\u0000"\n', ["is no path"]),
+    ('name = "m"\nhead = ' + "[" * 9999, ["recursion"]),
 ])  # fmt: skip
 def test_errors_name_file_and_field(tmp_path, text, words):
     """Each mistake is a ConfigError with the file, the field and the nearest known name."""
@@ -87,5 +103,5 @@ def test_float16_does_not_hold_the_products_of_int8_weights():
 
 @pytest.mark.parametrize("kind", ["similarity", "sentence", "generative"])
 def test_a_context_that_nothing_reads(kind):
-    with pytest.raises(ValueError, match="has no context"):
+    with pytest.raises(ValueError, match="does not read context"):
         Card(name="m", kind=kind, path=Path("x"), context="{answer}")
