@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.attention import Plan
-from rewardhub.models.checkpoint import check_checkpoint, weight_files
+from rewardhub.models.checkpoint import check_checkpoint, check_computed, weight_files
 from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import Activation, RewardHead, read_head, softcapped
@@ -195,6 +195,7 @@ def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") ->
 
 def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:
     kind = _class(check_checkpoint(path)["model_type"], whole=whole)
+    check_computed(path)
     from transformers.utils import logging
 
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -146,6 +146,25 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def check_computed(path: Path) -> None:
+    """Raises ``ConfigError`` for what a decoder here cannot compute: attention that is not causal, whose rows would
+    see the padding behind them, and weights that are no floating point numbers, which no scale belongs to.
+    """
+    config = read_config(path)
+    for part in (config, *(each for each in config.values() if isinstance(each, dict))):
+        if part.get("is_causal") is False or part.get("use_bidirectional_attention"):
+            raise ConfigError(f"{path}: attention that is not causal is not computed here", field="path")
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                kinds = {name: str(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+        for name, kind in kinds.items():
+            if name.endswith((".weight", ".bias")) and not kind.startswith(("F", "BF")):
+                raise ConfigError(f"{file}: {name} is of type {kind}, not of floating point", field="path")
+
+
 def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
     """The only tensor of a checkpoint whose name ends in one of ``endings``."""
     found: list[Tensor] = []

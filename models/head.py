@@ -25,10 +25,12 @@ PREFIXES = (
     "v_head.summary",
     "value_head.summary",
     "v_head",
+    "value_head",
     "rm_head",
     "regression_layer",
 )
-"""Names of heads in published layouts: transformers, vLLM, TRL and LLaMA-Factory value heads, MM-RLHF, ArmoRM."""
+"""Names of heads in published layouts: transformers, vLLM, value heads of TRL, LLaMA-Factory and OpenRLHF, MM-RLHF,
+ArmoRM."""
 
 
 class RewardHead(nn.Module):
@@ -93,10 +95,16 @@ def read_head(path: Path, hidden: int, activation: Activation, prefix: str = "")
 
 
 def head_from(tensors: Mapping[str, Tensor], activation: Activation, prefix: str = "") -> RewardHead:
-    """The head stored among ``tensors`` under ``prefix``, or under the first published name found.
+    """The head stored among ``tensors`` under ``prefix``, or under the one published name that is found.
 
-    Raises ``ConfigError`` where there is none, or where a tensor is not that of a linear layer.
+    Raises ``ConfigError`` where there is none, where there are two that differ, or where a tensor is not that of a
+    linear layer.
     """
+    found = [layers for stem in ((prefix,) if prefix else PREFIXES) if (layers := layers_under(tensors, stem))]
+    for other in found[1:]:
+        if not _equal(tensors, found[0], other):
+            both = f"{found[0][0]!r} and {other[0]!r}"
+            raise ConfigError(f"the checkpoint holds two heads, {both}: name one by `prefix`", field="head.prefix")
     return RewardHead(_layers(tensors, head_layers(tensors, prefix)), activation)
 
 
@@ -122,8 +130,20 @@ def layers_under(tensors: Iterable[str], stem: str) -> list[str]:
     if f"{stem}.weight" in tensors:
         return [stem]
     numbers = [name.removeprefix(f"{stem}.").removesuffix(".weight") for name in tensors if name.startswith(stem)]
-    ordered = sorted({int(number) for number in numbers if number.isdigit()})
+    ordered = sorted({int(number) for number in numbers if number.isdecimal()})
     return [f"{stem}.{number}" for number in ordered if f"{stem}.{number}.weight" in tensors]
+
+
+def _equal(tensors: Mapping[str, Tensor], ours: list[str], theirs: list[str]) -> bool:
+    """Whether two heads have the same layers."""
+    if len(ours) != len(theirs):
+        return False
+    for pair in zip(ours, theirs, strict=True):
+        for part in ("weight", "bias"):
+            one, other = (tensors.get(f"{name}.{part}") for name in pair)
+            if (one is None) != (other is None) or (one is not None and other is not None and not one.equal(other)):
+                return False
+    return True
 
 
 def _layers(tensors: Mapping[str, Tensor], names: list[str]) -> list[nn.Linear]:

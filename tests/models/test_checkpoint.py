@@ -74,7 +74,7 @@ def test_pickled_heads_are_not_read(copy):
         load(scalar_card(copy))
 
 
-@pytest.mark.parametrize("name", ["score.weight", "v_head.summary.weight", "my_head.weight"])
+@pytest.mark.parametrize("name", ["score.weight", "v_head.summary.weight", "value_head.weight", "my_head.weight"])
 def test_published_head_names(copy, name, classifier):
     """A head under the name of another trainer, in a side file, gives the same weights."""
     weights = load_file(copy / "model.safetensors")
@@ -189,6 +189,42 @@ def test_two_heads_of_one_name_are_refused(copy):
     assert load(scalar_card(copy)).fingerprint
     save_file({"language_model.score.weight": head * 2}, copy / "value_head.safetensors")
     with pytest.raises(ConfigError, match="two tensors 'language_model.score.weight', one in value_head.safetensors"):
+        load(scalar_card(copy))
+
+
+def test_heads_of_two_names_have_to_be_told_apart(copy):
+    """A classifier trained on keeps its old head beside the new one: neither is taken unasked, unless they are equal."""
+    head = load_file(copy / "model.safetensors")["language_model.score.weight"]
+    save_file({"v_head.summary.weight": head}, copy / "value_head.safetensors")
+    assert torch.equal(load_backbone(copy, head=True).head.layers[0].weight, head)
+    save_file({"v_head.summary.weight": head + 1}, copy / "value_head.safetensors")
+    with pytest.raises(ConfigError, match=r"two heads, 'language_model.score' and 'v_head.summary': name one"):
+        load(scalar_card(copy))
+    chosen = load_backbone(copy, head=True, head_prefix="v_head.summary").head
+    assert torch.equal(chosen.layers[0].weight, head + 1)
+    save_file({"v_head.summary.weight": head, "v_head.summary.bias": torch.ones(1)}, copy / "value_head.safetensors")
+    with pytest.raises(ConfigError, match="two heads"):
+        load(scalar_card(copy))
+
+
+@pytest.mark.parametrize(("config", "key"), [("config.json", "is_causal"), ("text", "use_bidirectional_attention")])
+def test_attention_that_is_not_causal_is_refused(copy, config, key):
+    """Rows of a batch would see the padding behind them: a score would depend on its company."""
+    value = key != "is_causal"
+    found = json.loads((copy / "config.json").read_text())
+    (found["text_config"] if config == "text" else found)[key] = value
+    (copy / "config.json").write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match="attention that is not causal"):
+        load(scalar_card(copy))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(copy, kind):
+    """Whole numbers whose scales are lost would be read as weights."""
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in weights if name.endswith("up_proj.weight"))
+    save_file(weights | {name: (weights[name] * 50).to(kind)}, copy / "model.safetensors")
+    with pytest.raises(ConfigError, match=rf"{name} is of type [IC]\d+, not of floating point"):
         load(scalar_card(copy))
 
 
