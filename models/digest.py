@@ -12,6 +12,8 @@ from rewardhub.models.card import Card, load_card
 from rewardhub.scorer import digest_of
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
+MODULES = "[0-9]*_*/*.json"
+"""Settings of the modules of sentence-transformers, which stand in folders of their own."""
 
 
 def tree_digest(path: Path, memory: Path | None = None) -> str:
@@ -27,7 +29,7 @@ def tree_digest(path: Path, memory: Path | None = None) -> str:
     for file in _files(path):
         key = _key(file)
         found[key] = known.get(key) or _file_digest(file)
-        parts += [file.name, found[key]]
+        parts += [file.relative_to(path).as_posix(), found[key]]
     if found.keys() - known.keys():
         _write(memory, known | found)
     return digest_of(*parts)
@@ -69,7 +71,8 @@ def default_memory() -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_file() and each.suffix in SUFFIXES)
+    found = (each for pattern in ("*", MODULES) for each in path.glob(pattern))
+    return sorted(each for each in found if each.is_file() and each.suffix in SUFFIXES)
 
 
 def _key(file: Path) -> str:

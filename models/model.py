@@ -122,7 +122,7 @@ class Loaded(Checkpoint):
 
         Raises ``ConfigError`` where the files are no longer those that were loaded.
         """
-        read = self.card.model_dump_json(exclude=NOT_READ)
+        read = card_as_read(self.card)
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
         device = self.backbone.device.type
         weights = digest_as_loaded(self.path, self.stamp)
@@ -131,9 +131,15 @@ class Loaded(Checkpoint):
 
 NOT_READ = {
     "name", "path", "repository", "revision", "device", "range", "token_budget", "prefix_cache_mb", "summary",
-    "measured",
+    "measured", "vllm",
 }  # fmt: skip
-"""Fields of a card that change no score, and those that the digest of the weights stands for."""
+"""Fields of a card that change no score, and those that other parts of the fingerprint stand for."""
+
+
+def card_as_read(card: Card) -> str:
+    """What of a card can change a score, for its fingerprint."""
+    return card.model_dump_json(exclude=dict.fromkeys(NOT_READ, True) | {"implicit": {"reference"}})
+
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
 

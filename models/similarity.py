@@ -21,7 +21,7 @@ from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download, named_token
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
+from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Response, Score
@@ -50,7 +50,7 @@ class SimilarityModel:
     @cached_property
     def fingerprint(self) -> str:
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        read = self.card.model_dump_json(exclude=NOT_READ)
+        read = card_as_read(self.card)
         return digest_of(
             "similarity", digest_as_loaded(self.path, self.stamp), read, self.model.device.type, *versions, *sources()
         )

@@ -15,7 +15,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import NOT_READ, Checkpoint, encoder_of, folder_of, sources
+from rewardhub.models.model import Checkpoint, card_as_read, encoder_of, folder_of, sources
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
 from rewardhub.scorer import digest_of, failure
@@ -71,7 +71,7 @@ class VllmEngine:
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights, the card, the version of vLLM and how it is asked."""
-        read = self.card.model_dump_json(exclude=NOT_READ | {"vllm"})
+        read = card_as_read(self.card)
         server, weights = self.client.server, digest_as_loaded(self.checkpoint.path, self.stamp)
         limit = str(self.checkpoint.max_tokens)
         return digest_of("vllm", server.version, weights, read, limit, *server.spec.arguments, *sources())

@@ -21,7 +21,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, read_config, tensor_named
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import LIBRARIES, NOT_READ, finite, sources
+from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Json, Response, Score
@@ -30,6 +30,7 @@ ENDS = {"bert": ("[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "</s>")}
 """The encoders of sentences, and the tokens that stand around a text."""
 EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight")
 TABLES = (*ENDS, "qwen2", "qwen2_5_vl", "qwen2_vl", "qwen3", "llama", "mistral", "gemma2", "gpt2", "internlm2")
+SETTINGS = "sentence_bert_config.json"
 STAGES = ("Transformer", "Pooling", "Normalize")
 """Modules of sentence-transformers that are computed here, by the names of their folders."""
 MAX_TOKENS, MAX_GOLDS = 4_096, 64
@@ -68,6 +69,10 @@ class WordingModel(ABC):
     def compare(self, ours: Tensor, theirs: Tensor) -> float:
         """The similarity of two encoded texts, in [-1, 1]."""
 
+    def shown(self, text: str) -> str:
+        """What the tokenizer reads of a text."""
+        return text
+
     @property
     @abstractmethod
     def limit(self) -> int:
@@ -76,7 +81,7 @@ class WordingModel(ABC):
     @cached_property
     def fingerprint(self) -> str:
         versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        read = self.card.model_dump_json(exclude=NOT_READ)
+        read = card_as_read(self.card)
         device = pick_device(self.card.device).split(":")[0]
         return digest_of("wording", digest_as_loaded(self.path, self.stamp), read, device, *versions, *sources())
 
@@ -115,7 +120,7 @@ class WordingModel(ABC):
     def _encoded(self, text: str) -> Tensor | None:
         """The text's vectors; None for a blank one. Raises ``OverLimit``."""
         if text not in self._known:
-            ids = self.tokenizer.encode(text) if text.strip() else []
+            ids = self.tokenizer.encode(self.shown(text)) if text.strip() else []
             if len(ids) > self.limit:
                 raise OverLimit(f"{len(ids)} tokens, over the model's limit of {self.limit}")
             if not ids:
@@ -134,6 +139,7 @@ class SentenceModel(WordingModel):
 
         _check_stages(self.path)
         self.pooling = self.card.pooling or _pooling(self.path)
+        self.lowers = read_config(self.path, SETTINGS).get("do_lower_case") is True
         model_class = {"bert": BertModel, "xlm-roberta": XLMRobertaModel}[self.kind]
         try:
             check_size(self.path, partial(model_class, add_pooling_layer=False))
@@ -152,9 +158,12 @@ class SentenceModel(WordingModel):
     def limit(self) -> int:
         # XLM-RoBERTa counts positions from 2.
         places = int(self.model.config.max_position_embeddings) - (2 if self.kind == "xlm-roberta" else 0)
-        theirs = read_config(self.path, "sentence_bert_config.json").get("max_seq_length")
+        theirs = read_config(self.path, SETTINGS).get("max_seq_length")
         stated = self.card.max_tokens or (theirs if isinstance(theirs, int) and theirs > 0 else places)
         return min(stated, places) - len(self.ends)
+
+    def shown(self, text: str) -> str:
+        return text.lower() if self.lowers else text
 
     def encode(self, ids: list[int]) -> Tensor:
         shown = torch.tensor([[self.ends[0], *ids, self.ends[1]]], device=self.model.device)
@@ -192,11 +201,15 @@ def bmas(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _check_stages(path: Path) -> None:
-    """Raises ``ConfigError`` for a checkpoint of sentence-transformers with a module that would be left out."""
+    """Raises ``ConfigError`` for a module or a prompt of sentence-transformers that would be left out."""
     for folder in sorted(path.glob("[0-9]*_*/")):
         if folder.name.partition("_")[2] not in STAGES:
             reason = f"{folder} is a module that is not computed here; known: {', '.join(STAGES)}"
             raise ConfigError(reason, field="path")
+    theirs = read_config(path, "config_sentence_transformers.json")
+    prompts, name = theirs.get("prompts"), theirs.get("default_prompt_name")
+    if name and isinstance(prompts, dict) and prompts.get(str(name)):
+        raise ConfigError(f"{path} puts {prompts[str(name)]!r} before each text, which is not done here", field="path")
 
 
 def _pooling(path: Path) -> Literal["mean", "first"]:

@@ -448,6 +448,15 @@ def test_what_changes_scores_changes_the_fingerprint(with_tensors):
     assert model_of(path, "scalar", prefix_cache_mb=1, token_budget=99).fingerprint == prints[0]
 
 
+def test_where_a_reference_lies_is_no_part_of_the_fingerprint(tiny, tmp_path):
+    """A run's pin holds when a disk is renamed; other weights there are another model."""
+    first, second, third = (build_tiny(tmp_path / name, seed) for name, seed in (("a", 8), ("b", 8), ("c", 9)))
+    one, same, other = (
+        model_of(tiny, "implicit", implicit={"reference": path}).fingerprint for path in (first, second, third)
+    )
+    assert one == same != other
+
+
 CRITIQUE = {"count": 3, "max_tokens": 5, "question": "Critique it."}
 
 

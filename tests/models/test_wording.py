@@ -88,6 +88,23 @@ def test_settings_of_sentence_transformers(encoder, tmp_path):
         pooled(pooling_mode_max_tokens=True)
     assert scores(path, "sentence", {"answer": "red"}, "a blue square", pooling="first").values == first
 
+    prints = set()
+    for mode in ("pooling_mode_cls_token", "pooling_mode_mean_tokens"):
+        pooled(**{mode: True})
+        prints.add(load(Card(name="s", kind="sentence", path=path)).fingerprint)
+    assert len(prints) == 2
+
+    assert scores(path, "sentence", {"answer": "red"}, "RED").values[0] < 0.999
+    (path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    assert scores(path, "sentence", {"answer": "red"}, "RED").values == pytest.approx([1.0], abs=1e-6)
+    settings = {"prompts": {"query": "query: ", "none": ""}, "default_prompt_name": "none"}
+    (path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    scores(path, "sentence", {"answer": "red"}, "red")
+    (path / "config_sentence_transformers.json").write_text(json.dumps(settings | {"default_prompt_name": "query"}))
+    with pytest.raises(ConfigError, match="puts 'query: ' before each text"):
+        scores(path, "sentence", {"answer": "red"}, "red")
+    (path / "config_sentence_transformers.json").unlink()
+
     pooled(pooling_mode_mean_tokens=True)
     (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 5, "do_lower_case": False}))
     statuses = [
