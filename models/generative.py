@@ -60,7 +60,7 @@ class GenerativeModel:
                 )
             fields = _fields(group.metadata.get("schema"))
             if fields:
-                text, count, ended = *self._filled(prompt, fields, most), True
+                text, count, ended = self._filled(prompt, fields, most)
             else:
                 (written,) = self.writer.write(prompt, 1, most)
                 text, count, ended = written.text, written.tokens + written.ended, written.ended
@@ -76,21 +76,29 @@ class GenerativeModel:
         asked = encoder.pieces([*encoder.template.question(self.card.question), *encoder.template.opening()], ())
         return encoder.encode(group.prompt, group.media, response, asked=True) + asked
 
-    def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int]:
-        """A JSON object with these fields, each one of the stated texts, or free where none are stated."""
+    def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int, bool]:
+        """A JSON object with these fields, each one of the stated texts, or free where none are stated.
+
+        Its tokens, and whether each free text came to its own end. Where the last one did not, the object stays open as
+        its text is: the 1 of a 10 that was cut would be another number.
+        """
         filled: dict[str, str] = {}
-        before, count = prompt, 0
+        before, count, cut = prompt, 0, False
+        ended = True
         for name, options in fields.items():
             lead = f'{", " if filled else "{"}"{name}": "'
             before = before + self._text(lead)
             self._check_room(len(before) + (0 if options else max(1, most - count)))
             if options:
-                filled[name] = self._likeliest(before, options)
+                filled[name], cut = self._likeliest(before, options), False
             else:
                 (written,) = self.writer.write(before, 1, max(1, most - count))
-                filled[name], count = written.text.partition('"')[0], count + written.tokens
+                filled[name], quote, _ = written.text.partition('"')
+                count, cut = count + written.tokens, not (written.ended or quote)
+                ended = ended and not cut
             before = before + self._text(json.dumps(filled[name])[1:])
-        return json.dumps(filled, ensure_ascii=False), len(before) - len(prompt)
+        text = json.dumps(filled, ensure_ascii=False)
+        return text[:-2] if cut else text, len(before) - len(prompt), ended
 
     def _likeliest(self, before: Encoded, options: Sequence[str]) -> str:
         """The option that the model is most likely to write before the closing quotation mark."""

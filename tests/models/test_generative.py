@@ -96,6 +96,20 @@ def test_a_reply_held_to_a_schema_has_its_form_whatever_the_model(model):
     assert reply["verdict"] == max(chances, key=chances.get)
 
 
+def test_a_form_whose_last_text_is_cut_stays_open(classifier):
+    """The 1 of a 10 is no verdict: a reply that ends in a text cut by its limit is no whole object and says "length"."""
+    model = load(Card(name="tiny", kind="generative", path=classifier, system=""))
+    free = {"reasoning": {"type": "string"}, "verdict": {"type": "string"}}
+    details = written(model, chat(schema={"type": "object", "properties": free}, max_tokens=4)).details
+    assert details["finish"] == "length"
+    with pytest.raises(ValueError, match="Unterminated string"):
+        json.loads(details["text"])
+    listed = {"type": "object", "properties": {**free, "verdict": {"type": "string", "enum": ["a", "b"]}}}
+    details = written(model, chat(schema=listed, max_tokens=4)).details
+    assert json.loads(details["text"])["verdict"] in {"a", "b"}
+    assert details["finish"] == "length"
+
+
 def test_a_response_is_criticised_and_images_are_seen(model):
     """With text in the response the card's question is asked of it; another image is another prompt."""
     plain, critique = written(model, chat()), written(model, chat(text="It is red."))
