@@ -61,7 +61,8 @@ class ChatTemplate:
         ``without`` characters of its :meth:`text` are left out. Raises ``InvalidInput`` for an unknown role or
         part, and where pictures and media differ in number.
         """
-        turns = self._begun(_without(self._prompt_turns(prompt, media_count), without))
+        said = list(_without(self._prompt_turns(prompt, media_count), without))
+        turns = self._begun(_from_user(said) if without and self.style.tags else said)
         return self._written(self._answered(self._thought(turns, ends=False)))
 
     def text(self, prompt: str | Sequence[Message], media_count: int) -> str:
@@ -197,6 +198,12 @@ class ChatTemplate:
         for role, content in turns:
             pieces += self.turn(role, content)
         return pieces
+
+
+def _from_user(turns: list[Turn]) -> list[Turn]:
+    """The turns without the answers to what was left out in front of them."""
+    gone = next((index for index, (role, _) in enumerate(turns) if role == "user"), 0)
+    return [turn for index, turn in enumerate(turns) if index >= gone or turn[0] == "system"]
 
 
 def _check_order(roles: Sequence[str], ends: Literal["user", "assistant"], field: str) -> None:

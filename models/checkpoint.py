@@ -33,7 +33,8 @@ def download(repository: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(repository, revision=revision, allow_patterns=["*.safetensors", *TEXT_FILES])
+        wanted, unread = ["*.safetensors", *TEXT_FILES], ["consolidated*"]  # Mistral's own form of the same weights
+        found = snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=unread)
     except Exception as error:
         raise ConfigError(f"{repository}@{revision}: {type(error).__name__}: {error}", field="repository") from error
     return Path(found)

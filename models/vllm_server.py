@@ -213,5 +213,6 @@ def command_of(card: Card, path: Path) -> list[str]:
         "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--served-model-name", card.name,
         "--dtype", card.dtype, "--enable-prefix-caching", "--disable-uvicorn-access-log",
         "--generation-config", "vllm",  # not the checkpoint's, which may bound the length of what is written
+        "--config-format", "hf", "--load-format", "safetensors",  # not Mistral's own, where a folder holds both
         *limit, *quantized,
     ]  # fmt: skip

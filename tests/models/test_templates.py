@@ -174,3 +174,23 @@ def test_a_template_that_is_not_known_is_refused(tmp_path):
         load(Card(name="m", kind="scalar", path=tmp_path / "m"))
     (tmp_path / "m" / "chat_template.jinja").unlink()
     assert load(Card(name="m", kind="scalar", path=tmp_path / "m")).fingerprint
+
+
+@pytest.mark.parametrize("name", ["v0.2", "v0.3"])
+def test_prompts_that_are_cut(tmp_path, name):
+    """The oldest turns go in pairs: what is left begins with a user's, whatever was left out."""
+    path = tmp_path / "m"
+    tiny_families.build("mistral", path, begun=() if name == "v0.2" else ("[INST]", "[/INST]"))
+    (path / "chat_template.jinja").write_text(MISTRAL[name])
+    tiny = {"name": "m", "kind": "scalar", "path": path, "max_tokens": 60, "truncation": "left"}
+    turns = [{"role": role, "content": f"{n} " * 9} for n in range(1, 4) for role in ("user", "assistant")]
+    model = load(Card(**tiny))
+    for system in ([], [SYSTEM]):
+        group = Group(
+            "0", [*system, *turns, {"role": "user", "content": "So?"}], tuple(map(Response, ("red", "red " * 9)))
+        )
+        column = model.score([group])[0]
+        assert column.statuses == [Status.OK] * 2
+        shown = [model.encoder.tokenizer.decode(row.encoded.ids, skip_controls=False) for row in model.rows(group)]
+        assert all(0 < each.count("[INST]") == each.count("[/INST]") < 4 for each in shown)
+        assert ["Be brief" in each for each in shown] == [bool(system)] * 2
