@@ -320,9 +320,11 @@ class Hub:
         if opened is None:
             # It lives no longer than a group whose call names no deadline.
             short = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
-            opened = self._begin(replace(group, responses=()), short, tenant, key)
+            opened = self._begin(replace(group, responses=(), lost=0), short, tenant, key)
+        else:
+            self.book.hold(opened.plan, call, tenant)
         # A little longer than the group's own deadline, which answers with what there is.
-        return await opened.answer(group.responses, self._seconds(call) + ROUNDING_S)
+        return await opened.answer(group.responses, self._seconds(call) + ROUNDING_S, group.lost)
 
     def _seconds(self, call: Call) -> float:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000

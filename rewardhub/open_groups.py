@@ -41,6 +41,7 @@ class OpenGroup:
         self.group = replace(group, responses=())
         self._execution = execution
         self.call = execution.call
+        self.plan = execution.plan
         self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()
@@ -49,6 +50,7 @@ class OpenGroup:
         """Whether it ended before its caller closed it, at its deadline or because the hub goes away."""
         self._waiting, self._answered = 0, False
         self._out: asyncio.Queue[GroupScores] = asyncio.Queue()
+        self._told: set[int] = set()
         self._adding: dict[int, asyncio.Task[None]] = {}
         self.finished: asyncio.Future[GroupScores] = asyncio.get_running_loop().create_future()
         self._expiry = asyncio.get_running_loop().call_later(lifetime_s, self._expire)
@@ -66,8 +68,8 @@ class OpenGroup:
         """
         self._place(responses)
 
-    def _place(self, responses: Sequence[Response]) -> list[int]:
-        """Adds members at the next free indices, which it returns."""
+    def _place(self, responses: Sequence[Response], lost: int = 0) -> list[int]:
+        """Adds members at the next free indices, which it returns; ``lost`` more cannot be sent."""
         start = len(self.group.responses)
         if self._closed:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")
@@ -76,7 +78,8 @@ class OpenGroup:
         if start + len(responses) > MAX_RESPONSES:
             raise InvalidInput(f"group {self.group.id!r} has {start} of {MAX_RESPONSES} responses", field="responses")
         self._take(len(responses))
-        self.group = replace(self.group, responses=(*self.group.responses, *responses))
+        group = self.group
+        self.group = replace(group, responses=(*group.responses, *responses), lost=group.lost + lost)
         rows = list(range(start, start + len(responses)))
         task = asyncio.create_task(self._advance(self.group, rows))
         self._adding |= dict.fromkeys(rows, task)
@@ -98,26 +101,27 @@ class OpenGroup:
     def leave(self) -> None:
         """The hub goes away: what came is scored where it needs no others, else it is to be sent elsewhere."""
         self.late = self.late or not self._closed
-        if not self._execution.plan.needs_group:
+        if not self.plan.needs_group:
             self.close()
         elif not self._closed:
             self._give_up(Unavailable("the hub is shutting down before the group is closed", retry_after_s=1.0))
 
-    async def answer(self, responses: Sequence[Response], within_s: float) -> GroupScores:
-        """Adds members and waits for their final scores, at most ``within_s`` seconds; raises like :meth:`add`.
+    async def answer(self, responses: Sequence[Response], within_s: float, lost: int = 0) -> GroupScores:
+        """Adds members, of which ``lost`` more cannot be sent, and waits for their final scores, at most ``within_s``
+        seconds; raises like :meth:`add`.
 
         The group is cancelled when the last of those who wait leaves and nobody was answered.
         """
         self._waiting += 1
         try:
-            rows = self._place(responses)
+            rows = self._place(responses, lost)
             scores = await asyncio.wait_for(self._rows_of(rows), within_s)
             self._answered = True
             return scores
         except TimeoutError:
             came, expected = len(self.group.responses), self.group.expected
             column = Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
-            if self._execution.plan.needs_group and came < expected:
+            if self.plan.needs_group and came < expected:
                 reason = f"{came} of {expected} members came by the deadline"
                 column = Column.failed(len(rows), Status.INCOMPLETE_GROUP, reason)
             return GroupScores(self.group.id, column, indices=rows)
@@ -135,7 +139,7 @@ class OpenGroup:
                 return
 
     async def _rows_of(self, rows: Sequence[int]) -> GroupScores:
-        if self._execution.plan.needs_group:
+        if self.plan.needs_group:
             return (await asyncio.shield(self.finished)).take(rows)
         await asyncio.gather(*{self._adding[row] for row in rows})
         return self._timed(self._execution.partial(self.group, rows))
@@ -153,9 +157,10 @@ class OpenGroup:
 
     async def _advance(self, group: Group, rows: list[int]) -> None:
         await self._execution.advance(group, rows)
-        if not self._execution.plan.needs_group:
+        if not self.plan.needs_group:
             scores = self._timed(self._execution.partial(group, rows))
             scores.complete = False
+            self._told.update(rows)
             self._out.put_nowait(scores)
 
     async def _finish(self) -> None:
@@ -177,8 +182,7 @@ class OpenGroup:
             return
         self.finished.set_result(scores)
         self._on_finished(scores)
-        told = not self._execution.plan.needs_group
-        self._out.put_nowait(scores.take([]) if told and len(scores) else scores)
+        self._out.put_nowait(scores.take([row for row in scores.indices if row not in self._told]))
 
     def _failed(self, status: Status, reason: str, **details: float) -> GroupScores:
         size = len(self.group.responses)

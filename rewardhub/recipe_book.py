@@ -101,9 +101,13 @@ class RecipeBook:
             raise InvalidInput("neither the group nor the call names a recipe", field="recipe")
         else:
             plan = self.plan(name)
+        self.hold(plan, call, tenant)
+        return plan
+
+    def hold(self, plan: Plan, call: Call, tenant: str) -> None:
+        """Holds the run of the call, if it names one, to the plan; raises ``PinMismatch`` naming both."""
         if call.run:
             self._pins.hold(tenant, (call.run, plan.recipe.name), plan.pin, plan.fingerprint, anew=call.repin)
-        return plan
 
     def listing(self) -> list[dict[str, Any]]:
         """One row per scorer and recipe."""

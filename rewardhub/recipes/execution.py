@@ -1,5 +1,6 @@
 """Running a plan on one group, whole or open: wave by wave, each term on the rows that still lack it."""
 
+import asyncio
 import base64
 import math
 from collections.abc import Mapping, Sequence
@@ -56,9 +57,20 @@ class Execution:
         return self._columns
 
     async def advance(self, group: Group, indices: Sequence[int]) -> None:
-        """Scores ``indices`` as far as it goes while the group is open."""
-        for wave in self.plan.waves:
-            await self._wave([term for term in wave if not term.whole], group, indices)
+        """Scores ``indices`` as far as it goes while the group is open; what is cancelled meanwhile stays so."""
+        waves = [[term for term in wave if not term.whole] for wave in self.plan.waves]
+        asked: list[Asked] = []
+        try:
+            for terms in waves:
+                asked = self.asks(terms, group, indices)
+                await self._asked(asked)
+        except asyncio.CancelledError:
+            for term, ask in asked:
+                self._fill_rows(term, [*ask.rows], Status.CANCELLED, "the caller went away")
+            for term in [term for terms in waves for term in terms]:
+                lacking = [row for row in indices if row not in self._done[term.name]]
+                self._fill_rows(term, lacking, Status.CANCELLED, "the caller went away")
+            raise
 
     async def finish(self, group: Group, missing: int = 0, since: int = 0) -> GroupScores:
         """Scores what is left from wave ``since``; ``missing`` members make group-wide terms incomplete."""
@@ -88,7 +100,9 @@ class Execution:
         return GroupScores(group.id, compose(self.plan, part, self.call, columns), parts, list(rows))
 
     async def _wave(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> None:
-        asked = self.asks(terms, group, indices)
+        await self._asked(self.asks(terms, group, indices))
+
+    async def _asked(self, asked: Sequence[Asked]) -> None:
         if asked:
             await self.answer(asked, await self.lanes.known([ask for _, ask in asked]))
 
@@ -143,7 +157,7 @@ class Execution:
         """The rows whose condition is true; the others are filled with why not."""
         if term.when is None:
             return rows
-        scope = scope_of(self.plan, group, self.call, self._padded(len(group.responses)))
+        scope = scope_of(self.plan, group, self.call, self._padded(len(group.responses)), group.lost)
         values = condition_rows(term.when, scope)
         unknown = {row for row in rows if math.isnan(values[row])}
         for row in unknown:

@@ -168,9 +168,12 @@ class Scheduler:
         if not isinstance(bound, BoundVerifier):
             return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
         if bound.info.lane == "sandbox":
-            works = [partial(bound.score, group, [row]) for row in rows]
+            parts = [[row] for row in rows] if bound.info.scope == "response" else [rows]
+            works = [partial(bound.score, group, part) for part in parts]
             columns = await self.programs.run(works, bound.fingerprint, context.tenant, context.priority)
-            return Column.of([column.row(0) for column in columns], bound.fingerprint)
+            return Column.of(
+                [score for column in columns for score in map(column.row, range(len(column)))], bound.fingerprint
+            )
         return await self._pooled(bound, group, rows, context)
 
     async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from rewardhub.registry import verifier
 from rewardhub.types import Blame, Call, Group, Response, Status
 
 from .conftest import oracle
@@ -185,6 +186,30 @@ async def test_group_scope_and_group_operators(hub):
     assert scores.values == [-0.25, 0.25]
     (alone,) = await hub.score([Group("h", "", (Response("ab"),))], Call(recipe_text=text))
     assert alone[0].status is Status.INCOMPLETE_GROUP
+
+
+@verifier("boxed", scope="group", lane="sandbox")
+def boxed(responses, reference) -> list[float]:
+    """How many responses there are, and which of them it is."""
+    return [len(responses) + place / 10 for place in range(len(responses))]
+
+
+async def test_group_scope_on_any_lane(hub, registry):
+    """A group-scope scorer of the sandbox lane sees all responses too, and is remembered as a whole."""
+    registry.add(boxed)
+    group = Group("g", "", tuple(Response(text) for text in "abc"))
+    for cached in (False, True):
+        (scores,) = await hub.score([group], Call(recipe="boxed"))
+        assert [(score.value, score.cached) for score in scores] == [(3.0, cached), (3.1, cached), (3.2, cached)]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_condition_over_a_strict_group_knows_of_lost_members(hub, lost):
+    """With ``group_strict`` a condition that looks at the group is unknown where one of its responses is lost."""
+    terms = 'terms: {o: {scorer: oracle}, s: {scorer: spread, when: "g_mean(o) >= 0"}}'
+    group = Group("g", "p", (Response("a"), Response("ab")), lost=lost)
+    (scores,) = await hub.score([group], Call(recipe_text=f"name: s\ngroup_strict: true\n{terms}\nvalue: s"))
+    assert scores.total.statuses == [Status.INCOMPLETE_GROUP if lost else Status.OK] * 2
 
 
 async def test_of_reference_scores_the_reference(hub):

@@ -190,14 +190,23 @@ async def test_no_more_than_expected(hub):
         opened.add([Response("b")])
 
 
-async def test_cancel(hub, dear):
-    """A cancelled group answers its rows as cancelled."""
+@pytest.mark.parametrize("value", ["d", "g_mean(d)"])
+async def test_cancel(hub, dear, value):
+    """A cancelled group answers each of its rows as cancelled, but for those that were told before."""
+    opened = hub.open(Group("g", "p"), Call(recipe_text=f"name: c\nterms: {{d: {{scorer: dear}}}}\nvalue: {value}"))
+    opened.add([Response("a")])
+    await asyncio.sleep(0.05)
     dear.delay_s = 5
-    opened = hub.open(Group("g", "p", (Response("a"),)), Call(recipe="dear"))
-    await asyncio.sleep(0.01)
+    opened.add([Response("b"), Response("c")])
+    await asyncio.sleep(0.05)
     opened.cancel()
-    last = [scores async for scores in opened][-1]
-    assert last.complete
+    received = [scores async for scores in opened]
+    told = [
+        (index, status) for each in received for index, status in zip(each.indices, each.total.statuses, strict=True)
+    ]
+    first = Status.OK if value == "d" else Status.CANCELLED
+    assert told == [(0, first), (1, Status.CANCELLED), (2, Status.CANCELLED)]
+    assert received[-1].complete
 
 
 async def test_members_share_their_media(hub):
@@ -228,7 +237,8 @@ async def test_adding_nothing_closes_nothing(hub):
     assert sorted(index for scores in [s async for s in opened] for index in scores.indices) == [0]
 
 
-async def test_a_fault_of_ours_ends_the_group(hub, monkeypatch):
+@pytest.mark.parametrize("call", [Call(recipe_text=RELATIVE), Call(recipe="oracle")])
+async def test_a_fault_of_ours_ends_the_group(hub, monkeypatch, call):
     """An unexpected error while scoring answers every row as an internal error; nobody waits for ever."""
     from rewardhub.recipes.execution import Execution
 
@@ -236,7 +246,7 @@ async def test_a_fault_of_ours_ends_the_group(hub, monkeypatch):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(Execution, "advance", broken)
-    opened = hub.open(Group("g", "p", (Response("a"),)), Call(recipe_text=RELATIVE))
+    opened = hub.open(Group("g", "p", (Response("a"),)), call)
     opened.close()
     (scores,) = [scores async for scores in opened]
     assert [score.status for score in scores] == [Status.INTERNAL_ERROR]
@@ -289,6 +299,16 @@ async def test_a_strict_group_waits_for_all_members(hub, strict):
     group = Group("g", "p", (Response("a"), Response("b")), expected=3)
     (scores,) = await hub.score([group], Call(recipe_text=text, deadline_ms=100))
     assert scores.total.statuses == [Status.INCOMPLETE_GROUP if strict else Status.OK] * 2
+
+
+@pytest.mark.parametrize("lost", [(1, 0), (0, 1), (0, 0)])
+async def test_a_strict_group_knows_of_what_any_member_lost(hub, lost):
+    """Responses that one of the calls could not send are missing, whichever call comes first."""
+    text = "name: r\nterms: {t: {scorer: oracle}}\nvalue: g_mean(t)\ngroup_strict: true"
+    calls = [Group("g", "p", (Response(str(k)),), expected=2, lost=each) for k, each in enumerate(lost)]
+    answers = await asyncio.gather(*(hub.score([each], Call(recipe_text=text)) for each in calls))
+    status = Status.INCOMPLETE_GROUP if any(lost) else Status.OK
+    assert [scores.total.statuses for (scores,) in answers] == [[status]] * 2
 
 
 @pytest.mark.parametrize(("value", "came"), [("d", 3), ("d", 2), ("d - g_mean(d)", 3)])

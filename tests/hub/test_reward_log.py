@@ -1,5 +1,6 @@
 """The reward log: what every trainer was told, as JSON lines."""
 
+import asyncio
 import json
 import os
 import select
@@ -46,6 +47,29 @@ async def test_a_line_tells_what_was_scored(lines_of):
     assert [score["value"] for score in line["scores"]] == scores.values == [oracle("p", "a"), oracle("p", "b")]
     assert "group" not in line
     assert '"p"' not in path.read_text()
+
+
+async def test_a_member_whose_caller_went_away_is_no_number(registry, dear, monkeypatch, tmp_path):
+    """Law 1: what was being scored for a caller that left is logged as cancelled, not as skipped by a condition."""
+    monkeypatch.setattr("rewardhub.recipe_book.CATALOGUE", Path("/nonexistent"))
+    hub = make_hub(HubConfig(workers=1, reward_log=str(tmp_path / "log")), registry)
+    await hub.start()
+    terms = 'terms: {o: {scorer: oracle}, d: {scorer: dear, when: "o >= 0"}, e: {scorer: oracle, when: "d > 2"}}'
+    call = Call(recipe_text=f'name: c\n{terms}\nvalue: "o + if_skipped(d, 0) + if_skipped(e, 0)"')
+    await hub.score([Group("g", "p", (Response("a"),), expected=2)], call)
+    dear.gate = asyncio.Event()
+    leaving = asyncio.create_task(hub.score([Group("g", "p", (Response("b"),), expected=2)], call))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    await hub.aclose()
+    (line,) = read_log(tmp_path / "log")
+    stayed, left = line["scores"]
+    assert (stayed["status"], left["status"], left["value"]) == ("ok", "cancelled", None)
+    assert {name: part["status"] for name, part in left["parts"].items()} == {
+        "o": "ok", "d": "cancelled", "e": "cancelled",
+    }  # fmt: skip
 
 
 async def test_texts_are_recorded_where_the_operator_says_so(lines_of):
