@@ -16,7 +16,11 @@ class VersionChanged(Exception):
 
 
 class Flight:
-    """The rows of a look-up, which fill up; ``current`` until something of another version was computed."""
+    """The rows of a look-up, which fill up; ``current`` until something of another version was computed.
+
+    ``names`` are what its keys are known by to others in flight: who computes anew takes no row from who may have
+    found one.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,7 @@ class Flight:
         cached: list[bool],
     ) -> None:
         self.keys, self.mode, self.rows = keys, mode, rows
+        self.names = [b"anew" + key for key in keys] if mode == "refresh" else keys
         self.current = True
         self._compute, self._cached, self._fingerprint = compute, cached, fingerprint
 

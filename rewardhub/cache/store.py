@@ -99,7 +99,7 @@ class Cache:
         failed: set[int] = set()
         for limit in (until, until + patience_s / 2):
             while todo:
-                mine, waited = self._claim(flight.keys, todo, waited)
+                mine, waited = self._claim(flight.names, todo, waited)
                 if mine:
                     await self._lead(flight, mine, patience_s, until)
                 todo = await self._follow(flight, waited, failed, limit)
@@ -109,13 +109,13 @@ class Cache:
             await self._compute(flight, todo)
 
     def _claim(
-        self, keys: Sequence[bytes], todo: list[int], waited: dict[int, Waiting]
+        self, names: Sequence[bytes], todo: list[int], waited: dict[int, Waiting]
     ) -> tuple[dict[int, Waiting], dict[int, Waiting]]:
-        """By position what is claimed: keys that nobody computes, or only who was ``waited`` for; and the others."""
+        """By position what is claimed: names that nobody computes, or only who was ``waited`` for; and the others."""
         mine: dict[int, Waiting] = {}
         theirs: dict[int, Waiting] = {}
         for position in todo:
-            flights = self._flights.setdefault(keys[position], [])
+            flights = self._flights.setdefault(names[position], [])
             if flights and flights[-1] is not waited.get(position):
                 theirs[position] = flights[-1]
             else:
@@ -129,7 +129,7 @@ class Cache:
             await self._between_hubs(flight, list(mine), patience_s, until)
         finally:
             for position, waiting in mine.items():
-                self._land(flight.keys[position], waiting)
+                self._land(flight.names[position], waiting)
                 if waiting.done():
                     continue
                 row = flight.rows[position]
@@ -140,10 +140,10 @@ class Cache:
                 else:
                     waiting.set_result(row)
 
-    def _land(self, key: bytes, waiting: Waiting) -> None:
-        self._flights[key].remove(waiting)
-        if not self._flights[key]:
-            del self._flights[key]
+    def _land(self, name: bytes, waiting: Waiting) -> None:
+        self._flights[name].remove(waiting)
+        if not self._flights[name]:
+            del self._flights[name]
 
     async def _follow(self, flight: Flight, theirs: dict[int, Waiting], failed: set[int], limit: float) -> list[int]:
         """Takes what others have computed by ``limit``, computes what is of another version; the rest is to be claimed.

@@ -59,6 +59,7 @@ class Session:
         self._slots = asyncio.Semaphore(WIDTH)
         self._tasks: dict[asyncio.Task[None], _Work] = {}
         self._whole: set[str] = set()
+        self._members: Counter[str] = Counter()
         self._closed = False
         self._open: dict[str, OpenGroup] = {}
         self._closing: set[str] = set()
@@ -73,8 +74,10 @@ class Session:
         await self.room()
         rows = intake.rows_of(item)
         if isinstance(item, Group) and item.expected > rows:
+            self.check_free(item.id, member=True)
             self._check_room()
             self._take(size)
+            self._members[item.id] += 1
             self._spawn(_Work(item.id, rows, "member", size), self._score(item, call))
             return
         self.check_free(item.id)
@@ -179,14 +182,14 @@ class Session:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def check_free(self, group_id: str) -> None:
-        """Raises ``InvalidInput`` for an id that an answer could not be told apart by."""
+    def check_free(self, group_id: str, *, member: bool = False) -> None:
+        """Raises ``InvalidInput`` for an id that an answer could not be told apart by; members share theirs."""
         if not group_id:
             raise InvalidInput("group.id is empty; answers of a stream are told apart by it", field="group.id")
         if len(group_id) > MAX_ID_CHARS:
             reason = f"group.id has {len(group_id)} characters, at most {MAX_ID_CHARS}"
             raise InvalidInput(reason, field="group.id")
-        if group_id in self._whole or group_id in self._open:
+        if group_id in self._whole or group_id in self._open or (group_id in self._members and not member):
             raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
 
     def _take(self, size: int) -> None:
@@ -219,6 +222,10 @@ class Session:
         if work.kind == "whole":
             self._whole.discard(work.group_id)
             self._slots.release()
+        elif work.kind == "member":
+            self._members[work.group_id] -= 1
+            if not self._members[work.group_id]:
+                del self._members[work.group_id]
         elif work.kind == "open":
             handle = self._open.pop(work.group_id)
             if work.group_id not in self._closing:

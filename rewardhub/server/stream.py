@@ -81,7 +81,7 @@ class Events:
 
     async def _group(self, message: types_pb2.Group) -> None:
         if message.expected > len(message.responses):
-            self._session.check_free(message.id)  # other members under its id may wait for media
+            self._session.check_free(message.id, member=True)  # others under its id may wait for media
         else:
             self._check_unused(message.id)
         intake.check_rows(len(message.responses), self._limits)

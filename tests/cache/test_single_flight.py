@@ -253,6 +253,21 @@ async def test_hubs_share_one_computation(hubs):
     assert sum(answer.cached is None for answer in answers) == 1
 
 
+async def test_what_is_computed_anew_comes_from_no_cache(hubs):
+    """A refresh takes no row that a twin in flight finds in Redis; refreshes at once share one computation."""
+    first, second = hubs(2)
+    old, new = Work(), Work()
+    old.gate.set()
+    await ask(first, old)
+    await first.redis.drained()
+    asked = [ask(second, new, mode=mode, keys=(b"k", b"k")) for mode in ("use", "refresh", "refresh")]
+    await until(lambda: new.runs)
+    new.gate.set()
+    found, *refreshed = await asyncio.gather(*asked)
+    assert (old.runs, new.runs, found.cached) == (1, 1, [True, True])
+    assert [each.cached for each in refreshed] == [[False, True], [True, True]]
+
+
 async def test_a_failure_of_another_hub_is_not_waited_out(hubs):
     """T30: where the hub that held a key failed, one of the four that wait computes it, at once."""
     first, *others = hubs(5)

@@ -286,6 +286,21 @@ async def test_members_of_one_open_group_share_its_id(service):
     assert not talk.errors
 
 
+async def test_no_whole_group_takes_the_id_of_members_under_way(service):
+    """Their answers could not be told apart; once the members are answered the id is free."""
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(Call("hold")), whole(group("g", "r0", expected=3)), whole(group("g", "r1", expected=3)))
+        await talk.send(whole(group("g")), opened(group("g")))
+        await talk.until(lambda t: len(t.errors) == 2)
+        running.hub.release.set()
+        await talk.until(lambda t: len(t.scores.get("g", ())) == 2)
+        await talk.send(whole(group("g")))
+        await talk.end()
+    assert {each.field for each in talk.errors} == {"group.id"}
+    assert [len(each) for each in talk.scores["g"]] == [1, 1, 2]
+
+
 async def test_a_full_lane_refuses_no_member_of_a_group(service, monkeypatch):
     """A whole group that needs a full lane is refused at once. A member of one that comes in several is taken, as by
     the other doors: what its lane says is its own answer, and the others need not wait for it until their deadline."""
