@@ -99,7 +99,7 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
     fault = Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} {did}"}
     if np.isinf(total):
         return fault
-    alone = not plan.needs_group or any(_failed(column, row) for column in read)
+    alone = not plan.over_group or any(_failed(column, row) for column in read)
     rows = [row] if alone else range(scope.size)
     if failed := [(column, each) for column in read for each in rows if _failed(column, each)]:
         return _told(*min(failed, key=lambda each: _RANK[each[0].statuses[each[1]]]))
@@ -110,9 +110,9 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
         return (Status.INVALID_INPUT, unrouted) if unrouted else _told(skipped[0], row)
     if scope.strict and scope.missing:
         return Status.INCOMPLETE_GROUP, {"reason": f"{scope.missing} members are missing"}
-    least = plan.recipe.min_valid
-    if plan.needs_group and any(len(column) - column.values.count(None) < least for column in read):
-        return Status.INCOMPLETE_GROUP, {"reason": f"fewer than {least} members have a value"}
+    if scope.few:
+        few = "not all members have a value" if scope.strict else f"fewer than {scope.minimum} members have a value"
+        return Status.INCOMPLETE_GROUP, {"reason": few}
     return fault
 
 
@@ -125,9 +125,10 @@ def _told(column: Column, row: int) -> tuple[Status, Json | None]:
     return column.statuses[row], column.details[row] if column.details else None
 
 
-def gravest(statuses: Sequence[Status]) -> Status | None:
-    """The gravest of the failures among ``statuses``; None where each is a verdict."""
-    return min((each for each in statuses if not each.is_verdict), key=lambda each: _RANK[each], default=None)
+def gravest(statuses: Sequence[Status], *, skipped: bool = True) -> Status | None:
+    """The gravest of the failures among ``statuses``, ``skipped`` as the least where it counts; None without one."""
+    failed = (each for each in statuses if each in _RANK and (skipped or each is not Status.SKIPPED))
+    return min(failed, key=lambda each: _RANK[each], default=None)
 
 
 def absent(scope: Scope) -> tuple[Status, Json]:

@@ -166,9 +166,14 @@ class Execution:
         return [row for row in rows if row not in unknown and values[row] != 0]
 
     def _cause(self, term: PlannedTerm, row: int, scope: Scope) -> tuple[Status, str]:
-        """Why the condition of a row has no value."""
-        names = term.when.names if term.when else ()
-        failed = gravest([self._columns[name].statuses[row] for name in names if name in self._columns])
+        """Why the condition of a row has no value: a failure of the row, or of any where it is over the group, then a
+        skipped term, then what the caller left out, then too few members.
+        """
+        when = term.when
+        columns = [self._columns[name] for name in when.names if name in self._columns] if when else []
+        own = [column.statuses[row] for column in columns]
+        others = [status for column in columns for status in column.statuses] if when and when.uses_group else []
+        failed = gravest(own, skipped=False) or gravest(others, skipped=False) or gravest(own)
         if failed is None and scope.absent:
             status, details = absent(scope)
             return status, str(details["reason"])

@@ -26,7 +26,8 @@ class Scope:
     """The arrays of one group while its expressions run.
 
     ``missing`` members did not come, ``absent`` names what was read and not sent, ``valid`` has how many rows each
-    group operator went over, and ``undefined`` is true for rows in which something was divided by 0.
+    group operator went over, ``few`` that they were too few for one, and ``undefined`` is true for rows in which
+    something was divided by 0.
     """
 
     group: Group
@@ -40,6 +41,7 @@ class Scope:
     missing: int = 0
     absent: set[str] = field(default_factory=set)
     valid: list[int] = field(default_factory=list)
+    few: bool = False
     undefined: Any = False
 
     def checked(self, name: str, values: Any) -> Any:
@@ -134,6 +136,7 @@ def _over(scope: Scope, values: Any, condition: Any, reduce: Callable[[Array], A
     present = scope.size - int(missing.sum())
     if present < scope.minimum or (scope.strict and (present < scope.size or scope.missing)):
         scope.valid.append(present)
+        scope.few = True
         return np.nan
     column = _column(scope, values, condition)
     valid = column[~np.isnan(column)]

@@ -92,8 +92,12 @@ class Plan:
     @cached_property
     def needs_group(self) -> bool:
         """Whether values wait for the whole group."""
-        uses = self.value.uses_group or any(each.uses_group for each in self.steps.values())
-        return uses or any(term.whole for term in self.terms)
+        return self.over_group or any(term.whole for term in self.terms)
+
+    @cached_property
+    def over_group(self) -> bool:
+        """Whether the value of a row is made of other rows too."""
+        return self.value.uses_group or any(each.uses_group for each in self.steps.values())
 
     @cached_property
     def steps(self) -> Mapping[str, Expression]:
