@@ -17,6 +17,7 @@ from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import Activation, RewardHead, read_head, softcapped
 from rewardhub.models.inputs import Inputs
 from rewardhub.models.pictures import Patches
+from rewardhub.models.progress import progress
 from rewardhub.models.quantization import quantize_linears
 
 Features = dict[Patches, Tensor]
@@ -91,6 +92,7 @@ class Backbone(nn.Module):
         known = {} if known is None else known
         fresh = [image for image in inputs.images if image not in known]
         if fresh:
+            progress.holds(sum(len(image.pixels) for image in fresh))
             found = inputs.reader.features(self.base, fresh, inputs.input_ids.device, self.dtype)
             known.update(zip(fresh, found, strict=True))
         features = torch.cat([known[inputs.images[index]] for index in inputs.image_order]).to(embeds.dtype)

@@ -17,6 +17,7 @@ from rewardhub.models.backbone import Backbone, Features
 from rewardhub.models.batching import batches
 from rewardhub.models.inputs import Encoded, Encoder, Inputs
 from rewardhub.models.packing import MIN_SHARED, cut, shared_length
+from rewardhub.models.progress import progress
 
 STRETCH = 1024
 """Tokens that are read at a time."""
@@ -66,12 +67,14 @@ class CachedRows:
         for batch in batches([len(rows[index]) - shared for index in members], self.token_budget):
             chosen = [members[each] for each in batch]
             past = self._new_cache() if cache is None else repeated(cache, len(chosen))
+            progress.holds(sum(len(rows[index]) for index in chosen))
             yield chosen, self._read([cut(rows[index], shared, len(rows[index])) for index in chosen], past, known)
 
     def _read(self, rows: Sequence[Encoded], cache: Any, known: Features) -> Tensor:
         """The states [B, L, H] of rows that go on from the cache, padded on the right."""
         inputs = self.encoder.collate(rows).to(self.backbone.device)
         self.tokens += inputs.input_ids.numel()
+        progress.holds(inputs.input_ids.numel())
         embedded = self.backbone.embedded(inputs, known)
         states = [
             self.backbone.run(

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from rewardhub.errors import RewardHubError
+from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.gate import Gate
 from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import Checkpoint, Loaded, open_checkpoint
 from rewardhub.models.runner import Runner
 from rewardhub.models.vllm import VllmEngine
@@ -46,6 +48,10 @@ class Engine(Protocol):
 
     def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
         """What the model writes behind each row, ``count`` times, as the card's votes say; or why it does not."""
+        ...
+
+    def probe(self, tokens: int) -> int:
+        """Reads one row of so many tokens, or as many as a row may have, and returns how many; 0 in another process."""
         ...
 
     @property
@@ -96,6 +102,11 @@ class LocalEngine:
     def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
         return [self._written(row, count) for row in rows]
 
+    def probe(self, tokens: int) -> int:
+        tokens = min(tokens, self.runner.backbone.max_length)
+        self.outputs([Row(blank(tokens), (tokens - 1,))], [[0]], ())
+        return tokens
+
     def close(self) -> None:
         return
 
@@ -135,6 +146,11 @@ class EngineModel:
     def runner(self) -> Runner | None:
         """What runs rows here; None where another process does."""
         return self.engine.runner
+
+    def probe(self, tokens: int) -> int:
+        """See :class:`~rewardhub.models.model.RewardModel`; a server that runs rows for it says how it is by itself."""
+        with memory_errors():
+            return self.engine.probe(tokens)
 
     @property
     def alive(self) -> bool:

@@ -49,6 +49,10 @@ class EnsembleModel:
             for group in zip(*columns, strict=True)
         ]  # fmt: skip
 
+    def probe(self, tokens: int) -> int:
+        """See :class:`~rewardhub.models.model.RewardModel`: of all members, those in other processes count for 0."""
+        return min([member.probe(tokens) for member in self.members])
+
     @property
     def alive(self) -> bool:
         """False where a process that runs a member has ended."""

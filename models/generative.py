@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
+from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.memory import memory_errors
@@ -48,6 +49,13 @@ class GenerativeModel:
             return [
                 Column.of([self._one(group, each) for each in group.responses], self.fingerprint) for group in groups
             ]
+
+    def probe(self, tokens: int) -> int:
+        """See :class:`~rewardhub.models.model.RewardModel`: writes a token behind the text."""
+        tokens = max(1, min(tokens, self.loaded.max_tokens - 2))
+        with memory_errors():
+            self.writer.write(blank(tokens), 1, 1)
+        return tokens
 
     def _one(self, group: Group, response: Response) -> Score:
         try:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
+from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import Loaded, open_checkpoint
 from rewardhub.models.rows import RowModel
 from rewardhub.scorer import digest_of
@@ -60,6 +62,12 @@ class ImplicitModel(RowModel):
             logits = loaded.backbone.logits
             sides.append([_log_likelihood(row, state, logits) for row, state in zip(rows, states, strict=True)])
         return [self._score(row, ours, base) for row, ours, base in zip(rows, *sides, strict=True)]
+
+    def probe(self, tokens: int) -> int:
+        tokens = max(2, min(tokens, self.checkpoint.max_tokens))
+        with memory_errors():
+            self.readings([Row(blank(tokens), (tokens - 2,))], [[0]], ())
+        return tokens
 
     def _check_tokens(self, reference: Loaded) -> None:
         """Raises ``ConfigError`` where the reference reads other tokens than this model's tokenizer gives."""

@@ -49,6 +49,14 @@ class RewardModel(Protocol):
         """
         ...
 
+    def probe(self, tokens: int) -> int:
+        """Makes a real score of one text of so many tokens of nothing, as many as fit the model.
+
+        Returns how many were read, 0 where another process reads or their number changes nothing. Raises
+        ``MemoryError`` where there is no room, and whatever else keeps the model from scoring.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -19,6 +19,7 @@ from torch import Tensor
 from rewardhub.errors import ConfigError, InvalidInput, TooLarge
 from rewardhub.media.decode import decode, encoded
 from rewardhub.models.chat import VISION_END, VISION_START, Control
+from rewardhub.models.progress import progress
 from rewardhub.types import Media
 
 MAX_RATIO = 200
@@ -127,6 +128,7 @@ class ImageReader(ABC):
         return tuple(self._one(data, several and self.several_differ) for data in encoded(media))
 
     def _one(self, data: bytes, several: bool) -> Patches:
+        progress.step()
         key = hashlib.sha256(data).digest()
         key = hashlib.sha256(key + b" among several").digest() if several else key
         if key in self._recent:
@@ -136,6 +138,7 @@ class ImageReader(ABC):
             image = decode(data)
         except TooLarge as error:
             raise InvalidInput(error.message, field="media") from error
+        progress.step()
         if max(image.size) > MAX_RATIO * min(image.size):
             raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
         return self._remember(key, (self.cut_among if several else self.cut)(image, key))

@@ -19,6 +19,7 @@ from rewardhub.models.linear import rounded
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
 from rewardhub.models.prefixes import Prefix, PrefixMemory, prompt_key
+from rewardhub.models.progress import progress
 
 CPU_JOIN = 2048
 """Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
@@ -103,6 +104,7 @@ class Runner:
         found: dict[int, Tensor] = {}
         for batch in batches([len(row) for row in rows], self.token_budget):
             inputs = self.encoder.collate([rows[index] for index in batch])
+            progress.holds(inputs.input_ids.numel())
             states = self.backbone.hidden(inputs.to(self.backbone.device), known)
             self.tokens += states.shape[0] * states.shape[1]
             self.padding += states.shape[0] * states.shape[1] - sum(len(rows[index]) for index in batch)
@@ -153,6 +155,7 @@ class Runner:
             ends_only=read == list(pack.ends),
             padding=width - len(pack.sequence),
         )
+        progress.holds(width + sum(family.past for family in pack.families))
         states = self.backbone.packed(inputs, known, plan).split([len(row) for row in wanted])
         self.tokens += width
         self.padding += plan.padding

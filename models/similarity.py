@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError, TooLarge
@@ -22,6 +23,7 @@ from rewardhub.models.checkpoint import check_checkpoint, download, named_token
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
+from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Media, Response, Score
@@ -63,6 +65,13 @@ class SimilarityModel:
                 Column.of([self._one(group, each) for each in group.responses], self.fingerprint) for group in groups
             ]
 
+    def probe(self, tokens: int) -> int:
+        """See :class:`~rewardhub.models.model.RewardModel`: a white picture and a word, whatever is asked for."""
+        with memory_errors(), torch.inference_mode():
+            for found in (self._encode_picture(Image.new("RGB", (8, 8), "white")), self._encode_text("a")):
+                found.pooler_output[0].float().norm().item()
+        return 0
+
     def _one(self, group: Group, response: Response) -> Score:
         try:
             return finite(self.card.calibration(self._cosine(group, response)))
@@ -89,7 +98,12 @@ class SimilarityModel:
             raise InvalidInput(error.message, field="media") from error
 
     def _encode_image(self, data: bytes) -> Any:
-        pixels = self.processor(images=[decode(data)], return_tensors="pt")["pixel_values"]
+        progress.step()
+        return self._encode_picture(decode(data))
+
+    def _encode_picture(self, picture: Image.Image) -> Any:
+        progress.step()
+        pixels = self.processor(images=[picture], return_tensors="pt")["pixel_values"]
         return self.model.get_image_features(pixels.to(self.model.device, self.model.dtype), return_dict=True)
 
     def _prompt(self, text: str) -> Tensor:

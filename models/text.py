@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Encoding, Tokenizer
 
 from rewardhub.errors import ConfigError
+from rewardhub.models.progress import progress
 
 UNKNOWN = "\U000f0001"
 """A private character, which no vocabulary of words has."""
@@ -131,6 +132,7 @@ class TextTokenizer:
         waiting = [(0, text.encode("utf-8", "replace").decode())]
         while waiting:
             at, part = waiting.pop()
+            progress.step()
             tokenizer = self._joining if joined or at else self._tokenizer
             encoding = tokenizer.encode(part, add_special_tokens=False)
             if self._guarded.isdisjoint(encoding.ids):

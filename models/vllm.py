@@ -16,6 +16,7 @@ from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import Checkpoint, card_as_read, encoder_of, folder_of, sources
+from rewardhub.models.progress import progress
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
 from rewardhub.scorer import digest_of, failure
@@ -79,17 +80,22 @@ class VllmEngine:
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
     ) -> list[Tensor | Score]:
-        self.client.check_same()
-        shown = self.client.shown([row.encoded for row in rows], media, self.pool)
-        asked: dict[bytes, Future[Any]] = {}
-        parts = [self._asked(row, shown, asked) for row in rows]
-        return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
+        with progress.elsewhere():
+            self.client.check_same()
+            shown = self.client.shown([row.encoded for row in rows], media, self.pool)
+            asked: dict[bytes, Future[Any]] = {}
+            parts = [self._asked(row, shown, asked) for row in rows]
+            return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
 
     def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
-        self.client.check_same()
-        shown = self.client.shown(rows, media, self.pool)
-        asked = [self.pool.submit(self._texts, row, count, shown) for row in rows]
-        return [_told(each) for each in asked]
+        with progress.elsewhere():
+            self.client.check_same()
+            shown = self.client.shown(rows, media, self.pool)
+            asked = [self.pool.submit(self._texts, row, count, shown) for row in rows]
+            return [_told(each) for each in asked]
+
+    def probe(self, tokens: int) -> int:
+        return 0
 
     @property
     def alive(self) -> bool:

@@ -22,6 +22,7 @@ from rewardhub.models.checkpoint import check_checkpoint, download, read_config,
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
+from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import digest_of, failure
 from rewardhub.types import Column, Group, Json, Response, Score
@@ -93,6 +94,14 @@ class WordingModel(ABC):
                 Column.of([self._one(group.reference, each) for each in group.responses], self.fingerprint)
                 for group in groups
             ]
+
+    def probe(self, tokens: int) -> int:
+        """See :class:`~rewardhub.models.model.RewardModel`."""
+        tokens = max(1, min(tokens, self.limit))
+        with memory_errors(), torch.inference_mode():
+            encoded = self.encode([0] * tokens).float()
+            self.compare(encoded, encoded)
+        return tokens
 
     def _one(self, reference: Json, response: Response) -> Score:
         try:
@@ -166,6 +175,7 @@ class SentenceModel(WordingModel):
         return text.lower() if self.lowers else text
 
     def encode(self, ids: list[int]) -> Tensor:
+        progress.holds(len(ids))
         shown = torch.tensor([[self.ends[0], *ids, self.ends[1]]], device=self.model.device)
         states: Tensor = self.model(input_ids=shown, return_dict=True).last_hidden_state[0]
         return (states.mean(0) if self.pooling == "mean" else states[0])[None]
@@ -188,6 +198,7 @@ class TokenMatchModel(WordingModel):
         return min(self.card.max_tokens or MAX_TOKENS, MAX_TOKENS)
 
     def encode(self, ids: list[int]) -> Tensor:
+        progress.holds(len(ids))
         return self.table[ids]
 
     def compare(self, ours: Tensor, theirs: Tensor) -> float:

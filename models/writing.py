@@ -13,6 +13,7 @@ from rewardhub.models.cached import repeated
 from rewardhub.models.checkpoint import read_config
 from rewardhub.models.inputs import Encoded, Inputs
 from rewardhub.models.model import Loaded
+from rewardhub.models.progress import progress
 
 
 def named_ends(path: Path) -> list[int]:
@@ -53,6 +54,7 @@ class Writer:
         Raises ``InternalError`` where the model computes what is no number.
         """
         most = self.max_tokens if most is None else most
+        progress.holds(count * (len(row) + most))
         backbone = self.loaded.backbone
         cache = DynamicCache(config=backbone.text_config)
         inputs = self.loaded.encoder.collate([row]).to(backbone.device)

@@ -1,9 +1,11 @@
 """One question to a worker and its answer, for as long as there are signs of life.
 
 What is found, and when: a process that is gone, at once; one that is stopped, or whose thread that scores waits for
-something that does not come, within 5 s, at work or idle, since then no ping is answered. How long a batch may be
-computed nobody knows beforehand, a forward on a slow CPU takes seconds: work that never ends but keeps the processor
-busy is found after ``run_s``. A card's server, as vLLM is, says by its own state whether it lives.
+something that does not come or computes something that does not end, within 5 s, at work or idle, since then no ping is
+answered. How long a batch may be computed nobody knows beforehand: it may take minutes as long as the worker gets on
+with it (:mod:`~rewardhub.scheduler.model_worker` says how it knows). Where one layer of a large model takes more than
+0.4 s on a slow CPU, or one pass on a GPU, a hang is found after ten times as long. A worker that shows signs of getting
+on and comes to no end is found after ``run_s``. A card's server, as vLLM is, says by its own state whether it lives.
 """
 
 import asyncio
@@ -11,10 +13,9 @@ import math
 import time
 
 from rewardhub.scheduler.device import Seat
-from rewardhub.scheduler.messages import Failed, Ping, Pong, Probe, ScoreBatch, Scored
+from rewardhub.scheduler.messages import SILENT_S, Failed, Ping, Pong, Probe, ScoreBatch, Scored
 
 PING_S = 0.5
-SILENT_S = 4.0
 
 
 class WorkerLost(Exception):
@@ -55,7 +56,7 @@ async def fits(seat: Seat, tokens: int, run_s: float) -> bool:
 
 
 class Heart:
-    """The heartbeat of an idle worker: a real pass of one token, by the thread that scores, once in ``BEAT_S``.
+    """The heartbeat of an idle worker: a real score of one token, by the thread that scores, once in ``BEAT_S``.
 
     A model that is slow at it does it for a twentieth of the time at most. Between, and while a neighbour's work
     shows that the thread lives, there are pings.

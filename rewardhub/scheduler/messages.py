@@ -19,6 +19,8 @@ from rewardhub.wire.lines import loads, to_bytes
 MAX_FRAME = 512 * 1024 * 1024
 DEAF_S = 4.0
 """How long a worker may read nothing of what it is sent: somebody stopped it, or it hangs."""
+SILENT_S = 4.0
+"""How long a model's worker may leave pings unanswered: it is stopped, or says so that it does not get on."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -73,7 +75,7 @@ class ScoreBatch(msgspec.Struct, tag="score"):
 
 
 class Probe(msgspec.Struct, tag="probe"):
-    """Run one row of so many tokens, of nothing, answered as a batch without groups: the heartbeat is of one."""
+    """Score one row of so many tokens, of nothing, answered as a batch without groups: the heartbeat is of one."""
 
     tokens: int
     seat: int = 0

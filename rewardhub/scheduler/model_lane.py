@@ -22,10 +22,10 @@ from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.models.digest import card_stamp
 from rewardhub.scheduler.device import Devices, Seat
-from rewardhub.scheduler.exchange import PING_S, SILENT_S, Heart, WorkerLost, exchange, fits
+from rewardhub.scheduler.exchange import PING_S, Heart, WorkerLost, exchange, fits
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, ScoreBatch, Scored
+from rewardhub.scheduler.messages import SILENT_S, Failed, InHand, Load, Loaded, ScoreBatch, Scored
 from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of

@@ -1,9 +1,11 @@
 """The process of a device's reward models: loads them from their cards, then scores their batches in turn.
 
-A thread answers pings as long as the main thread has nothing to do or the process computes, so that one that is
-stopped, or waits for what never comes, is found and a busy one is left alone. When the hub is gone it ends the
-process, whatever is being computed. Another reads a model's files before it is loaded, so that its neighbours wait
-less.
+A thread answers pings as long as the main thread has nothing to do or gets on, so that a process that is stopped, waits
+for what never comes or computes what never ends is found, and one that computes for long is left alone. The main thread
+gets on where the process has processor time and the signs of :mod:`~rewardhub.models.progress` come as often as they
+did: each within ten times the longest that was measured, and within ``SILENT_S`` anyway. What a model's passes take is
+measured when it is loaded, then with every batch. When the hub is gone the thread ends the process, whatever is being
+computed. Another reads a model's files before it is loaded, so that its neighbours wait less.
 """
 
 import os
@@ -15,14 +17,15 @@ import time
 from contextlib import suppress
 
 from rewardhub.models import load
-from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.memory import give_back_memory, keep_freed_memory, memory_errors
 from rewardhub.models.model import RewardModel
+from rewardhub.models.progress import Pace, progress
 from rewardhub.models.runner import Runner
 from rewardhub.scheduler.messages import (
+    SILENT_S,
     Failed,
     InHand,
     Load,
@@ -37,11 +40,14 @@ from rewardhub.scheduler.messages import (
     receive,
     send,
 )
+from rewardhub.types import Group
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.proto import group_from_proto
 
 STILL_S, WORK_S = 0.25, 0.001
 """A process that computes has a millisecond of processor time in a quarter of a second, even on a crowded machine."""
+PASSES, LONG_S = (1, 64, 512, 2048, 8192), 0.1
+"""Tokens of the rows whose passes are measured at load, until one takes longer than ``LONG_S``."""
 
 
 class Worker:
@@ -55,7 +61,7 @@ class Worker:
         self._models: dict[int, RewardModel] = {}
         self._left: set[int] = set()
         self._cores = Cores()
-        self._computes = False
+        self._paces: dict[int, Pace] = {}
         self._used = self._moved = 0.0
 
     def serve(self) -> None:
@@ -77,21 +83,20 @@ class Worker:
     def _work(self, message: ScoreBatch | Probe) -> Message:
         model = self._models[message.seat]
         cards = [model.card, *(member.card for member in getattr(model, "members", ()))]
-        self._moved, self._computes = time.monotonic(), _runner(model) is not None
-        try:
-            if isinstance(message, Probe):
-                return _probe(message, model)
-            with self._cores.batch(steady=any(card.reproducible for card in cards)):
-                return _score(message, model)
-        finally:
-            self._computes = False
+        pace = self._paces[message.seat]
+        if isinstance(message, Probe):
+            return _probe(message, model, pace)
+        with self._cores.batch(steady=any(card.reproducible for card in cards)):
+            return _score(message, model, pace)
 
     def _hangs(self) -> bool:
-        """Whether a model that runs in this process has had no processor time for ``STILL_S``."""
+        """Whether work in this process has had no processor time for ``STILL_S``, or gives no sign any more."""
         used, now = time.process_time() - time.thread_time(), time.monotonic()
-        if used - self._used >= WORK_S:
+        if used - self._used >= WORK_S or not progress.expected:
             self._used, self._moved = used, now
-        return self._computes and now - self._moved >= STILL_S
+        still = now - self._moved >= STILL_S
+        # The lane waits for another ``SILENT_S`` in either case.
+        return still or progress.silent_s >= max(STILL_S, progress.patience_s - SILENT_S)
 
     def _reply(self, message: Message) -> None:
         with self._lock:
@@ -139,6 +144,7 @@ class Worker:
         try:
             model = load(Card.model_validate_json(message.card))
             fingerprint = model.fingerprint
+            pace = _paced(model)
             with memory_errors():
                 self._measure()
         except Exception as error:
@@ -150,7 +156,7 @@ class Worker:
                 self._measure()
             self._reply(failed)
             return
-        self._models[message.seat] = model
+        self._models[message.seat], self._paces[message.seat] = model, pace
         loaded = Loaded(fingerprint, time.monotonic() - started, seat=message.seat)
         if runner := _runner(model):
             loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
@@ -159,7 +165,7 @@ class Worker:
 
     def _unload(self, seat: int) -> None:
         self._left.add(seat)
-        model = self._models.pop(seat, None)
+        model, _ = self._models.pop(seat, None), self._paces.pop(seat, None)
         _close(model)
         del model
         give_back_memory()
@@ -168,34 +174,49 @@ class Worker:
     def _measure(self) -> None:
         """What the batches of the models that are there may hold, now that more or less of the memory is free."""
         for model in self._models.values():
-            if (runner := _runner(model)) is not None:
+            for runner in _runners(model):
                 runner.measure()
 
 
-def _probe(message: Probe, model: RewardModel) -> Message:
-    """Tries one row of so many tokens, or as many as the model takes, where it runs in this process."""
-    if (runner := _runner(model)) is None:
-        return Scored(0, [], seat=message.seat)
-    tokens = min(message.tokens, runner.backbone.max_length)
+def _paced(model: RewardModel) -> Pace:
+    """What a model's passes take; raises whatever keeps it from scoring, but for a shortage of memory."""
+    pace = Pace()
+    most = min((runner.token_budget for runner in _runners(model)), default=max(PASSES))
+    with suppress(MemoryError):
+        for tokens in PASSES:
+            started = time.monotonic()
+            with progress.work(pace):
+                read = model.probe(tokens)
+            if read < tokens or time.monotonic() - started > LONG_S or tokens >= most:
+                break
+    return pace
+
+
+def _probe(message: Probe, model: RewardModel, pace: Pace) -> Message:
+    """Scores one row of so many tokens of nothing, or as many as the model takes."""
     try:
-        with memory_errors():
-            runner.states([blank(tokens)], [[0]], [(tokens - 1,)])
+        with progress.work(pace):
+            return Scored(0, [], model.probe(message.tokens), seat=message.seat)
     except Exception as error:
         return Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
-    return Scored(0, [], tokens, seat=message.seat)
 
 
-def _score(message: ScoreBatch, model: RewardModel) -> Message:
+def _score(message: ScoreBatch, model: RewardModel, pace: Pace) -> Message:
     tokens, padding = _counted(model)
     try:
-        groups = [group_from_proto(pb.Group.FromString(each)) for each in message.groups]
-        columns = model.score(groups)
+        with progress.work(pace):
+            columns = model.score([*map(_read, message.groups)])
         more, padded = _counted(model)
         return Scored.of(message.id, columns, more - tokens, padded - padding, message.seat)
     except MemoryError as error:
         return Failed(message.id, str(error), memory=True, seat=message.seat)
     except Exception as error:
         return Failed(message.id, f"{type(error).__name__}: {error}", seat=message.seat)
+
+
+def _read(group: bytes) -> Group:
+    progress.step()
+    return group_from_proto(pb.Group.FromString(group))
 
 
 def _close(model: RewardModel | None) -> None:
@@ -206,8 +227,8 @@ def _close(model: RewardModel | None) -> None:
 
 def _counted(model: RewardModel) -> tuple[int, int]:
     """Tokens that went through the layers so far, and how many of them were padding."""
-    runner = _runner(model)
-    return (runner.tokens, runner.padding) if runner else (0, 0)
+    runners = _runners(model)
+    return sum(runner.tokens for runner in runners), sum(runner.padding for runner in runners)
 
 
 def _runner(model: RewardModel) -> Runner | None:
@@ -215,8 +236,15 @@ def _runner(model: RewardModel) -> Runner | None:
     return getattr(model, "runner", None)
 
 
+def _runners(model: RewardModel) -> list[Runner]:
+    """All that run rows in this process for a model, or for the members of an ensemble."""
+    found = map(_runner, [model, *getattr(model, "members", ())])
+    return [runner for runner in found if runner is not None]
+
+
 if __name__ == "__main__":
     keep_freed_memory()
+    progress.watch_modules()
     try:
         Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
     except SystemExit as error:

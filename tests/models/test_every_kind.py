@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import AddedToken
 from tokenizers.processors import RobertaProcessing
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from rewardhub.models import Card, load
@@ -191,6 +192,20 @@ def same(found: list[tuple[Status, float | None]], wanted: list[tuple[Status, fl
     assert [status for status, _ in found] == [status for status, _ in wanted]
     numbers = [[-1e9 if value is None else value for _, value in each] for each in (found, wanted)]
     assert numbers[0] == pytest.approx(numbers[1], abs=CLOSE)
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 1 << 20])
+def test_a_heartbeat_computes(models, tokens):
+    """T18: a probe runs whatever the kind computes with, and says how many tokens of it were read."""
+    entered: list[object] = []
+    handle = register_module_forward_pre_hook(lambda module, _: entered.append(module))
+    try:
+        read = models[0].probe(tokens)
+    finally:
+        handle.remove()
+    kind = models[0].card.kind
+    assert entered or kind == "token_match"
+    assert read == 0 if kind == "similarity" else 0 < read < 1 << 20
 
 
 @settings(
