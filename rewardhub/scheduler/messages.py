@@ -24,9 +24,17 @@ SILENT_S = 4.0
 _LENGTH = struct.Struct("!I")
 
 
+class Beginning(msgspec.Struct, tag="beginning"):
+    """A long group without its responses, which the tasks that follow name by ``key``: until another one comes."""
+
+    key: int
+    group: bytes
+
+
 class PoolTask(msgspec.Struct, tag="task"):
     """Score the responses of one group with the verifier of this fingerprint, none after ``deadline``.
 
+    ``beginning`` is the key of what stands before ``group``; 0 where it is whole.
     ``deadline`` is in ``time.monotonic`` seconds, which all processes of a machine count alike.
     """
 
@@ -36,6 +44,7 @@ class PoolTask(msgspec.Struct, tag="task"):
     group: bytes
     fingerprint: str = ""
     deadline: float = math.inf
+    beginning: int = 0
 
 
 class Load(msgspec.Struct, tag="load"):
@@ -105,7 +114,9 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Begun(msgspec.Struct, tag="begun"):
-    """The task was received whole: what ends the worker from now on may be the task's doing."""
+    """The task was received whole: what ends the worker from now on may be the task's doing. Told once more when what
+    it begins with is read, from when on its rows' time counts.
+    """
 
     id: int
 
@@ -161,7 +172,7 @@ class Scored(msgspec.Struct, tag="scored"):
 
 
 Message = (
-    PoolTask | Begun | HandedBack | Row
+    Beginning | PoolTask | Begun | HandedBack | Row
     | Load | Unload | Loaded | ScoreBatch | Probe | InHand | Ping | Pong | Failed | Scored
 )  # fmt: skip
 _encoder = msgspec.msgpack.Encoder()
@@ -209,7 +220,11 @@ class Channel:
 
     async def send(self, message: Message) -> None:
         """Raises ``TimeoutError`` where the worker does not read, ``ConnectionError`` where it is gone."""
-        self._writer.write(encode(message))
+        await self.send_encoded(encode(message))
+
+    async def send_encoded(self, message: bytes) -> None:
+        """A message as :func:`encode` gives it; raises like :meth:`send`."""
+        self._writer.write(message)
         unread = math.inf
         while (size := self._writer.transport.get_write_buffer_size()) < unread:
             unread = size

@@ -21,6 +21,7 @@ from itertools import islice
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.models.digest import card_stamp
+from rewardhub.scheduler.beginnings import beside, is_long
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.exchange import PING_S, Heart, WorkerLost, exchange, fits
 from rewardhub.scheduler.fair_queue import FairQueue
@@ -119,23 +120,27 @@ class ModelLane:
 
     async def score(self, group: Group, context: Context) -> Column:
         """Scores the group's responses; raises ``Unavailable`` when the queue is full, loading fails or it ended."""
-        if self._task is not None and self._task.done():
-            raise Unavailable(f"this {self.card.name} is served no longer", retry_after_s=1.0)
+        self._check_served()
         if self.queued and self.queued + len(group.responses) > self._limit:
             raise Unavailable(f"the queue of {self.card.name} is full", retry_after_s=2.0)
         if self.failure:
             raise Unavailable(f"{self.card.name} cannot be loaded: {self.failure}", retry_after_s=30.0)
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
-        job = ModelJob(ModelScorer(self), group, context.deadline, done)
         self.queued += len(group.responses)
-        self.wake()
-        self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
         try:
+            job = await beside(group, lambda: ModelJob(ModelScorer(self), group, context.deadline, done))
+            self._check_served()
+            self.wake()
+            self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
             column = await done
         finally:
             self.queued -= len(group.responses)
             done.cancel()
         return column if column.fingerprint else replace(column, fingerprint=self.fingerprint)
+
+    def _check_served(self) -> None:
+        if self._task is not None and self._task.done():
+            raise Unavailable(f"this {self.card.name} is served no longer", retry_after_s=1.0)
 
     async def settled(self) -> None:
         """Waits until the model is loaded or its first load has failed."""
@@ -217,7 +222,11 @@ class ModelLane:
             return
         jobs = [job for family in together for job in family]
         try:
-            groups = [message_of(family) for family in together]
+            async with self._kept(seat, jobs):
+                if any(is_long(family[0].group) for family in together):
+                    groups = await asyncio.to_thread(lambda: [message_of(family) for family in together])
+                else:
+                    groups = [message_of(family) for family in together]
         except Exception as error:  # a value that no message holds costs its own response alone
             self._split(jobs, Failed(0, f"{type(error).__name__}: {error}"))
             return
@@ -234,12 +243,15 @@ class ModelLane:
 
     @asynccontextmanager
     async def _kept(self, seat: Seat, jobs: Sequence[ModelJob] = ()) -> AsyncIterator[None]:
-        """Puts back the jobs that the worker is lost on within, and kills it."""
+        """Puts back the jobs that the worker is lost on within, and kills it, or whose lane is closed within."""
         try:
             yield
         except WorkerLost:
             await seat.lose()
             self._lost(jobs, spared=seat.spared)
+            raise
+        except asyncio.CancelledError:
+            self._lost(jobs, spared=True)
             raise
 
     def _take(self) -> list[ModelJob]:

@@ -12,16 +12,19 @@ import math
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
 from rewardhub.registry import Registry
+from rewardhub.scheduler.beginnings import Beginnings, Shared
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.mean_times import MeanTimes
 from rewardhub.scheduler.messages import Channel, PoolTask
-from rewardhub.scheduler.pool_job import PoolJob
+from rewardhub.scheduler.pool_job import Known, PoolJob, unwritable
 from rewardhub.scheduler.pool_worker import PoolWorker
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scheduler.zygote import Zygote
@@ -57,6 +60,7 @@ class Pool:
         self._zygote: Zygote | None = None
         self._renewing = asyncio.Lock()
         self._queue: FairQueue[PoolJob] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
+        self._beginnings = Beginnings()
         self._ids = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._times = MeanTimes(CHUNK_S)
@@ -89,34 +93,50 @@ class Pool:
     async def run(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
         """Scores ``rows``; raises ``Unavailable`` when the queue is full."""
         self.check_room(len(rows))
+        self.queued += len(rows)
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    shared = await stack.enter_async_context(self._beginnings.of(group))
+                except Exception as error:
+                    return Column.of([unwritable(error)] * len(rows), bound.fingerprint)
+                return await self._scored(self._maker(bound, group, rows, context, shared), bound, rows)
+        finally:
+            self.queued -= len(rows)
+
+    @staticmethod
+    def _maker(
+        bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context, shared: Shared
+    ) -> Callable[..., PoolJob]:
+        known = Known(bound, group, rows)
+        return partial(PoolJob, bound, group, context=context, shared=shared, known=known)
+
+    async def _scored(self, job: Callable[..., PoolJob], bound: BoundVerifier, rows: Sequence[int]) -> Column:
         if bound.info.scope != "response":
-            return await self._tasks_of(len(rows), bound, group, rows, context)
+            return await self._tasks_of(len(rows), job, bound, rows)
         if len(rows) <= MAX_CHUNK or bound.fingerprint in self._times:
-            return await self._tasks_of(self._chunk(bound), bound, group, rows, context)
+            return await self._tasks_of(self._chunk(bound), job, bound, rows)
         # Of a scorer that was never run a few rows tell first how many make a task.
-        column = await self._tasks_of(FIRST, bound, group, rows[:FIRST], context)
-        column.extend(await self._tasks_of(self._chunk(bound), bound, group, rows[FIRST:], context))
+        column = await self._tasks_of(FIRST, job, bound, rows[:FIRST])
+        column.extend(await self._tasks_of(self._chunk(bound), job, bound, rows[FIRST:]))
         return column
 
     async def _tasks_of(
-        self, size: int, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context
+        self, size: int, job: Callable[..., PoolJob], bound: BoundVerifier, rows: Sequence[int]
     ) -> Column:
         loop = asyncio.get_running_loop()
         jobs = [
-            PoolJob(bound, group, list(rows[start : start + size]), context, loop.create_future())
-            for start in range(0, len(rows), size)
+            job(rows=list(rows[start : start + size]), done=loop.create_future()) for start in range(0, len(rows), size)
         ]
-        self.queued += len(rows)
         try:
-            for job in jobs:
-                self._enqueue(job)
-            for job in jobs:
-                await job.done
+            for each in jobs:
+                self._enqueue(each)
+            for each in jobs:
+                await each.done
         finally:
-            self.queued -= len(rows)
-            for job in jobs:
-                job.done.cancel()
-        return Column.of([job.scores[row] for job in jobs for row in job.rows], bound.fingerprint)
+            for each in jobs:
+                each.done.cancel()
+        return Column.of([each.scores[row] for each in jobs for row in each.rows], bound.fingerprint)
 
     def _enqueue(self, job: PoolJob) -> None:
         job.since = time.monotonic()
@@ -209,33 +229,36 @@ class Pool:
         """Runs the rows that are left, of suspected ones only the first; False when the worker was lost."""
         quarantine, suspect = self._quarantine, None
         if quarantine:
-            suspect = next((key for row in job.left if quarantine.suspects(key := job.inputs[row])), None)
+            inputs = await job.known.inputs()
+            suspect = next((key for row in job.left if quarantine.suspects(key := inputs[row])), None)
         if suspect is None:
             return await self._run(worker, job, None)
         async with quarantine.trial(suspect):
             return await self._run(worker, job, suspect)
 
-    def _allowed(self, job: PoolJob, suspect: bytes | None) -> list[int]:
+    async def _allowed(self, job: PoolJob, suspect: bytes | None) -> list[int]:
         """The rows that are left and may run, beside no suspected one but ``suspect``; answers the refused ones."""
         if not self._quarantine:
             return job.left
-        refused = {row: self._quarantine.verdict(job.inputs[row]) for row in job.left}
+        inputs = await job.known.inputs()
+        refused = {row: self._quarantine.verdict(inputs[row]) for row in job.left}
         job.scores |= {row: score for row, score in refused.items() if score is not None}
-        return [row for row in job.left if (key := job.inputs[row]) == suspect or not self._quarantine.suspects(key)]
+        return [row for row in job.left if (key := inputs[row]) == suspect or not self._quarantine.suspects(key)]
 
     async def _run(self, worker: PoolWorker, job: PoolJob, suspect: bytes | None) -> bool:
         """Sends the rows that may run and takes their answers; False when the worker was lost."""
-        rows = self._allowed(job, suspect)
+        rows = await self._allowed(job, suspect)
         message = None if job.over or not rows else job.message(rows)
         if message is None:
             return True
         params = dumps(dict(job.bound.given)).encode()
         key = job.bound.fingerprint
-        task = PoolTask(next(self._ids), job.bound.info.name, params, message, key, job.context.deadline)
+        begins = job.shared.key
+        task = PoolTask(next(self._ids), job.bound.info.name, params, message, key, job.context.deadline, begins)
         begun = started = time.monotonic()
         timed, scores = 0, {}
         try:
-            if not await worker.start(task):
+            if not await worker.start(task, job.shared):
                 return False
             for row in rows:
                 answer = await worker.answer(_patience_s(job.bound, len(rows)))
@@ -246,30 +269,32 @@ class Pool:
                     started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once
         except TimeoutError:
             if worker.begun and not worker.stopped:
-                self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
+                await self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
                 self._times.learn(key, (time.monotonic() - started) / (timed + 1 if job.alone else len(rows)))
             return False
         except (ConnectionError, OSError):
             if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
                 lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
-                self._strike(job, rows[len(scores) :], suspect, lost)
+                await self._strike(job, rows[len(scores) :], suspect, lost)
             return False
         finally:
-            self._keep(job, scores, len(rows))
+            await self._keep(job, scores, len(rows))
         if scores:
             self._times.learn(key, (time.monotonic() - (started if timed else begun)) / max(1, timed))
         return True
 
-    def _keep(self, job: PoolJob, scores: dict[int, Score], asked: int) -> None:
+    async def _keep(self, job: PoolJob, scores: dict[int, Score], asked: int) -> None:
         """Takes the answers that came, of which pair and group scope need all."""
         if len(scores) == asked or job.alone:
             job.scores |= scores
-            for row in scores if self._quarantine else ():
-                self._quarantine.absolve(job.inputs[row])
+            if self._quarantine:
+                inputs = await job.known.inputs()
+                for row in scores:
+                    self._quarantine.absolve(inputs[row])
 
-    def _strike(self, job: PoolJob, rows: list[int], suspect: bytes | None, score: Score) -> None:
+    async def _strike(self, job: PoolJob, rows: list[int], suspect: bytes | None, score: Score) -> None:
         """A worker was lost on the first of ``rows``, or on all of them as a whole."""
-        key = job.inputs[rows[0]]
+        key = (await job.known.inputs())[rows[0]]
         verdict = self._quarantine.strike(key, score, on_trial=key == suspect)
         if verdict is not None:
             job.scores |= dict.fromkeys(rows[:1] if job.alone else job.left, verdict)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from rewardhub.scheduler.beginnings import Shared
 from rewardhub.scheduler.messages import Begun, Channel, HandedBack, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
@@ -17,10 +18,12 @@ class PoolWorker:
     zygote: Zygote
     cpu_s: float = 0.0
     begun: bool = False
+    beginning: int = 0
+    """The key of the long group that the process has at hand."""
     _receiving: asyncio.Future[Begun | HandedBack | Row] | None = None
 
-    async def start(self, task: PoolTask) -> bool:
-        """Sends a task; False where the process had ended before, of which the task is innocent.
+    async def start(self, task: PoolTask, shared: Shared) -> bool:
+        """Sends a task behind what it begins with; False where the process had ended before, of which it is innocent.
 
         Raises ``TimeoutError`` where the process does not read it, for instance because somebody stopped it.
         """
@@ -28,6 +31,9 @@ class PoolWorker:
         code, self.cpu_s = process_state(self.pid)
         if code == "Z":
             return False
+        if shared.key and shared.key != self.beginning:
+            self.beginning = shared.key
+            await self.channel.send_encoded(shared.message)
         await self.channel.send(task)
         return True
 

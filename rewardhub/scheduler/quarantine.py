@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rewardhub.cache.key import row_keys
+from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scorer import Bound, BoundVerifier
 from rewardhub.types import Group, Score
@@ -57,9 +58,9 @@ class Quarantine:
         record = self._record(key)
         return record.verdict if record else None
 
-    def verdicts(self, bound: Bound, group: Group, rows: Sequence[int]) -> dict[int, Score]:
+    async def verdicts(self, bound: Bound, group: Group, rows: Sequence[int]) -> dict[int, Score]:
         """By position in ``rows`` the answers of what is refused."""
-        keys = inputs_of(bound, group, rows) if self._records else []
+        keys = await beside(group, lambda: inputs_of(bound, group, rows)) if self._records else []
         found = {place: score for place, key in enumerate(keys) if (score := self.verdict(key)) is not None}
         self._figures.refused(bound.info.name, len(found))
         return found

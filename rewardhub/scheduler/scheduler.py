@@ -13,6 +13,7 @@ from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import RewardHubError, Unavailable
 from rewardhub.flaws import flaw, json_details
+from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.model_lane import ModelLane
@@ -89,7 +90,7 @@ class Scheduler:
         if mode not in {"use", "read_only"}:
             return columns
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
-        lookups = [lookup for place in places if (lookup := _lookup(place, asks[place], context)) is not None]
+        lookups = [lookup for place in places if (lookup := await _lookup(place, asks[place], context)) is not None]
         if lookups:
             within_s = (context.deadline - time.monotonic()) / 2  # the rest is for computing
             found = await self.cache.known([(keys, fingerprint) for _, keys, fingerprint in lookups], within_s)
@@ -129,7 +130,7 @@ class Scheduler:
         run = whole(compute, len(rows)) if bound.info.scope != "response" else compute
         for _ in range(VERSIONS):
             fingerprint = bound.fingerprint
-            keys = row_keys(bound, group, rows, context.tenant)
+            keys = await _keys(bound, group, rows, context.tenant)
             patience_s = max(0.0, context.deadline - time.monotonic()) / 2
             try:
                 return await self.cache.lookup(keys, mode, run, fingerprint, patience_s)
@@ -155,7 +156,7 @@ class Scheduler:
 
     async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         """What the scorer's lane makes of rows, of which none is in quarantine."""
-        refused = self.quarantine.verdicts(bound, group, rows) if self.quarantine else {}
+        refused = await self.quarantine.verdicts(bound, group, rows) if self.quarantine else {}
         if not refused:
             return await self._worked(bound, group, rows, context)
         column = Column.of([refused.get(place, UNDECIDED) for place in range(len(rows))])
@@ -217,10 +218,15 @@ def _pooled_always(bound: Bound) -> bool:
     return pooled and not cacheable(bound)
 
 
-def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[bytes], str] | None:
+async def _keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[bytes]:
+    return await beside(group, lambda: row_keys(bound, group, rows, tenant))
+
+
+async def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[bytes], str] | None:
     """The keys of an ask; None where its input has none, which its lane will say."""
     try:
-        return place, row_keys(ask.bound, ask.group, ask.rows, context.tenant), ask.bound.fingerprint
+        fingerprint = ask.bound.fingerprint
+        return place, await _keys(ask.bound, ask.group, ask.rows, context.tenant), fingerprint
     except (TypeError, ValueError, RecursionError):
         return None
 

@@ -2,9 +2,10 @@
 
 import socket
 import time
+from dataclasses import replace
 
 from rewardhub.registry import Registry
-from rewardhub.scheduler.messages import Begun, HandedBack, PoolTask, Row, encode, receive, send
+from rewardhub.scheduler.messages import Beginning, Begun, HandedBack, PoolTask, Row, encode, receive, send
 from rewardhub.scorer import LocalBound, failure
 from rewardhub.types import Group, Score, Status
 from rewardhub.v1 import types_pb2 as pb
@@ -20,7 +21,12 @@ SLICE_S = 0.05
 def serve(sock: socket.socket, registry: Registry) -> None:
     """Answers tasks until the hub hangs up."""
     bound: dict[tuple[str, bytes], LocalBound | None] = {}
-    while isinstance(task := receive(sock), PoolTask):
+    long = Beginning(0, b"")
+    read: Group | None = None
+    while isinstance(task := receive(sock), PoolTask | Beginning):
+        if isinstance(task, Beginning):
+            long, read = task, None
+            continue
         send(sock, Begun(task.id))
         key = (task.scorer, task.params)
         try:
@@ -29,6 +35,11 @@ def serve(sock: socket.socket, registry: Registry) -> None:
                     bound.clear()
                 bound[key] = _bind(task, registry)
             group = group_from_proto(pb.Group.FromString(task.group))
+            if task.beginning:
+                if read is None:
+                    read = group_from_proto(pb.Group.FromString(long.group))
+                    send(sock, Begun(task.id))
+                group = replace(read, responses=group.responses)
         except Exception as error:
             refuse(sock, task, failure(error))
             continue

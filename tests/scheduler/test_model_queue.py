@@ -207,6 +207,18 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path, monkeypa
         await served.aclose()
 
 
+async def test_work_in_hand_is_answered_when_its_lane_ends(tmp_path, monkeypatch):
+    """T21: what the worker has when the lane is closed is refused at once, as what waits is."""
+    monkeypatch.setattr("rewardhub.scheduler.exchange.PING_S", 0.02)
+    served, seat = lane(tmp_path), Mute()
+    (task,) = await queued(served, [Group("g", "", (Response("x"),))])
+    served._task = asyncio.create_task(served._batch(seat))
+    while len(served._waiting):
+        await asyncio.sleep(0.01)
+    await served.aclose()
+    assert (await asyncio.wait_for(task, 5)).statuses == [Status.UNAVAILABLE]
+
+
 async def test_a_lane_that_ended_refuses_at_once(tmp_path, monkeypatch):
     """T23: a group that was opened before a reload and comes to its old model afterwards does not wait in vain."""
     monkeypatch.setattr("rewardhub.scheduler.device._spawned", no_process)

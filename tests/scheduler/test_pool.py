@@ -4,13 +4,16 @@ import asyncio
 import math
 import os
 import signal
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rewardhub.errors import Unavailable
 from rewardhub.registry import Registry
+from rewardhub.scheduler import beginnings
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import Context
@@ -385,6 +388,41 @@ async def test_a_reference_that_no_message_may_hold_costs_no_worker(pool, bound)
     column = await pool.run(bound, full, range(2), Context(time.monotonic() + 60))
     assert column.statuses == [Status.INVALID_INPUT] * 2
     assert pool.pids == pids
+
+
+@pytest.fixture
+def long():
+    """A group whose reference takes longer to read than ``obedient`` may take for a response."""
+    return Group("g", "p", tuple(Response("x" * n) for n in range(48)), {"lists": [[n] for n in range(190_000)]})
+
+
+async def test_a_long_reference_is_written_once(pool, bound, long, monkeypatch):
+    """Law 6: for all rows of all terms at once, and not by the thread of the event loop; reading it is no row's time."""
+    written, write = [], beginnings._sent_apart
+
+    def sent_apart(group, key):
+        written.append(threading.current_thread())
+        return write(group, key)
+
+    monkeypatch.setattr(beginnings, "_sent_apart", sent_apart)
+    context = Context(time.monotonic() + 60)
+    again = replace(long, media=())
+    columns = await asyncio.gather(*(pool.run(bound, each, range(48), context) for each in (long, again)))
+    for column in columns:
+        assert column.values == [n / 100 for n in range(48)]
+    assert len(written) == 1
+    assert written[0] is not threading.current_thread()
+    assert len(pool._beginnings) == 0
+
+
+async def test_a_long_reference_survives_its_workers(pool, bound, long):
+    """T16: what begins a task is sent to the worker that comes in another's place, and with other groups between."""
+    dying = replace(long, responses=(Response("die"), Response("xy"), Response("loop")))
+    other = replace(long, reference={"lists": "z" * 100_000}, responses=(Response("abc"),) * 3)
+    context = Context(time.monotonic() + 60)
+    columns = await asyncio.gather(*(pool.run(bound, each, range(3), context) for each in (dying, other)))
+    assert columns[0].statuses == [Status.INTERNAL_ERROR, Status.OK, Status.OVER_LIMIT]
+    assert columns[1].values == [0.03] * 3
 
 
 async def test_numbers_of_any_type(pool):
