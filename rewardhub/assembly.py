@@ -9,8 +9,7 @@ from pydantic import BaseModel, ValidationError
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.cache.store import Cache
-from rewardhub.config import HubConfig
-from rewardhub.errors import ConfigError
+from rewardhub.config import HubConfig, first_fault
 from rewardhub.hub import Hub, Limits
 from rewardhub.judges.figures import JudgeFigures
 from rewardhub.judges.judge import judge_scorers
@@ -75,8 +74,8 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
 
 def _media_store(limits: MediaLimits, config: HubConfig) -> MediaStore:
     store = MediaStore(limits)
+    policy = Policy(config.media_fetch, config.media_fetch_networks)
     if config.media_fetch:
-        policy = Policy(config.media_fetch, config.media_fetch_networks)
         fetcher = Fetcher(policy, max_bytes=limits.item_bytes, within_s=config.media_fetch_s)
         store.remote = Remote(fetcher, store)
     return store
@@ -89,7 +88,5 @@ def _tables(model: type[Settings], key: str, tables: Sequence[dict[str, Any]]) -
         try:
             settings.append(model.model_validate(table))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join([key, str(index), *map(str, first["loc"])])
-            raise ConfigError(f"{field}: {first['msg']}", field=field) from None
+            raise first_fault(model, error, key, index) from None
     return settings

@@ -7,11 +7,12 @@ of small tables.
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from rewardhub.errors import ConfigError, nearest
 
@@ -23,6 +24,25 @@ _OTHER_VARIABLES = frozenset(
 )
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")  # noqa: TRY004 - what pydantic reports
+    return value
+
+
+def _http_or_none(url: str) -> str:
+    parts = urlsplit(url)
+    if url and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError("expected an http or https URL")
+    return url
+
+
+Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, lt=2**31)]
+"""A whole number, which what it is handed to holds in 32 bits."""
+Processes = Annotated[Count, Field(le=4_096)]
+Seconds = Annotated[float, BeforeValidator(_no_truth)]
+
+
 class HubConfig(BaseModel):
     """Everything an operator can set."""
 
@@ -31,24 +51,26 @@ class HubConfig(BaseModel):
     http: str = "127.0.0.1:8080"
     grpc: str = "127.0.0.1:8081"
     redis: str = ""
-    redis_ttl_s: int = Field(default=86_400, ge=1)
-    workers: int = Field(default=0, ge=0, description="verifier processes; 0 is one per core")
-    worker_memory_mb: int = Field(default=2_048, ge=256)
-    sandbox_slots: int = Field(default=0, ge=0, description="programs at once; 0 is one per core")
+    redis_ttl_s: Count = Field(default=86_400, ge=1)
+    workers: Processes = Field(default=0, description="verifier processes; 0 is one per core")
+    worker_memory_mb: Count = Field(default=2_048, ge=256)
+    sandbox_slots: Processes = Field(default=0, description="programs at once; 0 is one per core")
     allow_weak_sandbox: bool = Field(default=False, description="run programs below full isolation too")
-    sandbox_url: str = Field(default="", description="/run_code of a SandboxFusion server that runs programs instead")
-    pool_queue: int = Field(default=100_000, ge=1, description="responses")
-    model_queue: int = Field(default=4_096, ge=1, description="responses per model")
-    in_hand: int = Field(default=400_000, ge=1, description="responses of all calls; further calls are refused unread")
-    cache_mb: int = Field(default=256, ge=0)
-    media_mb: int = Field(default=1_024, ge=1)
-    media_ttl_s: int = Field(default=3_600, ge=1)
+    sandbox_url: Annotated[str, AfterValidator(_http_or_none)] = Field(
+        default="", description="/run_code of a SandboxFusion server that runs programs instead"
+    )
+    pool_queue: Count = Field(default=100_000, ge=1, description="responses")
+    model_queue: Count = Field(default=4_096, ge=1, description="responses per model")
+    in_hand: Count = Field(default=400_000, ge=1, description="responses of all calls; further ones are refused unread")
+    cache_mb: Count = 256
+    media_mb: Count = Field(default=1_024, ge=1)
+    media_ttl_s: Count = Field(default=3_600, ge=1)
     media_fetch: tuple[str, ...] = Field(default=(), description="hosts: name, *.name, or * for public ones")
     media_fetch_networks: tuple[str, ...] = Field(default=(), description="of them, networks that are not public")
-    media_fetch_s: float = Field(default=10.0, gt=0, description="for one fetch with its redirects")
-    deadline_ms: int = Field(default=60_000, ge=1, description="for calls that name none")
-    open_group_s: float = Field(default=600.0, gt=0, description="life of an open group without news")
-    grace_s: float = Field(default=30.0, ge=0, description="for work in flight on SIGTERM")
+    media_fetch_s: Seconds = Field(default=10.0, gt=0, description="for one fetch with its redirects")
+    deadline_ms: Count = Field(default=60_000, ge=1, description="for calls that name none")
+    open_group_s: Seconds = Field(default=600.0, gt=0, description="life of an open group without news")
+    grace_s: Seconds = Field(default=30.0, ge=0, description="for work in flight on SIGTERM")
     reward_log: str = ""
     reward_log_texts: bool = False
     plugins: tuple[Path, ...] = ()
@@ -78,10 +100,34 @@ def load_config(
     try:
         return HubConfig.model_validate(values), origins
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        source = origins.get(str(first["loc"][0]), "")
-        raise ConfigError(f"{source}: {name}: {first['msg']}", field=name) from None
+        source = origins.get(str(error.errors()[0]["loc"][0]), "")
+        fault = first_fault(HubConfig, error)
+        raise ConfigError(f"{source}: {fault.message}", field=fault.field) from None
+
+
+def first_fault(model: type[BaseModel], error: ValidationError, *at: str | int) -> ConfigError:
+    """What is wrong in a table of ``model`` that stands at ``at``; an unknown key comes with the nearest known one."""
+    first = error.errors(include_input=False)[0]
+    field = ".".join(map(str, [*at, *first["loc"]]))
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        return ConfigError(f"{field}: unknown key {key!r}{nearest(key, _known(model, first['loc'][:-1]))}", field=field)
+    return ConfigError(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
+
+
+def _known(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:
+    """The keys of the table at ``path``; places in lists and names that an operator chose lead no further."""
+    for part in path:
+        if field := model.model_fields.get(str(part)):
+            model = next(_models(field.annotation), model)
+    yield from model.model_fields
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models(each)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -90,18 +136,21 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}", field="config") from None
     for key in ("plugins", "recipes", "cards"):
-        if key in data:
-            data[key] = [path.parent / each for each in data[key]]
+        if isinstance(data.get(key), list):
+            data[key] = [path.parent / each if isinstance(each, str) else each for each in data[key]]
     return data
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     named = {key: value for key, value in environ.items() if key.startswith(PREFIX) and key not in _OTHER_VARIABLES}
-    return {key.removeprefix(PREFIX).lower(): _decoded(value) for key, value in named.items()}
+    return {key.removeprefix(PREFIX).lower(): _decoded(key, value) for key, value in named.items()}
 
 
-def _decoded(value: str) -> Any:
+def _decoded(key: str, value: str) -> Any:
     """Lists and tables are written as JSON."""
-    if value[:1] in {"[", "{"}:
+    if value[:1] not in {"[", "{"}:
+        return value
+    try:
         return json.loads(value)
-    return value
+    except ValueError as error:
+        raise ConfigError(f"environment: {key} is no JSON: {error}", field=key) from None

@@ -76,9 +76,12 @@ class Hub:
     async def start(self) -> None:
         """Starts the lanes and waits until every reward model is loaded or has failed.
 
-        Raises ``ConfigError`` for a recipe of the operator's that does not compile.
+        Raises ``ConfigError`` for a recipe of the operator's that does not compile, or a reward log that cannot be
+        opened.
         """
         self.book.compile_own()
+        if self._log:
+            self._log.start()
         self._sweeping = asyncio.create_task(self._sweep_media())
         await self.scheduler.start()
         for lane in self.scheduler.models:

@@ -7,6 +7,7 @@ told, when, and by which version.
 
 import json
 import logging
+import os
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rewardhub.errors import ConfigError
 from rewardhub.scorer import weight
 from rewardhub.types import Call, Column, Group, GroupScores, Media
 from rewardhub.wire.lines import dumps, group_to_json, scores_to_json
@@ -25,7 +27,8 @@ _log = logging.getLogger("rewardhub.reward_log")
 
 
 class RewardLog:
-    """Writes lines from a thread of its own; ``dropped`` counts those that found the queue or the disk full.
+    """Writes lines from a thread of its own, once started; ``dropped`` counts those that found the queue or the disk
+    full.
 
     What waits is what will be written and no more, about ``QUEUE_BYTES`` in all.
     Half of a surrogate pair is written as its JSON escape.
@@ -36,9 +39,17 @@ class RewardLog:
         self._lines: queue.Queue[Any] = queue.Queue(QUEUE)
         self.dropped = 0
         self._taken = self._written = 0  # bytes, each counted by one thread only
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+        self._path = path
         self._thread = threading.Thread(target=self._write, daemon=True, name="reward-log")
+        _check_place(path)
+
+    def start(self) -> None:
+        """Opens the file, in folders that it makes; raises ``ConfigError`` where that cannot be done."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise _unusable(self._path, str(error.strerror)) from None
         self._thread.start()
 
     def record(self, group: Group, scores: GroupScores, call: Call, recipe: str, fingerprint: str, tenant: str) -> None:
@@ -60,6 +71,8 @@ class RewardLog:
 
     def close(self) -> None:
         """Writes what is left."""
+        if not self._thread.is_alive():
+            return
         self._lines.put(None)
         self._thread.join()
         try:
@@ -79,6 +92,19 @@ class RewardLog:
                     _log.error("lines of the reward log are lost: %s", error)
                 self.dropped += 1
             self._written += size
+
+
+def _check_place(path: Path) -> None:
+    """Raises ``ConfigError`` where no file can be there, with nothing made yet."""
+    if path.is_dir():
+        raise _unusable(path, "it is a folder")
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK) or not (there == path or there.is_dir()):
+        raise _unusable(path, f"{there} cannot be written")
+
+
+def _unusable(path: Path, reason: str) -> ConfigError:
+    return ConfigError(f"reward_log: {path} cannot be opened: {reason}", field="reward_log")
 
 
 def _line(head: dict[str, Any], scores: GroupScores, group: Group | None) -> dict[str, Any]:

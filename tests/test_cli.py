@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from rewardhub.cli import app
 from rewardhub.wire.lines import loads
 
 LINES = """\
@@ -177,3 +179,81 @@ def test_config_check(tmp_path):
         done = rewardhub("config", "check", "--config", bad)
         assert done.returncode == 2, text
         assert "error:" in done.stderr
+
+
+KEY = 'key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('http = "nonsense"', "'nonsense' is no address"),
+        ('grpc = "127.0.0.1:99999"', "'127.0.0.1:99999' is no address"),
+        ('http = "0.0.0.0:8080"', "configure keys"),
+        ('redis = "nonsense"', "redis: no usable URL"),
+        ('redis = "redis://:pass/word@host/0"', "redis: no usable URL"),
+        ('redis = "redis://host/0?tmeout=1"', "redis: no usable URL"),
+        ('reward_log = "/"', "reward_log: / cannot be opened"),
+        ('media_fetch_networks = ["1.2.3"]', "1.2.3"),
+        ("[server]\nkeyz = 1", "server.keyz: unknown key 'keyz'; did you mean 'keys'?"),
+        (f'[[server.keys]]\n{KEY}\ntenant = "x"\nscope = []', "unknown key 'scope'; did you mean 'scopes'?"),
+        ("[server.limits]\nmessage_bytes = 4294967296", "server.limits.message_bytes"),
+        ("[server.limits]\nconcurrency = 4294967296", "server.limits.concurrency"),
+        ('[server.tls]\ncert = "no.pem"\nkey = "no.pem"', "server.tls, cert no.pem"),
+        ('[[judges]]\nendpoints = [{url = "http://j/v1", modle = "x"}]', "did you mean 'model'?"),
+    ],
+)
+def test_what_would_end_serve_is_found_by_config_check(tmp_path, text, message):
+    """In one line, without a password in it."""
+    (tmp_path / "hub.toml").write_text(text)
+    done = CliRunner().invoke(app, ["config", "check", "--config", str(tmp_path / "hub.toml")])
+    assert done.exit_code == 2, done.exception
+    assert message in done.stderr
+    assert "word" not in done.stderr
+
+
+def test_config_check_makes_nothing(tmp_path):
+    """The reward log is opened when a hub starts."""
+    (tmp_path / "hub.toml").write_text(f'reward_log = "{tmp_path}/deep/rewards.jsonl"')
+    assert CliRunner().invoke(app, ["config", "check", "--config", str(tmp_path / "hub.toml")]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["hub.toml"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "FILE", "--recipe", "math", "--input", "bonus=nan"],
+        ["score", "FILE", "--recipe", "math", "--input", "=3"],
+        ["score", "FILE", "--recipe", "math", "--judge-model", "large"],
+        ["score", "FILE", "--recipe", "math", "--out", "/proc/rewardhub"],
+        ["bench", "pairs", "--data", "FILE", "--scorer", "length", "--limit", "-3"],
+    ],
+)
+def test_arguments_without_a_meaning_end_with_2(group_file, arguments):
+    """None is left out in silence, and none ends in a stack."""
+    filled = [str(group_file) if word == "FILE" else word for word in arguments]
+    done = CliRunner().invoke(app, filled)
+    assert (done.exit_code, done.stdout) == (2, ""), done.exception
+
+
+def test_brackets_are_shown_as_they_stand(tmp_path):
+    """A summary, or a path, is no markup."""
+    summary = "Counts [a, b] and [/x] of it."
+    plugin = tmp_path / "[bold].py"
+    plugin.write_text(
+        "from rewardhub.registry import Example, verifier\n"
+        '@verifier("summed", examples=[Example("a", {}, 1.0)])\n'
+        f'def summed(response, reference) -> float:\n    """{summary}"""\n    return 1.0\n'
+    )
+    listed = CliRunner().invoke(app, ["scorers", "--plugin", str(plugin)], env={"COLUMNS": "200"})
+    assert summary in listed.stdout, listed.exception
+    (tmp_path / "hub.toml").write_text('plugins = ["[bold].py"]')
+    shown = CliRunner().invoke(app, ["config", "show", "--config", str(tmp_path / "hub.toml")], env={"COLUMNS": "300"})
+    assert "[bold].py" in shown.stdout
+
+
+def test_passwords_are_not_shown(tmp_path):
+    """Neither one before the host of a URL nor one in its query."""
+    (tmp_path / "hub.toml").write_text('redis = "redis://:first@host/0?password=second"')
+    shown = CliRunner().invoke(app, ["config", "show", "--config", str(tmp_path / "hub.toml")])
+    assert "redis://***@host/0?***" in shown.stdout

@@ -27,6 +27,12 @@ def test_order_and_origins(tmp_path):
         ("workers = -1", "workers"),
         ("workers = 'many'", "workers"),
         ("http = [", "hub.toml"),
+        ("plugins = 3", "plugins"),
+        ("plugins = 'mine.py'", "plugins"),
+        ("cache_mb = true", "cache_mb: expected a number"),
+        ("workers = 1000000000", "workers"),
+        ("worker_memory_mb = 99999999999999999999", "worker_memory_mb"),
+        ("sandbox_url = 'sandbox:8080'", "sandbox_url: expected an http"),
     ],
 )
 def test_faults_are_named(tmp_path, text, message):
@@ -41,6 +47,12 @@ def test_unknown_environment_is_an_error():
     """A misspelt variable is not ignored."""
     with pytest.raises(ConfigError, match="unknown key 'htp'"):
         load_config(environ={"REWARDHUB_HTP": "x"})
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_named():
+    """It says which variable is wrong."""
+    with pytest.raises(ConfigError, match="REWARDHUB_PLUGINS is no JSON"):
+        load_config(environ={"REWARDHUB_PLUGINS": "[mine.py]"})
 
 
 def test_scalar_fields_are_few():

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from rewardhub.cache.background import Background
 from rewardhub.cache.coalesce import Coalescer
 from rewardhub.cache.row import Row, decode, encode
+from rewardhub.errors import ConfigError
 
 BUDGET_S = 0.05
 """What one look-up waits for Redis."""
@@ -50,15 +51,24 @@ class _Connection(Connection):
         return [hiredis.pack_command((*name.split(), *rest))]
 
 
-class RedisStore:
-    """Rows in Redis under ``prefix``; ``ttl_s`` is their life in seconds."""
-
-    def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
+def _pool(url: str) -> BlockingConnectionPool:
+    try:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=16, timeout=BUDGET_S, socket_timeout=BUDGET_S, socket_connect_timeout=BUDGET_S,
             retry=Retry(NoBackoff(), 0), connection_class=_Connection,
         )  # fmt: skip
-        self._redis: Any = Redis.from_pool(pool)
+        pool.make_connection()  # type: ignore[no-untyped-call]  # connects to nothing yet, but has read all that the URL says
+    except (TypeError, ValueError):  # whose words may quote a part of the password
+        reason = "redis: no usable URL; expected redis://host:port/db, rediss://… or unix://…"
+        raise ConfigError(reason, field="redis") from None
+    return pool
+
+
+class RedisStore:
+    """Rows in Redis under ``prefix``; ``ttl_s`` is their life in seconds. Raises ``ConfigError`` for another URL."""
+
+    def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
+        self._redis: Any = Redis.from_pool(_pool(url))
         self._call_s, self._rows_s, self._claim_s = BUDGET_S, BUDGET_S * ROWS_SHARE, BUDGET_S * (1 - ROWS_SHARE)
         self._ttl_s = ttl_s
         self._prefix = prefix.encode()

@@ -1,6 +1,7 @@
 """What commands share: their common options, the effective configuration, a hub to ask, errors as exit codes."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def effective_config(
     from rewardhub.config import load_config
 
     given = {"cards": cards, "plugins": plugins, "recipes": recipes}
+    if judge_model and not judge_url:
+        raise InvalidInput("--judge-model is one of --judge-url, which is missing", field="judge-model")
     if judge_url:
         given["judges"] = [{"name": "judge", "endpoints": [{"url": judge_url, "model": judge_model}]}]  # type: ignore[list-item]
     return load_config(path, flags | given)[0]
@@ -105,22 +108,22 @@ def numbers(inputs: list[str] | None) -> dict[str, float]:
         try:
             found[name] = float(number)
         except ValueError:
-            raise InvalidInput(f"--input {each}: expected name=number", field="input") from None
+            found[name] = math.nan
+        if not name or not math.isfinite(found[name]):
+            raise InvalidInput(f"--input {each}: expected name=number", field="input")
     return found
 
 
 def server_settings(table: dict[str, Any]) -> Any:
     from pydantic import ValidationError
 
-    from rewardhub.errors import ConfigError
+    from rewardhub.config import first_fault
     from rewardhub.server.settings import ServerSettings
 
     try:
         return ServerSettings.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["server", *map(str, first["loc"])])
-        raise ConfigError(f"{field}: {first['msg']}", field=field) from None
+        raise first_fault(ServerSettings, error, "server") from None
 
 
 def recipe_book(config: Any) -> Any:

@@ -1,5 +1,6 @@
 """Commands that score: ``serve`` and ``score``, and the list of scorers."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewardhub.cli.options import (
@@ -106,14 +108,19 @@ def score(
         raise InvalidInput(f"--out: {out} is a folder", field="out")
     if out and not out.exists():
         folder_for(out.parent)
+    elif out and not os.access(out, os.W_OK):
+        raise InvalidInput(f"--out: {out} cannot be written", field="out")
     call = Call(recipe=recipe, run=run, deadline_ms=deadline_ms, inputs=numbers(inputs))
     with rewards(url, api_key, (config, {}, card, plugin, recipe_file, judge_url, judge_model)) as hub:
         lines = _in_order(groups, hub, call)
     text = b"".join(to_bytes(scores_to_json(scores)) + b"\n" for scores in lines)
     if out is None:
         sys.stdout.buffer.write(text)
-    else:
+        return
+    try:
         out.write_bytes(text)
+    except OSError as error:
+        raise InvalidInput(f"--out: {out} cannot be written: {error.strerror}", field="out") from None
 
 
 @reported
@@ -137,7 +144,7 @@ def scorers(
         return
     table = Table("name", "family", "scope", "summary")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("name", "family", "scope", "summary")))
+        table.add_row(*(escape(str(row[key])) for key in ("name", "family", "scope", "summary")))
     Console().print(table)
 
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewardhub.cli.options import Config, effective_config, reported, server_settings
@@ -20,23 +21,30 @@ def show(config: Config = None) -> None:
     values, origins = load_config(config)
     table = Table("key", "value", "from")
     for key, origin in origins.items():
-        table.add_row(key, _shown(str(getattr(values, key))), origin)
+        table.add_row(*map(escape, (key, _shown(str(getattr(values, key))), origin)))
     Console().print(table)
 
 
 @app.command("check")
 @reported
 def check(config: Config = None) -> None:
-    """Ends with 0 when the configuration, its cards, recipes, plugins, judges and keys are usable."""
+    """Ends with 0 when the configuration, its cards, recipes, plugins, judges, addresses, keys and certificates are
+    usable. Makes and starts nothing.
+    """
     from rewardhub.assembly import make_hub
+    from rewardhub.server.serving import check
 
     effective = effective_config(config, {})
-    server_settings(effective.server)
+    check(server_settings(effective.server), effective.http, effective.grpc)
     make_hub(effective).book.compile_own()
     sys.stdout.write("ok\n")
 
 
 def _shown(value: str) -> str:
-    """A setting without the password of a URL in it."""
+    """A setting without the password of a URL in it, which may stand before the host or in the query."""
     scheme, mark, rest = value.partition("://")
-    return f"{scheme}://***@{rest.rpartition('@')[2]}" if mark and "@" in rest else value
+    if not mark:
+        return value
+    rest, query, _ = rest.partition("?")
+    host = f"***@{rest.rpartition('@')[2]}" if "@" in rest else rest
+    return f"{scheme}://{host}{query and '?***'}"

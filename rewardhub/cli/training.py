@@ -34,7 +34,7 @@ def bench(
     data: Annotated[Path, typer.Option(help="file or folder of the benchmark")],
     scorer: Annotated[str, typer.Option(help="recipe, or a control: length, shortest, random")],
     out: Annotated[Path, typer.Option(help="folder of the report")] = Path("out/bench"),
-    limit: Annotated[int, typer.Option(help="first items of each split; 0 is all")] = 0,
+    limit: Annotated[int, typer.Option(help="first items of each split; 0 is all", min=0)] = 0,
     url: Url = None,
     api_key: ApiKey = None,
     config: Config = None,

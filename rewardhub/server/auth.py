@@ -109,7 +109,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_addresses(auth: Auth, *addresses: str) -> None:
-    """Raises ``ConfigError`` for an address that other machines reach while no key is configured."""
+    """Raises ``ConfigError`` for what is no address, and for one that other machines reach while no key is
+    configured.
+    """
     for address in addresses:
-        if auth.keyless and not is_loopback(parse_address(address)[0]):
+        host, _ = parse_address(address)
+        if auth.keyless and not is_loopback(host):
             raise ConfigError(f"{address} is reachable from other machines: configure keys, or bind to 127.0.0.1")

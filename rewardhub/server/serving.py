@@ -48,10 +48,7 @@ async def serve(
     ended the service.
     """
     settings = settings or ServerSettings()
-    auth = Auth(settings.keys)
-    check_addresses(auth, http_addr, grpc_addr)
-    if settings.tls is not None:
-        settings.tls.check()
+    auth = check(settings, http_addr, grpc_addr)
     stop = Stop()
     _allow_descriptors()
     with bound(http_addr) as http_socket, stop.on_signals():
@@ -64,6 +61,15 @@ async def serve(
                 await doors.run(stop, grace_s)
         finally:
             await hub.aclose()
+
+
+def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> Auth:
+    """The keys of the settings; raises ``ConfigError`` for addresses and certificates that cannot be served with."""
+    auth = Auth(settings.keys)
+    check_addresses(auth, http_addr, grpc_addr)
+    if settings.tls is not None:
+        settings.tls.check()
+    return auth
 
 
 class Doors:

@@ -29,11 +29,11 @@ class Limits(_Settings):
     """
 
     body_bytes: int = Field(default=32 * 2**20, gt=0)
-    message_bytes: int = Field(default=4 * 2**20, ge=2**16)
+    message_bytes: int = Field(default=4 * 2**20, ge=2**16, lt=2**31)
     inflight_bytes: int = Field(default=512 * 2**20, gt=0)
     groups: int = Field(default=10_000, gt=0)
     responses: int = Field(default=100_000, gt=0)
-    concurrency: int = Field(default=1_000, gt=0)
+    concurrency: int = Field(default=1_000, gt=0, le=1_000_000)
     body_s: float = Field(default=60.0, gt=0)
 
 

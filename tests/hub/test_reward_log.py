@@ -99,6 +99,7 @@ async def test_a_torn_last_line_is_left_out(lines_of, tmp_path):
 def recorded(path, *texts):
     """A closed log of one group per text."""
     log = RewardLog(path, texts=True)
+    log.start()
     scores = GroupScores("g", Column([1.0], [Status.OK], "f"), indices=[0])
     for text in texts:
         log.record(Group("g", "p", (Response(text),)), scores, CALL, "oracle", "f", "")
@@ -127,6 +128,7 @@ def test_a_hung_disk_fills_no_memory(tmp_path, monkeypatch, texts):
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     log = RewardLog(path, texts=texts)
+    log.start()
     scores = GroupScores("g", Column([1.0], [Status.OK], "f", [{"reason": "r" * 1_000}]), indices=[0])
     tracemalloc.start()
     for _ in range(3_000):
