@@ -69,6 +69,8 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     media, bounds = _media_store(limits, config), Limits(config.deadline_ms, config.open_group_s, config.in_hand)
     hub = Hub(book, scheduler, media, limits=bounds, log=log)
     hub.metrics.add(JudgeFigures(asked))
+    if log:
+        hub.metrics.add(log)
     return hub
 
 

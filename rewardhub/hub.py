@@ -21,8 +21,8 @@ from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
 from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.scorer import Ask, Context
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Timings
 
@@ -155,13 +155,12 @@ class Hub:
         resolved = self.media.resolve(group, tenant)
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
-        execution = Execution(
-            plan, call, _Lanes(self.scheduler, call, tenant, name_of(plan, group, call), self._seconds(call), deadline)
-        )
+        name = book.label(group.recipe, call)
+        execution = Execution(plan, call, _Lanes(self.scheduler, call, tenant, name, self._seconds(call), deadline))
 
         def tell(whole: Group, scores: GroupScores) -> None:
             book.users -= 1
-            self._record(whole, scores, call, plan, tenant)
+            self._record(whole, scores, call, plan, tenant, name)
 
         opened = self._opened.begin(resolved, execution, lifetime, self.admit, tell, key)
         book.users += 1
@@ -228,9 +227,10 @@ class Hub:
             return
         self.scheduler.check_room(needed, rows)
 
-    def limit_programs(self, slots: TenantSlots) -> None:
-        """Counts the programs of recipes with those of the doors' own routes."""
-        self.scheduler.programs.tenants = slots
+    @property
+    def programs(self) -> ProgramLane:
+        """Where programs run, those of recipes and those of the doors' own routes."""
+        return self.scheduler.programs
 
     async def _sweep_media(self) -> None:
         while True:
@@ -238,7 +238,8 @@ class Hub:
             await asyncio.sleep(max(due_s, SWEEP_S))
 
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
-        with tracing.span("group", recipe=groups[0].recipe or call.recipe, responses=len(groups[0].responses)) as span:
+        recipe = self.book.label(groups[0].recipe, call)
+        with tracing.span("group", recipe=recipe, responses=len(groups[0].responses)) as span:
             answers = await self._answers(groups, call, tenant)
             if span is not None:
                 statuses = answers[0].total.statuses
@@ -283,9 +284,14 @@ class Hub:
         finally:
             book.users -= 1
         return [
-            each if isinstance(each, GroupScores) else failed(group, each)
+            each if isinstance(each, GroupScores) else self._failed(group, each, call)
             for group, each in zip(groups, outcomes, strict=True)
         ]
+
+    def _failed(self, group: Group, error: Exception | None, call: Call) -> GroupScores:
+        scores = failed(group, error)
+        self.metrics.count_statuses(self.book.label(group.recipe, call), scores.total.statuses)
+        return scores
 
     def _planned(self, group: Group, call: Call, tenant: str, started: float) -> Started:
         """The group's execution, to be told to metrics and log; raises ``RewardHubError`` where it is refused."""
@@ -294,12 +300,12 @@ class Hub:
         self.scheduler.check_room(plan.needed, len(group.responses))
         group = self.media.resolve(group, tenant)
         seconds = self._seconds(call)
-        name = name_of(plan, group, call)
+        name = self.book.label(group.recipe, call)
         execution = Execution(plan, call, _Lanes(self.scheduler, call, tenant, name, seconds, started + seconds))
 
         def finished(scores: GroupScores) -> None:
             scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
-            self._record(group, scores, call, plan, tenant)
+            self._record(group, scores, call, plan, tenant, name)
 
         return execution, group, finished
 
@@ -312,7 +318,7 @@ class Hub:
             self.book.resolve(group.recipe, call, tenant)
             here = await self.media.fetch(group, tenant, self._seconds(call))
         except Exception as error:
-            return failed(group, error)
+            return self._failed(group, error, call)
         return (await self._whole([here], call, tenant, started))[0]
 
     async def _join(self, group: Group, call: Call, tenant: str) -> GroupScores:
@@ -332,8 +338,8 @@ class Hub:
     def _seconds(self, call: Call) -> float:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000
 
-    def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str) -> None:
-        self.metrics.count(name_of(plan, group, call), scores)
+    def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str, name: str) -> None:
+        self.metrics.count(name, scores)
         if self._log:
             self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
 
@@ -371,11 +377,6 @@ def _check_size(group: Group) -> None:
 def _is_member(group: Group) -> bool:
     """Whether it is a part of an open group, whose other members come in other calls."""
     return group.expected > len(group.responses)
-
-
-def name_of(plan: Plan, group: Group, call: Call) -> str:
-    """What a group's recipe is accounted under: callers choose the names of inline ones."""
-    return plan.recipe.name if group.recipe or call.recipe else "inline"
 
 
 def failed(group: Group, error: Exception | None) -> GroupScores:

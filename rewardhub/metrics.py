@@ -28,16 +28,20 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
 
     def count(self, recipe: str, scores: GroupScores) -> None:
-        statuses = scores.total.statuses
+        """A group that was scored."""
+        self.count_statuses(recipe, scores.total.statuses)
+        histogram = self._histograms.get(recipe)
+        if histogram is None:
+            histogram = self._histograms[recipe] = self._seconds.labels(recipe)
+        histogram.observe(scores.timings.total_ms / 1000)
+
+    def count_statuses(self, recipe: str, statuses: list[Status]) -> None:
+        """The rows of a group, also of one that was refused, which took no time."""
         for status in set(statuses):
             counter = self._counters.get((recipe, status))
             if counter is None:
                 counter = self._counters[recipe, status] = self._scores.labels(recipe, str(status))
             counter.inc(statuses.count(status))
-        histogram = self._histograms.get(recipe)
-        if histogram is None:
-            histogram = self._histograms[recipe] = self._seconds.labels(recipe)
-        histogram.observe(scores.timings.total_ms / 1000)
 
     def add(self, figures: Collector) -> None:
         """Shows another lane's figures too."""

@@ -71,6 +71,16 @@ class RecipeBook:
     def names(self) -> list[str]:
         return sorted({*self._known(), *self.registry.names()})
 
+    def label(self, recipe: str, call: Call) -> str:
+        """What a group whose own recipe is ``recipe`` is accounted under: callers choose the names of inline recipes,
+        and of those that there are not.
+        """
+        name = recipe or call.recipe
+        if not name:
+            return "inline" if call.recipe_text else "unknown"
+        known = name in self._plans or name in self._files or name in self._recipes or name in self.registry
+        return name if known else "unknown"
+
     def chosen(self, names: Iterable[str]) -> list[Recipe]:
         """The recipes of these names, or all; raises ``UnknownName``."""
         known = self._known()

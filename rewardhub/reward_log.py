@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
 from rewardhub.errors import ConfigError
 from rewardhub.scorer import weight
 from rewardhub.types import Call, Column, Group, GroupScores, Media
@@ -26,7 +29,7 @@ ROW_BYTES = 200
 _log = logging.getLogger("rewardhub.reward_log")
 
 
-class RewardLog:
+class RewardLog(Collector):
     """Writes lines from a thread of its own, once started; ``dropped`` counts those that found the queue or the disk
     full.
 
@@ -42,6 +45,10 @@ class RewardLog:
         self._path = path
         self._thread = threading.Thread(target=self._write, daemon=True, name="reward-log")
         _check_place(path)
+
+    def collect(self) -> list[CounterMetricFamily]:
+        """What the metrics show of it."""
+        return [CounterMetricFamily("rewardhub_reward_log_dropped", "Groups that the log lacks", self.dropped)]
 
     def start(self) -> None:
         """Opens the file, in folders that it makes; raises ``ConfigError`` where that cannot be done."""

@@ -8,12 +8,13 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from rewardhub.errors import Unavailable
 from rewardhub.scheduler.fair_queue import FairQueue
+from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.mean_times import MeanTimes
 from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.threads import Threads
@@ -28,12 +29,13 @@ class LaneFull(Unavailable):
 
 @dataclass(eq=False)
 class _Program:
-    """``work`` runs it and waits for it; ``kind`` is what its time is known by, ``since`` when it began."""
+    """``work`` runs it and waits for it; ``kind`` is what its time is known by; it ``came`` and runs ``since`` then."""
 
     work: Callable[[], Any]
     kind: str
     tenant: str
     done: asyncio.Future[Any]
+    came: float = field(default_factory=time.monotonic)
     since: float | None = None
     counted: bool = True
 
@@ -41,7 +43,8 @@ class _Program:
 class ProgramLane:
     """Runs at most ``slots`` programs at once (0: one per core), and takes ``queue_per_slot`` times as many."""
 
-    def __init__(self, slots: int = 0, queue_per_slot: int = 1_024) -> None:
+    def __init__(self, slots: int = 0, queue_per_slot: int = 1_024, figures: Figures | None = None) -> None:
+        self._figures = figures or Figures()
         self._slots = slots or len(os.sched_getaffinity(0))
         self._most = queue_per_slot * self._slots
         self._threads = Threads(self._slots, "programs")
@@ -94,6 +97,7 @@ class ProgramLane:
             if program.counted:
                 self._running += 1
                 program.since = time.monotonic()
+                self._figures.waited("sandbox", program.since - program.came)
                 self._threads.run(program.work).add_done_callback(partial(self._ended, program))
 
     def _ended(self, program: _Program, outcome: asyncio.Future[Any]) -> None:
@@ -101,7 +105,9 @@ class ProgramLane:
         self._leave(program)
         error = None if outcome.cancelled() else outcome.exception()
         if program.since is not None:
-            self._times.learn(program.kind, time.monotonic() - program.since)
+            took_s = time.monotonic() - program.since
+            self._times.learn(program.kind, took_s)
+            self._figures.ran("sandbox", took_s)
         if not program.done.done() and not outcome.cancelled():
             program.done.set_exception(error) if error else program.done.set_result(outcome.result())
         self._fill()

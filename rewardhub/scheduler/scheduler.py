@@ -53,7 +53,7 @@ class Scheduler:
         """Exchanged ones, the latest first, which finish what began on them."""
         self.devices = Devices()
         self.services: list[Service] = []
-        self.programs = ProgramLane(sandbox_slots)
+        self.programs = ProgramLane(sandbox_slots, figures=figures)
 
     async def start(self) -> None:
         await self.pool.start()
@@ -92,10 +92,13 @@ class Scheduler:
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
         lookups = [lookup for place in places if (lookup := await _lookup(place, asks[place], context)) is not None]
         if lookups:
+            began = time.time_ns()
             within_s = (context.deadline - time.monotonic()) / 2  # the rest is for computing
             found = await self.cache.known([(keys, fingerprint) for _, keys, fingerprint in lookups], within_s)
             for (place, _, _), column in zip(lookups, found, strict=True):
                 columns[place] = column
+                if column is not None:
+                    _traced(asks[place], began)
         return columns
 
     async def compute(self, ask: Ask, context: Context, mode: CacheMode = "use") -> Column:
@@ -205,11 +208,19 @@ def _inline(ask: Ask) -> Column | None:
     bound = ask.bound
     if not isinstance(bound, BoundVerifier) or bound.info.lane not in {"inline", "pool"}:
         return None
-    with tracing.span("term", scorer=bound.info.name, lane=bound.info.lane, responses=len(ask.rows)):
-        if bound.info.lane == "inline":
-            return bound.score(ask.group, ask.rows)
-        column = bound.try_fast(ask.group, ask.rows)
-    return column if column is not None and Status.SKIPPED not in column.statuses else None
+    began = time.time_ns()
+    inline = bound.info.lane == "inline"
+    column = bound.score(ask.group, ask.rows) if inline else bound.try_fast(ask.group, ask.rows)
+    if column is None or (not inline and Status.SKIPPED in column.statuses):
+        return None
+    _traced(ask, began)
+    return column
+
+
+def _traced(ask: Ask, since_ns: int) -> None:
+    """A term that no lane was needed for; the others have their spans where they run."""
+    info = ask.bound.info
+    tracing.past("term", since_ns, scorer=info.name, lane=info.lane, responses=len(ask.rows))
 
 
 def _pooled_always(bound: Bound) -> bool:

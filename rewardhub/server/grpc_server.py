@@ -1,5 +1,6 @@
 """The gRPC server around RewardService: the gate of keys, health, reflection, ports and certificates."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from rewardhub.errors import ConfigError, RewardHubError
 from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth
+from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
 from rewardhub.server.settings import ServerSettings, Tls
 
@@ -17,21 +19,26 @@ _BACKSTOP = 4
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Lets a call pass whose key has the scope of its method; without keys every call passes."""
+    """Lets a call pass whose key has the scope of its method; without keys every call passes. Counts those that do
+    not.
+    """
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: Auth, metrics: DoorMetrics) -> None:
         self._auth = auth
+        self._metrics = metrics
 
     async def intercept_service(
         self,
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        method = handler_call_details.method
+        method, started = handler_call_details.method, time.perf_counter()
         try:
             if method not in OPEN_METHODS:
                 self._auth.caller(headers_of(handler_call_details.invocation_metadata)).require(SCOPES.get(method))
         except RewardHubError as error:
+            name = method.rpartition("/")[2] if method in SCOPES else "other"
+            self._metrics.request("grpc", name, error.grpc, time.perf_counter() - started)
             return _refusal(error)
         return await continuation(handler_call_details)
 
@@ -52,7 +59,9 @@ class Health:
         await self.servicer.enter_graceful_shutdown()
 
 
-def make_server(service: RewardService, shown: Health, auth: Auth, settings: ServerSettings) -> grpc.aio.Server:
+def make_server(
+    service: RewardService, shown: Health, auth: Auth, settings: ServerSettings, metrics: DoorMetrics
+) -> grpc.aio.Server:
     """The server without a port."""
     limits = settings.limits
     options = [
@@ -66,7 +75,7 @@ def make_server(service: RewardService, shown: Health, auth: Auth, settings: Ser
         ("grpc.max_connection_idle_ms", 600_000),
     ]
     server = grpc.aio.server(
-        interceptors=[Gate(auth)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
+        interceptors=[Gate(auth, metrics)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
     )
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)

@@ -1,6 +1,8 @@
 """What the doors count, in Prometheus text beside the hub's own."""
 
 import prometheus_client as prometheus
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from rewardhub.media.store import MediaStore
 
@@ -23,10 +25,6 @@ class DoorMetrics:
             buckets=_BUCKETS,
         )
         self.streams = prometheus.Gauge("rewardhub_door_streams", "Streams open now", registry=self._registry)
-        self._media = {
-            name: prometheus.Gauge(f"rewardhub_media_{name}", f"Media store: {name}", registry=self._registry)
-            for name in ("bytes", "items", "evictions")
-        }
 
     def request(self, door: str, route: str, code: str, seconds: float) -> None:
         self._requests.labels(door, route, code).inc()
@@ -34,6 +32,19 @@ class DoorMetrics:
 
     def text(self, media: MediaStore) -> bytes:
         """The exposition text."""
-        for name, value in media.stats().items():
-            self._media[name].set(value)
-        return prometheus.generate_latest(self._registry)
+        return prometheus.generate_latest(self._registry) + prometheus.generate_latest(_Media(media))
+
+
+class _Media(Collector):
+    """What the store holds at the time of the scrape."""
+
+    def __init__(self, media: MediaStore) -> None:
+        self._stats = media.stats()
+
+    def collect(self) -> list[GaugeMetricFamily | CounterMetricFamily]:
+        stats = self._stats
+        return [
+            GaugeMetricFamily("rewardhub_media_bytes", "Bytes of the media store", stats["bytes"]),
+            GaugeMetricFamily("rewardhub_media_items", "Media in the store", stats["items"]),
+            CounterMetricFamily("rewardhub_media_evictions", "Media that left the store", stats["evictions"]),
+        ]

@@ -14,20 +14,18 @@ from rewardhub.server.quota import Quotas
 from rewardhub.types import Response
 
 Request = Mapping[str, Any]
-_QUEUE_PER_SLOT = 512
 _ONE = (Response(),)
 
 
 class Programs:
-    """Runs programs for the doors, at most ``slots`` at once (0: one per core) and a bounded queue of others.
+    """Runs programs for the doors on the hub's lane, among those of recipes.
 
     Each program counts as a request and a response of its tenant's quotas.
     """
 
-    def __init__(self, quotas: Quotas, slots: int = 0) -> None:
+    def __init__(self, lane: ProgramLane, quotas: Quotas) -> None:
+        self._lane = lane
         self._quotas = quotas
-        self._lane = ProgramLane(slots, _QUEUE_PER_SLOT)
-        self._lane.tenants = quotas.programs
 
     async def isolation_level(self) -> str:
         """How strongly programs are isolated here; found by trying, the first time."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rewardhub.errors import QuotaExceeded
 from rewardhub.media.store import MediaStore
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.tenant_slots import TenantSlots
 from rewardhub.server.settings import Quota
 from rewardhub.server.surface import OpenGroup, ScoringHub
@@ -93,6 +94,10 @@ class Metered:
     def media(self) -> MediaStore:
         return self._hub.media
 
+    @property
+    def programs(self) -> ProgramLane:
+        return self._hub.programs
+
     async def start(self) -> None:
         await self._hub.start()
 
@@ -102,9 +107,6 @@ class Metered:
 
     def check_room(self, recipe: str, rows: int, call: Call, tenant: str) -> None:
         self._hub.check_room(recipe, rows, call, tenant)
-
-    def limit_programs(self, slots: TenantSlots) -> None:
-        self._hub.limit_programs(slots)
 
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
         self._quotas.charge(tenant, [response for group in groups for response in group.responses])

@@ -1,7 +1,8 @@
 """The REST door's routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,7 +49,7 @@ class RestDoor:
         self._limits = settings.limits
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
-        self._programs = Programs(quotas)
+        self._programs = Programs(hub.programs, quotas)
         self._replays = replay.Replays(self._inflight)
         self.leaving = False
 
@@ -118,10 +119,16 @@ class RestDoor:
         """Scores groups; answers one score line per group as each is ready, in any order."""
         tenant = await self._let_in(request)
         call, items = await self._read(request)
-        answers = _lines(request, Session(self._hub, tenant), items, call)
+        answers = self._counted(_lines(request, Session(self._hub, tenant), items, call))
         if request.scope["http_version"] == "1.0":  # which knows no chunks
             return Response(b"".join([each async for each in answers]), media_type=NDJSON)
         return StreamingResponse(answers, media_type=NDJSON)
+
+    async def _counted(self, answers: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+        with self._metrics.streams.track_inprogress():
+            async with contextlib.aclosing(answers):
+                async for each in answers:
+                    yield each
 
     async def put_media(self, request: Request) -> Response:
         """Stores a PNG, JPEG or WebP image under the SHA-256 of its bytes."""
@@ -209,7 +216,7 @@ class RestDoor:
         return intake.from_json(body, self._limits)
 
 
-async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncIterator[bytes]:
+async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncGenerator[bytes]:
     feeder = asyncio.create_task(_feed(session, items, call))
     watcher = asyncio.create_task(_stop_when_gone(request, session, feeder))
     try:

@@ -80,13 +80,13 @@ class Doors:
     ) -> None:
         metrics = DoorMetrics()
         quotas = Quotas(settings.quotas)
-        hub.limit_programs(quotas.programs)
+        hub.programs.tenants = quotas.programs
         hub = Metered(hub, quotas) if settings.quotas else hub
         self._hub = hub
         self._rest = RestDoor(hub, auth, settings, metrics, quotas)
         self._service = RewardService(hub, auth, settings, metrics)
         self._health = grpc_server.Health()
-        self._grpc = grpc_server.make_server(self._service, self._health, auth, settings)
+        self._grpc = grpc_server.make_server(self._service, self._health, auth, settings, metrics)
         self.grpc_addr = f"{grpc_addr.rpartition(':')[0]}:{grpc_server.add_port(self._grpc, grpc_addr, settings.tls)}"
         self._socket = http_socket
         self._http = _Uvicorn(_http_config(self._rest, settings))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rewardhub.errors import InvalidInput, PinMismatch, RewardHubError, Unavailable, nearest
 from rewardhub.media.store import MediaStore
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.server import intake
 from rewardhub.server.auth import Auth
 from rewardhub.server.serving import Doors, Stop, bound
@@ -79,6 +80,7 @@ class FakeHub:
 
     def __init__(self, media: MediaStore | None = None):
         self.media = media or MediaStore()
+        self.programs = ProgramLane()
         self.not_ready: list[str] = []
         self.release = asyncio.Event()
         self.draining = False
@@ -98,9 +100,6 @@ class FakeHub:
 
     def check_room(self, recipe, rows, call, tenant):
         pass
-
-    def limit_programs(self, slots):
-        self.programs = slots
 
     async def score(self, groups, call, *, tenant=""):
         if self.draining:

@@ -161,7 +161,7 @@ async def test_programs_at_once_are_a_quota(service):
         refused = next(reply for reply in replies if reply.status_code == 429)
         assert refused.json()["error"]["field"] == "sandboxes"
         assert (await run("greedy")).status_code == 200
-        running.hub.programs.enter("greedy")  # a program of a recipe is counted with them
+        running.hub.programs.tenants.enter("greedy")  # a program of a recipe is counted with them
         assert (await run("greedy")).status_code == 429
 
 
@@ -172,7 +172,7 @@ async def test_programs_of_a_recipe_are_counted_too():
     from rewardhub.scheduler.tenant_slots import TenantSlots
 
     hub = make_hub(HubConfig(workers=1))
-    hub.limit_programs(TenantSlots({"greedy": 1}))
+    hub.programs.tenants = TenantSlots({"greedy": 1})
     await hub.start()
     try:
         text = "```python\nimport time\ntime.sleep(0.5)\nprint(1)\n```"

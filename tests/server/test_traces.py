@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
@@ -16,7 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rewardhub import tracing
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.errors import Unavailable
 from rewardhub.registry import Registry, verifier
+from rewardhub.scorer import ScorerInfo
 from rewardhub.types import Call, Group, Response
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import reward_service_pb2_grpc as stubs
@@ -75,6 +78,58 @@ async def test_a_callers_trace_reaches_the_terms(service, exporter):
             ("short", whole.context.span_id)
         ] * 2
         assert "secret" not in "".join(span.to_json() for span in spans)
+
+
+@verifier("slow", lane="pool")
+def slow(response, reference) -> float:
+    """1 for whatever comes."""
+    return 1.0
+
+
+@dataclass
+class Refusing:
+    """A remote scorer whose error quotes what it was asked."""
+
+    info: ScorerInfo = field(
+        default_factory=lambda: ScorerInfo("refusing", "reward_model", "model", cost="dear", deterministic=False)
+    )
+    params: dict = field(default_factory=dict)
+    fingerprint = "refusing"
+
+    def bind(self, params):
+        return self
+
+    async def score_remote(self, group, indices, context):
+        raise Unavailable(f"no answer to {group.prompt}")
+
+
+async def test_a_trace_holds_only_names_of_the_operators(exporter, tmp_path):
+    """One span per term, on whatever lane; no recipe that a caller made up, and nothing that an error quotes."""
+    registry = Registry()
+    for scorer in (short, slow, Refusing()):
+        registry.add(scorer)
+    hub = make_hub(HubConfig(workers=1), registry)
+    call = Call(deadline_ms=500)
+    try:
+        for recipe in ("short", "slow", "refusing", "a secret recipe"):
+            await hub.score([Group("g", "a secret prompt", (Response("a secret response"),), recipe=recipe)], call)
+    finally:
+        await hub.aclose()
+    spans = exporter.get_finished_spans()
+    assert [span.attributes["scorer"] for span in spans if span.name == "rewardhub.term"] == [
+        "short",
+        "slow",
+        "refusing",
+    ]
+    assert [span.attributes["recipe"] for span in spans if span.name == "rewardhub.group"] == [
+        "short",
+        "slow",
+        "refusing",
+        "unknown",
+    ]
+    (failed,) = [span for span in spans if span.attributes.get("scorer") == "refusing"]
+    assert (failed.status.status_code.name, failed.status.description) == ("ERROR", "Unavailable")
+    assert "secret" not in "".join(span.to_json() for span in spans)
 
 
 def test_without_a_destination_nothing_is_traced(monkeypatch):
