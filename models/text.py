@@ -46,7 +46,7 @@ class TextTokenizer:
         self._guard()
         self._ends = self._own_ends()
         # Published ones leave the space around words out of their tokens' offsets.
-        self._tokenizer.post_processor = None  # type: ignore[assignment]
+        self._tokenizer.post_processor = None
         self._check_controls(file)
 
     def encode(self, text: str, *, joined: bool = False) -> list[int]:
