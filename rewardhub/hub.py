@@ -31,8 +31,6 @@ LEAVING_S = 5.0
 """When to come again to a hub that drains: so that a client's tries outlast the drain."""
 IN_FLIGHT = 256
 """Groups of a stream that are scored at once."""
-SWEEP_S = 0.5
-"""The least time between two searches for media whose time to live is over."""
 _log = logging.getLogger("rewardhub.hub")
 
 
@@ -82,7 +80,7 @@ class Hub:
         self.book.compile_own()
         if self._log:
             self._log.start()
-        self._sweeping = asyncio.create_task(self._sweep_media())
+        self._sweeping = asyncio.create_task(self.media.keep_swept())
         await self.scheduler.start()
         for lane in self.scheduler.models:
             await lane.settled()
@@ -231,11 +229,6 @@ class Hub:
     def programs(self) -> ProgramLane:
         """Where programs run, those of recipes and those of the doors' own routes."""
         return self.scheduler.programs
-
-    async def _sweep_media(self) -> None:
-        while True:
-            due_s = await asyncio.to_thread(self.media.sweep)
-            await asyncio.sleep(max(due_s, SWEEP_S))
 
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         recipe = self.book.label(groups[0].recipe, call)

@@ -4,6 +4,7 @@ A tenant sees only what it uploaded itself, so that nobody learns what others ho
 least recently leaves first; a media that nobody used for the time to live leaves too.
 """
 
+import asyncio
 import hashlib
 import math
 import threading
@@ -20,6 +21,8 @@ from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
 from rewardhub.media.decode import MAX_PIXELS, inspect
 from rewardhub.types import Group, Media, Response
 
+SWEEP_S = 0.5
+"""The least time between two searches for media whose time to live is over."""
 _MEDIA = attrgetter("media")
 
 
@@ -145,6 +148,12 @@ class MediaStore:
             due_s = min(uses, default=self._clock()) + self.limits.ttl_s - self._clock()
         del gone  # much memory, for which nobody shall wait
         return due_s
+
+    async def keep_swept(self) -> None:
+        """Sweeps until it is cancelled."""
+        while True:
+            due_s = await asyncio.to_thread(self.sweep)
+            await asyncio.sleep(max(due_s, SWEEP_S))
 
     def stats(self) -> dict[str, int]:
         """Bytes and items held, and items that left before their time."""
