@@ -13,6 +13,7 @@ from typing import Any
 
 from rewardhub import tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.group_lanes import GroupLanes
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
 from rewardhub.open_groups import Key, OpenGroup, OpenGroups
@@ -23,7 +24,6 @@ from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.scorer import Ask, Context
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Timings
 
 ROUNDING_S = 0.5
@@ -154,7 +154,7 @@ class Hub:
         lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
         deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
         name = book.label(group.recipe, call)
-        execution = Execution(plan, call, _Lanes(self.scheduler, call, tenant, name, self._seconds(call), deadline))
+        execution = Execution(plan, call, self._lanes(plan, name, call, tenant, deadline))
 
         def tell(whole: Group, scores: GroupScores) -> None:
             book.users -= 1
@@ -292,9 +292,8 @@ class Hub:
         plan = self.book.resolve(group.recipe, call, tenant)
         self.scheduler.check_room(plan.needed, len(group.responses))
         group = self.media.resolve(group, tenant)
-        seconds = self._seconds(call)
         name = self.book.label(group.recipe, call)
-        execution = Execution(plan, call, _Lanes(self.scheduler, call, tenant, name, seconds, started + seconds))
+        execution = Execution(plan, call, self._lanes(plan, name, call, tenant, started + self._seconds(call)))
 
         def finished(scores: GroupScores) -> None:
             scores.timings = Timings(total_ms=(time.monotonic() - started) * 1000)
@@ -328,6 +327,10 @@ class Hub:
         # A little longer than the group's own deadline, which answers with what there is.
         return await opened.answer(group.responses, self._seconds(call) + ROUNDING_S, group.lost)
 
+    def _lanes(self, plan: Plan, name: str, call: Call, tenant: str, deadline: float | None) -> GroupLanes:
+        versions = plan.versions if call.run and not call.repin else {}
+        return GroupLanes(self.scheduler, call, tenant, name, self._seconds(call), deadline, versions)
+
     def _seconds(self, call: Call) -> float:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000
 
@@ -335,31 +338,6 @@ class Hub:
         self.metrics.count(name, scores)
         if self._log:
             self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """The lanes for one group's asks, by ``deadline``; without one, each term gets ``seconds`` of its own."""
-
-    scheduler: Scheduler
-    call: Call
-    tenant: str
-    recipe: str
-    seconds: float
-    deadline: float | None
-
-    async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
-        return await self.scheduler.known(asks, self._context(), self.call.cache)
-
-    async def compute(self, asks: Sequence[Ask]) -> list[Column]:
-        context, mode = self._context(), self.call.cache
-        if len(asks) == 1:
-            return [await self.scheduler.compute(asks[0], context, mode)]
-        return await asyncio.gather(*(self.scheduler.compute(ask, context, mode) for ask in asks))
-
-    def _context(self) -> Context:
-        deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds
-        return Context(deadline, self.call.priority, self.tenant, self.recipe)
 
 
 def _check_size(group: Group) -> None:

@@ -65,9 +65,24 @@ class Plan:
         return self._digest(tuple(bound.fingerprint for bound in self.bounds))
 
     @property
-    def pin(self) -> str:
-        """What a run is held to: the fingerprint, but for scorers whose own is known only once they answered."""
-        return self._digest(tuple(getattr(bound, "pin", bound.fingerprint) for bound in self.bounds))
+    def pin(self) -> tuple[str, ...]:
+        """What a run is held to: the recipe and its scorers' fingerprints, or what stands for those that are known only
+        once a scorer answered.
+        """
+        return (self._own_digest, *(getattr(bound, "pin", bound.fingerprint) for bound in self.bounds))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The fingerprints of its reward models as they are loaded at this moment, by their names."""
+        return {bound.info.name: getattr(bound, "pin", bound.fingerprint) for bound in self._models}
+
+    @cached_property
+    def _models(self) -> list[Bound]:
+        return [bound for bound in self.bounds if bound.info.lane == "model"]
+
+    @cached_property
+    def _own_digest(self) -> str:
+        return digest_of("recipe", self.recipe.canonical())
 
     def _digest(self, bounds: tuple[str, ...]) -> str:
         if bounds not in self._digests:

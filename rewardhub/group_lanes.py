@@ -1,0 +1,48 @@
+"""The lanes as one group sees them: with its deadline, its tenant and the versions that its run is held to."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rewardhub.pins import held_to
+from rewardhub.scheduler.scheduler import Scheduler
+from rewardhub.scorer import Ask, Context
+from rewardhub.types import Call, Column
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLanes:
+    """The lanes for one group's asks, by ``deadline``; without one, each term gets ``seconds`` of its own.
+
+    ``versions`` are those of models that the group's run is held to.
+    """
+
+    scheduler: Scheduler
+    call: Call
+    tenant: str
+    recipe: str
+    seconds: float
+    deadline: float | None
+    versions: Mapping[str, str]
+
+    async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
+        columns = await self.scheduler.known(asks, self._context(), self.call.cache)
+        if not self.versions:
+            return columns
+        return [
+            column if column is None else held_to(column, ask, self.versions)
+            for ask, column in zip(asks, columns, strict=True)
+        ]
+
+    async def compute(self, asks: Sequence[Ask]) -> list[Column]:
+        context, mode = self._context(), self.call.cache
+        if len(asks) == 1:
+            columns = [await self.scheduler.compute(asks[0], context, mode)]
+        else:
+            columns = await asyncio.gather(*(self.scheduler.compute(ask, context, mode) for ask in asks))
+        return [held_to(column, ask, self.versions) for ask, column in zip(asks, columns, strict=True)]
+
+    def _context(self) -> Context:
+        deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds
+        return Context(deadline, self.call.priority, self.tenant, self.recipe)
