@@ -12,6 +12,7 @@ where it is longer than the card's ``token_budget`` and so many tokens do fit at
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +37,8 @@ RUN_S = 600.0
 SHORT_S = 5.0
 """When a response that there was no memory for may be sent again."""
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 60.0
+"""A worker that lived so long behind its load is no part of a row of failures, though it may have had no work."""
 
 
 class LoadFailed(WorkerLost):
@@ -73,6 +76,7 @@ class ModelLane:
         self._awake.set()
         self._leaving = False
         self._failures = 0
+        self._loaded_at = math.inf
         self._heart = Heart()
         self._fitted = 0  # tokens of the largest response that this worker scored
         self._figures = figures or Figures()
@@ -168,11 +172,13 @@ class ModelLane:
                 self._failures += 1
                 self.loaded.clear()
             except WorkerLost:
-                self._failures += 1
+                steady = time.monotonic() - self._loaded_at >= STEADY_S
+                self._failures = 1 if steady else self._failures + 1
                 self.loaded.clear()
 
     async def _life(self) -> None:
         """One load of the model, from start to loss."""
+        self._loaded_at = math.inf
         device = self._devices.of(self.card)
         try:
             seat = await device.join()
@@ -207,6 +213,7 @@ class ModelLane:
         self.attention, self.drift = answer.attention, answer.drift
         self.token_budget = answer.token_budget or self.card.token_budget
         self._fitted = 0
+        self._loaded_at = time.monotonic()
         self.loaded.set()
 
     async def _batch(self, seat: Seat) -> None:
@@ -381,6 +388,11 @@ class ModelScorer:
     def fingerprint(self) -> str:
         """The loaded weights' fingerprint; the card's while nothing is loaded."""
         return self.lane.fingerprint or digest_of("card", self.lane.card.model_dump_json())
+
+    @property
+    def pin(self) -> str:
+        """The loaded weights' fingerprint; empty while nothing was loaded."""
+        return self.lane.fingerprint
 
     def bind(self, params: Json) -> "ModelScorer":
         if params:

@@ -116,6 +116,20 @@ async def test_a_killed_worker(hub):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+async def test_idle_workers_killed_one_after_another(hub, monkeypatch):
+    """Losses that lie far apart are no row of failures: each time the model is back as after the first."""
+    monkeypatch.setattr("rewardhub.scheduler.model_lane.BACKOFF_S", (0.0, 0.0, 600.0))
+    monkeypatch.setattr("rewardhub.scheduler.model_lane.STEADY_S", 0.0)
+    lane = hub.scheduler.models[0]
+    for _ in range(2):
+        os.kill(lane.pid, signal.SIGKILL)
+        await until(hub.ready)
+        await until(lambda: not hub.ready())
+    await all_ok(ask(hub, groups_of(1)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", ["stopped", "stopped at work", "hung", "hung at work", "spins", "spins at work"])
 async def test_a_worker_that_stops_or_hangs(hub, tmp_path, fault):
     """T18, R6: found within 5 s, be it stopped, hung in a forward or busy for ever, idle or with a batch in hand; in
