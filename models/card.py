@@ -22,13 +22,16 @@ MARKERS = ("{prompt}", "{first}", "{second}")
 class HeadSpec(BaseModel):
     """The reward head: ``activation`` between its two layers, "none" for a single linear layer.
 
-    ``prefix`` names its tensors; "" looks for the published names.
+    ``prefix`` names its tensors; "" looks for the published names. ``reads`` says which token's state it reads: the
+    "last" one that the family's own template writes behind an answer, or the "end" of the turn, where a line break
+    follows that (OpenRLHF, and ms-swift before it wrote that break).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     activation: Literal["none", "relu", "silu", "tanh"] = "none"
     prefix: str = ""
+    reads: Literal["last", "end"] = "last"
 
 
 class Calibration(BaseModel):
@@ -285,6 +288,8 @@ class Card(BaseModel):
             raise ValueError(f"quantization {self.quantization} is the vllm backend's, this one has int8")
         if self.reproducible and self.dtype != "float32":
             raise ValueError("a reproducible card computes in float32")
+        if self.head.reads != "last" and self.kind in {"process", "critique"}:
+            raise ValueError(f"a card of kind {self.kind} says by itself where its head reads")
         if self.reproducible and self.backend == "vllm":
             raise ValueError("no card of the vllm backend is reproducible: vLLM computes responses side by side")
         if (self.backend == "vllm") != (self.vllm is not None):

@@ -47,7 +47,9 @@ class ListwiseModel(ScalarModel):
         shown = [each for each in answers if isinstance(each, Encoded)]
         try:
             prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
-            row = fitted(self.checkpoint, lambda less: _row(prompt.without(less, sum(images)), shown), prompt.ends)
+            row = fitted(
+                self.checkpoint, lambda less: _row(prompt.without(less, sum(images)), shown, self.back), prompt.ends
+            )
         except ScoringError as error:
             return None, [each if isinstance(each, Score) else failure(error) for each in answers]
         return (row if shown else None), [each if isinstance(each, Score) else None for each in answers]
@@ -60,7 +62,7 @@ class ListwiseModel(ScalarModel):
             return 0
 
 
-def _row(prompt: Encoded, answers: Sequence[Encoded]) -> Row:
-    """All answers behind the prompt, each read at its last token."""
-    ends = accumulate(map(len, answers), initial=len(prompt) - 1)
+def _row(prompt: Encoded, answers: Sequence[Encoded], back: int) -> Row:
+    """All answers behind the prompt, each read ``back`` tokens before its last."""
+    ends = accumulate(map(len, answers), initial=len(prompt) - 1 - back)
     return Row(reduce(add, answers, prompt), tuple(ends)[1:])

@@ -37,7 +37,6 @@ class ObjectivesModel(RowModel):
         self.temperature = self._temperature()
         if tuple(self.transform.shape) != (count, count):
             raise ConfigError(f"{card.name}: the transform is of {tuple(self.transform.shape)}, not {count} objectives")
-        self.behind = len(self.encoder.pieces([self.encoder.template.style.behind], ()))
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """Read at the token that ends the prompt's last turn, and at the last token."""

@@ -37,6 +37,8 @@ class RowModel(EngineModel):
     def __init__(self, card: Card) -> None:
         super().__init__(card, self.reads, language=self.has_language_head)
         self.encoder = self.checkpoint.encoder
+        self.behind = len(self.encoder.pieces([self.encoder.template.style.behind], ()))  # tokens behind a turn's end
+        self.back = self.behind if card.head.reads == "end" else 0
 
     @property
     def least(self) -> int:
@@ -79,9 +81,9 @@ class RowModel(EngineModel):
         return [self._attempt(prompt, group, response) for response in group.responses]
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
-        """The response behind its prompt, read at its last token; raises ``ScoringError``."""
+        """The response behind its prompt, read where its turn ends; raises ``ScoringError``."""
         encoded = prefix + self.encoder.answer(response, len(group.media), asked=self.asks)
-        return Row(encoded, (len(encoded) - 1,))
+        return Row(encoded, (len(encoded) - 1 - self.back,))
 
     def readings(self, rows: Sequence[Row], kin: Sequence[Sequence[int]], groups: Sequence[Group]) -> list[Score]:
         """The scores of the groups' rows, of which those of like prompt are named together in ``kin``."""

@@ -54,6 +54,7 @@ def test_a_relative_path_is_relative_to_the_card(tmp_path):
         'name = "m"\nkind = "scalar"\npath = "w"\nreproducible = true\nbackend = "vllm"\n[vllm]\npython = "p"\n',
         ["no card of the vllm backend is reproducible"],
     ),
+    ('name = "m"\nkind = "process"\npath = "w"\n[head]\nreads = "end"\n', ["says by itself where its head reads"]),
     ('name = "m"\nkind = "scalar"\npath = "\\u0000"\n', ["is no path"]),
     ('name = "m"\nhead = ' + "[" * 9999, ["recursion"]),
 ])  # fmt: skip

@@ -86,6 +86,25 @@ def test_sequence_classifiers_of_transformers(tmp_path, kind):
     assert abs(wanted[0] - wanted[1]) > 1e-3
 
 
+@pytest.mark.parametrize(("kind", "behind"), [("qwen2", 1), ("llama", 0), ("gemma3", 1)])
+def test_heads_read_at_the_end_of_the_turn(tmp_path, kind, behind):
+    """OpenRLHF and ms-swift train the token that ends the turn, not the line break behind it: the card says so."""
+    path, template = base(kind, tmp_path), CLASSES[kind][1]
+    head = torch.randn(1, 64, generator=torch.Generator().manual_seed(3)) * 0.2
+    save_file({"value_head.weight": head}, path / "value_head.safetensors")
+    model = AutoModel.from_pretrained(str(path), dtype=torch.float32).eval()
+    wanted = []
+    for response in GROUP.responses:
+        ids = ids_of(path, template.format(prompt=GROUP.prompt, text=response.text).rstrip("\n"))
+        assert ids.shape[1] + behind == ids_of(path, template.format(prompt=GROUP.prompt, text=response.text)).shape[1]
+        with torch.no_grad():
+            wanted.append(float(head[0] @ model(input_ids=ids).last_hidden_state[0, -1]))
+    assert scores(path, head={"reads": "end"}) == pytest.approx(wanted, abs=1e-5)
+    assert (scores(path) == pytest.approx(wanted, abs=1e-5)) is not bool(behind)
+    first, _ = scores(path, kind="listwise", head={"reads": "end"})
+    assert first == pytest.approx(wanted[0], abs=1e-5)
+
+
 def test_mm_rlhf_reward(tmp_path):
     """LLaVA-OneVision with ``rm_head``: dropout, linear, tanh, dropout, linear, numbered as in its Sequential."""
     path = base("llava_onevision", tmp_path)
