@@ -43,11 +43,15 @@ class SimilarityModel:
             self.model, self.processor = _load(self.path, self.kind, card)
         self.tokenizer = TextTokenizer(self.path)
         rows = int(self.model.config.text_config.vocab_size)
-        if self.tokenizer.size > rows:
-            raise ConfigError(f"{self.path}: {self.tokenizer.size} token ids for {rows} embeddings", field="path")
         self.limit = int(self.model.config.text_config.max_position_embeddings)
+        self._check_ids(self.tokenizer.size, rows)
         self.before, self.behind, self.pad = self._ends()
+        self._check_ids(1 + max(*self.before, *self.behind, self.pad), rows)
         self._known: dict[str | bytes, Tensor] = {}
+
+    def _check_ids(self, size: int, rows: int) -> None:
+        if size > rows:
+            raise ConfigError(f"{self.path}: {size} token ids for {rows} embeddings", field="path")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -94,7 +94,12 @@ class TextTokenizer:
 
     @property
     def size(self) -> int:
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        """One more than the largest id that text or a control token that was asked for gives.
+
+        Others may lie outside a model's embeddings: Gemma 3's tokenizer has an image token for its models of text too.
+        """
+        unseen = self._guarded - set(self._controls.values())
+        return 1 + max((each for each in self._tokenizer.get_vocab().values() if each not in unseen), default=-1)
 
     def agrees(self, other: "TextTokenizer") -> bool:
         """Whether tokens that both know have one id."""

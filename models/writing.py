@@ -44,7 +44,7 @@ class Writer:
         self.ends = {self.end_id, *named_ends(loaded.path)}
         controls = {tokenizer.control(token) for token in family.tokens}
         rows = loaded.backbone.base.get_input_embeddings().num_embeddings
-        self.forbidden = sorted((controls - self.ends) | set(range(tokenizer.size, rows)))
+        self.forbidden = sorted((controls | set(range(tokenizer.size, rows))) - self.ends)
 
     @torch.inference_mode()
     def write(self, row: Encoded, count: int, most: int | None = None) -> list[Written]:

@@ -105,6 +105,32 @@ def test_heads_read_at_the_end_of_the_turn(tmp_path, kind, behind):
     assert first == pytest.approx(wanted[0], abs=1e-5)
 
 
+def test_a_token_that_no_text_gives_needs_no_embedding(tmp_path):
+    """Gemma 3's models of text have the tokenizer of those of images, whose image token lies behind their embeddings."""
+    path = tiny_families.build("gemma3_text", tmp_path / "checkpoint")
+    known = scores(path)
+    tokenizer = json.loads((path / "tokenizer.json").read_text())
+    rows = AutoConfig.from_pretrained(str(path)).vocab_size
+
+    def added(**token):
+        more = {"id": rows, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, **token}
+        (path / "tokenizer.json").write_text(
+            json.dumps(tokenizer | {"added_tokens": tokenizer["added_tokens"] + [more]})
+        )
+
+    added(content="<image_soft_token>", special=True)
+    assert scores(path) == known
+    spelled = Group("0", GROUP.prompt, (Response("<image_soft_token>"),))
+    assert load(Card(name="m", kind="scalar", path=path)).score([spelled])[0].statuses == [Status.OK]
+    added(content="<word>", special=False)
+    with pytest.raises(ConfigError, match=f"{rows + 1} token ids for {rows} embeddings"):
+        scores(path)
+    tokenizer["model"]["vocab"]["!!!"] = 5000
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match=f"5001 token ids for {rows} embeddings"):
+        scores(path)
+
+
 def test_mm_rlhf_reward(tmp_path):
     """LLaVA-OneVision with ``rm_head``: dropout, linear, tanh, dropout, linear, numbered as in its Sequential."""
     path = base("llava_onevision", tmp_path)

@@ -201,7 +201,7 @@ def test_a_tokenizer_without_an_end_is_refused(dual, tmp_path):
     (copy / "tokenizer_config.json").unlink()
     with pytest.raises(ConfigError, match="eos_token"):
         load(Card(name="s", kind="similarity", path=copy))
-    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": 10_000, "content": "<more>"})
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"content": "<more>", "special": False})
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ConfigError, match="embeddings"):
         load(Card(name="s", kind="similarity", path=copy))
