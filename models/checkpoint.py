@@ -183,19 +183,22 @@ def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
 def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: Path) -> None:
     """Writes a backbone and its head as a scalar classifier, with the tokenizer files of ``source``.
 
-    The configuration says ``Qwen2_5_VLForSequenceClassification`` with one label of a regression, and
-    tensors carry the names of published Qwen2.5-VL checkpoints, so that vLLM serves the raw score.
+    The configuration says that it is the family's ``ForSequenceClassification`` with one label of a regression, and
+    tensors carry the names of the family's published checkpoints, so that vLLM serves the raw score.
     """
     from huggingface_hub import save_torch_state_dict
 
+    kind = str(model.config.model_type)
     path.mkdir(parents=True, exist_ok=True)
     for each in (file for pattern in TEXT_FILES for file in source.glob(pattern)):
         if path != source and each.name != INDEX:
             shutil.copyfile(each, path / each.name)
-    state = {_published_name(name): tensor for name, tensor in model.state_dict().items()}
+    state = {_published_name(kind, name): tensor for name, tensor in model.state_dict().items()}
+    if not FAMILIES[kind].image:
+        head = {name.removeprefix("language_model."): tensor for name, tensor in head.items()}
     save_torch_state_dict({**state, **head}, str(path))
     config = model.config.to_dict() | {
-        "architectures": ["Qwen2_5_VLForSequenceClassification"],
+        "architectures": [architecture(kind).partition("For")[0] + "ForSequenceClassification"],
         "num_labels": 1,
         "problem_type": "regression",
     }
@@ -204,7 +207,22 @@ def save_classifier(model: Any, head: Mapping[str, Tensor], source: Path, path: 
     (path / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _published_name(name: str) -> str:
+def architecture(model_type: str) -> str:
+    """The name of the family's model class with a language head."""
+    from transformers.models.auto import modeling_auto
+
+    names = (
+        modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        if FAMILIES[model_type].image
+        else modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    )
+    return str(names[model_type])
+
+
+def _published_name(model_type: str, name: str) -> str:
+    """Of a tensor of the bare model: Qwen2-VL and Qwen2.5-VL were published under names of their own."""
+    if model_type not in {"qwen2_vl", "qwen2_5_vl"}:
+        return f"model.{name}"
     inner = name.removeprefix("language_model.")
     return name if inner == name else f"model.{inner}"
 

@@ -14,7 +14,7 @@ import torch
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
-from rewardhub.models.checkpoint import check_twins, read_config, tensor_shapes
+from rewardhub.models.checkpoint import architecture, check_twins, read_config, tensor_shapes
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.gate import LAYERS, SIDE_TENSORS, Gate
 from rewardhub.models.head import SAVED_PREFIX, Reads, head_layers, layers_under, read_head
@@ -66,22 +66,10 @@ def _native(path: Path, layers: Sequence[str], shapes: Mapping[str, Sequence[int
 def _by_plugin(path: Path, heads: list[dict[str, Any]], width: int) -> ServedHeads:
     drop = [f"{layer}." for head in heads if "rows" not in head for layer in head["layers"]]
     overrides = {
-        "architectures": [PLUGIN + _architecture(str(read_config(path)["model_type"]))],
+        "architectures": [PLUGIN + architecture(str(read_config(path)["model_type"]))],
         "rewardhub_head": {"heads": heads, "drop": [*drop, *SIDE_TENSORS]},
     }
     return ServedHeads(("--hf-overrides", json.dumps(overrides)), width)
-
-
-def _architecture(model_type: str) -> str:
-    """The name of the model class with a language head."""
-    from transformers.models.auto import modeling_auto
-
-    names = (
-        modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        if FAMILIES[model_type].image
-        else modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    )
-    return str(names[model_type])
 
 
 def check_served(path: Path) -> None:

@@ -1,5 +1,6 @@
 """A tiny reward model learns colours, and is served with the scores it was trained to."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -7,14 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from rewardhub.errors import ConfigError
 from rewardhub.models import load, load_card
 from rewardhub.reward_modeling import TrainResult, load_config, run, train
+from rewardhub.reward_modeling.config import TrainConfig
 from rewardhub.reward_modeling.data import Pair, read_pairs
 from rewardhub.reward_modeling.loop import Evaluation, Trainer
 from rewardhub.reward_modeling.toy import write_toy
 from rewardhub.types import Group, Status
+
+families = Path(__file__).parents[1] / "models" / "tiny_families.py"
+spec = importlib.util.spec_from_file_location("tiny_families", families)
+tiny_families = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny_families)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,6 +64,33 @@ def test_is_served_as_trained(trained):
     for column, *wanted in zip(columns, trained.evaluation.chosen, trained.evaluation.rejected, strict=True):
         assert column.statuses == [Status.OK, Status.OK]
         assert column.values == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_vl", "internvl", "gemma3", "smolvlm", "qwen2", "llama"])
+def test_each_family_is_served_as_trained(tmp_path, kind):
+    """The checkpoint bears the names of its own family, and a model of text is one that transformers itself loads."""
+    base = tiny_families.build(kind, tmp_path / "base")
+    (base / "value_head.safetensors").unlink()
+    texts = [(f"What {n}?", f"It is red {n}.", "blue, maybe " * (1 + n % 3)) for n in range(12)]
+    rows = [dict(zip(("prompt", "chosen", "rejected"), each, strict=True)) for each in texts]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = TrainConfig(base=base, data=tmp_path / "pairs.jsonl", steps=1, batch=2, warmup=0, rate=1e-3, system="")
+    result = train(config, tmp_path / "out")
+    path = tmp_path / "out" / "checkpoint"
+    model = load(load_card(result.card))
+    groups = [Group("0", pair.prompt, (pair.chosen, pair.rejected)) for pair in result.eval_pairs]
+    wanted = [*zip(result.evaluation.chosen, result.evaluation.rejected, strict=True)]
+    for group, values in zip(groups, wanted, strict=True):
+        assert model.score([group])[0].values == pytest.approx(values, abs=1e-5)
+    (named,) = json.loads((path / "config.json").read_text())["architectures"]
+    assert named.lower().startswith(kind.replace("_", ""))
+    if kind in {"qwen2", "llama"}:
+        classifier = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32).eval()
+        assert type(classifier).__name__ == named
+        encoded = model.encode(groups[0])[0]
+        with torch.no_grad():
+            logits = classifier(input_ids=torch.from_numpy(encoded.ids)[None]).logits
+        assert float(logits) == pytest.approx(wanted[0][0], abs=1e-5)
 
 
 def test_metrics_are_one_line_per_step(trained):
