@@ -16,6 +16,7 @@ from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import Activation, RewardHead, read_head, softcapped
 from rewardhub.models.inputs import Inputs
+from rewardhub.models.memory import own_weights
 from rewardhub.models.pictures import Patches
 from rewardhub.models.progress import progress
 from rewardhub.models.quantization import quantize_linears
@@ -173,6 +174,7 @@ def load_backbone(
     if quantization == "int8":
         quantize_linears(backbone.language_model.layers)
     backbone = backbone.to(device)
+    own_weights(backbone)
     if head:
         backbone.head = read_head(path, backbone.hidden_size, activation, head_prefix).to(device)
     return backbone.eval()
@@ -192,7 +194,9 @@ def pick_device(name: str) -> str:
 
 def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") -> Backbone:
     """The bare backbone, for a head that is yet to be trained."""
-    return _load(path, dtype, whole=False).to(device)
+    backbone = _load(path, dtype, whole=False).to(device)
+    own_weights(backbone)
+    return backbone
 
 
 def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:

@@ -106,7 +106,7 @@ def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
         try:
             with safe_open(file, framework="pt") as opened:
                 names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
-                found = {name: opened.get_tensor(name) for name in names}
+                found = {name: opened.get_tensor(name).clone() for name in names}  # else of the file, not of ours
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{file}: {error}", field="path") from error
         for name in tensors.keys() & found.keys():
@@ -172,7 +172,7 @@ def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
     for file in weight_files(path):
         try:
             with safe_open(file, framework="pt") as opened:
-                found += [opened.get_tensor(name) for name in opened.keys() if name.endswith(endings)]  # noqa: SIM118
+                found += [opened.get_tensor(name).clone() for name in opened.keys() if name.endswith(endings)]  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{file}: {error}", field="path") from error
     if len(found) != 1:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 KEPT_BYTES = 1 << 30
@@ -33,6 +34,16 @@ def give_back_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+@torch.no_grad()
+def own_weights(model: nn.Module) -> None:
+    """Copies weights that lie in the CPU's memory out of their files, from which transformers maps them: whoever writes
+    there would change the scores of a model that is loaded, and whoever cuts a file short end its process.
+    """
+    for each in (*model.parameters(), *model.buffers()):
+        if each.device.type == "cpu" and each.layout is torch.strided:
+            each.data = each.data.clone()
 
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive")

@@ -21,7 +21,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download, named_token
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
-from rewardhub.models.memory import memory_errors
+from rewardhub.models.memory import memory_errors, own_weights
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
@@ -41,6 +41,7 @@ class SimilarityModel:
         self.kind = str(check_checkpoint(self.path, ARCHITECTURES)["model_type"])
         with memory_errors():
             self.model, self.processor = _load(self.path, self.kind, card)
+            own_weights(self.model)
         self.tokenizer = TextTokenizer(self.path)
         rows = int(self.model.config.text_config.vocab_size)
         self.limit = int(self.model.config.text_config.max_position_embeddings)

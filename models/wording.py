@@ -20,7 +20,7 @@ from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_d
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, read_config, tensor_named
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
-from rewardhub.models.memory import memory_errors
+from rewardhub.models.memory import memory_errors, own_weights
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
@@ -160,6 +160,7 @@ class SentenceModel(WordingModel):
             raise ConfigError(f"{self.path}: {type(error).__name__}: {error}", field="path") from error
         check_complete(self.path, found)
         self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
+        own_weights(self.model)
         self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]
         return int(self.model.config.vocab_size)
 

@@ -16,6 +16,7 @@ from rewardhub.models.checkpoint import check_checkpoint, save_classifier
 from rewardhub.models.digest import tree_digest
 from rewardhub.models.head import new_head
 from rewardhub.models.tiny import build_tiny
+from rewardhub.types import Group, Response
 
 
 @pytest.fixture
@@ -226,6 +227,19 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(copy, kind):
     save_file(weights | {name: (weights[name] * 50).to(kind)}, copy / "model.safetensors")
     with pytest.raises(ConfigError, match=rf"{name} is of type [IC]\d+, not of floating point"):
         load(scalar_card(copy))
+
+
+@pytest.mark.parametrize("kind", ["scalar", "token_match"])
+def test_files_that_are_written_over_change_no_loaded_model(copy, kind):
+    """A trainer that writes its next weights over those that are served changes no score under the old fingerprint."""
+    model = load(Card(name="m", kind=kind, path=copy, **({"prefix_cache_mb": 0} if kind == "scalar" else {})))
+    group = Group("g", "What?", (Response("red"), Response("a blue square")), {"answer": "red"})
+    before = model.score([group])[0].values
+    assert None not in before
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.write(bytes((copy / "model.safetensors").stat().st_size - file.tell()))
+    assert model.score([group])[0].values == before
 
 
 def test_the_saved_form_is_a_classifier(classifier):

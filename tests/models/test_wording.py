@@ -193,6 +193,18 @@ def test_incomplete_weights_are_refused(encoder, tmp_path):
         load(Card(name="s", kind="sentence", path=tmp_path))
 
 
+def test_files_that_are_written_over_change_no_loaded_model(encoder, tmp_path):
+    """The weights in memory are those that were loaded."""
+    path = shutil.copytree(encoder[0], tmp_path / "copy")
+    model = load(Card(name="s", kind="sentence", path=path))
+    group = Group("g", "", (Response("a blue square"),), {"answer": "red"})
+    before = model.score([group])[0].values
+    with (path / "model.safetensors").open("r+b") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.write(bytes((path / "model.safetensors").stat().st_size - file.tell()))
+    assert model.score([group])[0].values == before
+
+
 def test_a_checkpoint_that_is_changed_while_it_is_loaded(encoder, tmp_path, monkeypatch):
     """T23: the fingerprint is of the files that were read, or there is none."""
     path = shutil.copytree(encoder[0], tmp_path / "checkpoint")
