@@ -178,8 +178,7 @@ class ChatTemplate:
         return found
 
     def _prompt_turns(self, prompt: str | Sequence[Message], media_count: int) -> list[Turn]:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        return list(_turns(messages, media_count, 0, "prompt", self.style))
+        return list(_turns(_messages(prompt, "prompt"), media_count, 0, "prompt", self.style))
 
     def _written(self, turns: Sequence[Turn]) -> list[Piece]:
         """The turns from the very beginning."""
@@ -234,11 +233,18 @@ def _asks(turn: Turn) -> bool:
 
 def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:
     """The text and pictures of messages without their turns; more than one message is told by role."""
-    messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
-    turns = list(_turns(messages, media_count, 0, "content"))
+    turns = list(_turns(_messages(content, "content"), media_count, 0, "content"))
     if len(turns) == 1:
         return turns[0][1]
     return [piece for role, pieces in turns for piece in (f"{role}: ", *pieces, "\n")]
+
+
+def _messages(content: str | Sequence[Message], field: str) -> Sequence[Message]:
+    if isinstance(content, str):
+        return [{"role": "user", "content": content}]
+    if not isinstance(content, Sequence):
+        raise InvalidInput(f"neither text nor a list of messages but {type(content).__name__}", field=field)
+    return content
 
 
 def text_of(pieces: Sequence[Piece]) -> str:

@@ -46,10 +46,10 @@ class ImplicitModel(RowModel):
         return digest_of(self.engine.fingerprint, reference)
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
+        encoded = super().row(prefix, group, response).encoded
         if response.messages and [each.get("role") for each in response.messages] != ["assistant"]:
             reason = "an implicit reward is of what the policy wrote; a trajectory holds more than that"
             raise InvalidInput(reason, field="response.messages")
-        encoded = super().row(prefix, group, response).encoded
         return Row(encoded, tuple(range(len(prefix) + self.header - 1, len(encoded) - 1)))
 
     @torch.inference_mode()

@@ -9,12 +9,13 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
-from rewardhub.errors import ConfigError, InternalError, NoAnswer, OverLimit, Unavailable
+from rewardhub.errors import ConfigError, InternalError, InvalidInput, NoAnswer, OverLimit, Unavailable
 from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Encoder
@@ -145,7 +146,9 @@ class VllmClient:
 
 
 def by_digest(media: Iterable[Media]) -> dict[bytes, bytes]:
-    """The bytes of every image and frame by their SHA-256."""
-    return {
-        hashlib.sha256(data).digest(): data for each in media if each.data or each.frame_data for data in encoded(each)
-    }
+    """The bytes of every image and frame by their SHA-256; what has none has failed the rows that show it."""
+    found: dict[bytes, bytes] = {}
+    for each in media:
+        with suppress(InvalidInput):
+            found |= {hashlib.sha256(data).digest(): data for data in encoded(each)}
+    return found

@@ -82,16 +82,19 @@ def images(media: Media, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
 def encoded(media: Media) -> Iterator[bytes]:
     """The bytes of a resolved image, or of each frame of a resolved video, packed or not.
 
-    Raises ``InvalidInput`` where they are not at hand.
+    Raises ``InvalidInput`` where they are not at hand, all frames of a video included.
     """
     if media.kind == "video" and not media.frames:
         raise InvalidInput("a video is read as a list of frames, and has none", field="media")
-    if media.frame_data:
-        yield from media.frame_data
-    elif media.data is None:
+    if media.data is None and not media.frame_data:
         raise InvalidInput(f"the bytes of media {media.sha256 or '(video)'} are missing", field="media")
-    else:
-        yield from unpack(media.data) if media.frames else [media.data]
+    if not media.frames:
+        yield from media.frame_data or (media.data or b"",)
+        return
+    frames = media.frame_data or tuple(unpack(media.data or b""))
+    if len(frames) != len(media.frames):
+        raise InvalidInput(f"a video of {len(media.frames)} frames has the bytes of {len(frames)}", field="media")
+    yield from frames
 
 
 def pack(frames: Sequence[bytes]) -> bytes:
@@ -100,9 +103,11 @@ def pack(frames: Sequence[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> Iterator[bytes]:
-    """The inverse of :func:`pack`."""
+    """The inverse of :func:`pack`; raises ``InvalidInput`` for what it does not give."""
     at = 0
     while at < len(data):
-        (length,) = struct.unpack_from("<I", data, at)
-        yield data[at + 4 : at + 4 + length]
-        at += 4 + length
+        start = at + 4
+        at = start + int.from_bytes(data[at:start], "little")
+        if at > len(data):
+            raise InvalidInput("the frames of a video are cut off", field="media")
+        yield data[start:at]

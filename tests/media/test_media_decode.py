@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,10 @@ def test_frames_pack_and_unpack():
     assert [image.size for image in images(Media.from_bytes(GOOD["png"]))] == [(40, 30)]
     with pytest.raises(InvalidInput, match="are missing"):
         list(images(Media(sha256="a" * 64)))
+    short = [pack(frames)[:-1], pack(frames)[:-70], pack(frames) + b"\x01", pack(frames[:2]), b""]
+    for media in (*(replace(video, data=data) for data in short), replace(video, frame_data=tuple(frames[:1]))):
+        with pytest.raises(InvalidInput):
+            list(images(media))
 
 
 def test_peak_memory_of_this_process_is_measurable():
