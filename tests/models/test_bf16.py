@@ -16,7 +16,7 @@ spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).wi
 tiny_families = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_families)
 
-SEEDS = {"qwen3_5": 2}
+SEEDS = {"qwen3_5": 2, "gemma": 3, "mixtral": 6}
 """Random weights whose scores spread: where all responses score alike, any rounding is large beside the spread."""
 
 

@@ -159,7 +159,7 @@ CONFIGS = {
     "qwen2": _text(),
     "qwen3": _text(),
     "llama": _text(),
-    "gemma": _text(hidden_act="gelu_pytorch_tanh"),
+    "gemma": _text(num_hidden_layers=4),
     "gemma2": _text(sliding_window=24, query_pre_attn_scalar=16, num_hidden_layers=3, attn_logit_softcapping=5.0,
                     final_logit_softcapping=3.0),
     "mistral": _text(sliding_window=None),
