@@ -63,7 +63,10 @@ def check_checkpoint(
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
         raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
     _check_index(path)
-    return _supported(path / "config.json", architectures)
+    config = _supported(path / "config.json", architectures)
+    if quantization == "int8" and (family := FAMILIES.get(config["model_type"])) and family.experts:
+        raise ConfigError(f"{path}: int8 is of linear layers, this model's weights are experts'", field="quantization")
+    return config
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:

@@ -33,8 +33,9 @@ class Family:
     control tokens about images, and ``optional`` ones may be missing. A conversation starts with the first of
     ``begins`` that the tokenizer has, where the style names no start of its own. ``grid_positions`` says that rope
     has three positions per token. With ``whole_forward`` the model's own forward builds its masks, since
-    image tokens attend to one another. ``capped`` attention holds its logits within a bound. ``variants`` are the
-    styles of repositories that share a model type, the first that fits is taken.
+    image tokens attend to one another. ``capped`` attention holds its logits within a bound; ``experts`` are most of a
+    model's weights and no linear layers. ``variants`` are the styles of repositories that share a model type, the
+    first that fits is taken.
     """
 
     style: Style
@@ -47,6 +48,7 @@ class Family:
     grid_positions: bool = False
     whole_forward: bool = False
     capped: bool = False
+    experts: bool = False
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -142,12 +144,12 @@ FAMILIES: Mapping[str, Family] = {
     "idefics3": _idefics,  # Idefics3 itself on Llama 3, and the first SmolVLM on SmolLM2
     "qwen2": Family(TOOLS, SYSTEM),
     "qwen3": Family(QWEN_3),
-    "qwen3_moe": Family(QWEN_3),
+    "qwen3_moe": Family(QWEN_3, experts=True),
     "llama": Family(LLAMA, variants=LLAMAS),
     "gemma": Family(GEMMA_2),
     "gemma2": Family(GEMMA_2, capped=True),
     "gemma3_text": Family(GEMMA),
     "mistral": _mistral,
-    "mixtral": _mistral,
+    "mixtral": replace(_mistral, experts=True),
 }
 """By the model type in the checkpoint's configuration."""

@@ -113,3 +113,12 @@ def test_a_published_method_is_the_cards(classifier, tmp_path):
     for name in ("none", "int8"):
         with pytest.raises(ConfigError, match="quantization_config"):
             check_checkpoint(path, quantization=name)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_experts_are_not_quantised(tmp_path, kind):
+    """Most weights of such a model are no linear layers: int8 would leave them as they are, unsaid."""
+    path = tiny_families.build(kind, tmp_path / "m")
+    with pytest.raises(ConfigError, match="experts") as raised:
+        load(Card(name="m", kind="scalar", path=path, quantization="int8"))
+    assert raised.value.field == "quantization"
