@@ -93,7 +93,7 @@ def _verdict(statuses: list[Status]) -> tuple[Status, Json | None]:
 
 def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]) -> tuple[Status, Json | None]:
     """Why a total has no value: the gravest failure among the terms it reads, then what the caller left out, then
-    a skipped term, then too few members; else a fault of the recipe.
+    a skipped term, then too few members; else a fault of the recipe. Other rows count where the value is made of them.
     """
     did = "gave a non-finite number" if scope.undefined is False else "divides by 0; div(a, b, c) gives c then"
     fault = Status.INTERNAL_ERROR, {"reason": f"the recipe {plan.recipe.name} {did}"}
@@ -103,11 +103,13 @@ def _blamed(plan: Plan, scope: Scope, row: int, total: float, read: list[Column]
     rows = [row] if alone else range(scope.size)
     if failed := [(column, each) for column in read for each in rows if _failed(column, each)]:
         return _told(*min(failed, key=lambda each: _RANK[each[0].statuses[each[1]]]))
-    if scope.absent:
-        return absent(scope)
+    if lacking := absent(scope, [row]):
+        return lacking
     if skipped := [column for column in read if column.statuses[row] is Status.SKIPPED]:
         unrouted = plan.unrouted(scope.group)
         return (Status.INVALID_INPUT, unrouted) if unrouted else _told(skipped[0], row)
+    if lacking := absent(scope, rows):
+        return lacking
     if scope.strict and scope.missing:
         return Status.INCOMPLETE_GROUP, {"reason": f"{scope.missing} members are missing"}
     if scope.few:
@@ -131,9 +133,11 @@ def gravest(statuses: Sequence[Status], *, skipped: bool = True) -> Status | Non
     return min(failed, key=lambda each: _RANK[each], default=None)
 
 
-def absent(scope: Scope) -> tuple[Status, Json]:
-    """The recipe reads a field that the caller did not send."""
-    names = ", ".join(sorted(scope.absent))
+def absent(scope: Scope, rows: Sequence[int]) -> tuple[Status, Json] | None:
+    """The recipe reads a field that the caller did not send for one of the rows; None where it did."""
+    names = ", ".join(sorted(name for name, lacking in scope.absent.items() if lacking[rows].any()))
+    if not names:
+        return None
     return Status.INVALID_INPUT, {"reason": f"the recipe reads {names}, which is missing", "field": names}
 
 

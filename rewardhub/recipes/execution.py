@@ -174,9 +174,9 @@ class Execution:
         own = [column.statuses[row] for column in columns]
         others = [status for column in columns for status in column.statuses] if when and when.uses_group else []
         failed = gravest(own, skipped=False) or gravest(others, skipped=False) or gravest(own)
-        if failed is None and scope.absent:
-            status, details = absent(scope)
-            return status, str(details["reason"])
+        rows = range(scope.size) if when and when.uses_group else [row]
+        if failed is None and (lacking := absent(scope, rows)):
+            return lacking[0], str(lacking[1]["reason"])
         return failed or Status.INCOMPLETE_GROUP, "the condition has no value"
 
     def _seen(self, term: PlannedTerm, group: Group, rows: Sequence[int]) -> Group:

@@ -25,9 +25,9 @@ Array = NDArray[np.float64]
 class Scope:
     """The arrays of one group while its expressions run.
 
-    ``missing`` members did not come, ``absent`` names what was read and not sent, ``valid`` has how many rows each
-    group operator went over, ``few`` that they were too few for one, and ``undefined`` is true for rows in which
-    something was divided by 0.
+    ``missing`` members did not come, ``absent`` has the rows for which something was read and not sent, ``valid`` how
+    many rows each group operator went over, ``few`` that they were too few for one, and ``undefined`` is true for rows
+    in which something was divided by 0.
     """
 
     group: Group
@@ -39,16 +39,20 @@ class Scope:
     minimum: int = 2
     strict: bool = False
     missing: int = 0
-    absent: set[str] = field(default_factory=set)
+    absent: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     valid: list[int] = field(default_factory=list)
     few: bool = False
     undefined: Any = False
 
     def checked(self, name: str, values: Any) -> Any:
         """Remembers a field that the caller did not send for every response."""
-        if np.isnan(values).any():
-            self.absent.add(name)
+        self.lack(name, np.isnan(values))
         return values
+
+    def lack(self, name: str, rows: Any) -> None:
+        """Remembers the rows for which ``name`` was not sent."""
+        if np.any(rows):
+            self.absent[name] = self.absent.get(name, False) | np.broadcast_to(rows, (self.size,))
 
     @property
     def size(self) -> int:
@@ -216,7 +220,8 @@ def _over_steps(scope: Scope, term: str, reduce: Callable[[Sequence[float]], flo
     rows = scope.steps.get(term) or [()] * scope.size
     whole = [steps if steps and None not in steps else (np.nan,) for steps in rows]
     reduced = np.array([reduce([np.nan if step is None else step for step in steps]) for steps in whole])
-    return np.asarray(scope.checked(f"the steps of {term}", reduced))
+    scope.lack(f"the steps of {term}", np.isnan(reduced) & ~np.isnan(scope.values[term]))
+    return reduced
 
 
 def _signal(scope: Scope, name: str) -> Array:

@@ -47,3 +47,20 @@ async def test_a_failure_behind_a_condition_over_the_group_is_no_skip(hub, dear)
 async def test_too_few_members_are_no_fault_of_the_recipe(hub, terms, value, fields, first):
     """Skipped members are missing to a group operator, alone or in what it is made of."""
     assert (await statuses(hub, terms, value, **fields))[0] is first
+
+
+async def test_what_was_not_sent_is_blamed_in_its_own_row(hub):
+    """A signal that another response lacks, and the steps of a term that was skipped, are not missing here."""
+    sent = Group("g", "p", (Response("a", signals={"x": 1}), Response("ab", signals={"x": 1}), Response("abc")))
+    terms = "terms: {s: {scorer: spread}, o: {scorer: oracle, when: s < 0.5}}"
+    for value, found in (
+        ("o + signal('x')", [Status.OK, Status.SKIPPED, Status.INVALID_INPUT]),
+        ("s + g_mean(signal('x'))", [Status.OK, Status.OK, Status.OK]),
+        ("s + steps_min(o)", [Status.INVALID_INPUT, Status.SKIPPED, Status.SKIPPED]),
+    ):
+        (scores,) = await hub.score([sent], Call(recipe_text=f'name: b\n{terms}\nvalue: "{value}"'))
+        assert scores.total.statuses == found, value
+    strict = f"name: b\n{terms}\nvalue: \"s + g_mean(signal('x'))\"\ngroup_strict: true"
+    (scores,) = await hub.score([sent], Call(recipe_text=strict))
+    assert scores.total.statuses == [Status.INVALID_INPUT] * 3
+    assert scores[0].details["field"] == "signals.x"
