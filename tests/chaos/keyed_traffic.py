@@ -10,6 +10,7 @@ import httpx
 
 from rewardhub.types import Call, Group, Response, Score, Status
 from rewardhub.v1 import reward_service_pb2 as pb
+from rewardhub.wire import lines
 
 from .keyed_doors import Doors, Stream, World
 from .keyed_oracle import Case, Recipe, a_recipe
@@ -41,7 +42,15 @@ class Caller(Doors):
 
     def things(self) -> dict[Callable[[], Awaitable[None]], int]:
         """What it does, by how often."""
-        return {self.whole_groups: 6, self.open_groups: 8, self.members: 6, self.refusals: 2, self.leavers: 3}
+        return {
+            self.whole_groups: 6,
+            self.open_groups: 8,
+            self.members: 6,
+            self.refusals: 2,
+            self.leavers: 3,
+            self.halves: 2,
+            self.twice: 2,
+        }
 
     # What is sent.
 
@@ -87,7 +96,11 @@ class Caller(Doors):
         indices = [index for index, _ in rows]
         ordered = [score for _, score in sorted(rows, key=lambda each: each[0])]
         self._world.statuses.update(str(score.status) for score in ordered)
-        why = f"indices {indices}" if sorted(indices) != list(range(len(case.group.responses))) else case.wrong(ordered)
+        why = (
+            f"indices {indices} {[*map(str, ordered)]}"
+            if sorted(indices) != list(range(len(case.group.responses)))
+            else case.wrong(ordered)
+        )
         if why:
             raise AssertionError(
                 f"{what}: {why}\n{case.group}\n{case.call}\nmissing {case.missing}\n{case.recipe.text()}"
@@ -180,7 +193,7 @@ class Caller(Doors):
         recipe, absent = a_recipe(rng), rng.choice([0, 0, 0, 1])
         name = f"m{self._name()}" if not absent else f"m{self._number}/absent/{next(self._turn)}"
         group = replace(self._group(name, size), lost=0, expected=size + absent)
-        call = replace(self._call(recipe), deadline_ms=1_500 if absent else rng.choice([0, 8_000]))
+        call = replace(self._call(recipe), deadline_ms=3_000 if absent else rng.choice([0, 8_000]))
         parts, start = [], 0
         while start < size:
             end = min(size, start + rng.randint(1, 2))
@@ -188,7 +201,10 @@ class Caller(Doors):
             start = end
         if not absent and len(parts) == 1:
             return
-        answers = await asyncio.gather(*(self._member(part, call) for part in parts))
+        if rng.random() < 0.3:
+            answers = await self._together(parts, group, call)
+        else:
+            answers = await asyncio.gather(*(self._member(part, call) for part in parts))
         rows = [row for found in answers for row in found]
         placed = {index: response for part, found in zip(parts, answers, strict=True)
                   for (index, _), response in zip(found, part.responses, strict=True)}  # fmt: skip
@@ -197,6 +213,43 @@ class Caller(Doors):
         gone = LANES | ({Status.INCOMPLETE_GROUP} if absent else set()) if call.deadline_ms else frozenset()
         case = self._case(recipe, whole, call, since, missing=missing, gone=gone)
         self._check(case, rows, "members")
+
+    async def _together(self, parts: Sequence[Group], group: Group, call: Call) -> list[list[tuple[int, Score]]]:
+        """The members in one request, beside a whole group of the same id."""
+        beside = replace(group, expected=0, prompt="beside")
+        way = self._rng.choice([self.by_rest, self.by_unary])
+        *answers, apart = await way([*parts, beside], call)
+        if [*apart.indices] != [*range(len(group.responses))]:
+            raise AssertionError(f"beside members: {apart}")
+        return [[*zip(scores.indices, scores, strict=True)] for scores in answers]
+
+    async def halves(self) -> None:
+        """A stream that its caller ends closes its groups; one that it breaks off leaves nothing that others would meet."""
+        rng, since, recipe = self._rng, self._world.version, a_recipe(self._rng)
+        group, call = self._group(f"h{self._name()}", rng.choice([1, 3])), replace(self._call(recipe), deadline_ms=0)
+        expected = rng.choice([0, len(group.responses) + 1])
+        async with self.by_stream() as stream:
+            await stream.options(call)
+            await stream.open(replace(group, responses=group.responses[:1], expected=expected))
+            await stream.add(group.id, group.responses[1:])
+            if rng.random() < 0.3:
+                await asyncio.sleep(rng.choice([0, 0.003]))
+                return
+            await stream.end()
+        missing = 1 if expected and recipe.needs_group else 0
+        self._check(self._case(recipe, group, call, since, missing=missing), stream.rows[group.id], "halves")
+
+    async def twice(self) -> None:
+        """A request sent twice under one key at once has one answer; under another body the key is refused."""
+        recipe, since = a_recipe(self._rng), self._world.version
+        call, group = replace(self._call(recipe), deadline_ms=0), self._group(f"k{self._name()}", 2)
+        key = {"idempotency-key": f"{self._number} {next(self._turn)}", **dict(self._headers)}
+        bodies = [{**lines.call_to_json(call), "groups": [lines.group_to_json(each)]} for each in (group, group)]
+        replies = await asyncio.gather(*(self._http.post("/v1/score", json=body, headers=key) for body in bodies))
+        scores = lines.scores_from_json(replies[0].json()["groups"][0])
+        if replies[0].text != replies[1].text and not any(score.retryable for score in scores):
+            raise AssertionError(f"twice: {replies[0].text} and {replies[1].text}")
+        self._check(self._case(recipe, group, call, since), [*zip(scores.indices, scores, strict=True)], "twice")
 
     async def leavers(self) -> None:
         """Members of which some go away before they are answered: the others' answers are their own all the same."""
