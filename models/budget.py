@@ -16,6 +16,9 @@ SHARE = 0.6
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container finds its own group."""
 
+EMPTY = 0.9
+"""The share of a device's memory that is free or this process's own where nobody else is on it."""
+
 PROBE = 512
 """Tokens of the row that is measured on a GPU."""
 
@@ -61,22 +64,40 @@ def _per_token_on_gpu(runner: Runs, device: torch.device) -> float:
     return max(1.0, (torch.cuda.max_memory_allocated(device) - before) / PROBE)
 
 
+def is_empty(device: torch.device) -> bool:
+    """Whether next to nothing of the device's memory is with others: what finds no room now finds none later."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return bool(free + torch.cuda.memory_reserved(device) >= EMPTY * total)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    machine = _meminfo("MemTotal"), _meminfo("MemAvailable")
+    most, free = min([machine, _group_of(CGROUP)])
+    return free + pages * resource.getpagesize() >= EMPTY * most
+
+
+def _meminfo(name: str) -> int:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
 def _available() -> int:
     """Bytes that this process may still take: of the machine, of its control group, of its own limit."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return max(0, min(machine, _left_to_group(CGROUP), _left_to_process()))
+    return max(0, min(_meminfo("MemAvailable"), _left_to_group(CGROUP), _left_to_process()))
 
 
 def _left_to_group(folder: Path) -> int:
-    """What a container's limit leaves, files that the kernel would drop not counted; no limit is a large number."""
+    return _group_of(folder)[1]
+
+
+def _group_of(folder: Path) -> tuple[int, int]:
+    """A container's limit and what it leaves, files that the kernel would drop not counted; none is a large number."""
     try:
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
         kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return limit - used + int(kept["inactive_file"])
+        return limit, limit - used + int(kept["inactive_file"])
     except (OSError, ValueError, KeyError):
-        return sys.maxsize
+        return sys.maxsize, sys.maxsize
 
 
 def _left_to_process() -> int:

@@ -105,12 +105,15 @@ class Pong(msgspec.Struct, tag="pong"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
-    """Loading or a batch failed as a whole; ``memory`` says that it did not fit."""
+    """Loading or a batch failed as a whole; ``memory`` says that it did not fit, ``empty`` that it had the device
+    to itself.
+    """
 
     id: int
     reason: str
     memory: bool = False
     seat: int = 0
+    empty: bool = False
 
 
 class Begun(msgspec.Struct, tag="begun"):

@@ -1,13 +1,13 @@
 """The lane of one reward model: a bounded queue in front of its seat in a worker process.
 
 A batch leaves the moment the worker is free, cut by an estimate of its tokens; what begins alike in it, as single
-calls for one prompt do, is sent as one group. A worker that dies or
-hangs, or spends ``RUN_S`` on one batch, is killed and loaded anew with back-off; see
-:mod:`~rewardhub.scheduler.exchange`. The responses of
-its batch are tried once more, each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair
-and group scope are tried as a whole. A batch that does not fit in memory is split, down to single responses, of which
-one that has no memory is ``unavailable``: the device is short of it. It is ``over_limit``, the response's fault, only
-where it is longer than the card's ``token_budget`` and so many tokens do fit at that moment.
+calls for one prompt do, is sent as one group. A worker that dies or hangs, or spends ``RUN_S`` on one batch, is killed
+and loaded anew with back-off; see :mod:`~rewardhub.scheduler.exchange`. The responses of its batch are tried once more,
+each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair and group scope are tried as a
+whole. A batch that does not fit in memory is split, down to single responses, of which one that has no memory is
+``unavailable``: the device is short of it. It is ``over_limit``, the response's fault, only where it is longer than the
+card's ``token_budget``, so many tokens do fit at that moment, and the model has the device to itself, so that nobody's
+leaving would make room.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.models.digest import card_stamp
-from rewardhub.scheduler.beginnings import beside, is_long
+from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.exchange import PING_S, Heart, WorkerLost, exchange, fits
 from rewardhub.scheduler.fair_queue import FairQueue
@@ -230,10 +231,7 @@ class ModelLane:
         jobs = [job for family in together for job in family]
         try:
             async with self._kept(seat, jobs):
-                if any(is_long(family[0].group) for family in together):
-                    groups = await asyncio.to_thread(lambda: [message_of(family) for family in together])
-                else:
-                    groups = [message_of(family) for family in together]
+                groups = [await beside(family[0].group, partial(message_of, family)) for family in together]
         except Exception as error:  # a value that no message holds costs its own response alone
             self._split(jobs, Failed(0, f"{type(error).__name__}: {error}"))
             return
@@ -246,7 +244,7 @@ class ModelLane:
         self._failures = 0
         self._hand_out(together, answer)
         if isinstance(answer, Failed) and answer.memory and len(jobs) == 1 and not jobs[0].divisible:
-            await self._short(seat, jobs[0])
+            await self._short(seat, jobs[0], answer)
 
     @asynccontextmanager
     async def _kept(self, seat: Seat, jobs: Sequence[ModelJob] = ()) -> AsyncIterator[None]:
@@ -338,17 +336,17 @@ class ModelLane:
         elif not failed.memory:
             jobs[0].fail(Status.INTERNAL_ERROR, failed.reason)
 
-    async def _short(self, seat: Seat, job: ModelJob) -> None:
+    async def _short(self, seat: Seat, job: ModelJob, failed: Failed) -> None:
         """Says whose fault it is that there is no memory for a job alone; a shortage of ours is never a number."""
         if job.size <= self._fitted:
             self._lost([job])
             raise WorkerLost("the worker has no memory for what it had memory for before")
         stated, proven = self.card.token_budget, False
-        if job.size > stated:
+        if job.size > stated and failed.empty:
             async with self._kept(seat, [job]):
                 proven = await fits(seat, stated, self._run_s)
         if proven:
-            reason = f"no memory for it alone, while a batch of the card's {stated} tokens fits"
+            reason = f"no memory for it alone on an empty device, while a batch of the card's {stated} tokens fits"
             job.fail(Status.OVER_LIMIT, reason, **{PASSING: True})
         else:
             reason = f"the device has no memory for about {job.size} tokens"

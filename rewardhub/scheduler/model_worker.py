@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 
 from rewardhub.models import load
+from rewardhub.models.budget import is_empty
 from rewardhub.models.card import Card
 from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
@@ -78,6 +79,7 @@ class Worker:
                 answer = self._work(message)
                 if isinstance(answer, Failed) and answer.memory:
                     give_back_memory()
+                    answer.empty = self._alone(message.seat)
                 self._reply(answer)
 
     def _work(self, message: ScoreBatch | Probe) -> Message:
@@ -88,6 +90,10 @@ class Worker:
             return _probe(message, model, pace)
         with self._cores.batch(steady=any(card.reproducible for card in cards)):
             return _score(message, model, pace)
+
+    def _alone(self, seat: int) -> bool:
+        """Whether a model has its device to itself, but for what the machine needs."""
+        return len(self._models) == 1 and all(is_empty(each.backbone.device) for each in _runners(self._models[seat]))
 
     def _hangs(self) -> bool:
         """Whether work in this process has had no processor time for ``STILL_S``, or gives no sign any more."""

@@ -230,8 +230,8 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_guilty_input_costs_its_neighbours_nothing(cards, tmp_path, monkeypatch):
-    """T16, T19: one model's input ends the process, another of its, over the card's budget, does not fit; the other
-    model's are all scored."""
+    """T16, T19: one model's input ends the process, another of its, over the card's budget, does not fit beside its
+    neighbour; the other model's are all scored."""
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     groups = groups_of(30)
@@ -246,7 +246,7 @@ async def test_a_guilty_input_costs_its_neighbours_nothing(cards, tmp_path, monk
         await answered(ask(hub, "two", groups), wanted)
         (died,), (fitted,) = await asyncio.gather(*tasks)
         assert died.total.statuses == [Status.INTERNAL_ERROR]
-        assert fitted.total.statuses == [Status.OVER_LIMIT, Status.OK]
+        assert fitted.total.statuses == [Status.UNAVAILABLE, Status.OK]
         assert not hub.scheduler.models[1].failure
     finally:
         await hub.aclose()
