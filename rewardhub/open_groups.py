@@ -18,6 +18,9 @@ from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Res
 Key = tuple[str, str]
 """Tenant and id of a group that single calls join."""
 
+LINGER_S = 60.0
+"""How long a group whose callers were all answered waits for further ones: what it holds counts as in hand."""
+
 _log = logging.getLogger("rewardhub.hub")
 
 
@@ -53,7 +56,8 @@ class OpenGroup:
         self._told: set[int] = set()
         self._adding: dict[int, asyncio.Task[None]] = {}
         self.finished: asyncio.Future[GroupScores] = asyncio.get_running_loop().create_future()
-        self._expiry = asyncio.get_running_loop().call_later(lifetime_s, self._expire)
+        self._ends = asyncio.get_running_loop().time() + lifetime_s
+        self._expiry = asyncio.get_running_loop().call_at(self._ends, self._expire)
         self._finishing: asyncio.Task[None] | None = None
         try:
             if group.responses:
@@ -110,9 +114,11 @@ class OpenGroup:
         """Adds members, of which ``lost`` more cannot be sent, and waits for their final scores, at most ``within_s``
         seconds; raises like :meth:`add`.
 
-        The group is cancelled when the last of those who wait leaves and nobody was answered.
+        When the last of those who wait leaves, the group is cancelled where nobody was answered; else it waits for
+        others no longer than ``LINGER_S``.
         """
         self._waiting += 1
+        self._expire_at(self._ends)
         try:
             rows = self._place(responses, lost)
             scores = await asyncio.wait_for(self._rows_of(rows), within_s)
@@ -129,6 +135,8 @@ class OpenGroup:
             self._waiting -= 1
             if not (self._waiting or self._answered):
                 self.cancel()
+            elif not self._waiting:
+                self._expire_at(asyncio.get_running_loop().time() + LINGER_S)
 
     async def __aiter__(self) -> AsyncIterator[GroupScores]:
         """Scores as they are final; the last one is ``complete``."""
@@ -143,6 +151,11 @@ class OpenGroup:
             return (await asyncio.shield(self.finished)).take(rows)
         await asyncio.gather(*{self._adding[row] for row in rows})
         return self._timed(self._execution.partial(self.group, rows))
+
+    def _expire_at(self, when: float) -> None:
+        if not self._closed:
+            self._expiry.cancel()
+            self._expiry = asyncio.get_running_loop().call_at(min(when, self._ends), self._expire)
 
     def _expire(self) -> None:
         self.late = True

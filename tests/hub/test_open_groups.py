@@ -117,6 +117,23 @@ async def test_a_group_ends_with_the_last_of_its_callers(hub, dear, call):
     assert all(scores.total.statuses == [Status.OK] for (scores,) in answers)
 
 
+async def test_a_group_whose_callers_were_answered_ends_soon(hub, monkeypatch):
+    """Law 9: single calls that name more members than ever come hold nothing for the ten minutes of an open group."""
+    monkeypatch.setattr("rewardhub.open_groups.LINGER_S", 0.2)
+    call = Call(recipe="oracle")
+
+    async def one(text):
+        (scores,) = await hub.score([Group("g", "p", (Response(text),), expected=9)], call)
+        assert set(scores.total.statuses) == {Status.OK}
+        return scores.indices
+
+    assert [await one(text) for text in ("a", "b")] == [[0], [1]]
+    assert hub._opened.responses == 2
+    while len(hub._opened):
+        await asyncio.sleep(0.02)
+    assert hub._opened.responses == 0
+
+
 async def test_a_stream_of_adds(hub):
     """Response-wide totals come at each add, the last message is complete."""
     opened = hub.open(Group("g", "p"), Call(recipe="oracle"))
