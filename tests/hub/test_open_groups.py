@@ -134,6 +134,20 @@ async def test_a_group_whose_callers_were_answered_ends_soon(hub, monkeypatch):
     assert hub._opened.responses == 0
 
 
+async def test_what_was_not_told_is_told_at_the_end(hub, dear):
+    """Law 2: members that are cancelled before their scores came get that status, those that had theirs nothing more."""
+    opened = hub.open(Group("g", "p"), Call(recipe="dear"))
+    answers = aiter(opened)
+    opened.add([Response("a")])
+    assert (await anext(answers)).indices == [0]
+    dear.gate = asyncio.Event()
+    opened.add([Response("b"), Response("c")])
+    await asyncio.sleep(0.05)
+    opened.cancel()
+    last = await anext(answers)
+    assert (last.complete, last.indices, last.total.statuses) == (True, [1, 2], [Status.CANCELLED] * 2)
+
+
 async def test_a_stream_of_adds(hub):
     """Response-wide totals come at each add, the last message is complete."""
     opened = hub.open(Group("g", "p"), Call(recipe="oracle"))
