@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from rewardhub.client.failure import Stats, apply_policy
 from rewardhub.client.loop import LoopThread
 from rewardhub.client.media import MediaBook
+from rewardhub.client.members import Members
 from rewardhub.client.opened import Opened
 from rewardhub.client.parts import sendable, sendable_call
 from rewardhub.client.rest import RestDoor
@@ -34,18 +35,18 @@ class Core:
 
     async def score(self, groups: Sequence[Group], call: Call) -> list[GroupScores]:
         """The answers in request order, the policy applied."""
-        asked = [sendable(group, f"#{place}") for place, group in enumerate(groups)]
+        asked = Members([sendable(group, f"#{place}") for place, group in enumerate(groups)])
         session = self._session(call)
         answers: dict[str, GroupScores] = {}
         try:
-            for group in asked:
+            for group in asked.groups:
                 session.put(group)
             session.end()
             while (scores := await session.next()) is not None:
                 answers[scores.id] = scores
         finally:
             await session.close()
-        return [self._judged(answers[group.id]) for group in asked]
+        return asked.answers({name: self._judged(scores) for name, scores in answers.items()})
 
     async def session(self, call: Call) -> Session:
         """A session for a stream."""

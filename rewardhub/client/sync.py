@@ -45,7 +45,7 @@ class Client:
         return self._home.stats
 
     def score(self, groups: Sequence[Group], call: Call = _CALL) -> list[GroupScores]:
-        """Scores whole groups; the answers are in request order.
+        """Scores groups; the answers are in request order. Members of one open group may be named one by one.
 
         Raises ``ScoringFailed`` where ``on_failure`` is ``raise`` and a score has no value,
         ``HubUnreachable`` when no hub answers, and the hub's own error when it refuses the whole call.
@@ -71,7 +71,7 @@ class Client:
 
     def stream(self, groups: Iterable[Group], call: Call = _CALL) -> Iterator[GroupScores]:
         """Scores groups as ``groups`` yields them, on a thread of its own, and yields each answer as it
-        is ready, in any order. An error of ``groups`` itself is raised here.
+        is ready, in any order; each has an id of its own. An error of ``groups`` itself is raised here.
         """
         thread, core = self._home.get()
         session = thread.run(core.session(call))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -173,6 +174,59 @@ def test_single_calls_join_an_open_group(address):
             return client.score([Group("o", "p", (Response(text),), {"answer": "3"}, expected=8)], CALL)[0].values
 
         assert list(pool.map(one, map(str, range(8)))) == [[float(n == 3)] for n in range(8)]
+
+
+GROUP_WIDE = Call(recipe_text="name: wide\nterms: {m: {scorer: math}}\nvalue: m - g_mean(m)")
+
+
+def test_members_of_one_group_in_one_call(address):
+    """A trainer that scores sample by sample in one batch: members join their group, each has its own answer, beside
+    other groups; where members are missing they come from another call."""
+
+    def member(text: str, expected: int = 3) -> Group:
+        return Group("o", "p", (Response(text),), {"answer": "3"}, expected=expected)
+
+    other = Group("w", "p", (Response("3"), Response("1")), {"answer": "3"})
+    third = 1 / 3
+    with Client(address) as client, ThreadPoolExecutor(2) as pool:
+        answers = client.score([member("1"), other, member("3"), member("2")], GROUP_WIDE)
+        assert [each.id for each in answers] == ["o", "w", "o", "o"]
+        assert [each.values for each in answers] == [
+            [pytest.approx(-third)], [0.5, -0.5], [pytest.approx(2 * third)], [pytest.approx(-third)],
+        ]  # fmt: skip
+        assert [each.indices for each in answers] == [[0], [0, 1], [1], [2]]
+        calls = [[member("1", 4), member("3", 4)], [member("3", 4), member("3", 4)]]
+        split = list(pool.map(lambda groups: client.score(groups, GROUP_WIDE), calls))
+        assert [[each.values for each in part] for part in split] == [[[-0.75], [0.25]], [[0.25], [0.25]]]
+        assert sorted(each.indices[0] for part in split for each in part) == [0, 1, 2, 3]
+
+
+def test_members_that_do_not_belong_together_are_refused(address):
+    """What members share differs, or there are more than expected: nothing is sent."""
+    member = Group("o", "p", (Response("1"),), {"answer": "3"}, expected=2)
+    with Client(address) as client:
+        for others, reason in (
+            ([replace(member, prompt="q")], "prompt differs between the members of group 'o'"),
+            ([replace(member, metadata={"box": np.array([1, 2])})], "metadata differs"),
+            ([member, member], "group 'o' has 3 members in this call, and expects 2"),
+            ([replace(member, expected=0)], "group id 'o' is doubled"),
+        ):
+            with pytest.raises(InvalidInput, match=reason):
+                client.score([member, *others], CALL)
+        arrays = [replace(member, metadata={"box": np.array([1, 2])}) for _ in range(2)]
+        assert [each.values for each in client.score(arrays, CALL)] == [[0.0], [0.0]]
+
+
+def test_the_policy_is_that_of_the_group(address):
+    """A member without a value gets the neutral one of its group's members, as if they were named together."""
+    call = Call(recipe_text="name: n\nterms: {m: {scorer: math}, l: {scorer: length, when: not m}}\nvalue: m or l")
+    texts = ("3", "3", "1")
+    asked = [Group("o", "p", (Response(text),), {"answer": "3"}, expected=3) for text in texts]
+    together = replace(asked[0], responses=tuple(map(Response, texts)), expected=0)
+    with Client(address, on_failure="neutral") as client:
+        (whole,) = client.score([together], call)
+        assert [each.values[0] for each in client.score(asked, call)] == whole.values
+        assert whole[2].status is Status.INVALID_INPUT and whole.values[2] is not None
 
 
 def test_an_open_group_over_grpc(hub):
