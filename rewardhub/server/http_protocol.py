@@ -33,6 +33,7 @@ class HeadLimited(HttpToolsProtocol):
     _unread_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _told = False
+    _in_body = False
     _unread = b""
 
     def data_received(self, data: bytes) -> None:
@@ -59,7 +60,8 @@ class HeadLimited(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        if not self._in_body:  # a trailer is no header: who reads those has read them, or would find it among them
+            super().on_header(name, value)
         self._told = True
         self._count(len(name) + len(value) + 4)
 
@@ -117,11 +119,13 @@ class HeadLimited(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._in_body = False
         self._start_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        self._in_body = True
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

@@ -214,3 +214,14 @@ async def test_a_caller_that_closes_its_side_is_answered(service, path):
     interim, _, final = answer.partition(b"\r\n\r\n")
     assert interim == b"HTTP/1.1 102 Processing" and final.startswith(b"HTTP/1.1 200 ")
     assert b'"ok"' in final and b"connection: close" in final
+
+
+async def test_a_trailer_is_no_header(service):
+    """RFC 9110 6.5.1: a key, or a second host, that comes behind the body is none, even in one packet with the head."""
+    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY)
+    head = request("/v1/score", "Transfer-Encoding: chunked", "Connection: close", body=None, key=None)
+    known = request("/v1/score", "Transfer-Encoding: chunked", "Connection: close", body=None)
+    async with service(SETTINGS) as running:
+        answer = await talk(running, head + body + f"x-api-key: {KEY}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert (await talk(running, known + body + b"Host: other\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
