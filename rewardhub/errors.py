@@ -24,6 +24,7 @@ RewardHubError                    http  grpc
 """
 
 import difflib
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -168,13 +169,36 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[: longest - end - 1]}…{text[-end:]}"
 
 
+class _Allowance:
+    """Comparisons of names, of which each takes some microseconds: a caller may have thousands of unknown ones."""
+
+    def __init__(self, most: float, per_s: float) -> None:
+        self._most, self._per_s, self._left, self._at = most, per_s, most, 0.0
+
+    def spend(self, count: int) -> bool:
+        """Whether so many may be made now; none are where that is too many."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
+
+
+_ALLOWANCE = _Allowance(20_000, 10_000)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, else the list of the known ones."""
+    """``"; did you mean 'x'?"`` for the nearest known name, else the list of the known ones.
+
+    Where names are asked for faster than they can be compared to all known ones, the list.
+    """
     names = sorted(known)
     close: list[str] = []
     if len(name) <= LONGEST_NAME:  # comparing takes time in the product of the lengths
         short = [each for each in names if len(each) <= LONGEST_NAME]
-        close = difflib.get_close_matches(name, short, n=1, cutoff=0.4)
+        close = difflib.get_close_matches(name, short, n=1, cutoff=0.4) if _ALLOWANCE.spend(len(short)) else []
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names[:20])}" if names else "; none is known"

@@ -57,6 +57,8 @@ def json_details(details: Json) -> Json:
     The same object where nothing differs. Raises ``TypeError`` or ``ValueError`` for what is no JSON object, or nested
     deeper than ``MAX_DEPTH``.
     """
+    if type(details) is dict and not details:
+        return details
     if not isinstance(details, Mapping):
         raise TypeError("details are an object")
     if _SAFE.issuperset(map(type, details.values())) and {str}.issuperset(map(type, details)):

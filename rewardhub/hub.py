@@ -17,6 +17,7 @@ from rewardhub.group_lanes import GroupLanes
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
 from rewardhub.open_groups import Key, OpenGroup, OpenGroups
+from rewardhub.pace import Pace
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
@@ -267,9 +268,12 @@ class Hub:
         book = self.book
         book.users += 1
         try:
+            pace = Pace()
             for place, group in enumerate(groups):
+                if pace.due:
+                    await pace.rest()
                 try:
-                    works[place] = self._planned(group, call, tenant, started)
+                    works[place] = self._planned(book, group, call, tenant, started)
                 except Exception as error:
                     outcomes[place] = error
             for place, outcome in zip(works, await finish_all(list(works.values())), strict=True):
@@ -286,13 +290,13 @@ class Hub:
         self.metrics.count_statuses(self.book.label(group.recipe, call), scores.total.statuses)
         return scores
 
-    def _planned(self, group: Group, call: Call, tenant: str, started: float) -> Started:
+    def _planned(self, book: RecipeBook, group: Group, call: Call, tenant: str, started: float) -> Started:
         """The group's execution, to be told to metrics and log; raises ``RewardHubError`` where it is refused."""
         _check_size(group)
-        plan = self.book.resolve(group.recipe, call, tenant)
+        plan = book.resolve(group.recipe, call, tenant)
         self.scheduler.check_room(plan.needed, len(group.responses))
         group = self.media.resolve(group, tenant)
-        name = self.book.label(group.recipe, call)
+        name = book.label(group.recipe, call)
         execution = Execution(plan, call, self._lanes(plan, name, call, tenant, started + self._seconds(call)))
 
         def finished(scores: GroupScores) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rewardhub.pace import Pace
 from rewardhub.recipes.execution import Asked, Execution
 from rewardhub.types import Column, Group, GroupScores
 
@@ -77,13 +78,18 @@ async def finish_all(started: Sequence[Started]) -> list[Outcome]:
 
 async def _wave(going: Sequence[_Work], wave: int) -> list[tuple[_Work, list[Column | None]]]:
     """Settles the groups of which everything in the wave is known; the others, with what is."""
+    pace = Pace()
     for work in going:
+        if pace.due:
+            await pace.rest()
         work.begin(wave)
     asking = [work for work in going if work.outcome is None]
     asks = [ask for work in asking for _, ask in work.asked]
     columns = iter(await going[0].execution.lanes.known(asks) if asks else ())
     slow: list[tuple[_Work, list[Column | None]]] = []
     for work in asking:
+        if pace.due:
+            await pace.rest()
         found = [next(columns) for _ in work.asked]
         known = [column for column in found if column is not None]
         if len(known) == len(found):

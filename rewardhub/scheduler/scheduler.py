@@ -13,6 +13,7 @@ from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import RewardHubError, Unavailable
 from rewardhub.flaws import flaw, json_details
+from rewardhub.pace import Pace
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
@@ -79,14 +80,11 @@ class Scheduler:
     async def known(self, asks: Sequence[Ask], context: Context, mode: CacheMode = "use") -> list[Column | None]:
         """The columns that need no lane: cheap verifiers of short texts, and what is cached, looked up in one go."""
         columns: list[Column | None] = []
-        chars = 0
+        pace = Pace()
         for ask in asks:
-            more = ask.chars
-            chars += more
-            if chars > INLINE_CHARS and columns:
-                await asyncio.sleep(0)  # so long nobody else had a turn
-                chars = more
-            columns.append(_inline(ask) if more <= INLINE_CHARS else None)
+            if pace.due:
+                await pace.rest()
+            columns.append(_inline(ask) if ask.chars <= INLINE_CHARS else None)
         if mode not in {"use", "read_only"}:
             return columns
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]

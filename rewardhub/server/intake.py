@@ -14,6 +14,7 @@ from typing import Any
 
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, TooLarge
 from rewardhub.media.store import MediaStore
+from rewardhub.pace import Pace
 from rewardhub.server.body import decoded
 from rewardhub.server.partial import Partial, failed_rows, resolved, split
 from rewardhub.server.settings import Limits
@@ -81,7 +82,12 @@ async def _at_hand(media: MediaStore, items: Sequence[Item], call: Call, tenant:
     """The items with their media, and the call with what is left of its deadline once they were fetched."""
     within_s = call.deadline_ms / 1000 or math.inf
     if media.remote is None:
-        return [await _resolved(item, media, tenant, within_s) for item in items], call
+        here, pace = [], Pace()
+        for item in items:
+            if pace.due:
+                await pace.rest()
+            here.append(await _resolved(item, media, tenant, within_s))
+        return here, call
     started = time.monotonic()
     ready = await asyncio.gather(*(_resolved(item, media, tenant, within_s) for item in items))
     took_ms = int((time.monotonic() - started) * 1000)

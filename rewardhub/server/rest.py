@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replay, replies
+from rewardhub.server.apart import LARGE_BYTES, LARGE_ROWS, apart
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
@@ -30,8 +31,6 @@ from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
 
 NDJSON = "application/x-ndjson"
-_APART_BYTES, _APART_ROWS = 2**20, 4_096
-"""What is read and written beside the event loop, so that one caller's large request does not hold the others up."""
 _REF = "#/components/schemas/{model}"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": documents.ErrorReply} for code in (400, 401, 403, 404, 409, 413, 429, 499, 500, 503, 504)
@@ -111,9 +110,8 @@ class RestDoor:
         key = request.headers.get(replay.HEADER)
         once = work() if key is None else self._replays.once(tenant, key, body, work)
         answers = await unless_gone(request, once)
-        if sum(map(len, answers)) > _APART_ROWS:
-            return await asyncio.to_thread(replies.scores_reply, answers, details=call.details)
-        return replies.scores_reply(answers, details=call.details)
+        large = sum(map(len, answers)) > LARGE_ROWS
+        return await apart(large, partial(replies.scores_reply, answers, details=call.details))
 
     async def score_stream(self, request: Request) -> Response:
         """Scores groups; answers one score line per group as each is ready, in any order."""
@@ -211,9 +209,7 @@ class RestDoor:
         return await self._items(await self._body(request, self._limits.body_bytes, "body"))
 
     async def _items(self, body: bytes) -> tuple[Call, list[intake.Item]]:
-        if len(body) > _APART_BYTES:
-            return await asyncio.to_thread(intake.from_json, body, self._limits)
-        return intake.from_json(body, self._limits)
+        return await apart(len(body) > LARGE_BYTES, partial(intake.from_json, body, self._limits))
 
 
 async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncGenerator[bytes]:

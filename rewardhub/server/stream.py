@@ -4,11 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
 from rewardhub.media.store import references
 from rewardhub.server import intake
+from rewardhub.server.apart import LARGE_BYTES, apart
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
 from rewardhub.server.session import Answer, Notice, Session, failure, known
@@ -88,7 +90,8 @@ class Events:
         if (refusal := self._refusal(message)) is not None:
             self._session.answer(failure(message.id, len(message.responses), refusal))
             return
-        item, call, size = intake.group_item(message, "group"), self._call, message.ByteSize()
+        call, size = self._call, message.ByteSize()
+        item = await apart(size > LARGE_BYTES, partial(intake.group_item, message, "group"))
         if isinstance(item, GroupScores):
             self._session.answer(Answer(item))
             return
@@ -116,7 +119,7 @@ class Events:
         try:
             if refusal is not None:
                 raise refusal
-            item = proto.group_from_proto(message.group)
+            item = await apart(size > LARGE_BYTES, partial(proto.group_from_proto, message.group))
         except RewardHubError as error:
             refuse(error)
             return
@@ -153,8 +156,9 @@ class Events:
         if self._session.is_over(message.id):
             return
         intake.check_rows(len(message.responses), self._limits)
-        responses = proto.responses_from_proto(message.responses, "add")
-        group, size = Group(message.id, responses=responses), message.ByteSize()
+        size = message.ByteSize()
+        read = partial(proto.responses_from_proto, message.responses, "add")
+        group = Group(message.id, responses=await apart(size > LARGE_BYTES, read))
 
         def refuse(error: RewardHubError) -> None:
             if not self._session.is_over(message.id):

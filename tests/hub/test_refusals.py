@@ -1,10 +1,11 @@
 """What is refused is refused in little time and in few words."""
 
+import asyncio
 import time
 
 import pytest
 
-from rewardhub.errors import ConfigError, RewardHubError, UnknownName
+from rewardhub.errors import ConfigError, RewardHubError, UnknownName, _Allowance, nearest
 from rewardhub.registry import builtin_registry
 from rewardhub.types import Call, Group, Response
 from rewardhub.wire.fields import known_only
@@ -54,3 +55,39 @@ def test_parameters_are_finite(value):
     assert refused.value.field == "abs_tol"
     with pytest.raises(ConfigError, match="not finite"):
         builtin_registry().get("json_schema").bind({"default_schema": {"maximum": [value]}})
+
+
+async def test_many_groups_leave_turns_to_others(hub):
+    """Law 6: one call with thousands of groups, each of an unknown recipe or a known one, does not hold the loop up."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    for recipes in (("oracle",), tuple(f"oracle_{n}" for n in range(3_000))):
+        groups = [Group(str(n), "p", (Response("x"),), recipe=recipes[n % len(recipes)]) for n in range(3_000)]
+        turns, started = 0, time.thread_time()
+        answers = await hub.score(groups, Call())
+        took_s = time.thread_time() - started
+        assert len(answers) == 3_000
+        assert turns > took_s / 0.05
+    task.cancel()
+
+
+def test_names_are_compared_within_an_allowance(monkeypatch):
+    """Thousands of unknown names in a row, which a caller may send, cost little; a while later they are compared again."""
+    now = [1_000.0]
+    monkeypatch.setattr("rewardhub.errors._ALLOWANCE", _Allowance(20_000, 10_000))
+    monkeypatch.setattr("rewardhub.errors.time.monotonic", lambda: now[0])
+    known = [f"recipe_{n:04}" for n in range(200)]
+    nearest("x", known)
+    messages = [nearest(f"recipe_{n:04}x", known) for n in range(1_000)]
+    assert messages[0] == "; did you mean 'recipe_0000'?"
+    assert 50 < sum("did you mean" in each for each in messages) < 101
+    assert messages[-1].startswith("; known: recipe_0000, recipe_0001")
+    now[0] += 1
+    assert nearest("recipe_0007x", known) == "; did you mean 'recipe_0007'?"
