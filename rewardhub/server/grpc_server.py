@@ -69,6 +69,9 @@ def make_server(
         ("grpc.max_send_message_length", limits.message_bytes),
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", _BACKSTOP * limits.concurrency),
+        # gRPC cancels what waits beyond these to be taken, without a word that it may come again.
+        ("grpc.server.max_pending_requests", _BACKSTOP * limits.concurrency),
+        ("grpc.server.max_pending_requests_hard_limit", _BACKSTOP * limits.concurrency + 1),
         # A connection needs no key: one that says nothing, or has no call, does not stay.
         ("grpc.max_allowed_incoming_connections", _BACKSTOP * limits.concurrency),
         ("grpc.server_handshake_timeout_ms", 20_000),

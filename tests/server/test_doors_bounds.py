@@ -15,6 +15,7 @@ from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import types_pb2
+from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
 from rewardhub.wire import proto
 
 
@@ -52,6 +53,21 @@ async def test_calls_over_the_limit_are_refused_early(service):
             await asyncio.gather(*held)
             assert (await http.post("/v1/score", json=body("digest"))).status_code == 200
             await stub.Score(request("digest"))
+
+
+async def test_a_burst_of_calls_is_answered(service):
+    """T33: thousands of calls at once are scored, or refused with a reason; gRPC drops none by itself."""
+
+    def burst(address):
+        with grpc.insecure_channel(address) as channel:
+            score = RewardServiceStub(channel).Score
+            calls = [score.future(request("digest")) for _ in range(3_000)]
+            ended = [call for call in calls if call.exception() or call.done()]
+            return {(call.code().name, bool(call.trailing_metadata())) for call in ended}
+
+    async with service() as running:
+        outcomes = await asyncio.to_thread(burst, running.grpc_addr)
+    assert outcomes <= {("OK", False), ("UNAVAILABLE", True), ("RESOURCE_EXHAUSTED", True)}
 
 
 async def test_bytes_in_flight_are_bounded_and_given_back(service):
