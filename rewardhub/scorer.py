@@ -262,7 +262,7 @@ class BoundVerifier:
             return _over(longest)
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a panic of a library in Rust is no Exception, and sys.exit is none
             return _raised(error, reference)
         if verdict is None and function is self.verifier.fast:
             return UNDECIDED
@@ -275,7 +275,7 @@ class BoundVerifier:
         seen = [_first(response, longest + 1) for response in responses]  # still too long, for those who look
         try:
             verdicts = [_judged(each) for each in function(seen, reference, *extra, **self.arguments)]
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return [_raised(error, reference)] * len(responses)
         if len(verdicts) != len(responses):
             return [_fault(f"{len(verdicts)} verdicts for {len(responses)} responses")] * len(responses)
@@ -302,6 +302,8 @@ def _first(response: Response, chars: int) -> Response:
 
 def _raised(error: BaseException, reference: Json) -> Score:
     """The score of a response whose scorer raised; a text that is no UTF-8 can only be the reference's."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     if isinstance(error, UnicodeEncodeError):
         try:
             json.dumps(reference, ensure_ascii=False).encode()

@@ -32,12 +32,14 @@ WRONG = [
     (Score(1.0, details={"a": 10**5_000}), "details that are not JSON"),
     (Score(1.0, details="a"), "details that are not JSON"),
     (Score(1.0, details=CYCLE), "details that are not JSON"),
+    (Score(1.0, details={"found": [object()]}), "details that are not JSON"),
 ]
 RIGHT = [
     Score(1.0, steps=(None, 0.5), confidence=0.5),
     Score(0.0, Status.NO_ANSWER),
     Score(None, Status.NO_ANSWER),
     Score(None, Status.TIMEOUT),
+    Score(1.0, details={"found": ["a", {"b": 1}]}),
 ]
 
 
@@ -110,3 +112,20 @@ def test_details_of_json_are_the_same_object():
     """What needs no change costs no copy."""
     for details in ({}, {"reason": "no", "a": None, "b": True}, {"a": [1, 2.5, {"b": ["c"]}]}):
         assert json_details(details) is details
+
+
+class Panic(BaseException):
+    """What libraries in Rust raise where they panic."""
+
+
+@pytest.mark.parametrize("scope", ["response", "group"])
+def test_a_panic_costs_its_own_score(scope):
+    """What is no Exception is a fault of the scorer too, and no end of the call."""
+
+    @verifier("panics", scope=scope)
+    def panics(response, reference):
+        raise Panic("a secret response")
+
+    column = panics.bind({}).score(Group("g", "p", (Response("x"), Response("y"))), [0, 1])
+    assert column.statuses == [Status.INTERNAL_ERROR] * 2
+    assert column.details == [{"reason": "Panic in the scorer"}] * 2
