@@ -55,10 +55,9 @@ def serve(
     """Starts the hub; SIGTERM drains it and ends with 0."""
     import uvloop
 
-    from rewardhub import tracing
+    from rewardhub import logs, tracing
     from rewardhub.assembly import make_hub
     from rewardhub.reload import Reload
-    from rewardhub.server.logs import configure as configure_logs
     from rewardhub.server.serving import serve as serve_hub
 
     flags = {
@@ -73,7 +72,8 @@ def serve(
         return effective_config(config, flags, card, plugin, recipe_file, judge_url, judge_model)
 
     effective = read()
-    configure_logs()
+    logs.configure()
+    logs.take_hooks()
     tracing.configure()
 
     async def main() -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import suppress
 
+from rewardhub import logs
 from rewardhub.models import load
 from rewardhub.models.budget import is_empty
 from rewardhub.models.card import Card
@@ -251,6 +252,8 @@ def _runners(model: RewardModel) -> list[Runner]:
 if __name__ == "__main__":
     keep_freed_memory()
     progress.watch_modules()
+    logs.configure()
+    logs.take_hooks(last=True)
     try:
         Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
     except SystemExit as error:

@@ -80,6 +80,7 @@ class Zygote:
 
 def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
     """Serves the hub's requests until it hangs up."""
+    from rewardhub import logs
     from rewardhub.registry import default_registry
     from rewardhub.scheduler.worker import serve
 
@@ -88,6 +89,8 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     registry = default_registry(plugins)
     _preload(registry)
+    logs.configure()
+    logs.take_hooks(last=True)
     sock = socket.socket(fileno=fd)
     gc.collect()
     gc.freeze()

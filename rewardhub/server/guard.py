@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rewardhub import tracing
+from rewardhub import logs, tracing
 from rewardhub.errors import Forbidden, InternalError, InvalidInput, RewardHubError, Unavailable
-from rewardhub.server import logs, replies
+from rewardhub.server import replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.body import waits_to_send
 from rewardhub.server.inflight import Inflight

@@ -13,9 +13,9 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 import rewardhub
-from rewardhub import tracing
+from rewardhub import logs, tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
-from rewardhub.server import intake, logs, replay
+from rewardhub.server import intake, replay
 from rewardhub.server.apart import LARGE_BYTES, LARGE_ROWS, apart
 from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight

@@ -15,10 +15,10 @@ from typing import Any
 import uvicorn
 
 from rewardhub.errors import ConfigError
+from rewardhub.logs import logger
 from rewardhub.server import grpc_server
 from rewardhub.server.auth import Auth, check_addresses, parse_address
 from rewardhub.server.http_protocol import HeadLimited
-from rewardhub.server.logs import logger
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.quota import Metered, Quotas
 from rewardhub.server.rest import RestDoor

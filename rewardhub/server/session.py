@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rewardhub import logs
 from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError, Unavailable
-from rewardhub.server import intake, logs
+from rewardhub.server import intake
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.partial import Partial
 from rewardhub.server.surface import OpenGroup, ScoringHub

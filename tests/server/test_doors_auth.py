@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import ValidationError
 
+from rewardhub import logs
 from rewardhub.errors import ConfigError, Forbidden, Unauthenticated
-from rewardhub.server import auth, logs, rpc
+from rewardhub.server import auth, rpc
 from rewardhub.server.auth import Auth, check_addresses, parse_address
 from rewardhub.server.settings import ApiKey, ServerSettings
 from rewardhub.v1 import reward_service_pb2 as pb

@@ -10,7 +10,8 @@ import socket
 
 import pytest
 
-from rewardhub.server import http_protocol, logs
+from rewardhub import logs
+from rewardhub.server import http_protocol
 from rewardhub.server.settings import ApiKey, Limits, ServerSettings
 
 KEY = "sesame"

@@ -3,8 +3,11 @@
 import json
 import logging
 import sys
+import threading
 import time
 import uuid
+import warnings
+from types import TracebackType
 from typing import Any, TextIO
 
 logger = logging.getLogger("rewardhub.server")
@@ -19,17 +22,22 @@ class JsonLines(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["trace"] = _frames(record)
+            line["trace"] = _frames(record.exc_info[0], record.exc_info[2])
         return json.dumps(line, default=str)
 
 
-def _frames(record: logging.LogRecord) -> list[str]:
+def _message(record: logging.LogRecord) -> str:
+    # What others say of a fault goes on, line by line, with the objects at hand, whose texts may be a response's.
+    text = record.getMessage()
+    return text if record.name.startswith("rewardhub") else text.partition("\n")[0]
+
+
+def _frames(kind: type[BaseException] | None, trace: TracebackType | None) -> list[str]:
     # An exception's message may quote a response, so only its type and places are kept.
-    kind, _, trace = record.exc_info or (None, None, None)
     places = [kind.__name__ if kind else ""]
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -39,7 +47,7 @@ def _frames(record: logging.LogRecord) -> list[str]:
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Sends the logs of ``rewardhub``, and the warnings of what serves it, to ``stream`` (standard error by default),
+    """Sends the logs of ``rewardhub``, and the warnings of all others, to ``stream`` (standard error by default),
     replacing earlier handlers.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -49,6 +57,27 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
         each.handlers[:] = [handler]
         each.setLevel(level if name == "rewardhub" else logging.WARNING)
         each.propagate = False
+    root = logging.getLogger()
+    root.handlers[:] = [*(each for each in root.handlers if not isinstance(each.formatter, JsonLines)), handler]
+
+
+def take_hooks(*, last: bool = False) -> None:
+    """Logs what Python itself would print of warnings and of exceptions that nobody catches: kinds and places only.
+
+    With ``last`` also the exception that ends this process, which is no operator's to read.
+    """
+
+    def warned(_: Warning | str, category: type[Warning], file: str, line: int, *__: Any, **___: Any) -> None:
+        logger.warning("%s at %s:%d", category.__name__, file, line)
+
+    def lost(kind: type[BaseException] | None, trace: TracebackType | None) -> None:
+        logger.error("an exception was not caught", extra={"fields": {"trace": _frames(kind, trace)}})
+
+    warnings.showwarning = warned  # type: ignore[assignment]
+    threading.excepthook = lambda args: lost(args.exc_type, args.exc_traceback)
+    sys.unraisablehook = lambda args: lost(args.exc_type, args.exc_traceback)
+    if last:
+        sys.excepthook = lambda kind, _, trace: lost(kind, trace)
 
 
 def fault(event: str, error: Exception, **fields: Any) -> str:
