@@ -79,8 +79,10 @@ def serve(
     async def main() -> None:
         hub = make_hub(effective)
         hub.reloader = Reload(hub, read)
-        settings = server_settings(effective.server)
-        await serve_hub(hub, effective.http, effective.grpc, settings=settings, grace_s=effective.grace_s)
+        await serve_hub(
+            hub, effective.http, effective.grpc, settings=server_settings(effective.server), grace_s=effective.grace_s,
+            reread=lambda: server_settings(read().server),
+        )  # fmt: skip
 
     uvloop.run(main())
 

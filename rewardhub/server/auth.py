@@ -58,6 +58,10 @@ class Auth:
     """The configured keys."""
 
     def __init__(self, keys: Sequence[ApiKey] = ()) -> None:
+        self.take(keys)
+
+    def take(self, keys: Sequence[ApiKey]) -> None:
+        """Knows these keys from now on and no others; calls and streams that began go on."""
         self._callers = [
             (key.key_sha256, Caller(key.tenant, frozenset(key.scopes), key.key_sha256[:8])) for key in keys
         ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.programs import Programs
 from rewardhub.server.quota import Quotas
 from rewardhub.server.session import Answer, Session, failure
-from rewardhub.server.settings import ServerSettings
+from rewardhub.server.settings import ApiKey, ServerSettings
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
 
@@ -51,6 +51,7 @@ class RestDoor:
         self._programs = Programs(hub.programs, quotas)
         self._replays = replay.Replays(self._inflight)
         self.leaving = False
+        self.reread_keys: Callable[[], Sequence[ApiKey]] | None = None
 
     def app(self) -> ASGIApp:
         """The application behind its guard; raises ``ConfigError`` for a route without a scope."""
@@ -157,8 +158,12 @@ class RestDoor:
         return replies.json_reply("pong")
 
     async def reload(self, _: Request) -> Response:
-        """Reads the operator's plugins, cards and recipes again, and exchanges what changed."""
-        return replies.json_reply(await self._hub.reload())
+        """Reads the operator's plugins, cards, recipes and keys again, and exchanges what changed."""
+        keys = await asyncio.to_thread(self.reread_keys) if self.reread_keys else None
+        told = await self._hub.reload()
+        if keys is not None:
+            self._auth.take(keys)
+        return replies.json_reply(told)
 
     async def chat(self, request: Request) -> Response:
         """OpenAI's chat completions, by the hub's own generative models."""

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -23,7 +23,7 @@ from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.quota import Metered, Quotas
 from rewardhub.server.rest import RestDoor
 from rewardhub.server.rpc import RewardService
-from rewardhub.server.settings import ServerSettings
+from rewardhub.server.settings import ApiKey, ServerSettings
 from rewardhub.server.surface import ScoringHub
 
 HEALTH_S = 0.5
@@ -40,20 +40,24 @@ async def serve(
     *,
     settings: ServerSettings | None = None,
     grace_s: float = 30.0,
+    reread: Callable[[], ServerSettings] | None = None,
 ) -> None:
     """Starts the hub and both doors, prints one line when ready, returns after SIGTERM or SIGINT and drain.
 
-    Port 0 takes a free port. A second signal ends the wait for running work. Raises ``ConfigError`` for an
+    Port 0 takes a free port. ``reread`` gives the settings as the operator's files now state them, of which a reload
+    takes the keys. A second signal ends the wait for running work. Raises ``ConfigError`` for an
     address that is taken, or open to other machines without keys; any other exception is a fault that
     ended the service.
     """
     settings = settings or ServerSettings()
-    auth = check(settings, http_addr, grpc_addr)
+    auth = Auth(check(settings, http_addr, grpc_addr))
     stop = Stop()
     _allow_descriptors()
     with bound(http_addr) as http_socket, stop.on_signals():
         try:
             doors = Doors(hub, auth, settings, http_socket, grpc_addr)
+            if reread is not None:
+                doors.reread_keys(lambda: check(reread(), http_addr, grpc_addr))
             if await stop.run(hub.start()):
                 # What start-up made is there to stay: collections under load need not walk through it.
                 gc.collect()
@@ -63,13 +67,12 @@ async def serve(
             await hub.aclose()
 
 
-def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> Auth:
+def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> Sequence[ApiKey]:
     """The keys of the settings; raises ``ConfigError`` for addresses and certificates that cannot be served with."""
-    auth = Auth(settings.keys)
-    check_addresses(auth, http_addr, grpc_addr)
+    check_addresses(Auth(settings.keys), http_addr, grpc_addr)
     if settings.tls is not None:
         settings.tls.check()
-    return auth
+    return settings.keys
 
 
 class Doors:
@@ -94,6 +97,10 @@ class Doors:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if settings.tls else 'http'}://{shown}:{port}"
         self.ready = asyncio.Event()
+
+    def reread_keys(self, reread: Callable[[], Sequence[ApiKey]]) -> None:
+        """A reload asks ``reread`` for the keys, which raises where they cannot be used."""
+        self._rest.reread_keys = reread
 
     async def run(self, stop: "Stop", grace_s: float) -> None:
         """Serves until ``stop``, then drains for at most ``grace_s`` seconds."""
