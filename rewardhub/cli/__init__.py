@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a fault of ours, 2 unusable input, 3 the hub cannot be rea
 
 import typer
 
+import rewardhub.cli.environment  # noqa: F401
 from rewardhub.cli import judges, models, recipes, scoring, settings, training, verifiers
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)

@@ -1,6 +1,9 @@
 """What a hub and its workers write to standard error, whatever a plugin does: JSON lines without anybody's words."""
 
 import json
+import shutil
+import socket
+import subprocess
 
 import httpx
 import pytest
@@ -60,6 +63,33 @@ def pooled(response, reference) -> float:
     return act(response.text)
 """
 FAULTS = ["warns", "logs", "thread", "deletes", "panics"]
+
+
+def test_a_broken_handshake_writes_no_line_of_its_own(serve, tmp_path, capfd):
+    """Anybody can make many."""
+    key, cert, config = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "hub.toml"
+    order = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=hub",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
+    subprocess.run([shutil.which("openssl"), *order], check=True, capture_output=True)
+    config.write_text(f'[server.tls]\ncert = "{cert}"\nkey = "{key}"\n')
+    with serve("--config", str(config)) as hub:
+        host, port = hub.grpc.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            connection.recv(100)
+    for line in capfd.readouterr().err.splitlines():
+        json.loads(line)
 
 
 @pytest.mark.parametrize(("recipe", "faults"), [("here", [*FAULTS, "task"]), ("pooled", [*FAULTS, "interrupts"])])
