@@ -40,7 +40,10 @@ class Figures(Collector):
             "rewardhub_truncated_responses", "Responses whose prompt a model read in part", ["model"], registry=registry
         )
         self._scores = Counter(
-            "rewardhub_scorer_scores", "Scores by scorer and status", ["scorer", "status"], registry=registry
+            "rewardhub_scorer_scores",
+            "Computed scores by scorer and status",
+            ["scorer", "status"],
+            registry=registry,
         )
         self._refused = Counter(
             "rewardhub_quarantine_refusals", "Responses refused for workers lost on them", ["scorer"], registry=registry

@@ -103,7 +103,9 @@ class Scheduler:
         """The column of an ask that is not known; whatever goes wrong is a status."""
         started = time.monotonic()
         column = await self._in_time(ask, context, mode)
-        self.figures.scored(ask.bound.info.name, column.statuses, time.monotonic() - started)
+        cached = column.cached or [False] * len(column)
+        computed = [status for status, known in zip(column.statuses, cached, strict=True) if not known]
+        self.figures.scored(ask.bound.info.name, computed, time.monotonic() - started)
         return column
 
     async def _in_time(self, ask: Ask, context: Context, mode: CacheMode) -> Column:

@@ -57,6 +57,19 @@ async def test_a_group_that_finds_no_room_is_counted(tmp_path):
     assert scores_of(hub) == {("pooled", "unavailable"): 2.0}
 
 
+async def test_what_a_lane_computed_is_counted_once(hub):
+    """A scorer's figures leave out what the cache knew, whether it knew all of a group or a part."""
+
+    def computed() -> float:
+        families = text_string_to_metric_families(hub.metrics_text().decode())
+        found = [each for family in families for each in family.samples if each.name == "rewardhub_scorer_scores_total"]
+        return sum(each.value for each in found if each.labels["scorer"] == "dear")
+
+    for texts, expected in (("ab", 2.0), ("ab", 2.0), ("abc", 3.0)):
+        await hub.score([Group("g", responses=tuple(map(Response, texts)), recipe="dear")], Call())
+        assert computed() == expected
+
+
 async def test_what_the_reward_log_lacks_is_counted(tmp_path):
     """A counter of its own where there is a log."""
     hub = make_hub(HubConfig(workers=1, reward_log=str(tmp_path / "log.jsonl")))
