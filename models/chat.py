@@ -240,11 +240,9 @@ def flat(content: str | Sequence[Message], media_count: int) -> list[Piece]:
 
 
 def _messages(content: str | Sequence[Message], field: str) -> Sequence[Message]:
-    if isinstance(content, str):
-        return [{"role": "user", "content": content}]
     if not isinstance(content, Sequence):
         raise InvalidInput(f"neither text nor a list of messages but {type(content).__name__}", field=field)
-    return content
+    return [{"role": "user", "content": content}] if isinstance(content, str) else content
 
 
 def text_of(pieces: Sequence[Piece]) -> str:
