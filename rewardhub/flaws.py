@@ -57,9 +57,7 @@ def json_details(details: Json) -> Json:
     The same object where nothing differs. Raises ``TypeError`` or ``ValueError`` for what is no JSON object, or nested
     deeper than ``MAX_DEPTH``.
     """
-    if type(details) is dict and not details:
-        return details
-    if not isinstance(details, Mapping):
+    if type(details) is not dict and not isinstance(details, Mapping):
         raise TypeError("details are an object")
     if _SAFE.issuperset(map(type, details.values())) and {str}.issuperset(map(type, details)):
         return details
@@ -73,9 +71,11 @@ def _json(value: Any, depth: int) -> Any:
         return value
     if kind is float:
         return value if math.isfinite(value) else None
+    if kind is int:
+        return _integer(value)
     if not depth:
         raise ValueError("nested too deeply")
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         made = {_key(key): _json(item, depth - 1) for key, item in value.items()}
         same = kind is dict and all(mine is theirs for mine, theirs in zip(made.values(), value.values(), strict=True))
         return value if same and made.keys() == value.keys() else made
