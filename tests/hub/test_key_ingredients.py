@@ -128,7 +128,7 @@ def test_each_ingredient_of_a_model_is_a_miss(tiny_card, tmp_path):
         key("system", system="be strict"),
         key("truncation", truncation="left"),
         key("quantization", quantization="int8"),
-        key("pixels", max_pixels=784),
+        key("pixels", max_pixels=3136),
     ]
     assert len(set(variants)) == len(variants)
     assert key("copy", name="other") == variants[0]
