@@ -198,8 +198,17 @@ class OpenGroup:
         self._out.put_nowait(scores.take([row for row in scores.indices if row not in self._told]))
 
     def _failed(self, status: Status, reason: str, **details: float) -> GroupScores:
-        size = len(self.group.responses)
-        return GroupScores(self.group.id, Column.failed(size, status, reason, **details), indices=list(range(size)))
+        """No value for any row, but for those that were told before."""
+        size, rows = len(self.group.responses), sorted(self._told)
+        told = self._execution.partial(self.group, rows) if rows else GroupScores(self.group.id, Column([], []))
+
+        def failed(column: Column) -> Column:
+            every = Column.failed(size, status, reason, **details)
+            every.put(rows, column)
+            return every
+
+        parts = {path: failed(column) for path, column in told.parts.items()}
+        return GroupScores(self.group.id, failed(told.total), parts, list(range(size)))
 
     def _timed(self, scores: GroupScores) -> GroupScores:
         scores.timings = replace(scores.timings, total_ms=(time.monotonic() - self._started) * 1000)

@@ -164,7 +164,7 @@ class Case:
             if flaw := next((each for part in [row, *row.parts.values()] if (each := _flaw(part, self.call))), None):
                 return f"row {index}: {flaw}"
         parts = {name for row in rows for name in row.parts}
-        kept = [index for index, row in enumerate(rows) if not (row.status in self.gone and not row.parts)]
+        kept = [index for index, row in enumerate(rows) if not self._left_out(row)]
         if self.recipe.needs_group and len(kept) < len(rows):
             return "some rows are gone, others not" if kept else None
         if kept and not self.recipe.bare and any(set(rows[index].parts) != set(self.recipe.terms) for index in kept):
@@ -175,6 +175,10 @@ class Case:
         if self.maybe_missing and replace(self, missing=1, maybe_missing=False).wrong(rows) is None:
             return None
         return "; ".join(f"v{version}: {why}" for version, why in found.items())
+
+    def _left_out(self, row: Score) -> bool:
+        """Whether the row was given up as a whole."""
+        return row.status in self.gone and {part.status for part in row.parts.values()} <= {row.status}
 
     def _of_version(self, rows: Sequence[Score], kept: Sequence[int], version: int) -> str | None:
         columns = {

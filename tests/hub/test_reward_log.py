@@ -72,6 +72,26 @@ async def test_a_member_whose_caller_went_away_is_no_number(registry, dear, monk
     }  # fmt: skip
 
 
+async def test_what_was_told_before_a_group_was_given_up_is_logged(registry, dear, monkeypatch, tmp_path):
+    """The log says what the trainer was told: the scores that came before it broke off, and that the rest was cancelled."""
+    monkeypatch.setattr("rewardhub.recipe_book.CATALOGUE", Path("/nonexistent"))
+    hub = make_hub(HubConfig(workers=1, reward_log=str(tmp_path / "log")), registry)
+    await hub.start()
+    opened = hub.open(Group("g", "p"), Call(recipe_text="name: c\nterms: {d: {scorer: dear}}\nvalue: 2 * d"))
+    opened.add([Response("a")])
+    first = await anext(aiter(opened))
+    dear.gate = asyncio.Event()
+    opened.add([Response("b")])
+    await asyncio.sleep(0.05)
+    opened.cancel()
+    await hub.aclose()
+    (line,) = read_log(tmp_path / "log")
+    assert [(score["value"], score["status"]) for score in line["scores"]] == [
+        (first.values[0], "ok"), (None, "cancelled"),
+    ]  # fmt: skip
+    assert [score["parts"]["d"]["status"] for score in line["scores"]] == ["ok", "cancelled"]
+
+
 async def test_texts_are_recorded_where_the_operator_says_so(lines_of):
     """With texts a line is enough to score again."""
     from rewardhub.wire.lines import group_from_json
