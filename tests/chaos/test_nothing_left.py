@@ -54,7 +54,8 @@ class Chaos:
         assert (scores.id, len(scores)) == (group.id, len(group.responses))
         for response, score in zip(group.responses, scores, strict=True):
             if score.status is not Status.OK:
-                assert score.status in FAILED, score
+                twice = score.status is Status.INTERNAL_ERROR and "lost 2 workers" in str(score)
+                assert score.status in FAILED or twice, score
                 assert score.value is None
             elif call.recipe in {"nonce", POOLED}:
                 assert score.value == oracle(group.prompt, response.text)
