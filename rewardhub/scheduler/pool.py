@@ -3,7 +3,8 @@
 A response that outlasts its verifier's time limit costs its worker, which is killed and replaced in
 milliseconds; the response is tried once more on a fresh worker and is then ``over_limit``. A response
 whose worker dies twice of something else is ``internal_error``. Its neighbours are never lost. What cost two
-workers is in quarantine. Pair and group scope are scored, and tried again, as a whole.
+workers is in quarantine. Pair and group scope are scored, and tried again, as a whole; they have the time of all their
+responses. A worker that is stopped, or still at work for nobody, is replaced within a second.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.mean_times import MeanTimes
 from rewardhub.scheduler.messages import Channel, PoolTask
 from rewardhub.scheduler.pool_job import Known, PoolJob, unwritable
-from rewardhub.scheduler.pool_worker import PoolWorker
+from rewardhub.scheduler.pool_worker import GivenUp, PoolWorker
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scheduler.zygote import Zygote
 from rewardhub.scorer import BoundVerifier, Context, failure
@@ -261,12 +262,14 @@ class Pool:
             if not await worker.start(task, job.shared):
                 return False
             for row in rows:
-                answer = await worker.answer(_patience_s(job.bound, len(rows)))
+                answer = await worker.answer(_patience_s(job.bound, len(rows)), lambda: job.over)
                 if answer is None:
                     break
                 scores[row], timed = answer.score(), timed + 1
                 if job.alone and len(scores) == 1 < len(rows):
                     started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once
+        except GivenUp:
+            return False
         except TimeoutError:
             if worker.begun and not worker.stopped:
                 await self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))

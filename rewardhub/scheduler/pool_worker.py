@@ -1,12 +1,22 @@
 """The hub's handle on one verifier process: its socket, and how long it may be silent."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rewardhub.scheduler.beginnings import Shared
 from rewardhub.scheduler.messages import Begun, Channel, HandedBack, PoolTask, Row
 from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
+
+LOOK_S = 0.5
+"""How often a silent worker is looked at."""
+
+
+class GivenUp(Exception):
+    """Nobody waits any more for what a worker is still at."""
 
 
 @dataclass
@@ -42,10 +52,11 @@ class PoolWorker:
         """Whether somebody stopped the process: its silence proves nothing."""
         return process_state(self.pid).code == "T"
 
-    async def answer(self, limit_s: float) -> Row | None:
+    async def answer(self, limit_s: float, over: Callable[[], bool]) -> Row | None:
         """The next row, None where the rest is handed back.
 
-        Raises ``TimeoutError`` once the worker had its time, ``ConnectionError`` if it died.
+        Raises ``TimeoutError`` once the worker had its time or was stopped, ``ConnectionError`` if it died, ``GivenUp``
+        where it is at work for nobody since the task is ``over``.
 
         On a crowded machine a worker may wait for a core: it gets up to four times the wall clock
         while the task has not had ``limit_s`` of processor time.
@@ -53,19 +64,28 @@ class PoolWorker:
         for _ in range(4):
             receiving = self._receiving or asyncio.ensure_future(self.channel.receive())
             self._receiving = receiving
-            if not receiving.done():
-                await asyncio.wait((receiving,), timeout=limit_s)
-            if receiving.done():
+            if await self._heard(receiving, limit_s, over):
                 self._receiving = None
                 message = receiving.result()
                 if isinstance(message, Begun):
                     self.begun = True
-                    return await self.answer(limit_s)
+                    return await self.answer(limit_s, over)
                 return message if isinstance(message, Row) else None
             state = process_state(self.pid)
             if state.code != "R" or state.cpu_s - self.cpu_s >= 0.8 * limit_s:
                 break
         raise TimeoutError
+
+    async def _heard(self, receiving: asyncio.Future[Any], limit_s: float, over: Callable[[], bool]) -> bool:
+        """Waits at most ``limit_s``, and looks meanwhile whether that is in vain."""
+        until = time.monotonic() + limit_s
+        while not receiving.done() and (left := until - time.monotonic()) > 0:
+            done, _ = await asyncio.wait((receiving,), timeout=min(left, LOOK_S))
+            if not done and over():
+                raise GivenUp
+            if not done and self.stopped:
+                raise TimeoutError
+        return receiving.done()
 
     def close(self) -> None:
         """Ends the process for good."""

@@ -391,6 +391,48 @@ async def test_a_reference_that_no_message_may_hold_costs_no_worker(pool, bound)
 
 
 @pytest.fixture
+def whole():
+    """A verifier of groups, which has a minute for a group of 200."""
+    registry = Registry()
+    registry.load_file(PLUGIN)
+    return registry.get("mortal_whole")
+
+
+async def test_nobody_is_worked_for(bound, whole, tmp_path):
+    """T18: a worker that is at a group for longer than its call lasts is free for others long before its limit."""
+    pool = Pool(1, queue_limit=1000, memory_mb=1024, plugins=[PLUGIN])
+    await pool.start()
+    try:
+        await score(pool, bound, "warm")
+        late = pool.run(whole.bind({"log": str(tmp_path / "log")}), group("loop", *["x"] * 199), range(200),
+                        Context(time.monotonic() + 1.0))  # fmt: skip
+        column = await asyncio.wait_for(late, 25)
+        assert set(column.statuses) == {Status.TIMEOUT}
+        assert (await asyncio.wait_for(score(pool, bound, "a"), 25)).values == [0.01]
+        assert len((tmp_path / "log").read_text().splitlines()) == 1
+    finally:
+        await pool.aclose()
+
+
+async def test_a_worker_that_is_stopped_in_a_long_task(pool, whole, tmp_path):
+    """T18, R6: SIGSTOP is found within a second, however long the task may take; another worker does it."""
+    log = tmp_path / "log"
+    context = Context(time.monotonic() + 60)
+    running = asyncio.create_task(
+        pool.run(whole.bind({"log": str(log)}), group("loop", *["x"] * 199), range(200), context)
+    )
+    while not log.exists():
+        await asyncio.sleep(0.01)
+    stopped = int(log.read_text().split()[0])
+    os.kill(stopped, signal.SIGSTOP)
+    started = time.monotonic()
+    while len(log.read_text().splitlines()) < 2:
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - started < 5
+    running.cancel()
+
+
+@pytest.fixture
 def long():
     """A group whose reference takes longer to read than ``obedient`` may take for a response."""
     return Group("g", "p", tuple(Response("x" * n) for n in range(48)), {"lists": [[n] for n in range(190_000)]})
