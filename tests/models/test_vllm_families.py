@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
@@ -47,6 +47,8 @@ class TestServed:
         (path / "value_head.safetensors").rename(path / "head.safetensors")
         if kind == "mistral":  # Its repositories hold the weights in Mistral's own form too, which nothing reads.
             save_file({"norm.weight": drawn(WIDTH)}, path / "consolidated.safetensors")
+            named = dict.fromkeys(load_file(path / "model.safetensors"), "model.safetensors")
+            (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
         with behind(vllm_python, Card(name="m", kind="scalar", path=path)) as ((model, ours),):
             alike(model, ours, GROUPS)
 
