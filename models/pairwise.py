@@ -51,6 +51,9 @@ class Shown:
         return replace(self, pieces=without_first(self.pieces, characters))
 
 
+NOTHING = Shown([])
+
+
 @dataclass
 class Comparisons:
     """A group's responses that cannot be shown, and the sequences of all ordered pairs of the others."""
@@ -114,8 +117,8 @@ class PairwiseModel(EngineModel):
                 raise InvalidInput(reason, field="responses")
             prompt = self._shown(prompt_of(self.card, group), group.media)
             least = prompt.without(len(prompt.text())) if self.card.truncation == "left" else prompt
-            empty = self.checkpoint.check_prompt(self._sequence(least, Shown([]), Shown([])), self.reply)
-            room = max(0, self.checkpoint.max_tokens - len(empty) - self.reply)
+            empty = len(self.checkpoint.check_prompt(self._sequence(least, NOTHING, NOTHING), self.reply))
+            room = max(0, self.checkpoint.max_tokens - empty - self.reply)
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))
         ends = cache(partial(token_ends, self.checkpoint.encoder.tokenizer, prompt.text()))
@@ -123,12 +126,12 @@ class PairwiseModel(EngineModel):
         found = Comparisons()
         for index, response in enumerate(group.responses):
             try:
-                answers[index] = self._answer(response, room // 2)
+                answers[index] = self._answer(response, least, empty, room // 2)
             except ScoringError as error:
                 found.failures[index] = failure(error)
         # Sharing the first answer too costs G(P + R) tokens in place of P + 2(G - 1)R, R being all answers.
         spent = sum(answer.tokens for answer in answers.values())
-        found.share_first = len(empty) * (len(answers) - 1) < spent * (len(answers) - 2)
+        found.share_first = empty * (len(answers) - 1) < spent * (len(answers) - 2)
         for first, second in permutations(answers, 2):
             found.rows[first, second] = self._row(prompt, answers[first], answers[second], ends)
         return found
@@ -140,9 +143,11 @@ class PairwiseModel(EngineModel):
         found = self.engine.outputs(rows, kin, media)
         return [each if isinstance(each, Score) else _chance(each) for each in found]
 
-    def _answer(self, response: Response, room: int) -> Shown:
+    def _answer(self, response: Response, prompt: Shown, empty: int, room: int) -> Shown:
+        """The answer, of as many tokens as it adds to ``empty`` ones in either place: alone it may have fewer."""
         shown = self._shown(response.messages or response.text, response.media)
-        shown.tokens = len(self.checkpoint.encoder.pieces(shown.pieces, shown.images))
+        places = self._sequence(prompt, shown, NOTHING), self._sequence(prompt, NOTHING, shown)
+        shown.tokens = max(map(len, places)) - empty
         if shown.tokens > room:
             raise OverLimit(f"{shown.tokens} tokens, over the {room} that a compared answer may fill")
         return shown

@@ -1,19 +1,27 @@
 """Pairwise models: the chance to be named the better answer, both orders, mean over opponents."""
 
+import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
+from rewardhub.models.inputs import Row
 from rewardhub.models.pairwise import verdict
 from rewardhub.models.writing import Written
 from rewardhub.types import Group, Media, Response, Score, Status
 
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizers cut words."""
 ASK = "Q: {prompt} A: {first} B: {second} Better?"
 
 
@@ -96,6 +104,29 @@ def test_long_answers_are_shared_too(tiny, model, groups, words, shares):
     rows = load(card(tiny, share_prefix=False))
     assert model.runner.attention == "packed"
     assert np.allclose(model.score([group])[0].values, rows.score([group])[0].values, atol=1e-5)
+
+
+@pytest.mark.parametrize("instruction", [ASK, "{prompt}\n{first}\n{second}\n?"])
+def test_answers_that_fill_the_room(tiny, tmp_path, instruction):
+    """Tokens that span an answer's edges are counted: one that may be compared fits beside any other."""
+    path = shutil.copytree(tiny, tmp_path / "words")
+    words = Tokenizer.from_file(str(path / "tokenizer.json"))
+    split = pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated")
+    words.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    words.save(str(path / "tokenizer.json"))
+    rng, fragments = random.Random(0), [" red", "\n", "  ", " ", "x", "é", "123", "\n\n", "'s"]
+    for limit in range(70, 90, 4):
+        judge = load(card(path, instruction=instruction, max_tokens=limit))
+        tokens = judge.checkpoint.encoder.tokenizer.encode
+        pair = judge.encode(Group("g", "What?", (Response("a"), Response("b"))))
+        half = (limit + 2 - len(pair.rows[0, 1].encoded)) // 2
+        texts = ["".join(rng.choices(fragments, k=3 * half)) for _ in range(30)]
+        texts = [
+            next(text[:end] for end in range(len(text), 0, -1) if len(tokens(text[:end])) <= half) for text in texts
+        ]
+        found = judge.encode(Group("g", "What?", tuple(map(Response, texts))))
+        assert len(found.failures) < 20
+        assert all(isinstance(row, Row) for row in found.rows.values())
 
 
 def test_a_lone_response_has_nobody_to_beat(model, groups):
