@@ -29,6 +29,7 @@ from rewardhub.scheduler.exchange import PING_S, Heart, WorkerLost, exchange, fi
 from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import SILENT_S, Failed, InHand, Load, Loaded, ScoreBatch, Scored
+from rewardhub.scheduler.model_info import info_of
 from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
@@ -400,11 +401,3 @@ class ModelScorer:
     async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
         chosen = tuple(group.responses[index] for index in indices)
         return await self.lane.score(replace(group, responses=chosen), context)
-
-
-def info_of(card: Card) -> ScorerInfo:
-    """What a served model declares."""
-    return ScorerInfo(
-        name=card.name, family="reward_model", lane="model", scope=card.scope, cost="dear", range=card.bounds,
-        summary=card.summary,
-    )  # fmt: skip
