@@ -199,7 +199,7 @@ class Runner:
         for places, states in zip(samples, wanted, strict=True):
             try:
                 found = torch.cat(getattr(self, path)(rows, kin, places)).float()
-            except (RuntimeError, TypeError, AttributeError, NotImplementedError, KeyError) as error:
+            except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, KeyError) as error:
                 _log.warning("%s rows are off: %s: %s", path, type(error).__name__, error)
                 return False
             worst = float(((found - states).norm(dim=-1) / states.norm(dim=-1)).max())
