@@ -15,7 +15,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -151,10 +151,8 @@ class ModelLane:
     async def settled(self) -> None:
         """Waits until the model is loaded or its first load has failed."""
         while not self.loaded.is_set() and not self.failure:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self.loaded.wait(), 0.05)
-            except TimeoutError:
-                continue
 
     def _refuse_all(self, reason: str) -> None:
         while (job := self._waiting.pop()) is not None:
@@ -355,8 +353,7 @@ class ModelLane:
 
     def _divide(self, job: ModelJob, rows: Sequence[Sequence[int]]) -> None:
         """Scores some rows apart from others; all together once more where another version came in between."""
-        parts = [job.part(each) for each in rows]
-        for part in parts:
+        for part in (parts := [job.part(each) for each in rows]):
             self._waiting.put_back(part)
 
         async def put_together() -> None:
