@@ -12,6 +12,7 @@ import torch
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, cores, load
 from rewardhub.models.cores import Cores
+from rewardhub.models.progress import Pace
 from rewardhub.scheduler.messages import ScoreBatch, Scored
 from rewardhub.scheduler.model_worker import Worker
 from rewardhub.types import Group, Response
@@ -99,7 +100,7 @@ def test_a_reproducible_member_has_always_all_threads(clock, classifier, tmp_pat
     model.members[1].score = lambda groups: threads.append(torch.get_num_threads()) or score(groups)
     with socket.socket() as unused:
         worker = Worker(unused)
-        worker._models[1] = model
+        worker._models[1], worker._paces[1] = model, Pace()
         worker._cores.watched(1.0, 1.05, 200)
         group = group_to_proto(Group("g", "p", (Response("x"),))).SerializeToString()
         assert isinstance(worker._work(ScoreBatch(1, [group], 1)), Scored)
