@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.server import documents, guard, intake, replay, replies
-from rewardhub.server.apart import LARGE_BYTES, LARGE_ROWS, apart
+from rewardhub.server.apart import LARGE_ROWS, apart, is_large_json
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
@@ -214,7 +214,7 @@ class RestDoor:
         return await self._items(await self._body(request, self._limits.body_bytes, "body"))
 
     async def _items(self, body: bytes) -> tuple[Call, list[intake.Item]]:
-        return await apart(len(body) > LARGE_BYTES, partial(intake.from_json, body, self._limits))
+        return await apart(is_large_json(body), partial(intake.from_json, body, self._limits))
 
 
 async def _lines(request: Request, session: Session, items: Sequence[intake.Item], call: Call) -> AsyncGenerator[bytes]:

@@ -16,7 +16,7 @@ import rewardhub
 from rewardhub import logs, tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.server import intake, replay
-from rewardhub.server.apart import LARGE_BYTES, LARGE_ROWS, apart
+from rewardhub.server.apart import LARGE_ROWS, apart, is_large
 from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
@@ -62,7 +62,9 @@ class RewardService:
             return await self._scored(body, context, tenant)
 
     async def _scored(self, body: bytes, context: Context, tenant: str) -> pb.ScoreResponse:
-        request, call, items = await apart(len(body) > LARGE_BYTES, functools.partial(self._read, body))
+        request = _parsed(_parse(pb.ScoreRequest, body))
+        large = is_large(len(body), sum(len(group.responses) for group in request.groups), len(request.groups))
+        call, items = await apart(large, functools.partial(intake.from_proto, request, self._limits))
         work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
         key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
         if key is None:
@@ -71,10 +73,6 @@ class RewardService:
             answers = await self._replays.once(tenant, key, request.SerializeToString(deterministic=True), work)
         write = functools.partial(score_response, answers, details=call.details, limit=self._limits.message_bytes)
         return await apart(sum(map(len, answers)) > LARGE_ROWS, write)
-
-    def _read(self, body: bytes) -> tuple[pb.ScoreRequest, Call, list[intake.Item]]:
-        request = _parsed(_parse(pb.ScoreRequest, body))
-        return request, *intake.from_proto(request, self._limits)
 
     async def score_stream(
         self, events: AsyncIterator[pb.ScoreStreamRequest | RewardHubError], context: Context

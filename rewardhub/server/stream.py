@@ -10,7 +10,7 @@ from typing import Any
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
 from rewardhub.media.store import references
 from rewardhub.server import intake
-from rewardhub.server.apart import LARGE_BYTES, apart
+from rewardhub.server.apart import apart, is_large
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
 from rewardhub.server.session import Answer, Notice, Session, failure, known
@@ -91,7 +91,7 @@ class Events:
             self._session.answer(failure(message.id, len(message.responses), refusal))
             return
         call, size = self._call, message.ByteSize()
-        item = await apart(size > LARGE_BYTES, partial(intake.group_item, message, "group"))
+        item = await apart(is_large(size, len(message.responses)), partial(intake.group_item, message, "group"))
         if isinstance(item, GroupScores):
             self._session.answer(Answer(item))
             return
@@ -119,7 +119,9 @@ class Events:
         try:
             if refusal is not None:
                 raise refusal
-            item = await apart(size > LARGE_BYTES, partial(proto.group_from_proto, message.group))
+            item = await apart(
+                is_large(size, len(message.group.responses)), partial(proto.group_from_proto, message.group)
+            )
         except RewardHubError as error:
             refuse(error)
             return
@@ -158,7 +160,7 @@ class Events:
         intake.check_rows(len(message.responses), self._limits)
         size = message.ByteSize()
         read = partial(proto.responses_from_proto, message.responses, "add")
-        group = Group(message.id, responses=await apart(size > LARGE_BYTES, read))
+        group = Group(message.id, responses=await apart(is_large(size, len(message.responses)), read))
 
         def refuse(error: RewardHubError) -> None:
             if not self._session.is_over(message.id):
