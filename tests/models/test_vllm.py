@@ -198,7 +198,8 @@ class TestServed:
     def test_weights_in_eight_bits(self, vllm_python, checkpoint, tmp_path, kind):
         """The plugin quantises as our own backend does, under a head that vLLM knows and under one of the plugin's."""
         path = checkpoint if kind == "scalar" else widened(tmp_path / "m", 6)
-        card = Card(name="m", kind=kind, path=path, choices=("1", "2"), quantization="int8")
+        choices = ("1", "2") if kind == "yes_no" else None
+        card = Card(name="m", kind=kind, path=path, choices=choices, quantization="int8")
         groups = list(groups_of(6))
         exact = load(card.model_copy(update={"quantization": "none", "system": ""}))
         with behind(vllm_python, card) as ((model, ours),):
