@@ -172,12 +172,6 @@ CHANCES = frozenset({"pairwise", "outcome", "process", "yes_no"})
 COSINES = frozenset({"similarity", "sentence", "token_match"})
 """Kinds whose value is a cosine, or a mean of some."""
 
-UNQUANTIZED = COSINES | {"ensemble"}
-"""Kinds without a decoder whose weights could be quantised; members of an ensemble have their own cards."""
-
-UNCUT = COSINES | {"generative", "ensemble"}
-"""Kinds whose inputs are never cut: texts that are compared, conversations that are continued, members' own matter."""
-
 TRUNCATED = "truncated_prompt_tokens"
 """The detail of a score that says how many tokens of its prompt the model did not read, for want of room."""
 
@@ -278,10 +272,6 @@ class Card(BaseModel):
             raise ValueError("the table [implicit] belongs to the implicit kind, which needs it")
         if (self.kind == "ensemble") != (self.ensemble is not None):
             raise ValueError("the table [ensemble] belongs to the ensemble kind, which needs it")
-        if self.truncation != "none" and self.kind in UNCUT:
-            raise ValueError(f"a card of kind {self.kind} has no truncation")
-        if self.quantization != "none" and self.kind in UNQUANTIZED:
-            raise ValueError(f"a card of kind {self.kind} has no quantization")
         if self.quantization == "int8" and self.dtype == "float16":
             raise ValueError("float16 cannot hold the products of int8 weights; dtype is float32 or bfloat16")
         if self.quantization not in {"none", "int8"} and self.backend != "vllm":

@@ -4,10 +4,12 @@ HEADS = frozenset({"scalar", "cost", "outcome", "safety", "objectives", "process
 """Kinds that read a reward head."""
 
 LAID_OUT = HEADS | {"yes_no", "implicit", "pairwise"}
-"""Kinds that show a model the prompt and the response, or two."""
+"""Kinds that show a model the prompt and the response, or two. Others compare texts or go on with a conversation, of
+which nothing may be cut.
+"""
 
 ASKED = LAID_OUT | {"generative"}
-"""Kinds that write chat turns."""
+"""Kinds that write chat turns, and have a decoder whose weights could be quantised."""
 
 READ_BY = {
     "system": ASKED,
@@ -15,6 +17,8 @@ READ_BY = {
     "min_pixels": ASKED,
     "max_pixels": ASKED,
     "context": LAID_OUT,
+    "truncation": LAID_OUT,
+    "quantization": ASKED,
     "head": HEADS,
     "max_tokens": ASKED | {"sentence", "token_match"},
     "dtype": ASKED | {"sentence", "token_match", "similarity"},

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from rewardhub.cache.row import Row, column_of, rows_of
-from rewardhub.errors import RewardHubError
 from rewardhub.scorer import failure
 from rewardhub.types import CacheMode, Column, Status
 
@@ -54,8 +53,6 @@ class Flight:
             return await self._compute(positions)
         except TimeoutError:
             return Column.failed(len(positions), Status.TIMEOUT, "the deadline passed")
-        except RewardHubError as error:
-            return Column.failed(len(positions), error.status, **error.details)
         except Exception as error:
             return Column.of([failure(error)] * len(positions))
 

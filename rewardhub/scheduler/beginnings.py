@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from rewardhub.pace import apart
 from rewardhub.scheduler.messages import Beginning, encode
 from rewardhub.scorer import weight
 from rewardhub.types import Group
@@ -28,7 +29,7 @@ def is_long(group: Group) -> bool:
 
 async def beside(group: Group, make: Callable[[], T]) -> T:
     """What ``make`` writes of a group; of a long one beside the event loop."""
-    return await asyncio.to_thread(make) if is_long(group) else make()
+    return await apart(is_long(group), make)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rewardhub import tracing
 from rewardhub.cache.flight import Compute, VersionChanged
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
-from rewardhub.errors import RewardHubError, Unavailable
+from rewardhub.errors import Unavailable
 from rewardhub.flaws import flaw, json_details
 from rewardhub.pace import Pace
 from rewardhub.scheduler.beginnings import beside
@@ -116,8 +116,6 @@ class Scheduler:
                     return await self._on_lane(bound, ask.group, rows, context, mode)
         except TimeoutError:
             return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
-        except RewardHubError as error:
-            return Column.failed(len(rows), error.status, **error.details)
         except Exception as error:
             return Column.of([failure(error)] * len(rows))
 

@@ -16,12 +16,13 @@ from starlette.types import ASGIApp
 
 import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
+from rewardhub.pace import apart
 from rewardhub.server import documents, guard, intake, replay, replies
-from rewardhub.server.apart import LARGE_ROWS, apart, is_large_json
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
 from rewardhub.server.inflight import Inflight
+from rewardhub.server.large import LARGE_ROWS, is_large_json
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.programs import Programs
 from rewardhub.server.quota import Quotas

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError, Message
 import rewardhub
 from rewardhub import logs, tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.pace import apart
 from rewardhub.server import intake, replay
-from rewardhub.server.apart import LARGE_ROWS, apart, is_large
 from rewardhub.server.auth import Auth, Caller
 from rewardhub.server.inflight import Inflight
+from rewardhub.server.large import LARGE_ROWS, is_large
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.packing import score_response, stream_responses
 from rewardhub.server.session import Session

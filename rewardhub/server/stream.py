@@ -9,8 +9,9 @@ from typing import Any
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
 from rewardhub.media.store import references
+from rewardhub.pace import apart
 from rewardhub.server import intake
-from rewardhub.server.apart import apart, is_large
+from rewardhub.server.large import is_large
 from rewardhub.server.parking import Parked, Parking
 from rewardhub.server.partial import Partial
 from rewardhub.server.session import Answer, Notice, Session, failure, known

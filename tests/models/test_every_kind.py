@@ -19,7 +19,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from rewardhub.models import Card, load
-from rewardhub.models.card import SCOPES, TRUNCATED, UNCUT
+from rewardhub.models.card import SCOPES, TRUNCATED
+from rewardhub.models.card_fields import READ_BY
 from rewardhub.models.kinds import KINDS
 from rewardhub.models.model import RewardModel
 from rewardhub.models.packing import MIN_SHARED
@@ -270,7 +271,7 @@ def test_prompts_too_short_to_share(models):
 def test_prompts_over_the_limit_are_cut_alike(models):
     """Where the card allows truncation, a response loses as much of its prompt in company as alone, and is flagged."""
     card = models[0].card
-    if card.kind in UNCUT:
+    if card.kind not in READ_BY["truncation"]:
         pytest.skip("never cut")
     model, short = (load(card.model_copy(update={"max_tokens": 260, "truncation": each})) for each in ("left", "none"))
     texts = ("red", "blue" + "z" * 30, "1\n\nso", "green" + "z" * 60)

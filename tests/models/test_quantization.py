@@ -90,7 +90,10 @@ def test_the_drift_is_measured_against_exact_weights(scalar):
 REFUSED = {
     "an unknown method": ({"quantization": "int3"}, "'none', 'int8'"),
     "a method of vLLM alone": ({"quantization": "awq"}, "awq is the vllm backend's"),
-    "a kind without a decoder": ({"quantization": "int8", "kind": "similarity"}, "similarity has no quantization"),
+    "a kind without a decoder": (
+        {"quantization": "int8", "kind": "similarity"},
+        "similarity does not read quantization",
+    ),
 }
 
 

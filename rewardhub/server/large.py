@@ -4,19 +4,9 @@ A thread costs a request more than it spares the others where reading takes less
 time by groups and responses, hardly by bytes: of a message some 1 and 13 µs each, of JSON about 1 µs for a mark.
 """
 
-import asyncio
-from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
 LARGE_BYTES, LARGE_ROWS, LARGE_MARKS = 2**21, 2_048, 8_192
 READ_ROWS, GROUP_ROWS = 8_192, 16
 """Responses of a message, and as how many of them a group counts."""
-
-
-async def apart(large: bool, work: Callable[[], T]) -> T:
-    """What ``work`` returns or raises: on a thread where it is ``large``."""
-    return await asyncio.to_thread(work) if large else work()
 
 
 def is_large_json(body: bytes) -> bool:
