@@ -3,10 +3,11 @@
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rewardhub.config import keys_at
 from rewardhub.errors import ConfigError, nearest
 from rewardhub.models.card_fields import READ_BY
 from rewardhub.scorer import Scope
@@ -365,17 +366,7 @@ def _error(path: Path, error: ValidationError) -> ConfigError:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *tables, name = first["loc"]
-        known = _table(tables).model_fields
-        return ConfigError(f"{path}: unknown field {field!r}{nearest(str(name), known)}", field=field)
+        near = nearest(str(name), keys_at(Card, tuple(tables)))
+        return ConfigError(f"{path}: unknown field {field!r}{near}", field=field)
     what = f"field {field!r}: " if field else ""
     return ConfigError(f"{path}: {what}{first['msg'].removeprefix('Value error, ')}", field=field)
-
-
-def _table(names: list[int | str]) -> type[BaseModel]:
-    """The model of a table inside a card."""
-    model: type[BaseModel] = Card
-    for name in names:
-        annotation = model.model_fields[str(name)].annotation
-        found = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
-        model = next(each for each in found if issubclass(each, BaseModel))
-    return model

@@ -111,11 +111,13 @@ def first_fault(model: type[BaseModel], error: ValidationError, *at: str | int) 
     field = ".".join(map(str, [*at, *first["loc"]]))
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
-        return ConfigError(f"{field}: unknown key {key!r}{nearest(key, _known(model, first['loc'][:-1]))}", field=field)
+        return ConfigError(
+            f"{field}: unknown key {key!r}{nearest(key, keys_at(model, first['loc'][:-1]))}", field=field
+        )
     return ConfigError(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
 
 
-def _known(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:
+def keys_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:
     """The keys of the table at ``path``; places in lists and names that an operator chose lead no further."""
     for part in path:
         if field := model.model_fields.get(str(part)):
