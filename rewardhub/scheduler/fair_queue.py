@@ -4,7 +4,8 @@ Start-time fair queueing (Goyal, Vin, Chen 1996): an item's start tag is the lat
 time and the finish tag of its flow's last item; its finish tag adds cost / weight; the least start tag is
 served next. A flow is a priority class of one tenant. A lone item of a quiet flow is served at once
 while a flood waits, and a flood is never starved. Tags are given as an item gets to the front of its flow, so
-that one which is given up costs its flow nothing.
+that one which is given up costs its flow nothing. What comes back, whole or in parts, has been paid for: it stands
+in a flow of its own beside that which it came from, so that it passes its kind and nobody else's turn.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ T = TypeVar("T")
 WEIGHTS = {"online": 16.0, "bulk": 1.0}
 SWEEP = 1_024
 
-Flow = tuple[str, str]
-"""Priority class and tenant."""
+Flow = tuple[str, str, bool]
+"""Priority class and tenant, and whether it is of items that came back."""
 
 
 class FairQueue(Generic[T]):
@@ -37,16 +38,21 @@ class FairQueue(Generic[T]):
         self._size = 0
         self._flows: dict[Flow, deque[tuple[T, float]]] = {}
         self._heap: list[tuple[float, int, Flow]] = []  # start tags of the items at the front of each flow
-        self._again: deque[T] = deque()
         self._finish: dict[Flow, float] = {}
         self._now = 0.0
         self._order = itertools.count()
         self._arrived = asyncio.Event()
 
     def put(self, item: T, *, priority: str, tenant: str, cost: float) -> None:
+        self._put((priority, tenant, False), item, cost)
+
+    def put_back(self, item: T, *, priority: str, tenant: str, cost: float) -> None:
+        """What was taken, or a part of it, is served again: before what its flow holds."""
+        self._put((priority, tenant, True), item, cost)
+
+    def _put(self, flow: Flow, item: T, cost: float) -> None:
         if self._size >= self._sweep_at:
             self._sweep()
-        flow = (priority, tenant)
         if flow not in self._flows:
             self._flows[flow] = deque()
             self._push(flow, max(self._now, self._finish.get(flow, 0.0)))
@@ -54,18 +60,17 @@ class FairQueue(Generic[T]):
         self._size += 1
         self._arrived.set()
 
-    def put_back(self, item: T) -> None:
-        """Serves an item again before all others; it has been paid for."""
-        self._again.append(item)
-        self._size += 1
-        self._arrived.set()
+    @property
+    def first(self) -> T | None:
+        """What :meth:`pop` takes next; None when nothing waits."""
+        return self._flows[self._heap[0][2]][0][0] if self._size else None
 
     def pop(self) -> T | None:
         """The next item; None when nothing waits."""
         if not self._size:
             return None
         self._size -= 1
-        item = self._again.popleft() if self._again else self._first()
+        item = self._taken()
         if not self._size:
             # An idle queue owes nobody anything.
             self._finish.clear()
@@ -89,11 +94,10 @@ class FairQueue(Generic[T]):
         return self._size
 
     def __iter__(self) -> Iterator[T]:
-        yield from self._again
         for waiting in self._flows.values():
             yield from (item for item, _ in waiting)
 
-    def _first(self) -> T:
+    def _taken(self) -> T:
         """Takes the item of the least start tag."""
         start, _, flow = heapq.heappop(self._heap)
         self._now = max(self._now, start)
@@ -107,14 +111,13 @@ class FairQueue(Generic[T]):
         return item
 
     def _sweep(self) -> None:
-        self._again = deque(item for item in self._again if not self._gone(item))
         kept = {
             flow: deque(each for each in waiting if not self._gone(each[0])) for flow, waiting in self._flows.items()
         }
         self._flows = {flow: waiting for flow, waiting in kept.items() if waiting}
         self._heap = [entry for entry in self._heap if entry[2] in self._flows]
         heapq.heapify(self._heap)
-        self._size = len(self._again) + sum(map(len, self._flows.values()))
+        self._size = sum(map(len, self._flows.values()))
         self._sweep_at = 2 * self._size + SWEEP
 
     def _push(self, flow: Flow, start: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rewardhub.media.decode import pack
 from rewardhub.scheduler.quarantine import inputs_of
-from rewardhub.scorer import Bound
+from rewardhub.scorer import Bound, Context
 from rewardhub.types import Column, Group, Media, Status
 from rewardhub.wire.proto import group_to_proto
 
@@ -25,7 +25,7 @@ class ModelJob:
 
     bound: Bound
     group: Group
-    deadline: float
+    context: Context
     done: asyncio.Future[Column]
     alone: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -67,7 +67,7 @@ class ModelJob:
     @property
     def over(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self.done.done() or self.deadline <= time.monotonic()
+        return self.done.done() or self.context.deadline <= time.monotonic()
 
     def answer(self, column: Column) -> None:
         if not self.done.done():
@@ -79,7 +79,7 @@ class ModelJob:
     def part(self, rows: Sequence[int]) -> "ModelJob":
         """A job of some of the responses, which is dropped when nobody waits for the whole."""
         group = replace(self.group, responses=tuple(self.group.responses[row] for row in rows))
-        part = ModelJob(self.bound, group, self.deadline, self.done.get_loop().create_future())
+        part = ModelJob(self.bound, group, self.context, self.done.get_loop().create_future())
         self.done.add_done_callback(lambda _: part.done.cancel())
         return part
 

@@ -134,7 +134,7 @@ class ModelLane:
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
         self.queued += len(group.responses)
         try:
-            job = await beside(group, lambda: ModelJob(ModelScorer(self), group, context.deadline, done))
+            job = await beside(group, lambda: ModelJob(ModelScorer(self), group, context, done))
             self._check_served()
             self.wake()
             self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
@@ -263,16 +263,17 @@ class ModelLane:
         jobs: list[ModelJob] = []
         begun: set[bytes] = set()
         tokens = 0
-        while (job := self._waiting.pop()) is not None:
+        while (job := self._waiting.first) is not None:
             if job.over:
+                self._waiting.pop()
                 job.fail(Status.TIMEOUT, "the deadline passed in the queue")
                 continue
             if self._quarantine and self._sifted(job):
                 continue
             more = job.tokens - (job.shared if job.beginning and job.beginning in begun else 0)
             if jobs and (job.alone or tokens + more > self.token_budget):
-                self._waiting.put_back(job)
                 break
+            self._waiting.pop()
             jobs.append(job)
             begun.add(job.beginning)
             tokens += more
@@ -280,17 +281,23 @@ class ModelLane:
                 break
         return jobs
 
+    def _again(self, job: ModelJob) -> None:
+        context = job.context
+        self._waiting.put_back(job, priority=context.priority, tenant=context.tenant, cost=job.size)
+
     def _sifted(self, job: ModelJob) -> bool:
-        """Whether the job is answered, or divided, because of what lost a worker."""
+        """Whether the job, which waits in front, is taken and answered, or divided, because of what lost a worker."""
         if not job.divisible:
             (key, *_) = job.inputs
             job.alone = self._quarantine.suspects(key)
             verdict = self._quarantine.verdict(key)
             if verdict is not None:
+                self._waiting.pop()
                 job.answer(Column.of([verdict] * len(job.group.responses)))
             return verdict is not None
         suspects = [row for row, key in enumerate(job.inputs) if self._quarantine.marks(key)]
         if suspects:
+            self._waiting.pop()
             clean = [row for row in range(len(job.inputs)) if row not in set(suspects)]
             self._divide(job, [*([clean] if clean else []), *([row] for row in suspects)])
         return bool(suspects)
@@ -301,7 +308,7 @@ class ModelLane:
         for job in jobs:
             for key in () if spared else job.inputs:
                 self._quarantine.strike(key, score, on_trial=job.alone)
-            self._waiting.put_back(job)
+            self._again(job)
 
     def _hand_out(self, together: list[list[ModelJob]], answer: object) -> None:
         """Tells the jobs of families, each of which was sent as one group, what came of them."""
@@ -328,7 +335,7 @@ class ModelLane:
         if len(jobs) > 1:
             for job in jobs:
                 job.apart(self.token_budget // 2 + 1)
-                self._waiting.put_back(job)
+                self._again(job)
         elif jobs[0].divisible:
             rows = range(len(jobs[0].group.responses))
             self._divide(jobs[0], [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
@@ -354,12 +361,12 @@ class ModelLane:
     def _divide(self, job: ModelJob, rows: Sequence[Sequence[int]]) -> None:
         """Scores some rows apart from others; all together once more where another version came in between."""
         for part in (parts := [job.part(each) for each in rows]):
-            self._waiting.put_back(part)
+            self._again(part)
 
         async def put_together() -> None:
             column = await joined(parts, rows)
             if column is None:
-                self._waiting.put_back(job)
+                self._again(job)
             else:
                 job.answer(column)
 

@@ -71,7 +71,7 @@ class Pool:
         self.pids: set[int] = set()
 
     async def start(self) -> None:
-        self._zygote = await asyncio.to_thread(Zygote, *self._settings)
+        self._zygote = await self._made()
         self._tasks = [asyncio.create_task(self._serve()) for _ in range(self._size)]
 
     async def aclose(self) -> None:
@@ -139,10 +139,12 @@ class Pool:
                 each.done.cancel()
         return Column.of([each.scores[row] for each in jobs for row in each.rows], bound.fingerprint)
 
-    def _enqueue(self, job: PoolJob) -> None:
+    def _enqueue(self, job: PoolJob, *, lost: bool = False) -> None:
+        """Queues what is left of a job; one whose worker was ``lost`` is next of its flow."""
         job.since = time.monotonic()
         cost = self._times[job.bound.fingerprint] * len(job.left)
-        self._queue.put(job, priority=job.context.priority, tenant=job.context.tenant, cost=cost)
+        put = self._queue.put_back if lost else self._queue.put
+        put(job, priority=job.context.priority, tenant=job.context.tenant, cost=cost)
 
     def _chunk(self, bound: BoundVerifier) -> int:
         """As many rows as take about ``CHUNK_S``, by the mean of what this scorer took lately."""
@@ -188,8 +190,17 @@ class Pool:
             if self._zygote is None or not self._zygote.alive:
                 if self._zygote:
                     self._zygote.close()
-                self._zygote = await asyncio.to_thread(Zygote, *self._settings)
+                self._zygote = await self._made()
             return self._zygote
+
+    async def _made(self) -> Zygote:
+        """A new zygote; where its caller goes away meanwhile it is ended."""
+        making = asyncio.ensure_future(asyncio.to_thread(Zygote, *self._settings))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            (await making).close()
+            raise
 
     async def _next(self, worker: PoolWorker) -> bool:
         """Runs one job; False when the worker was lost."""
@@ -209,16 +220,8 @@ class Pool:
             if not job.left and not job.done.done():
                 job.done.set_result(None)
             elif not job.done.done():
-                self._again(job, paid=not alive)
+                self._enqueue(job, lost=not alive)
         return alive
-
-    def _again(self, job: PoolJob, *, paid: bool) -> None:
-        """Queues what is left of a job: of a worker that was lost before all others, of a slice in its turn."""
-        if paid:
-            job.since = time.monotonic()
-            self._queue.put_back(job)
-        else:
-            self._enqueue(job)
 
     def _expire(self, job: PoolJob) -> None:
         for row in job.left:

@@ -61,8 +61,29 @@ def test_what_is_put_back_comes_first():
     for n in range(3):
         queue.put(n, priority="online", tenant="", cost=1)
     first = queue.pop()
-    queue.put_back(first)
+    queue.put_back(first, priority="online", tenant="", cost=1)
     assert drain(queue) == [0, 1, 2]
+
+
+def test_what_is_put_back_passes_its_kind_alone():
+    """T06: parts of a bulk item wait as bulk does, in turn with online items, and before the rest of their own flow."""
+    queue = FairQueue()
+    for n in range(4):
+        queue.put(("bulk", n), priority="bulk", tenant="a", cost=16)
+    assert queue.pop() == ("bulk", 0)
+    for n in range(40):
+        queue.put(("online", n), priority="online", tenant="b", cost=1)
+    for n in range(4):
+        queue.put_back(("part", n), priority="bulk", tenant="a", cost=4)
+    assert queue.first == ("online", 0)
+    served = drain(queue)
+    places = [served.index(("part", n)) for n in range(4)]
+    assert (
+        places == sorted(places)
+        and places[0] < 3
+        and all(later - first > 8 for first, later in zip(places, places[1:]) if later < 40)
+    )
+    assert all(served.index(("part", n)) < served.index(("bulk", 2)) for n in range(4))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["online", "bulk"]), st.sampled_from("abc"), st.integers(0, 50))))

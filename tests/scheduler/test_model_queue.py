@@ -30,9 +30,9 @@ def lane(tmp_path):
     return ModelLane(Card(name="m", kind="scalar", path=tmp_path, token_budget=BUDGET))
 
 
-async def queued(lane, groups, deadline=math.inf):
+async def queued(lane, groups, deadline=math.inf, priority="online"):
     """Scoring tasks of groups that wait in the lane's queue."""
-    tasks = [asyncio.create_task(lane.score(group, Context(deadline))) for group in groups]
+    tasks = [asyncio.create_task(lane.score(group, Context(deadline, priority))) for group in groups]
     await asyncio.sleep(0)
     return tasks
 
@@ -185,6 +185,25 @@ async def test_what_does_not_fit_in_memory_is_split(tmp_path):
     assert columns[-1].statuses == [Status.OK, Status.OVER_LIMIT, Status.OK]
     assert channel.largest == 2
     assert served.queued == 0
+
+
+async def test_parts_of_a_bulk_group_let_online_work_pass(tmp_path):
+    """T06, T19: a bulk group that had no memory as a whole is split; its parts do not delay what is waited for."""
+    served, seat = lane(tmp_path), Scripted(most=1, longest=12_000)
+    texts = [Response("x" * 400 * n) for n in range(1, 17)]
+    (bulk,) = await queued(served, [Group("bulk", "", tuple(texts))], priority="bulk")
+    await served._batch(seat)
+    online = await queued(served, [Group(f"g{n}", f"{n}" * 4_000, (Response("y"),)) for n in range(4)])
+    batches = 0
+    while not all(task.done() for task in online):
+        await served._batch(seat)
+        await asyncio.sleep(0)
+        batches += 1
+    assert batches <= 8 and not bulk.done()  # of more than 16
+    while not bulk.done():
+        await served._batch(seat)
+        await asyncio.sleep(0)
+    assert bulk.result().values == [float(len(each.text)) for each in texts]
 
 
 async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch):
