@@ -7,9 +7,9 @@ term on its lane -> compose -> reward log. Nothing here knows HTTP, gRPC or any 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from rewardhub import tracing
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
@@ -46,6 +46,13 @@ class Limits:
     responses: int = 400_000
 
 
+class Reloader(Protocol):
+    """Reads the operator's files again; see :class:`rewardhub.reload.Reload`."""
+
+    async def __call__(self) -> dict[str, list[str]]: ...
+    async def aclose(self) -> None: ...
+
+
 class Hub:
     """Scores groups by recipe. Make one with :func:`rewardhub.assembly.make_hub`."""
 
@@ -62,7 +69,7 @@ class Hub:
         self.scheduler = scheduler
         self.media = media
         self.metrics = Metrics(scheduler)
-        self.reloader: Callable[[], Awaitable[dict[str, list[str]]]] | None = None
+        self.reloader: Reloader | None = None
         self._limits = limits or Limits()
         self._log = log
         self._opened = OpenGroups()
@@ -168,7 +175,8 @@ class Hub:
     async def reload(self) -> dict[str, list[str]]:
         """Reads the operator's files again: which scorers and recipes were added, removed and changed.
 
-        Raises ``ConfigError`` where one cannot be loaded; everything stays as it was then.
+        Raises ``ConfigError`` where one cannot be loaded, ``Unavailable`` where the hub ends meanwhile; everything stays
+        as it was then.
         """
         if self.reloader is None:
             raise InvalidInput("this hub was started without files to read again")
@@ -200,6 +208,8 @@ class Hub:
                 continue
 
     async def aclose(self) -> None:
+        if self.reloader is not None:
+            await self.reloader.aclose()
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._opened.cancel()

@@ -8,11 +8,12 @@ imports are not read again. A file that cannot be read, or a model that cannot b
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
+from typing import Any, TypeVar
 
 from rewardhub.config import HubConfig
-from rewardhub.errors import ConfigError
+from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.hub import Hub
 from rewardhub.models.card import load_card
 from rewardhub.models.digest import card_stamp
@@ -21,6 +22,7 @@ from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 
+T = TypeVar("T")
 LAST_WORK_S, WARM_S, POLL_S = 660.0, 30.0, 0.05
 """What an exchanged lane gets to finish what began on it, which an open group does for ten minutes, and a new pool to
 start.
@@ -34,13 +36,38 @@ class Reload:
         self._hub = hub
         self._reread = reread
         self._turn = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def __call__(self) -> dict[str, list[str]]:
         """The names of scorers and recipes that were added, removed and changed.
 
-        Raises ``ConfigError``, and leaves everything as it was, for what cannot be loaded.
+        Raises ``ConfigError``, and leaves everything as it was, for what cannot be loaded; ``Unavailable`` where the
+        hub ends meanwhile.
         """
+        if self._closed:
+            raise Unavailable("the hub is shutting down")
+        try:
+            return await self._begun(self._reload())
+        except asyncio.CancelledError:
+            if self._closed:
+                raise Unavailable("the hub is shutting down") from None
+            raise
+
+    async def aclose(self) -> None:
+        """Ends the reload that is under way, with what it had started; there is no other one afterwards."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _reload(self) -> dict[str, list[str]]:
         async with self._turn:
             config = await asyncio.to_thread(self._reread)
             registry = await asyncio.to_thread(default_registry, config.plugins)
@@ -110,9 +137,7 @@ class Reload:
         leaving: list[Pool | ModelLane] = [old, *gone]
         scheduler.leaving = [*leaving, *scheduler.leaving]
         for each in leaving:
-            task = asyncio.create_task(self._finish(each, before))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._begun(self._finish(each, before))
 
     async def _finish(self, lane: Pool | ModelLane, book: RecipeBook) -> None:
         """Closes a lane once it has answered what it has taken and nothing of its book may ask it again."""
@@ -120,8 +145,8 @@ class Reload:
             if not (lane.queued or book.users):
                 break
             await asyncio.sleep(POLL_S)
-        self._hub.scheduler.leaving.remove(lane)
         await lane.aclose()
+        self._hub.scheduler.leaving.remove(lane)
 
     @staticmethod
     async def _stop(lanes: Iterable[ModelLane]) -> None:

@@ -162,10 +162,16 @@ class Device:
                 await self._end()
 
     async def _start(self) -> None:
-        self._process, ours = await _spawned()
-        self.pid = self._process.pid
-        self._channel = await Channel.open(ours)
-        self._reader = asyncio.create_task(self._read(self._channel))
+        process, ours = await _spawned()
+        try:
+            channel = await Channel.open(ours)
+        except BaseException:
+            ours.close()
+            process.kill()
+            await process.wait()
+            raise
+        self._process, self._channel, self.pid = process, channel, process.pid
+        self._reader = asyncio.create_task(self._read(channel))
 
     async def _read(self, channel: Channel) -> None:
         """Hands messages to their seats until the process is gone."""

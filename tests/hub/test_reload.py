@@ -3,15 +3,17 @@
 import asyncio
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.errors import ConfigError, InvalidInput
+from rewardhub.errors import ConfigError, InvalidInput, Unavailable
 from rewardhub.models.card import load_card
 from rewardhub.reload import Reload
+from rewardhub.scheduler.process_state import process_state
 from rewardhub.types import Call, Group, Response, Status
 
 PLUGIN = """
@@ -212,3 +214,34 @@ async def test_a_checkpoint_that_was_exchanged_is_loaded(kind, tiny_card, tmp_pa
         assert len({score.value for score in seen}) == len({score.fingerprint for score in seen}) == len(seen)
     finally:
         await hub.aclose()
+
+
+def children():
+    """The processes that this one has started and that still run."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return {pid for pid in found if process_state(pid).code != "Z"}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.3, 1.0])
+async def test_a_hub_that_ends_within_a_reload_leaves_nothing_behind(tiny_card, tmp_path, after_s):
+    """T21, T23: what a reload has started ends with the hub, however far it came; another one is refused."""
+    shutil.copytree(load_card(tiny_card).path, tmp_path / "checkpoint")
+    card = tmp_path / "card.toml"
+    card.write_text('name = "tiny"\nkind = "scalar"\npath = "checkpoint"\n')
+    config = HubConfig(workers=1)
+    hub, before = make_hub(config), children()
+    hub.reloader = Reload(hub, lambda: config.model_copy(update={"cards": (card,)}))
+    await hub.start()
+    reloading = asyncio.create_task(hub.reload())
+    await asyncio.sleep(after_s)
+    await hub.aclose()
+    with pytest.raises(Unavailable):
+        await reloading
+    with pytest.raises(Unavailable):
+        await hub.reload()
+    async with asyncio.timeout(5):
+        while children() != before:
+            await asyncio.sleep(0.02)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
