@@ -11,7 +11,7 @@ from rewardhub.scorer import Ask, Context
 from rewardhub.types import Call, Column
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GroupLanes:
     """The lanes for one group's asks, by ``deadline``; without one, each term gets ``seconds`` of its own.
 
@@ -25,6 +25,11 @@ class GroupLanes:
     seconds: float
     deadline: float | None
     versions: Mapping[str, str]
+
+    def prolong(self, seconds: float, deadline: float | None) -> None:
+        """From now on terms have as long as these would give them too."""
+        self.seconds = max(self.seconds, seconds)
+        self.deadline = None if deadline is None or self.deadline is None else max(self.deadline, deadline)
 
     async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
         columns = await self.scheduler.known(asks, self._context(), self.call.cache)

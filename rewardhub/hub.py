@@ -159,18 +159,22 @@ class Hub:
         book = self.book
         plan = book.resolve(group.recipe, call, tenant)
         resolved = self.media.resolve(group, tenant)
-        lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
-        deadline = time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
         name = book.label(group.recipe, call)
-        execution = Execution(plan, call, self._lanes(plan, name, call, tenant, deadline))
+        lifetime, deadline = self._life(call)
+        lanes = self._lanes(plan, name, call, tenant, deadline)
 
-        def tell(whole: Group, scores: GroupScores) -> None:
+        def tell(whole: Group, scores: GroupScores, of: Call) -> None:
             book.users -= 1
-            self._record(whole, scores, call, plan, tenant, name)
+            self._record(whole, scores, of, plan, tenant, name)
 
-        opened = self._opened.begin(resolved, execution, lifetime, self.admit, tell, key)
+        opened = self._opened.begin(resolved, plan, call, lanes, lifetime, self.admit, tell, key)
         book.users += 1
         return opened
+
+    def _life(self, call: Call) -> tuple[float, float | None]:
+        """How many seconds an open group of the call lives, and its deadline, if the call names one."""
+        lifetime = call.deadline_ms / 1000 or self._limits.open_group_s
+        return lifetime, time.monotonic() + lifetime + ROUNDING_S if call.deadline_ms else None
 
     async def reload(self) -> dict[str, list[str]]:
         """Reads the operator's files again: which scorers and recipes were added, removed and changed.
@@ -332,12 +336,14 @@ class Hub:
         key = (tenant, group.id)
         group = self.media.resolve(await self.media.fetch(group, tenant, self._seconds(call)), tenant)
         opened = self._opened.joined(key, group, call)
+        # It lives no longer than a group whose call names no deadline.
+        short = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
         if opened is None:
-            # It lives no longer than a group whose call names no deadline.
-            short = replace(call, deadline_ms=min(call.deadline_ms, int(self._limits.open_group_s * 1000)))
             opened = self._begin(replace(group, responses=(), lost=0), short, tenant, key)
         else:
             self.book.hold(opened.plan, call, tenant)
+            lifetime, deadline = self._life(short)
+            opened.join(call, lifetime, self._seconds(call), deadline)
         # A little longer than the group's own deadline, which answers with what there is.
         return await opened.answer(group.responses, self._seconds(call) + ROUNDING_S, group.lost)
 

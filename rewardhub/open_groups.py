@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, Unavailable
+from rewardhub.group_lanes import GroupLanes
 from rewardhub.recipes.execution import Execution
+from rewardhub.recipes.plan import Plan
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Response, Status
 
 Key = tuple[str, str]
@@ -34,7 +36,9 @@ class OpenGroup:
     def __init__(
         self,
         group: Group,
-        execution: Execution,
+        plan: Plan,
+        call: Call,
+        lanes: GroupLanes,
         lifetime_s: float,
         take: Callable[[int], None],
         on_finished: Callable[[GroupScores], None],
@@ -42,9 +46,9 @@ class OpenGroup:
         if group.expected > MAX_RESPONSES:
             raise InvalidInput(f"{group.expected} responses expected, at most {MAX_RESPONSES}", field="expected")
         self.group = replace(group, responses=())
-        self._execution = execution
-        self.call = execution.call
-        self.plan = execution.plan
+        self._execution = Execution(plan, call, lanes)
+        self._lanes = lanes
+        self.call, self.plan = call, plan
         self._take = take
         self._on_finished = on_finished
         self._started = time.monotonic()
@@ -109,6 +113,14 @@ class OpenGroup:
             self.close()
         elif not self._closed:
             self._give_up(Unavailable("the hub is shutting down before the group is closed", retry_after_s=1.0))
+
+    def join(self, call: Call, lifetime_s: float, seconds: float, deadline: float | None) -> None:
+        """A further call brings members: the group lives for ``lifetime_s`` from now on, if it would not anyway, and its
+        terms have as long as these would give them.
+        """
+        self.call = _agreed(self.call, call)
+        self._ends = max(self._ends, asyncio.get_running_loop().time() + lifetime_s)
+        self._lanes.prolong(seconds, deadline)
 
     async def answer(self, responses: Sequence[Response], within_s: float, lost: int = 0) -> GroupScores:
         """Adds members, of which ``lost`` more cannot be sent, and waits for their final scores, at most ``within_s``
@@ -229,10 +241,12 @@ class OpenGroups:
     def begin(
         self,
         group: Group,
-        execution: Execution,
+        plan: Plan,
+        call: Call,
+        lanes: GroupLanes,
         lifetime_s: float,
         admit: Callable[[], None],
-        tell: Callable[[Group, GroupScores], None],
+        tell: Callable[[Group, GroupScores, Call], None],
         key: Key | None = None,
     ) -> OpenGroup:
         """A new group; ``admit`` may refuse members, ``tell`` gets the final scores. With a ``key`` calls may join."""
@@ -246,9 +260,9 @@ class OpenGroups:
             self.responses -= len(opened.group.responses)
             if key is not None:
                 del self._joined[key]
-            tell(opened.group, scores)
+            tell(opened.group, scores, opened.call)
 
-        opened = OpenGroup(group, execution, lifetime_s, take, finished)
+        opened = OpenGroup(group, plan, call, lanes, lifetime_s, take, finished)
         self._groups.add(opened)
         if key is not None:
             self._joined[key] = opened
@@ -257,11 +271,8 @@ class OpenGroups:
     def joined(self, key: Key, group: Group, call: Call) -> OpenGroup | None:
         """The group that single calls of this key join; raises ``InvalidInput`` where the call differs from them."""
         opened = self._joined.get(key)
-        if opened is None:
-            return None
-        difference = differing(opened.group, group) or differing_call(opened.call, call, group)
-        if difference is not None:
-            raise InvalidInput(f"{difference} differs from the open group {group.id!r}", field=difference)
+        if opened is not None:
+            _check_same(opened.group, group, call, opened.call)
         return opened
 
     def leave(self) -> None:
@@ -274,13 +285,27 @@ class OpenGroups:
             opened.cancel()
 
 
-def differing(opened: Group, group: Group) -> str | None:
-    """The first field in which a single call differs from the open group that it names."""
-    fields = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
-    return next((name for name in fields if getattr(opened, name) != getattr(group, name)), None)
+_SHARED = ("prompt", "reference", "media", "problem_type", "recipe", "metadata", "expected")
+_SHORT = {"problem_type", "recipe", "expected", "inputs", "run", "cache", "priority"}
+"""Fields whose values are told."""
 
 
-def differing_call(opened: Call, call: Call, group: Group) -> str | None:
-    """The first option in which a single call scores otherwise than that which opened its group."""
-    fields = ("inputs",) if group.recipe else ("recipe", "recipe_text", "inputs")
-    return next((name for name in fields if getattr(opened, name) != getattr(call, name)), None)
+def _check_same(opened: Group, group: Group, call: Call, of: Call) -> None:
+    """Raises ``InvalidInput`` for the first field, or option of how to score, in which a single call differs from the
+    open group that it names.
+    """
+    options = ("inputs", "run", "cache", "priority")
+    options = options if group.recipe else ("recipe", "recipe_text", *options)
+    for name, theirs, ours in (
+        *((name, getattr(opened, name), getattr(group, name)) for name in _SHARED),
+        *((name, getattr(of, name), getattr(call, name)) for name in options),
+    ):
+        if theirs != ours:
+            values = f": {ours!r}, not {theirs!r}" if name in _SHORT else ""
+            raise InvalidInput(f"{name} differs from the open group {group.id!r}{values}", field=name)
+
+
+def _agreed(one: Call, other: Call) -> Call:
+    """The call of a group: which step and policy its members are of, where they agree."""
+    step = one.step if one.step == other.step else None
+    return replace(one, step=step, policy_version=one.policy_version if one.policy_version == other.policy_version else "")

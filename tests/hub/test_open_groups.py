@@ -310,17 +310,39 @@ async def test_open_groups_are_bounded(hub):
     [
         (Call(recipe="oracle"), Call(recipe="match"), "recipe"),
         (Call(recipe="oracle"), Call(recipe="oracle", inputs={"x": 1.0}), "inputs"),
+        (Call(recipe="oracle"), Call(recipe="oracle", cache="bypass"), "cache"),
+        (Call(recipe="oracle", priority="bulk"), Call(recipe="oracle"), "priority"),
+        (Call(recipe="oracle", run="a"), Call(recipe="oracle", run="b"), "run"),
     ],
 )
 async def test_members_are_scored_as_they_ask(hub, first, second, field):
-    """A member whose call names another recipe or inputs than the first one's is refused, not scored by those."""
+    """A member whose call asks otherwise than the first one's is refused, naming both values, and not scored by those."""
     group = Group("g", "p", (Response("a"),), {"answer": "a"}, expected=3)
     waiting = asyncio.create_task(hub.score([group], replace(first, deadline_ms=300)))
     await asyncio.sleep(0.05)
     (scores,) = await hub.score([group], replace(second, deadline_ms=300))
     assert scores.total.statuses == [Status.INVALID_INPUT]
-    assert field in scores.total.details[0]["reason"]
+    assert scores.total.details[0]["field"] == field
+    assert all(repr(getattr(each, field)) in scores.total.details[0]["reason"] for each in (first, second))
     await waiting
+
+
+@pytest.mark.parametrize("first_ms", [100, 60_000])
+async def test_each_member_has_its_own_deadline(hub, dear, first_ms):
+    """T03: a member with more time than the first one gets it, for its terms and for those that are to come; one with
+    less does not hold the others up."""
+    dear.delay_s = 0.4
+    texts = 'name: d\nterms: {d: {scorer: dear}}\nvalue: "d - g_mean(d)"'
+    deadlines = (first_ms, 60_100 - first_ms, 60_000)
+    waiting = []
+    for n, deadline_ms in enumerate(deadlines):
+        call = Call(recipe_text=texts, deadline_ms=deadline_ms)
+        waiting.append(asyncio.create_task(hub.score([Group("g", "p", (Response(str(n)),), expected=3)], call)))
+        await asyncio.sleep(0.05 if n == 0 else 0.8)
+    statuses = [scores.total.statuses[0] for (scores,) in await asyncio.gather(*waiting)]
+    late = deadlines.index(100)
+    assert statuses[late] in {Status.INCOMPLETE_GROUP, Status.TIMEOUT}
+    assert all(status is Status.OK for place, status in enumerate(statuses) if place != late), statuses
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -49,6 +49,19 @@ async def test_a_line_tells_what_was_scored(lines_of):
     assert '"p"' not in path.read_text()
 
 
+async def test_members_of_unlike_steps_have_none(registry, monkeypatch, tmp_path):
+    """The line of a group whose members' calls name different steps or policies tells none of them as that of all."""
+    monkeypatch.setattr("rewardhub.recipe_book.CATALOGUE", Path("/nonexistent"))
+    hub = make_hub(HubConfig(workers=1, reward_log=str(tmp_path / "log")), registry)
+    await hub.start()
+    calls = [replace(CALL, step=3 + k % 2, policy_version="v7") for k in range(3)]
+    singles = (hub.score([Group("g", "p", (Response(str(k)),), expected=3)], call) for k, call in enumerate(calls))
+    await asyncio.gather(*singles)
+    await hub.aclose()
+    (line,) = read_log(tmp_path / "log")
+    assert (line["run"], line["step"], line["policy_version"]) == ("r", None, "v7")
+
+
 async def test_a_member_whose_caller_went_away_is_no_number(registry, dear, monkeypatch, tmp_path):
     """Law 1: what was being scored for a caller that left is logged as cancelled, not as skipped by a condition."""
     monkeypatch.setattr("rewardhub.recipe_book.CATALOGUE", Path("/nonexistent"))
