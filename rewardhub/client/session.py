@@ -5,14 +5,16 @@ A :class:`Session` is the same for both doors and both twins. A door takes entri
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
 from rewardhub.client.dropped import UNSENDABLE, Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
+from rewardhub.client.members import is_member
 from rewardhub.client.parts import sendable
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
@@ -21,17 +23,20 @@ from rewardhub.types import Call, Group, GroupScores, Status
 from rewardhub.wire.proto import response_to_proto
 
 _LINGER_S = 5.0
+_NAMED = 65_536
+"""Groups whose members a session has numbered, the oldest of which are forgotten."""
 T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
     """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
-    sent in. ``waits`` are tries that met no hub, while one that answered before restarts.
+    sent in, ``first`` the index that its first response has in the answer, if that is not the hub's to say. ``waits`` are tries that met no hub, while one that answered before restarts.
     """
 
     group: Group
     deadline: float
+    first: int | None = None
     sent: bool = False
     post: object = None
     tries: int = 0
@@ -44,7 +49,7 @@ class Entry:
     @property
     def is_fragment(self) -> bool:
         """Whether more responses come under this id in other calls: sent twice it would count twice."""
-        return self.group.expected > len(self.group.responses)
+        return is_member(self.group)
 
 
 class Door(Protocol):
@@ -58,7 +63,10 @@ class Door(Protocol):
 
 
 class Session:
-    """One ``score`` or ``stream`` call. Lives on the client's own event loop."""
+    """One ``score`` or ``stream`` call. Lives on the client's own event loop.
+
+    An answer is known by its group's id. So a member of a group of which another is under way has a session of its own.
+    """
 
     def __init__(self, door: Door, media: MediaBook, settings: Settings, call: Call, stats: Stats) -> None:
         self.call = call
@@ -77,15 +85,22 @@ class Session:
         self._trouble: RewardHubError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._uploads: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
+        self._named: OrderedDict[str, int] = OrderedDict()
         self._task = asyncio.create_task(self._run())
 
     # for the caller
 
-    def put(self, group: Group) -> None:
-        """Sends ``group``; raises ``InvalidInput`` where its id is under way already."""
-        if group.id in self._entries:
-            raise InvalidInput(f"group id {group.id!r} is doubled", field="groups.id")
-        entry = Entry(group, self._loop.time() + self._timeout_s)
+    def put(self, group: Group, first: int | None = None) -> None:
+        """Sends ``group``, whose answer's indices count from ``first``, or are the hub's; raises ``InvalidInput`` where
+        its id is under way already, but for members of one group.
+        """
+        if under_way := self._entries.get(group.id):
+            if not (is_member(group) and under_way.is_fragment):
+                raise InvalidInput(f"group id {group.id!r} is doubled", field="groups.id")
+            self._apart(group, first)
+            return
+        entry = Entry(group, self._loop.time() + self._timeout_s, first)
         self._entries[group.id] = entry
         if self._timer is None:
             self._timer = self._loop.call_at(entry.deadline, self._expire)
@@ -107,7 +122,8 @@ class Session:
         if self._ended:
             raise Cancelled("this stream is over")
         self._places += 1
-        self.put(sendable(group, f"#{self._places}"))
+        sent = sendable(group, f"#{self._places}")
+        self.put(sent, self._count(sent) if is_member(sent) else None)
 
     async def abort(self, error: BaseException) -> None:
         """The caller's groups broke off with ``error``, which :meth:`next` raises."""
@@ -127,22 +143,21 @@ class Session:
         if self._timer:
             self._timer.cancel()
         self._slots.release()  # for a feeder that waits
-        for upload in self._uploads:
-            upload.cancel()
+        for task in (*self._uploads, *self._beside):
+            task.cancel()
         try:
             if self.finished and not self._abandoned and not self._task.done():
                 await asyncio.wait([self._task], timeout=_LINGER_S)
         finally:
             self._ended = self._told_end = True
-            if not self._task.done():
-                self._task.cancel()
-                await asyncio.wait([self._task])
+            self._task.cancel()
+            await asyncio.wait([self._task, *self._beside])
 
     # for a door
 
     @property
     def finished(self) -> bool:
-        return self._ended and not self._entries
+        return self._ended and not self._entries and not self._beside
 
     async def take(self) -> list[Entry]:
         """Every entry that waits to be sent, at least one; empty when none will follow."""
@@ -238,6 +253,35 @@ class Session:
         except Exception as error:  # a fault of ours must not leave the caller waiting
             self._fail(error)
 
+    def _count(self, member: Group) -> int:
+        """How many responses of its id came before."""
+        first = self._named.pop(member.id, 0)
+        self._named[member.id] = first + len(member.responses)
+        if len(self._named) > _NAMED:
+            self._named.popitem(last=False)
+        return first
+
+    def _apart(self, member: Group, first: int | None) -> None:
+        session = Session(self._door, self._media, self._settings, self.call, self._stats)
+        session.put(member, first)
+        session.end()
+        task = asyncio.create_task(self._follow(session))
+        self._beside.add(task)
+        task.add_done_callback(self._followed)
+
+    async def _follow(self, session: "Session") -> None:
+        try:
+            while (answer := await session.next()) is not None:
+                self._answers.put_nowait(answer)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            await session.close()
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        self._beside.discard(task)
+        self._wake_up()
+
     def _prepare(self, entry: Entry) -> None:
         missing = self._media.missing(entry.group)
         if not missing:
@@ -306,7 +350,10 @@ class Session:
         if self._entries.get(entry.group.id) is not entry:
             return  # its deadline passed meanwhile
         del self._entries[entry.group.id]
-        self._answers.put_nowait(entry.dropped.spread(answer))
+        answer = entry.dropped.spread(answer)
+        if entry.first is not None:
+            answer = replace(answer, indices=[*range(entry.first, entry.first + len(answer))])
+        self._answers.put_nowait(answer)
         self._wake_up()
 
     def _fail(self, error: BaseException) -> None:

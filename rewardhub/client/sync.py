@@ -71,7 +71,9 @@ class Client:
 
     def stream(self, groups: Iterable[Group], call: Call = _CALL) -> Iterator[GroupScores]:
         """Scores groups as ``groups`` yields them, on a thread of its own, and yields each answer as it
-        is ready, in any order; each has an id of its own. An error of ``groups`` itself is raised here.
+        is ready, in any order; each has an id of its own. Members of one open group share theirs, and the
+        ``indices`` of their answers count its responses in the order in which they came here; what waits for
+        members takes a place of ``in_flight``. An error of ``groups`` itself is raised here.
         """
         thread, core = self._home.get()
         session = thread.run(core.session(call))

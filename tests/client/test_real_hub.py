@@ -1,5 +1,6 @@
 """The client against the hub itself, in a process of its own."""
 
+import asyncio
 import io
 import subprocess
 import sys
@@ -199,6 +200,40 @@ def test_members_of_one_group_in_one_call(address):
         split = list(pool.map(lambda groups: client.score(groups, GROUP_WIDE), calls))
         assert [[each.values for each in part] for part in split] == [[[-0.75], [0.25]], [[0.25], [0.25]]]
         assert sorted(each.indices[0] for part in split for each in part) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("call", [GROUP_WIDE, CALL])
+async def test_members_of_one_group_on_one_stream(address, call):
+    """Members that come one by one join their group, beside others of it on another stream; ``indices`` tell whose
+    answer each is. A whole group may not have the id of one that is under way."""
+
+    def members(name: str, *texts: str, expected: int = 5) -> list[Group]:
+        return [Group(name, "p", tuple(map(Response, text)), {"answer": "3"}, expected=expected) for text in texts]
+
+    async def streamed(client, *asked: Group) -> dict[tuple[str, int], float | None]:
+        found: dict[tuple[str, int], float | None] = {}
+        async for scores in client.stream(asked, call):
+            assert scores.complete
+            assert not found.keys() & {(scores.id, index) for index in scores.indices}
+            found |= {(scores.id, index): value for index, value in zip(scores.indices, scores.values, strict=True)}
+        return found
+
+    mean = 0.2 if call is GROUP_WIDE else 0.0
+    right, wrong = pytest.approx(1 - mean), pytest.approx(-mean)
+    async with AsyncClient(address) as client:
+        together, here, there = await asyncio.gather(
+            streamed(client, *members("o", "1", "2", "34", "5")),
+            streamed(client, *members("p", "1", "3")),
+            streamed(client, *members("p", "4", "56")),
+        )
+        assert together == {("o", k): right if k == 2 else wrong for k in range(5)}
+        assert here == {("p", 0): wrong, ("p", 1): right}
+        assert there == {("p", k): wrong for k in range(3)}
+        with pytest.raises(InvalidInput, match="doubled"):
+            await streamed(client, *members("q", "1"), *members("q", "2", expected=0))
+    with Client(address) as client:
+        answers = list(client.stream(members("o", "1", "3", expected=2), CALL))
+    assert {scores.indices[0]: scores.values for scores in answers} == {0: [0.0], 1: [1.0]}
 
 
 def test_members_that_do_not_belong_together_are_refused(address):
