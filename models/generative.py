@@ -18,11 +18,10 @@ from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import Loaded, open_checkpoint
+from rewardhub.models.schema import TextField, text_fields
 from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score
-
-MOST_OPTIONS = MOST_FIELDS = 128
 
 
 class GenerativeModel:
@@ -30,7 +29,8 @@ class GenerativeModel:
 
     The value is 1.0 and ``details.text`` what was written, for other terms of a recipe to score and for the
     chat door; ``prompt_tokens``, ``completion_tokens`` and ``finish`` ("stop" or "length") stand beside it.
-    The group's metadata may hold ``max_tokens`` and ``schema``, a JSON schema of an object of texts.
+    The group's metadata may hold ``max_tokens`` and ``schema``, a JSON schema of an object of texts; see
+    :mod:`~rewardhub.models.schema`.
     """
 
     def __init__(self, card: Card) -> None:
@@ -66,7 +66,7 @@ class GenerativeModel:
                     f"{len(prompt)} tokens and a reply of {most} are over the model's {self.loaded.max_tokens}",
                     field="prompt",
                 )
-            fields = _fields(group.metadata.get("schema"))
+            fields = text_fields(group.metadata.get("schema"))
             if fields:
                 text, count, ended = self._filled(prompt, fields, most)
             else:
@@ -84,7 +84,7 @@ class GenerativeModel:
         asked = encoder.pieces([*encoder.template.question(self.card.question), *encoder.template.opening()], ())
         return encoder.encode(group.prompt, group.media, response, asked=True) + asked
 
-    def _filled(self, prompt: Encoded, fields: Mapping[str, tuple[str, ...]], most: int) -> tuple[str, int, bool]:
+    def _filled(self, prompt: Encoded, fields: Mapping[str, TextField], most: int) -> tuple[str, int, bool]:
         """A JSON object with these fields, each one of the stated texts, or free where none are stated.
 
         Its tokens, and whether each free text came to its own end. Where the last one did not, the object stays open as
@@ -93,16 +93,18 @@ class GenerativeModel:
         filled: dict[str, str] = {}
         before, count, cut = prompt, 0, False
         ended = True
-        for name, options in fields.items():
-            lead = f'{", " if filled else "{"}"{name}": "'
+        for name, field in fields.items():
+            lead = f'{", " if filled else "{"}{json.dumps(name, ensure_ascii=False)}: "'
             before = before + self._text(lead)
-            self._check_room(len(before) + (0 if options else max(1, most - count)))
-            if options:
-                filled[name], cut = self._likeliest(before, options), False
+            self._check_room(len(before) + (0 if field.options else max(1, most - count)))
+            if field.options:
+                filled[name], cut = self._likeliest(before, field.options), False
+            elif field.longest == 0:
+                filled[name], cut = "", False
             else:
-                (written,) = self.writer.write(before, 1, max(1, most - count))
-                filled[name], quote, _ = written.text.partition('"')
-                count, cut = count + written.tokens, not (written.ended or quote)
+                (written,) = self.writer.write(before, 1, max(1, most - count), field.complete)
+                filled[name] = field.cut(written.text)
+                count, cut = count + written.tokens, not written.ended
                 ended = ended and not cut
             before = before + self._text(json.dumps(filled[name])[1:])
         text = json.dumps(filled, ensure_ascii=False)
@@ -138,23 +140,3 @@ def _most(metadata: Mapping[str, Any]) -> int:
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise InvalidInput("max_tokens must be a whole number from 1", field="metadata.max_tokens")
     return most
-
-
-def _fields(schema: Any) -> dict[str, tuple[str, ...]]:
-    """The fields of a schema in their order with the texts stated for them; nothing without a schema."""
-    if schema is None:
-        return {}
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
-    if not isinstance(properties, Mapping) or not properties:
-        raise InvalidInput("the schema must be of an object with properties", field="metadata.schema")
-    if len(properties) > MOST_FIELDS:
-        raise InvalidInput(f"a schema may have {MOST_FIELDS} fields, not {len(properties)}", field="metadata.schema")
-    return {str(name): _options(str(name), each) for name, each in properties.items()}
-
-
-def _options(name: str, field: Any) -> tuple[str, ...]:
-    options = field.get("enum", ()) if isinstance(field, Mapping) and field.get("type") == "string" else None
-    texts = isinstance(options, list | tuple) and all(isinstance(option, str) for option in options)
-    if options is None or not texts or len(options) > MOST_OPTIONS:
-        raise InvalidInput(f"field {name!r} must be a text, or one of at most {MOST_OPTIONS}", field="metadata.schema")
-    return tuple(options)

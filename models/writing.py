@@ -1,6 +1,7 @@
 """Text that a model writes behind a row, several continuations side by side on one cache of what they share."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def named_ends(path: Path) -> list[int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """A text of ``tokens`` tokens, whether the model ended it by itself, and the state [H] at its end."""
+    """A text of ``tokens`` tokens, whether it came to an end within them, and the state [H] at its end."""
 
     text: str
     tokens: int
@@ -47,10 +48,13 @@ class Writer:
         self.forbidden = sorted((controls | set(range(tokenizer.size, rows))) - self.ends)
 
     @torch.inference_mode()
-    def write(self, row: Encoded, count: int, most: int | None = None) -> list[Written]:
+    def write(
+        self, row: Encoded, count: int, most: int | None = None, complete: Callable[[str], bool] | None = None
+    ) -> list[Written]:
         """``count`` continuations of at most ``most`` tokens, by default the writer's own limit.
 
-        Sampled with a seed drawn from the row, so that the same row is continued alike whatever it is asked with.
+        One also ends where ``complete`` says so of its text so far. Sampled with a seed drawn from the row, so that the
+        same row is continued alike whatever it is asked with.
         Raises ``InternalError`` where the model computes what is no number.
         """
         most = self.max_tokens if most is None else most
@@ -74,8 +78,10 @@ class Writer:
                 if chosen[index] == self.end_id:
                     text = self.loaded.encoder.tokenizer.decode(ids[index])
                     ends[index] = Written(text, len(ids[index]), step < most, states[index])
-                else:
-                    ids[index].append(chosen[index])
+                    continue
+                ids[index].append(chosen[index])
+                if complete and complete(text := self.loaded.encoder.tokenizer.decode(ids[index])):
+                    ends[index] = Written(text, len(ids[index]), True, states[index])
             if len(ends) == count:
                 break
         return [ends[index] for index in range(count)]

@@ -1,5 +1,6 @@
 """Models that write: greedy replies, replies held to a schema, critiques, limits."""
 
+import dataclasses
 import json
 import shutil
 
@@ -108,6 +109,61 @@ def test_a_form_whose_last_text_is_cut_stays_open(classifier):
     details = written(model, chat(schema=listed, max_tokens=4)).details
     assert json.loads(details["text"])["verdict"] in {"a", "b"}
     assert details["finish"] == "length"
+
+
+def text_of(model, field, **metadata):
+    schema = {"type": "object", "properties": {"text": {"type": "string", **field}}}
+    return written(model, chat(schema=schema, **metadata)).details
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_a_text_of_a_form_is_as_long_as_its_schema_lets_it(classifier, most):
+    """maxLength is kept: the text stops there, its object is whole, and what was not needed is not written."""
+    model = load(Card(name="tiny", kind="generative", path=classifier, system="", max_reply_tokens=12))
+    free = json.loads(text_of(model, {})["text"] + '"}')["text"]
+    assert len(free) > 5
+    held = text_of(model, {"maxLength": most, "description": "In short."})
+    assert json.loads(held["text"]) == {"text": free[:most]}
+    assert held["finish"] == "stop"
+    assert held["completion_tokens"] < text_of(model, {})["completion_tokens"]
+
+
+def test_a_text_of_a_form_ends_at_its_quotation_mark(model, monkeypatch):
+    """What a model writes behind the mark takes none of the room of the next text."""
+    asked = []
+    write = model.writer.write
+
+    def quoting(row, count, most, complete):
+        asked.append(most)
+        (found,) = write(row, count, most, lambda text: complete(text + '"'))
+        return [dataclasses.replace(found, text=found.text + '"')]
+
+    monkeypatch.setattr(model.writer, "write", quoting)
+    schema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+    assert written(model, chat(schema=schema)).details["finish"] == "stop"
+    assert asked == [12, 11]
+
+
+def test_stated_texts_are_those_that_their_bounds_allow(model):
+    """Of an enumeration only texts within minLength and maxLength count; const is an enumeration of one."""
+    options = {"enum": ["a", "bb", "cccc"], "minLength": 2, "maxLength": 3}
+    assert json.loads(text_of(model, options)["text"]) == {"text": "bb"}
+    assert json.loads(text_of(model, {"const": "x"})["text"]) == {"text": "x"}
+
+
+@pytest.mark.parametrize(("field", "named"), [
+    ({"pattern": "^a"}, "pattern"), ({"format": "date"}, "format"), ({"minLength": 3}, "minLength"),
+    ({"maxLength": -1}, "maxLength"), ({"enum": ["abc"], "maxLength": 2}, "'text' allows no text"),
+    ({"enum": []}, "enum"), ({"enum": ["a"], "const": "b"}, "'text' allows no text"), ({"not": {}}, "not"),
+])  # fmt: skip
+def test_what_a_form_cannot_be_held_to_is_refused(model, field, named):
+    """A keyword that would not be kept is the caller's to leave out: it is named."""
+    schema = {"type": "object", "properties": {"text": {"type": "string", **field}}}
+    score = written(model, chat(schema=schema))
+    assert score.status is Status.INVALID_INPUT
+    assert named in score.details["reason"]
+    of_object = {"type": "object", "properties": {"text": {"type": "string"}}, "minProperties": 2}
+    assert "minProperties" in written(model, chat(schema=of_object)).details["reason"]
 
 
 def test_a_response_is_criticised_and_images_are_seen(model):
