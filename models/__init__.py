@@ -18,5 +18,9 @@ def load(card: Card) -> "RewardModel":
     Raises ``ConfigError`` where the checkpoint may not or cannot be loaded. Imports torch.
     """
     from rewardhub.models.kinds import build
+    from rewardhub.models.notes import note_measured
 
-    return build(card)
+    model = build(card)
+    if card.measured is not None:
+        note_measured(card, model.fingerprint)
+    return model

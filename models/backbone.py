@@ -1,7 +1,6 @@
 """The backbone, of text or of text and images: load it, and run it on padded batches."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from rewardhub.errors import ConfigError
 from rewardhub.models.attention import Plan
 from rewardhub.models.checkpoint import check_checkpoint, check_computed, weight_files
+from rewardhub.models.complete import check_complete
 from rewardhub.models.decoder import decode
 from rewardhub.models.families import FAMILIES, Family
 from rewardhub.models.head import Activation, RewardHead, read_head, softcapped
@@ -23,9 +23,6 @@ from rewardhub.models.quantization import quantize_linears
 
 Features = dict[Patches, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-LAYER = re.compile(r"(model\.|language_model\.|text_model\.|encoder\.)*layers?\.\d+\.")
-"""A layer of the language model, or of an encoder of sentences: left out silently, it would change every score."""
 
 BARE_NAMES = {r"^model\.visual\.": "visual."}
 """Names that trainers since transformers 4.52 write, which the bare classes of Qwen2-VL and Qwen2.5-VL do not read."""
@@ -170,7 +167,7 @@ def load_backbone(
     Raises ``ConfigError`` where the folder may not be loaded (see ``check_checkpoint``), misses
     tensors, or holds no reward head though one was asked for.
     """
-    backbone = _load(path, dtype, whole=language or not head)
+    backbone = _load(path, dtype, whole=language or not head, head_prefix=head_prefix)
     if quantization == "int8":
         quantize_linears(backbone.language_model.layers)
     backbone = backbone.to(device)
@@ -192,6 +189,12 @@ def pick_device(name: str) -> str:
     return name
 
 
+def same_device(name: str) -> str:
+    """One name for all that a device goes by: "cuda" is the first GPU, "auto" that or the CPU."""
+    found = pick_device(name) if name == "auto" else name
+    return "cuda:0" if found == "cuda" else found
+
+
 def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") -> Backbone:
     """The bare backbone, for a head that is yet to be trained."""
     backbone = _load(path, dtype, whole=False).to(device)
@@ -199,7 +202,7 @@ def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") ->
     return backbone
 
 
-def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:
+def _load(path: Path, dtype: str, *, whole: bool, head_prefix: str = "") -> Backbone:
     kind = _class(check_checkpoint(path)["model_type"], whole=whole)
     check_computed(path)
     from transformers.utils import logging
@@ -222,20 +225,10 @@ def _load(path: Path, dtype: str, *, whole: bool) -> Backbone:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-    check_complete(path, report)
+    check_complete(path, model, report, head_prefix)
     if dtype == "float32":
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # cuDNN's own default is TF32
     return Backbone(model).eval()
-
-
-def check_complete(path: Path, report: Mapping[str, Any]) -> None:
-    """Raises ``ConfigError`` where transformers' report names tensors that it made up, or layers that it left out."""
-    left = sorted(name for name in map(str, report["unexpected_keys"]) if LAYER.match(name))
-    if left:
-        raise ConfigError(f"{path} holds layers that config.json does not describe, first {left[0]!r}", field="path")
-    absent = sorted({*report["missing_keys"], *(str(name) for name in report["mismatched_keys"])})
-    if absent:
-        raise ConfigError(f"{path} misses {len(absent)} tensors, first {absent[0]!r}", field="path")
 
 
 def check_size(path: Path, build: Callable[[Any], nn.Module]) -> Any:

@@ -84,7 +84,10 @@ class ImplicitSpec(BaseModel):
 
 
 class EnsembleSpec(BaseModel):
-    """Cards whose scores are combined: the mean, the lowest, or the mean less ``weight`` times the variance."""
+    """Cards whose scores are combined: the mean, the lowest, or the mean less ``weight`` times the variance.
+
+    Their ``device`` is the ensemble's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -147,7 +150,8 @@ class VllmSpec(BaseModel):
 class Measured(BaseModel):
     """How far a card's scores were from those of each response by itself in fp32, not quantised, on sample texts.
 
-    Written by ``rewardhub models drift``. ``largest`` and ``mean`` are differences of scores, ``deviation`` the
+    Written by ``rewardhub models drift``, of the model whose ``fingerprint`` that was: of another it says nothing, as a
+    warning tells when the card is loaded. ``largest`` and ``mean`` are differences of scores, ``deviation`` the
     standard deviation of the exact ones; ``order_kept`` is the share of pairs of one prompt, over 5 % of it apart,
     whose order is the same. ``attention`` is the path taken, ``device`` where.
     """
@@ -161,6 +165,7 @@ class Measured(BaseModel):
     largest: float = Field(ge=0)
     mean: float = Field(ge=0)
     order_kept: float = Field(ge=0, le=1)
+    fingerprint: str = ""
 
 
 Kind = Literal[
@@ -315,6 +320,11 @@ class Card(BaseModel):
     def replies(self) -> tuple[str, str]:
         """The two replies whose logits are compared, the favourable one first."""
         return self.choices or (("1", "2") if self.kind == "pairwise" else ("Yes", "No"))
+
+    @property
+    def as_loaded(self) -> "Card":
+        """The card without what is only told of it: cards alike in this have the same model in memory."""
+        return self.model_copy(update={"summary": "", "range": None, "measured": None})
 
     @property
     def bounds(self) -> tuple[float, float]:

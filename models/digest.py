@@ -46,7 +46,8 @@ def card_stamp(card: Card) -> tuple[str, ...]:
     for path in card.ensemble.members if card.ensemble else ():
         found += (str(path),)
         with suppress(OSError, ConfigError):  # the load says what is wrong with a member
-            found += (_key(path), *_folder_stamps(load_card(path)))
+            member = load_card(path)
+            found += (member.as_loaded.model_dump_json(), *_folder_stamps(member))
     return found
 
 

@@ -38,10 +38,11 @@ def measure(card: Card) -> Measured:
     found = [column.values for column in model.score(groups)]
     runner = getattr(model, "runner", None)
     attention, device = (runner.attention, runner.backbone.device.type) if runner else ("", card.device)
+    fingerprint = model.fingerprint
     del model, runner
     exact = {"reproducible": True, "dtype": "float32", "quantization": "none", "share_prefix": False}
     wanted = [column.values for column in build(card.model_copy(update=exact)).score(groups)]
-    return Measured(attention=attention, device=device, **compared(found, wanted))
+    return Measured(attention=attention, device=device, fingerprint=fingerprint, **compared(found, wanted))
 
 
 def compared(found: Sequence[Sequence[float | None]], exact: Sequence[Sequence[float | None]]) -> dict[str, Any]:

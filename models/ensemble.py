@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from rewardhub.errors import ConfigError
+from rewardhub.models.backbone import same_device
 from rewardhub.models.card import TRUNCATED, Card, EnsembleSpec, load_card
 from rewardhub.models.model import RewardModel, finite
 from rewardhub.models.truncation import flagged
@@ -16,7 +17,8 @@ class EnsembleModel:
     """Mean, minimum (worst case), or mean less lambda times the population variance (arXiv 2310.02743).
 
     A response that one member cannot score has no value, with the status of the first such member. It is
-    reproducible where all members are; raises ``ConfigError`` where its card says so and one is not.
+    reproducible where all members are; raises ``ConfigError`` where its card says so and one is not, and for a member
+    on another device: an ensemble runs in the process of one, whose memory and turns the lanes there share out.
     """
 
     def __init__(self, card: Card, load: Callable[[Card], RewardModel]) -> None:
@@ -28,6 +30,10 @@ class EnsembleModel:
             raise ConfigError(f"{card.name}: members must score each response by itself", field="ensemble.members")
         if card.reproducible and not all(each.reproducible for each in cards):
             raise ConfigError(f"{card.name}: members of a reproducible card must be reproducible", field="reproducible")
+        for path, each in zip(self.spec.members, cards, strict=True):
+            if each.backend != "vllm" and same_device(each.device) != same_device(card.device):
+                reason = f"{card.name} runs on device {card.device!r}, its member {path} on {each.device!r}; state one"
+                raise ConfigError(reason, field="device")
         self.members: list[RewardModel] = []
         try:
             self.members += map(load, cards)

@@ -1,6 +1,6 @@
-"""What a checkpoint's own chat template seems to write otherwise than its card: told once, when it is loaded.
+"""What a card says otherwise than its checkpoint: told once, when it is loaded.
 
-The template is a program, which is not run; its text is looked at.
+A chat template is a program, which is not run; its text is looked at.
 """
 
 import logging
@@ -40,6 +40,18 @@ def note_template(card: Card, path: Path, template: ChatTemplate) -> list[str]:
     for each in found:
         _log.warning("%s: %s", card.name, each)
     return found
+
+
+def note_measured(card: Card, fingerprint: str) -> str:
+    """What is told where the card's ``[measured]`` is not of the model that was loaded; "" where it is."""
+    if card.measured is None or card.measured.fingerprint == fingerprint:
+        return ""
+    told = (
+        "the table [measured] is of another model than this: weights, card, device or libraries changed since; "
+        "measure anew with `rewardhub models drift --write`"
+    )
+    _log.warning("%s: %s", card.name, told)
+    return told
 
 
 def _says(text: str, system: str) -> bool:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError, TooLarge
 from rewardhub.media.decode import decode
-from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
+from rewardhub.models.backbone import DTYPES, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import check_checkpoint, download, named_token
+from rewardhub.models.complete import check_complete
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors, own_weights
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
@@ -177,5 +178,5 @@ def _load(path: Path, kind: str, card: Card) -> tuple[Any, Any]:
         processor = processor_class.from_pretrained(str(path), local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
-    check_complete(path, report)
+    check_complete(path, model, report)
     return model.to(pick_device(card.device)).eval().requires_grad_(False), processor

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
-from rewardhub.models.backbone import DTYPES, check_complete, check_size, pick_device
+from rewardhub.models.backbone import DTYPES, check_size, pick_device
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, download, read_config, tensor_named
+from rewardhub.models.complete import check_complete
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
 from rewardhub.models.memory import memory_errors, own_weights
 from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
@@ -158,7 +159,7 @@ class SentenceModel(WordingModel):
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"{self.path}: {type(error).__name__}: {error}", field="path") from error
-        check_complete(self.path, found)
+        check_complete(self.path, model, found)
         self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
         own_weights(self.model)
         self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]

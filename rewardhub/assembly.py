@@ -53,7 +53,7 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
             devices=scheduler.devices,
         )  # fmt: skip
         scheduler.models.append(lane)
-        registry.add(ModelScorer(lane))
+        registry.add(ModelScorer(lane, lane.info))
     judges = JudgePool()
     scheduler.services.append(judges)
     asked = judge_scorers(_tables(JudgeSettings, "judges", config.judges), judges)

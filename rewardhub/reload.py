@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError, Unavailable
 from rewardhub.hub import Hub
-from rewardhub.models.card import load_card
+from rewardhub.models.card import Card, load_card
 from rewardhub.models.digest import card_stamp
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
+from rewardhub.scheduler.model_info import info_of
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 
@@ -71,12 +72,13 @@ class Reload:
         async with self._turn:
             config = await asyncio.to_thread(self._reread)
             registry = await asyncio.to_thread(default_registry, config.plugins)
-            lanes = await self._lanes(config)
+            served = await self._lanes(config)
+            lanes = [lane for lane, _ in served]
             scheduler, size = self._hub.scheduler, config.workers or default_workers()
             shared = scheduler.figures, scheduler.quarantine
             pool = Pool(size, config.pool_queue, config.worker_memory_mb, config.plugins, *shared, registry)
             try:
-                book = await asyncio.to_thread(self._book, config, registry, lanes)
+                book = await asyncio.to_thread(self._book, config, registry, served)
                 before, after = await asyncio.to_thread(_fingerprints, self._hub.book, book)
                 await pool.start()
                 await _warm(pool)
@@ -84,6 +86,8 @@ class Reload:
                 await pool.aclose()
                 await self._stop(lane for lane in lanes if lane not in scheduler.models)
                 raise
+            for lane, card in served:
+                lane.describe(card)
             self._exchange(book, lanes, pool)
             common = before.keys() & after.keys()
             return {
@@ -92,9 +96,9 @@ class Reload:
                 "changed": sorted(name for name in common if before[name] != after[name]),
             }
 
-    def _book(self, config: HubConfig, registry: Registry, lanes: list[ModelLane]) -> RecipeBook:
-        for lane in lanes:
-            registry.add(ModelScorer(lane))
+    def _book(self, config: HubConfig, registry: Registry, served: list[tuple[ModelLane, Card]]) -> RecipeBook:
+        for lane, card in served:
+            registry.add(ModelScorer(lane, info_of(card)))
         for scorer in self._hub.book.registry:
             if scorer.info.family == "judge":
                 registry.add(scorer)
@@ -103,9 +107,13 @@ class Reload:
         book.compile_own()
         return book
 
-    async def _lanes(self, config: HubConfig) -> list[ModelLane]:
-        """The lane of each card: the present one where card and checkpoint are the same, else a new one, loaded."""
-        present = {lane.card: lane for lane in await asyncio.to_thread(_unchanged, self._hub.scheduler.models)}
+    async def _lanes(self, config: HubConfig) -> list[tuple[ModelLane, Card]]:
+        """The lane of each card: the present one where card and checkpoint are the same, else a new one, loaded.
+
+        What is only told of a model makes no other card of it: a second copy of its weights may find no room.
+        """
+        unchanged = await asyncio.to_thread(_unchanged, self._hub.scheduler.models)
+        present = {lane.card.as_loaded: lane for lane in unchanged}
         cards = [await asyncio.to_thread(load_card, path) for path in config.cards]
         scheduler = self._hub.scheduler
         figures, quarantine = scheduler.figures, scheduler.quarantine
@@ -113,7 +121,7 @@ class Reload:
             ModelLane, queue_limit=config.model_queue, figures=figures, quarantine=quarantine,
             devices=self._hub.scheduler.devices,
         )  # fmt: skip
-        lanes = [present.get(card) or new(card) for card in cards]
+        lanes = [present.get(card.as_loaded) or new(card) for card in cards]
         fresh = [lane for lane in lanes if lane not in present.values()]
         for lane in fresh:
             lane.start()
@@ -125,7 +133,7 @@ class Reload:
         except BaseException:
             await self._stop(fresh)
             raise
-        return lanes
+        return [*zip(lanes, cards, strict=True)]
 
     def _exchange(self, book: RecipeBook, lanes: list[ModelLane], pool: Pool) -> None:
         hub, scheduler = self._hub, self._hub.scheduler

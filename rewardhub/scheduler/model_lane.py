@@ -124,6 +124,10 @@ class ModelLane:
         self.card, self.info, self.token_budget = card, info_of(card), card.token_budget
         self._leaving = True
 
+    def describe(self, card: Card) -> None:
+        """Takes what ``card`` says otherwise than the lane's own, which changes nothing that is loaded."""
+        self.card, self.info = card, info_of(card)
+
     async def score(self, group: Group, context: Context) -> Column:
         """Scores the group's responses; raises ``Unavailable`` when the queue is full, loading fails or it ended."""
         self._check_served()
@@ -134,7 +138,7 @@ class ModelLane:
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
         self.queued += len(group.responses)
         try:
-            job = await beside(group, lambda: ModelJob(ModelScorer(self), group, context, done))
+            job = await beside(group, lambda: ModelJob(ModelScorer(self, self.info), group, context, done))
             self._check_served()
             self.wake()
             self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
@@ -378,10 +382,7 @@ class ModelScorer:
     """A served reward model under its card's name."""
 
     lane: ModelLane
-
-    @property
-    def info(self) -> ScorerInfo:
-        return self.lane.info
+    info: ScorerInfo
 
     @property
     def params(self) -> Json:

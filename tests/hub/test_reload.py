@@ -204,6 +204,12 @@ async def test_a_checkpoint_that_was_exchanged_is_loaded(kind, tiny_card, tmp_pa
         (lane,) = hub.scheduler.models
         await hub.reload()
         assert hub.scheduler.models == [lane]
+        for path in {card, member if kind == "ensemble" else card}:
+            path.write_text(f'range = [-9, 9]\nsummary = "In other words"\n{path.read_text()}')
+            await hub.reload()
+            assert hub.scheduler.models == [lane]  # with no second copy of its weights beside it
+        told = hub.book.registry.get("tiny").info
+        assert (lane.info.summary, told.summary, told.range) == ("In other words", "In other words", (-9, 9))
         exchanges = [lambda: scaled(tmp_path / "checkpoint")]
         if kind == "ensemble":
             exchanges.append(lambda: member.write_text(f"{member.read_text()}calibration.mean = 1.0\n"))

@@ -111,6 +111,30 @@ def test_missing_tensors_are_not_made_up(copy):
         load(scalar_card(copy))
 
 
+@pytest.mark.parametrize("name", [
+    "visual.blocks.9.norm1.weight", "visual.merger.gate.weight", "model.layers.7.mlp.up_proj.weight",
+    "model.layers.0.self_attn.o_proj.bias", "model.norm.bias",
+])  # fmt: skip
+def test_tensors_of_the_model_are_not_left_out(copy, name):
+    """More layers, of the vision encoder too, or a bias that config.json does not tell of would change every score."""
+    save_file(load_file(copy / "model.safetensors") | {name: torch.ones(64)}, copy / "model.safetensors")
+    with pytest.raises(ConfigError, match=rf"holds 1 tensors .*{name.removeprefix('model.')}.*does not describe"):
+        load(scalar_card(copy))
+
+
+def test_tensors_that_change_no_score_are_not_read(copy, caplog):
+    """Buffers that are computed anew and heads of other uses do no harm; what is nobody's is told of."""
+    extra = ("visual.rotary_pos_emb.inv_freq", "model.embed_tokens.position_ids", "lm_head.weight", "v_head.bias")
+    tensors = load_file(copy / "model.safetensors")
+    for name in extra:
+        save_file(tensors | {name: torch.ones(1)}, copy / "model.safetensors")
+        assert load(scalar_card(copy)).fingerprint
+    assert "not read" not in caplog.text
+    save_file(tensors | {"classifier.out.weight": torch.ones(1)}, copy / "model.safetensors")
+    assert load(scalar_card(copy)).fingerprint
+    assert "holds 1 tensors ('classifier.out.weight') that belong to no part of the model" in caplog.text
+
+
 BROKEN = {
     "not JSON": lambda path: (path / "config.json").write_text("{"),
     "endless layers": lambda path: edit(path / "config.json", num_hidden_layers=10**9),

@@ -414,6 +414,18 @@ def test_ensemble(with_tensors, plain, groups, tmp_path, spec, fold):
     assert model.score([bad])[0].statuses == [Status.OVER_LIMIT, Status.OK]
 
 
+def test_an_ensemble_runs_where_its_members_do(with_tensors, tmp_path):
+    """Members on another device than their ensemble's are refused by both names: it runs in one device's process."""
+    members = []
+    for device in ("cpu", "cuda:0"):
+        members.append(tmp_path / f"{device}.toml")
+        path = with_tensors(**{"score.weight": drawn(1, WIDTH)})
+        members[-1].write_text(f'name = "m"\nkind = "scalar"\npath = "{path}"\ndevice = "{device}"\n')
+    for device, (ours, theirs) in [("cpu", ("'cpu'", "'cuda:0'")), ("cuda", ("'cuda'", "'cpu'"))]:
+        with pytest.raises(ConfigError, match=f"device {ours}, its member .*on {theirs}"):
+            load(Card(name="e", kind="ensemble", device=device, ensemble={"members": members}))
+
+
 def test_context_from_the_reference(with_tensors, plain, groups):
     """Facts and a reference answer are read from the reference; a missing one is the caller's fault."""
     weight = drawn(1, WIDTH)

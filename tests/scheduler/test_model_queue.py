@@ -308,7 +308,7 @@ async def test_a_verdict_about_memory_is_not_remembered(tmp_path):
     """T19: over the card's budget and without memory today, scored tomorrow, when the device has more."""
     served, seat = lane(tmp_path), Scripted(most=100, longest=12_000)
     scheduler = Scheduler(Pool(1, 100, 100), Cache(MemoryStore(1 << 20)), Quarantine(), figures=Figures())
-    ask = Ask(ModelScorer(served), Group("g", "", (Response("x" * 20_000),)), [0])
+    ask = Ask(ModelScorer(served, served.info), Group("g", "", (Response("x" * 20_000),)), [0])
 
     async def serve():
         while True:
