@@ -125,7 +125,8 @@ class VotesSpec(BaseModel):
 
 
 class VllmSpec(BaseModel):
-    """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment.
+    """The vLLM that serves a card: at ``url``, or started here with the interpreter ``python`` of its environment, by
+    a name that PATH knows or a path relative to the card.
 
     ``arguments`` are further ones of its command line, those of a server at ``url`` as its operator gave them: they
     take part in the fingerprint. It has ``startup_s`` seconds to answer. ``api_key_env`` is the NAME of the environment
@@ -368,6 +369,9 @@ def load_card(path: Path) -> Card:
     if card.ensemble is not None:
         members = tuple(map(absolute, card.ensemble.members))
         found["ensemble"] = card.ensemble.model_copy(update={"members": members})
+    if card.vllm is not None and "/" in card.vllm.python:
+        python = path.parent.absolute() / card.vllm.python  # not resolved: a link is what makes an environment of it
+        found["vllm"] = card.vllm.model_copy(update={"python": str(python)})
     return card.model_copy(update=found)
 
 

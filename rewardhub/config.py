@@ -1,7 +1,8 @@
 """The hub's configuration: TOML, then environment, then command line; unknown keys are errors.
 
 ``REWARDHUB_HTTP=0.0.0.0:80`` in the environment sets ``http``. Scorers, judges, models and keys are lists
-of small tables.
+of small tables. A path in a file is relative to that file, one of the environment or the command line to the working
+directory.
 """
 
 import json
@@ -21,6 +22,18 @@ PREFIX = "REWARDHUB_"
 _OTHER_VARIABLES = frozenset(
     f"REWARDHUB_{name}"
     for name in ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON", "RAY_PYTHON")
+)
+
+
+_PATHS = (
+    ("plugins", "*"),
+    ("recipes", "*"),
+    ("cards", "*"),
+    ("reward_log",),
+    ("judges", "*", "rubric"),
+    ("server", "tls", "cert"),
+    ("server", "tls", "key"),
+    ("server", "tls", "client_ca"),
 )
 
 
@@ -137,10 +150,23 @@ def _read(path: Path) -> dict[str, Any]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}", field="config") from None
-    for key in ("plugins", "recipes", "cards"):
-        if isinstance(data.get(key), list):
-            data[key] = [path.parent / each if isinstance(each, str) else each for each in data[key]]
+    for place in _PATHS:
+        data = _beside(path.parent, data, place)
     return data
+
+
+def _beside(folder: Path, value: Any, place: tuple[str, ...]) -> Any:
+    """The value with its path at ``place`` made one from ``folder``; what is of the wrong kind stays."""
+    if not place:
+        return str(folder / value) if isinstance(value, str) and value else value
+    key, *rest = place
+    if key == "*" and isinstance(value, list):
+        return [_beside(folder, each, tuple(rest)) for each in value]
+    if not isinstance(value, dict) or key not in value:
+        return value
+    if key == "rubric" and not str(value[key]).endswith(".py"):  # the name of a built-in
+        return value
+    return value | {key: _beside(folder, value[key], tuple(rest))}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

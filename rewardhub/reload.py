@@ -3,8 +3,9 @@
 What comes anew is made ready beside what serves, then takes over at once: calls that began before finish
 on what they began with, and no score is labelled with a version that did not compute it. Runs keep their
 pins, so a run that pinned another fingerprint is refused until it says ``repin``. What was in quarantine may
-be tried again. Judges and their endpoints stay as they are, and a plugin is one file: modules that it
-imports are not read again. A file that cannot be read, or a model that cannot be loaded, changes nothing.
+be tried again. Other fields of the configuration hold after a restart, judges and their endpoints among them, and are
+named where they changed; a plugin is one file: modules that it imports are not read again. A file that cannot be
+read, or a model that cannot be loaded, changes nothing.
 """
 
 import asyncio
@@ -30,18 +31,27 @@ start.
 """
 
 
-class Reload:
-    """Reloads ``hub``; ``reread`` gives the configuration as the operator's files now state it."""
+_FIXED = sorted(
+    HubConfig.model_fields.keys()
+    - {"plugins", "cards", "recipes", "workers", "pool_queue", "worker_memory_mb"}
+    - {"server"}  # of which the doors read what they can exchange
+)
 
-    def __init__(self, hub: Hub, reread: Callable[[], HubConfig]) -> None:
+
+class Reload:
+    """Reloads ``hub``, which was made of ``config``; ``reread`` gives it as the operator's files now state it."""
+
+    def __init__(self, hub: Hub, config: HubConfig, reread: Callable[[], HubConfig]) -> None:
         self._hub = hub
+        self._config = config
         self._reread = reread
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def __call__(self) -> dict[str, list[str]]:
-        """The names of scorers and recipes that were added, removed and changed.
+        """The names of scorers and recipes that were added, removed and changed, and as ``restart`` those of changed
+        fields that hold after a restart only.
 
         Raises ``ConfigError``, and leaves everything as it was, for what cannot be loaded; ``Unavailable`` where the
         hub ends meanwhile.
@@ -94,6 +104,7 @@ class Reload:
                 "added": sorted(after.keys() - before.keys()),
                 "removed": sorted(before.keys() - after.keys()),
                 "changed": sorted(name for name in common if before[name] != after[name]),
+                "restart": [name for name in _FIXED if getattr(config, name) != getattr(self._config, name)],
             }
 
     def _book(self, config: HubConfig, registry: Registry, served: list[tuple[ModelLane, Card]]) -> RecipeBook:

@@ -199,7 +199,7 @@ KEY = 'key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f
         (f'[[server.keys]]\n{KEY}\ntenant = "x"\nscope = []', "unknown key 'scope'; did you mean 'scopes'?"),
         ("[server.limits]\nmessage_bytes = 4294967296", "server.limits.message_bytes"),
         ("[server.limits]\nconcurrency = 4294967296", "server.limits.concurrency"),
-        ('[server.tls]\ncert = "no.pem"\nkey = "no.pem"', "server.tls, cert no.pem"),
+        ('[server.tls]\ncert = "no.pem"\nkey = "no.pem"', "no.pem cannot be read: No such file"),
         ('[[judges]]\nendpoints = [{url = "http://j/v1", modle = "x"}]', "did you mean 'model'?"),
     ],
 )

@@ -70,3 +70,26 @@ def test_variables_of_tests_trainers_and_the_command_line_are_no_settings():
     """Where the client, an adapter or a test reads its own variable, a hub in that environment starts all the same."""
     names = ("DATA", "URL", "API_KEY", "CONFIG", "RECIPE", "VLLM_PYTHON", "PEERS_PYTHON")
     assert load_config(environ={f"REWARDHUB_{name}": "x" for name in names})[0] == HubConfig()
+
+
+def test_paths_of_a_file_are_relative_to_it(tmp_path):
+    """Wherever the hub is started; those of the environment and the command line are not moved, nor is a rubric's name."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        'plugins = ["p.py"]\nrecipes = ["r.yaml"]\ncards = ["/abs.toml"]\nreward_log = "log/scores.jsonl"\n'
+        '[[judges]]\nrubric = "mine.py"\n[[judges]]\nrubric = "quality"\n'
+        '[server.tls]\ncert = "tls/hub.pem"\nkey = "../hub.key"\nclient_ca = "/ca.pem"\n'
+    )
+    config, _ = load_config(file, environ={})
+    assert (config.plugins, config.recipes, config.cards) == (
+        (tmp_path / "p.py",), (tmp_path / "r.yaml",), (Path("/abs.toml"),)
+    )  # fmt: skip
+    assert config.reward_log == str(tmp_path / "log/scores.jsonl")
+    assert [each["rubric"] for each in config.judges] == [str(tmp_path / "mine.py"), "quality"]
+    tls = {"cert": f"{tmp_path}/tls/hub.pem", "key": f"{tmp_path}/../hub.key", "client_ca": "/ca.pem"}
+    assert config.server == {"tls": tls}
+    given = load_config(file, {"plugins": [Path("q.py")]}, {"REWARDHUB_REWARD_LOG": "other.jsonl"})[0]
+    assert (given.plugins, given.reward_log) == ((Path("q.py"),), "other.jsonl")
+    file.write_text('reward_log = ""\njudges = [3]\n[server]\ntls = "no"\n')
+    with pytest.raises(ConfigError, match="judges"):
+        load_config(file, environ={})

@@ -78,7 +78,7 @@ def serve(
 
     async def main() -> None:
         hub = make_hub(effective)
-        hub.reloader = Reload(hub, read)
+        hub.reloader = Reload(hub, effective, read)
         await serve_hub(
             hub, effective.http, effective.grpc, settings=server_settings(effective.server), grace_s=effective.grace_s,
             reread=lambda: server_settings(read().server),

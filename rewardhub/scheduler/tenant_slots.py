@@ -14,15 +14,17 @@ class TenantSlots:
     """
 
     def __init__(self, limits: Mapping[str, int] | None = None) -> None:
-        self._limits = {tenant: limit for tenant, limit in (limits or {}).items() if limit}
         self._held: Counter[str] = Counter()
+        self.take(limits or {})
+
+    def take(self, limits: Mapping[str, int]) -> None:
+        """Lets work in by these limits from now on; 0 is none."""
+        self._limits = {tenant: limit for tenant, limit in limits.items() if limit}
 
     def enter(self, tenant: str, count: int = 1) -> None:
         """Counts ``count`` programs; raises ``QuotaExceeded`` naming the quota."""
         limit = self._limits.get(tenant)
-        if limit is None:
-            return
-        if self._held[tenant] >= limit:
+        if limit is not None and self._held[tenant] >= limit:
             raise QuotaExceeded(
                 f"the quota of {limit} sandboxes at once is used up", field="sandboxes", retry_after_s=1.0
             )
@@ -30,5 +32,6 @@ class TenantSlots:
 
     def leave(self, tenant: str) -> None:
         """One program of the tenant has ended."""
-        if tenant in self._limits:
-            self._held[tenant] -= 1
+        self._held[tenant] -= 1
+        if not self._held[tenant]:
+            del self._held[tenant]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rewardhub.errors import ConfigError, Forbidden, Unauthenticated
-from rewardhub.server.settings import ApiKey, Scope
+from rewardhub.server.settings import ApiKey, Scope, ServerSettings
 
 OPEN_ROUTES = frozenset({"/healthz", "/readyz"})
 OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check"})
@@ -112,11 +112,12 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_addresses(auth: Auth, *addresses: str) -> None:
-    """Raises ``ConfigError`` for what is no address, and for one that other machines reach while no key is
-    configured.
+def check_addresses(settings: ServerSettings, *addresses: str) -> ServerSettings:
+    """The settings; raises ``ConfigError`` for what is no address, and for one that other machines reach while no key
+    is configured.
     """
     for address in addresses:
         host, _ = parse_address(address)
-        if auth.keyless and not is_loopback(host):
+        if not settings.keys and not is_loopback(host):
             raise ConfigError(f"{address} is reachable from other machines: configure keys, or bind to 127.0.0.1")
+    return settings

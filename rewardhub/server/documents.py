@@ -132,11 +132,12 @@ class ScorersReply(BaseModel):
 
 
 class ReloadReply(BaseModel):
-    """Names of scorers and recipes."""
+    """Names of scorers and recipes, and of changed fields of the configuration that hold after a restart only."""
 
     added: list[str]
     removed: list[str]
     changed: list[str]
+    restart: list[str]
 
 
 class ReadyReply(BaseModel):

@@ -10,9 +10,10 @@ from grpc_reflection.v1alpha import reflection
 
 from rewardhub.errors import ConfigError, RewardHubError
 from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth
+from rewardhub.server.certificates import Credentials
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
-from rewardhub.server.settings import ServerSettings, Tls
+from rewardhub.server.settings import ServerSettings
 
 _BACKSTOP = 4
 """Connections, and calls of health and reflection, that may come on top, as a multiple of the limit of calls."""
@@ -86,20 +87,14 @@ def make_server(
     return server
 
 
-def add_port(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+def add_port(server: grpc.aio.Server, address: str, credentials: Credentials | None) -> int:
     """The port that was bound; raises ``ConfigError`` where it cannot be."""
     try:
-        if tls is None:
+        if credentials is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(tls))
+        return server.add_secure_port(address, credentials.server)
     except (RuntimeError, OSError) as error:
         raise ConfigError(f"gRPC cannot listen on {address}: {error}") from None
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
-    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
 def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":

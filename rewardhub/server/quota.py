@@ -5,7 +5,7 @@ empty and may leave it in debt, so that one large request passes and the average
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rewardhub.errors import QuotaExceeded
@@ -43,11 +43,25 @@ class Quotas:
 
     def __init__(self, quotas: Mapping[str, Quota], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._buckets: dict[str, dict[str, Bucket]] = {}
+        self.programs = TenantSlots()
+        self.take(quotas)
+
+    def take(self, quotas: Mapping[str, Quota]) -> None:
+        """Holds tenants to these quotas from now on; what they are in debt they stay in debt."""
         self._buckets = {
-            tenant: {name: Bucket(rate, clock()) for name, rate in _rates(quota).items() if rate}
+            tenant: {name: self._bucket(tenant, name, rate) for name, rate in _rates(quota).items() if rate}
             for tenant, quota in quotas.items()
         }
-        self.programs = TenantSlots({tenant: quota.sandboxes for tenant, quota in quotas.items()})
+        self.programs.take({tenant: quota.sandboxes for tenant, quota in quotas.items()})
+
+    def _bucket(self, tenant: str, name: str, rate: float) -> Bucket:
+        bucket = self._buckets.get(tenant, {}).get(name)
+        if bucket is None:
+            return Bucket(rate, self._clock())
+        bucket.wait_s(self._clock())  # fills it at the rate that held until now
+        bucket.rate = rate
+        return bucket
 
     def admit(self, tenant: str) -> None:
         """Raises ``QuotaExceeded`` naming the quota that is used up, with the time until it is not."""
@@ -59,17 +73,18 @@ class Quotas:
                     f"the quota of {bucket.rate:g} {quota} is used up", field=name, retry_after_s=wait_s
                 )
 
-    def charge(self, tenant: str, responses: Sequence[Response], *, requests: int = 1) -> None:
+    def charge(self, tenant: str, responses: Iterable[Response], *, requests: int = 1) -> None:
         """Counts the work of requests, or of one that was let in before; raises as :meth:`admit` where it is not."""
         if requests:
             self.admit(tenant)
         buckets = self._buckets.get(tenant)
         if not buckets:
             return
+        given = tuple(responses)
         costs = {
             "requests_per_s": lambda: requests,
-            "responses_per_s": lambda: len(responses),
-            "tokens_per_s": lambda: sum(map(_tokens, responses)),
+            "responses_per_s": lambda: len(given),
+            "tokens_per_s": lambda: sum(map(_tokens, given)),
         }
         for name, bucket in buckets.items():
             bucket.spend(costs[name]())
@@ -109,7 +124,7 @@ class Metered:
         self._hub.check_room(recipe, rows, call, tenant)
 
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
-        self._quotas.charge(tenant, [response for group in groups for response in group.responses])
+        self._quotas.charge(tenant, (response for group in groups for response in group.responses))
         return await self._hub.score(groups, call, tenant=tenant)
 
     def open(self, group: Group, call: Call, *, tenant: str = "") -> OpenGroup:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,14 @@ from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import openai_chat
+from rewardhub.server.exchange import Exchange
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.large import LARGE_ROWS, is_large_json
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.programs import Programs
 from rewardhub.server.quota import Quotas
 from rewardhub.server.session import Answer, Session, failure
-from rewardhub.server.settings import ApiKey, ServerSettings
+from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
 
@@ -42,7 +43,13 @@ class RestDoor:
     """The routes over one hub; ``leaving`` makes the hub unready for who asks."""
 
     def __init__(
-        self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics, quotas: Quotas
+        self,
+        hub: ScoringHub,
+        auth: Auth,
+        settings: ServerSettings,
+        metrics: DoorMetrics,
+        quotas: Quotas,
+        exchange: Exchange,
     ) -> None:
         self._hub = hub
         self._auth = auth
@@ -52,7 +59,7 @@ class RestDoor:
         self._programs = Programs(hub.programs, quotas)
         self._replays = replay.Replays(self._inflight)
         self.leaving = False
-        self.reread_keys: Callable[[], Sequence[ApiKey]] | None = None
+        self._exchange = exchange
 
     def app(self) -> ASGIApp:
         """The application behind its guard; raises ``ConfigError`` for a route without a scope."""
@@ -159,12 +166,8 @@ class RestDoor:
         return replies.json_reply("pong")
 
     async def reload(self, _: Request) -> Response:
-        """Reads the operator's plugins, cards, recipes and keys again, and exchanges what changed."""
-        keys = await asyncio.to_thread(self.reread_keys) if self.reread_keys else None
-        told = await self._hub.reload()
-        if keys is not None:
-            self._auth.take(keys)
-        return replies.json_reply(told)
+        """Reads the operator's plugins, cards, recipes, keys, quotas and certificates again; exchanges what changed."""
+        return replies.json_reply(await self._exchange())
 
     async def chat(self, request: Request) -> Response:
         """OpenAI's chat completions, by the hub's own generative models."""

@@ -3,34 +3,29 @@
 import asyncio
 import contextlib
 import gc
-import math
 import os
 import resource
 import signal
 import socket
-import ssl
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
-
-import uvicorn
 
 from rewardhub.errors import ConfigError
 from rewardhub.logs import logger
-from rewardhub.server import grpc_server
-from rewardhub.server.auth import Auth, check_addresses, parse_address
-from rewardhub.server.http_protocol import HeadLimited
+from rewardhub.server import certificates, grpc_server
+from rewardhub.server.auth import Auth, check_addresses
+from rewardhub.server.certificates import Certificates, Credentials
+from rewardhub.server.exchange import Exchange
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.quota import Metered, Quotas
 from rewardhub.server.rest import RestDoor
+from rewardhub.server.rest_server import LAST_WRITES_S, RestServer, bound
 from rewardhub.server.rpc import RewardService
-from rewardhub.server.settings import ApiKey, ServerSettings
+from rewardhub.server.settings import ServerSettings
 from rewardhub.server.surface import ScoringHub
 
 HEALTH_S = 0.5
-_LAST_WRITES_S = 2.0
 _DESCRIPTORS = 65_536
-_BACKSTOP = 4
-"""Connections that may idle on top, as a multiple of the limit of calls."""
 
 
 async def serve(
@@ -45,19 +40,20 @@ async def serve(
     """Starts the hub and both doors, prints one line when ready, returns after SIGTERM or SIGINT and drain.
 
     Port 0 takes a free port. ``reread`` gives the settings as the operator's files now state them, of which a reload
-    takes the keys. A second signal ends the wait for running work. Raises ``ConfigError`` for an
+    takes keys, quotas and certificates. A second signal ends the wait for running work. Raises ``ConfigError`` for an
     address that is taken, or open to other machines without keys; any other exception is a fault that
     ended the service.
     """
     settings = settings or ServerSettings()
-    auth = Auth(check(settings, http_addr, grpc_addr))
+    check_addresses(settings, http_addr, grpc_addr)
+    auth = Auth(settings.keys)
     stop = Stop()
     _allow_descriptors()
     with bound(http_addr) as http_socket, stop.on_signals():
         try:
             doors = Doors(hub, auth, settings, http_socket, grpc_addr)
             if reread is not None:
-                doors.reread_keys(lambda: check(reread(), http_addr, grpc_addr))
+                doors.reread(lambda: check_addresses(reread(), http_addr, grpc_addr))
             if await stop.run(hub.start()):
                 # What start-up made is there to stay: collections under load need not walk through it.
                 gc.collect()
@@ -67,12 +63,11 @@ async def serve(
             await hub.aclose()
 
 
-def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> Sequence[ApiKey]:
-    """The keys of the settings; raises ``ConfigError`` for addresses and certificates that cannot be served with."""
-    check_addresses(Auth(settings.keys), http_addr, grpc_addr)
+def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> None:
+    """Raises ``ConfigError`` for addresses and certificates that cannot be served with."""
+    check_addresses(settings, http_addr, grpc_addr)
     if settings.tls is not None:
-        settings.tls.check()
-    return settings.keys
+        certificates.load(settings.tls)
 
 
 class Doors:
@@ -84,29 +79,36 @@ class Doors:
         metrics = DoorMetrics()
         quotas = Quotas(settings.quotas)
         hub.programs.tenants = quotas.programs
-        hub = Metered(hub, quotas) if settings.quotas else hub
-        self._hub = hub
-        self._rest = RestDoor(hub, auth, settings, metrics, quotas)
+        self._hub = hub = Metered(hub, quotas)
+        self._exchange = Exchange(hub, settings, auth, quotas, self._show)
+        self._rest = RestDoor(hub, auth, settings, metrics, quotas, self._exchange)
         self._service = RewardService(hub, auth, settings, metrics)
         self._health = grpc_server.Health()
         self._grpc = grpc_server.make_server(self._service, self._health, auth, settings, metrics)
-        self.grpc_addr = f"{grpc_addr.rpartition(':')[0]}:{grpc_server.add_port(self._grpc, grpc_addr, settings.tls)}"
-        self._socket = http_socket
-        self._http = _Uvicorn(_http_config(self._rest, settings))
+        shown = certificates.load(settings.tls) if settings.tls else None
+        self._credentials = Credentials(shown) if shown else None
+        port = grpc_server.add_port(self._grpc, grpc_addr, self._credentials)
+        self.grpc_addr = f"{grpc_addr.rpartition(':')[0]}:{port}"
+        context = shown.context if shown else None
+        self._http = RestServer(self._rest.app(), http_socket, settings.limits.concurrency, context)
         host, port = http_socket.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"{'https' if settings.tls else 'http'}://{shown}:{port}"
+        self.url = f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         self.ready = asyncio.Event()
 
-    def reread_keys(self, reread: Callable[[], Sequence[ApiKey]]) -> None:
-        """A reload asks ``reread`` for the keys, which raises where they cannot be used."""
-        self._rest.reread_keys = reread
+    def reread(self, reread: Callable[[], ServerSettings]) -> None:
+        """A reload asks ``reread`` for the settings, which raises where they cannot be used."""
+        self._exchange.reread = reread
+
+    async def _show(self, shown: Certificates) -> None:
+        assert self._credentials is not None
+        await self._http.take(shown.context)
+        self._credentials.take(shown)
 
     async def run(self, stop: "Stop", grace_s: float) -> None:
         """Serves until ``stop``, then drains for at most ``grace_s`` seconds."""
         await self._health.show(not self._hub.ready())
         await self._grpc.start()
-        http = asyncio.create_task(self._http.serve([self._socket]))
+        http = asyncio.create_task(self._http.run_on_socket())
         health = asyncio.create_task(self._watch_health())
         try:
             await self._until_listening(http)
@@ -119,7 +121,7 @@ class Doors:
         finally:
             health.cancel()
             self._http.should_exit = True
-            await asyncio.gather(self._grpc.stop(_LAST_WRITES_S), http, health, return_exceptions=True)
+            await asyncio.gather(self._grpc.stop(LAST_WRITES_S), http, health, return_exceptions=True)
 
     async def _drain(self, stop: "Stop", grace_s: float) -> None:
         logger.info("draining")
@@ -194,14 +196,6 @@ class Stop:
             await asyncio.gather(task, return_exceptions=True)
 
 
-class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to :class:`Stop`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _allow_descriptors() -> None:
     """The doors bound their connections themselves, at more than the usual soft limit, which idle ones of callers
     without a key would use up: no worker could start then, and no program.
@@ -209,40 +203,3 @@ def _allow_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _http_config(rest: RestDoor, settings: ServerSettings) -> uvicorn.Config:
-    tls = settings.tls
-    certificates: dict[str, Any] = {}
-    if tls is not None:
-        certificates = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
-        if tls.client_ca is not None:
-            certificates |= {"ssl_ca_certs": str(tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return uvicorn.Config(
-        rest.app(),
-        http=HeadLimited,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_BACKSTOP * settings.limits.concurrency,
-        timeout_graceful_shutdown=math.ceil(_LAST_WRITES_S),
-        **certificates,
-    )
-
-
-@contextlib.contextmanager
-def bound(address: str) -> Iterator[socket.socket]:
-    """A listening socket; raises ``ConfigError`` where there is none to be had."""
-    host, port = parse_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(f"REST cannot listen on {address}: {error.strerror}") from None
-    # asyncio sets this only on sockets that name their protocol; accepted ones inherit it from here.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with listening:
-        yield listening

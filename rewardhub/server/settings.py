@@ -1,12 +1,9 @@
 """What an operator sets about the doors."""
 
-import ssl
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from rewardhub.errors import ConfigError
 
 Scope = Literal["score", "media", "metrics", "admin"]
 
@@ -54,18 +51,6 @@ class Tls(_Settings):
     cert: Path
     key: Path
     client_ca: Path | None = None
-
-    def check(self) -> None:
-        """Raises ``ConfigError`` naming the files that a server cannot use."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        files = f"cert {self.cert} and key {self.key}"
-        try:
-            context.load_cert_chain(self.cert, self.key, password="")  # nobody is there to type one
-            if self.client_ca is not None:
-                files = f"client_ca {self.client_ca}"
-                context.load_verify_locations(self.client_ca)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"server.tls, {files}: {error}", field="server.tls") from None
 
 
 class ServerSettings(_Settings):

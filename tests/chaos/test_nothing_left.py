@@ -183,7 +183,7 @@ async def test_nothing_is_left(tiny_card, tmp_path, seed, monkeypatch):
     registry = Registry()
     registry.load_file(PLUGIN)
     hub = make_hub(config, registry)
-    hub.reloader = Reload(hub, lambda: config)
+    hub.reloader = Reload(hub, config, lambda: config)
     try:
         await bombard(hub, config, card, seed)
     finally:

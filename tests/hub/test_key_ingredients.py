@@ -32,7 +32,7 @@ async def graded(tmp_path):
     path.write_text(PLUGIN.format(version=1))
     config = HubConfig(workers=1, plugins=(path,))
     hub = make_hub(config)
-    hub.reloader = Reload(hub, lambda: config)
+    hub.reloader = Reload(hub, config, lambda: config)
     await hub.start()
     yield hub, path
     await hub.aclose()

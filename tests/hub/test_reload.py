@@ -37,8 +37,9 @@ async def reloadable(tmp_path):
     path = tmp_path / "versioned.py"
     write(path, 1.0)
     plugins = [path]
-    hub = make_hub(HubConfig(workers=2, plugins=tuple(plugins)))
-    hub.reloader = Reload(hub, lambda: HubConfig(workers=2, plugins=tuple(plugins)))
+    config = HubConfig(workers=2, plugins=tuple(plugins))
+    hub = make_hub(config)
+    hub.reloader = Reload(hub, config, lambda: HubConfig(workers=2, plugins=tuple(plugins)))
     await hub.start()
     yield hub, plugins
     await hub.aclose()
@@ -126,11 +127,11 @@ async def test_scorers_come_and_go(reloadable, tmp_path):
     hub, plugins = reloadable
     plugins.append(tmp_path / "more.py")
     write(plugins[1], 5.0, "more")
-    assert await hub.reload() == {"added": ["more"], "removed": [], "changed": []}
+    assert await hub.reload() == {"added": ["more"], "removed": [], "changed": [], "restart": []}
     (scores,) = await hub.score([Group("g", "", (Response("x"),))], Call(recipe="more"))
     assert scores.values == [5.0]
     del plugins[1]
-    assert await hub.reload() == {"added": [], "removed": ["more"], "changed": []}
+    assert await hub.reload() == {"added": [], "removed": ["more"], "changed": [], "restart": []}
     (scores,) = await hub.score([Group("g", "", (Response("x"),))], Call(recipe="more"))
     assert scores[0].status is Status.INVALID_INPUT
 
@@ -196,7 +197,7 @@ async def test_a_checkpoint_that_was_exchanged_is_loaded(kind, tiny_card, tmp_pa
     member.write_text(f'name = "member"\n{CARDS["scalar"]}\n')
     config = HubConfig(workers=1, cards=(card,))
     hub = make_hub(config)
-    hub.reloader = Reload(hub, lambda: config)
+    hub.reloader = Reload(hub, config, lambda: config)
     await hub.start()
     try:
         group = Group("g", "p", (Response("x"),))

@@ -24,6 +24,13 @@ def test_a_relative_path_is_relative_to_the_card(tmp_path):
     card = load_card(write(tmp_path, 'name = "m"\nkind = "scalar"\npath = "weights"\n'))
     assert card.path == tmp_path / "weights"
     assert (card.scope, card.bounds) == ("response", (-math.inf, math.inf))
+    served = 'name = "m"\nkind = "scalar"\npath = "w"\nbackend = "vllm"\n[vllm]\npython = "%s"\n'
+    for python, found in (
+        ("env/bin/python", f"{tmp_path}/env/bin/python"),
+        ("/opt/python", "/opt/python"),
+        ("python3", "python3"),
+    ):
+        assert load_card(write(tmp_path, served % python)).vllm.python == found
 
 
 @pytest.mark.parametrize(("text", "words"), [

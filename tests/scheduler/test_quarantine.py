@@ -38,7 +38,7 @@ class Losses:
 async def pool_hub():
     config = HubConfig(workers=2, plugins=(PLUGIN,))
     hub = make_hub(config)
-    hub.reloader = Reload(hub, lambda: config)
+    hub.reloader = Reload(hub, config, lambda: config)
     await hub.start()
     yield hub
     await hub.aclose()
@@ -168,7 +168,7 @@ async def model_hub(tiny_card, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     config = HubConfig(workers=1, cards=(tiny_card,))
     hub = make_hub(config, Registry())
-    hub.reloader = Reload(hub, lambda: config)
+    hub.reloader = Reload(hub, config, lambda: config)
     await hub.start()
     yield hub, Losses(log, "")
     await hub.aclose()

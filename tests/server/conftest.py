@@ -16,7 +16,8 @@ from rewardhub.media.store import MediaStore
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.server import intake
 from rewardhub.server.auth import Auth
-from rewardhub.server.serving import Doors, Stop, bound
+from rewardhub.server.rest_server import bound
+from rewardhub.server.serving import Doors, Stop
 from rewardhub.server.settings import ServerSettings
 from rewardhub.types import Column, Group, GroupScores, Status, Timings
 from rewardhub.v1 import reward_service_pb2_grpc
@@ -161,7 +162,7 @@ class FakeHub:
         return [{"name": name, "family": "verifier", "scope": "response", **common} for name in RECIPES]
 
     async def reload(self):
-        return {"added": [], "removed": [], "changed": []}
+        return {"added": [], "removed": [], "changed": [], "restart": []}
 
     def ready(self):
         return self.not_ready

@@ -182,11 +182,11 @@ async def code_of_score(stub, key):
 def test_without_keys_only_loopback_is_bound():
     """Another address without keys is refused; with keys it is not."""
     for address in ("127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"):
-        check_addresses(Auth(), address)
+        check_addresses(ServerSettings(), address)
     for address in ("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1", "0:1"):
         with pytest.raises(ConfigError, match="configure keys"):
-            check_addresses(Auth(), "127.0.0.1:1", address)
-        check_addresses(Auth(SETTINGS.keys), address)
+            check_addresses(ServerSettings(), "127.0.0.1:1", address)
+        check_addresses(SETTINGS, address)
 
 
 @pytest.mark.parametrize("address", ["", "8080", ":8080", "host:", "host:http", "host:99999", "host:-1"])

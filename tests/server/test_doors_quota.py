@@ -206,3 +206,40 @@ async def test_a_hub_with_its_hands_full_takes_no_call():
     with pytest.raises(Unavailable) as caught:
         await hub.score([Group("g", responses=(Response("r"),))], Call(recipe="digest"))
     assert caught.value.retry_after_s > 0
+
+
+async def test_quotas_are_exchanged_by_a_reload(service, fake_hub):
+    """A tenant is held to the new quotas from then on; a debt is not forgiven, and programs in hand are counted."""
+    keys = tuple(
+        ApiKey(key_sha256=hashlib.sha256(name.encode()).hexdigest(), tenant=name, scopes=scopes)
+        for name, scopes in (("a", {"score"}), ("root", {"admin"}))
+    )
+
+    def settings(**quota) -> ServerSettings:
+        return ServerSettings(keys=keys, quotas={"a": Quota(**quota)} if quota else {})
+
+    hub = fake_hub()
+    body = {"recipe": "digest", "groups": [{"id": "g", "responses": ["r"] * 100}]}
+    async with service(settings(), hub) as running, running.http() as http:
+
+        async def post() -> int:
+            return (await http.post("/v1/score", json=body, headers={"x-api-key": "a"})).status_code
+
+        async def reload(**quota) -> None:
+            running.doors.reread(lambda: settings(**quota))
+            assert (await http.post("/v1/reload", headers={"x-api-key": "root"})).status_code == 200
+
+        assert [await post(), await post()] == [200, 200]
+        await reload(responses_per_s=1)
+        assert [await post(), await post()] == [200, 429]
+        await reload(responses_per_s=2)
+        assert await post() == 429
+        hub.programs.tenants.enter("a")
+        await reload(sandboxes=1)
+        assert await post() == 200
+        with pytest.raises(QuotaExceeded):
+            hub.programs.tenants.enter("a")
+        hub.programs.tenants.leave("a")
+        hub.programs.tenants.enter("a")
+        await reload()
+        assert [await post(), await post()] == [200, 200]

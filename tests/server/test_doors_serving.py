@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rewardhub.errors import ConfigError
 from rewardhub.server.serving import serve
-from rewardhub.server.settings import ServerSettings, Tls
 from rewardhub.types import Call, Group, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.v1 import reward_service_pb2_grpc
@@ -185,66 +183,3 @@ async def test_a_hub_that_does_not_start_ends_the_service(fake_hub):
     with pytest.raises(ConfigError, match="the model is missing"):
         await serve(hub, "127.0.0.1:0", "127.0.0.1:0")
     assert hub.closed
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory):
-    """A self-made authority with a server's and a client's certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
-    for name in ("server", "client"):
-        openssl(
-            "req", "-x509", *curve, "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", f"{name}.key", "-out", f"{name}.pem",
-            "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
-            "-addext", "basicConstraints=critical,CA:FALSE",
-        )  # fmt: skip
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("files", "named"),
-    [
-        (("server.pem", "client.key", None), "client.key"),
-        (("nowhere.pem", "server.key", None), "nowhere.pem"),
-        (("server.pem", "server.key", "empty.pem"), "empty.pem"),
-        (("server.pem", "server.key", "server.key"), "server.key"),
-        (("server.pem", "locked.key", None), "locked.key"),
-    ],
-)
-async def test_unusable_certificates_do_not_start(fake_hub, certificates, files, named):
-    """The files at fault are named, whichever door would have met them first."""
-    (certificates / "empty.pem").touch()
-    locked = ["pkey", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "locked.key"]
-    subprocess.run(["openssl", *locked], cwd=certificates, check=True, capture_output=True)
-    cert, key, client_ca = (name and certificates / name for name in files)
-    settings = ServerSettings(tls=Tls(cert=cert, key=key, client_ca=client_ca))
-    with pytest.raises(ConfigError, match=f"server.tls, .*{named}"):
-        await serve(fake_hub(), "127.0.0.1:0", "127.0.0.1:0", settings=settings)
-
-
-async def test_tls_and_client_certificates(service, certificates):
-    """Both doors speak TLS; with client_ca a caller without a certificate is turned away."""
-    tls = Tls(cert=certificates / "server.pem", key=certificates / "server.key", client_ca=certificates / "ca.pem")
-    ca = (certificates / "ca.pem").read_bytes()
-    pair = [(certificates / f"client.{kind}").read_bytes() for kind in ("key", "pem")]
-    async with service(ServerSettings(tls=tls)) as running:
-        assert running.url.startswith("https://")
-        context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-        with pytest.raises(httpx.HTTPError):
-            async with httpx.AsyncClient(verify=context) as http:
-                await http.get(f"{running.url}/healthz")
-        context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
-        async with httpx.AsyncClient(verify=context) as http:
-            assert (await http.get(f"{running.url}/healthz")).status_code == 200
-        for given, code in ((pair, grpc.StatusCode.OK), ([None, None], grpc.StatusCode.UNAVAILABLE)):
-            credentials = grpc.ssl_channel_credentials(ca, *given)
-            async with grpc.aio.secure_channel(running.grpc_addr, credentials) as channel:
-                call = reward_service_pb2_grpc.RewardServiceStub(channel).ListScorers(
-                    pb.ListScorersRequest(), timeout=3
-                )
-                assert await call.code() == code

@@ -1,6 +1,8 @@
-"""Keys are exchanged by a reload: nobody restarts a hub to shut out who has a key that leaked."""
+"""Keys and certificates are exchanged by a reload: nobody restarts a hub to shut out who has a key that leaked."""
 
 import hashlib
+import ssl
+import subprocess
 
 import grpc
 import httpx
@@ -47,3 +49,36 @@ def test_a_reload_takes_the_keys_that_the_file_names(serve, tmp_path):
         config.write_text(keys("new", "kept"))
         assert reload() == 200
         assert [passes(name) for name in ("old", "kept", "new")] == [False, True, True]
+
+
+def test_a_reload_takes_certificates_and_names_the_rest(serve, tmp_path):
+    """What connects after it is shown the new certificate, by the loop that serves too; what waits for a restart is said."""
+
+    def certify() -> str:
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=hub")
+        command = ["openssl", "req", "-x509", *curve, "-keyout", "hub.key", "-out", "hub.pem"]
+        subprocess.run(
+            [*command, "-addext", "subjectAltName=IP:127.0.0.1"], cwd=tmp_path, check=True, capture_output=True
+        )
+        return (tmp_path / "hub.pem").read_text()
+
+    first = certify()
+    config = tmp_path / "hub.toml"
+    text = keys() + '[server.tls]\ncert = "hub.pem"\nkey = "hub.key"\n'
+    config.write_text(text)
+    with serve("--config", str(config)) as hub:
+        place = ("127.0.0.1", int(hub.url.rsplit(":", 1)[1]))
+        trusted = ssl.create_default_context(cadata=first)
+        with httpx.Client(verify=trusted, base_url=hub.url, headers={"x-api-key": "root"}, timeout=60) as http:
+            assert ssl.get_server_certificate(place) == first
+            second = certify()
+            config.write_text("deadline_ms = 5\njudges = []\nworkers = 1\n" + text + "[server.limits]\ngroups = 7\n")
+            told = http.post("/v1/reload")
+            assert told.json()["restart"] == ["deadline_ms", "server.limits"], told.text
+            assert ssl.get_server_certificate(place) == second
+            assert http.get("/healthz").status_code == 200
+        with grpc.secure_channel(hub.grpc, grpc.ssl_channel_credentials(second.encode())) as channel:
+            listed = stubs.RewardServiceStub(channel).ListScorers(
+                pb.ListScorersRequest(), metadata=[("x-api-key", "root")]
+            )
+            assert listed.scorers
