@@ -1,5 +1,10 @@
 """Errors of a whole call, from the two doors back to the classes of ``rewardhub.errors``."""
 
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -22,6 +27,7 @@ _CLASSES: tuple[type[RewardHubError], ...] = (
     errors.Cancelled,
     errors.JudgeUnparseable,
     errors.PinMismatch,
+    errors.KeyReused,
     errors.Unauthenticated,
     errors.Forbidden,
 )
@@ -29,8 +35,11 @@ _BY_CODE = {kind.code: kind for kind in _CLASSES}
 _BY_GRPC = {kind.grpc: kind for kind in reversed(_CLASSES)} | {"INVALID_ARGUMENT": InvalidInput}
 
 
-_BROKEN_OFF = frozenset({502, 504})
-"""What a proxy answers where the hub's own answer broke off or did not come in time."""
+_STREAM_RESET = "RST_STREAM"
+_HTTP_STATUS = re.compile(r"http2 header with status: (\d{3})")
+_OWN: Mapping[int, type[RewardHubError]] = {401: errors.Unauthenticated, 403: errors.Forbidden, 413: errors.TooLarge}
+_NOT_PASSED_ON = frozenset({408, 425, 429, 503})
+"""What a proxy answers of its own to a request that no hub has read."""
 
 
 class ConnectionLost(HubUnreachable):
@@ -55,18 +64,38 @@ def from_proto(error: pb.Error) -> RewardHubError:
     return refusal(error.code, error.message, error.field, error.retry_after_ms / 1000)
 
 
-def from_body(status: int, body: bytes, retry_after: str | None) -> RewardHubError:
-    """The error of a REST reply; a reply that no hub wrote is ``HubUnreachable`` (retryable from 500 on)."""
-    wait_s = float(retry_after) if retry_after and retry_after.replace(".", "", 1).isdigit() else 0.0
+def from_reply(url: str, status: int, headers: Mapping[str, str], body: bytes) -> RewardHubError:
+    """The error of a REST reply, by :func:`from_stranger` where no hub wrote it."""
+    wait_s = _seconds(headers.get("retry-after", ""))
     try:
         data: dict[str, Any] = loads(body)["error"]
         return refusal(data["code"], data["message"], data.get("field") or "", wait_s, status)
     except (InvalidInput, KeyError, TypeError):
-        text = f"HTTP {status} without an error of a hub; is this the address of a hub?"
-        kind = HubUnreachable if status >= 500 or status == 429 else InvalidInput
-        if status in _BROKEN_OFF:
-            kind = ConnectionLost
-        return kind(text, retry_after_s=wait_s)
+        by = "".join(f", {name} {headers[name]!r}" for name in ("server", "location") if name in headers)
+        return from_stranger(url, status, by, wait_s)
+
+
+def from_stranger(url: str, status: int, by: str = "", wait_s: float = 0.0) -> RewardHubError:
+    """The error of an HTTP status that a proxy, or what is no hub, gave: retryable from 500 on and where it says so."""
+    if status in _NOT_PASSED_ON:
+        kind: type[RewardHubError] = HubUnreachable
+    else:
+        kind = ConnectionLost if status >= 500 else _OWN.get(status, InvalidInput)
+    asks = "a proxy before the hub?" if kind is not InvalidInput else "is this the address of a hub?"
+    text = f"{url}: HTTP {status} without an error of a hub{by}; {asks}"
+    return kind(text, field="url" if kind is InvalidInput else "", retry_after_s=wait_s)
+
+
+def _seconds(retry_after: str) -> float:
+    """Of a ``Retry-After`` header, a number or a date; 0 for what is neither."""
+    try:
+        number = float(retry_after)
+    except ValueError:
+        try:
+            number = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return number if 0 < number < math.inf else 0.0
 
 
 def from_httpx(error: httpx.HTTPError, url: str) -> RewardHubError:
@@ -84,9 +113,11 @@ def from_rpc(error: Any, url: str) -> RewardHubError:
     if told := metadata.get("rewardhub-error"):
         data, http = loads(told), UnknownName.http if code == UnknownName.grpc else 0
         return refusal(data["code"], data["message"], data["field"], data["retry_after_ms"] / 1000, http)
+    if status := _HTTP_STATUS.search(text):
+        return from_stranger(url, int(status[1]))
     if code == "UNIMPLEMENTED":
         return InvalidInput(f"{url}: {text}; is this the address of a hub?", field="url")
-    if code in {"UNAVAILABLE", "UNKNOWN"}:
+    if code in {"UNAVAILABLE", "UNKNOWN"} or _STREAM_RESET in text:
         before = "failed to connect" in text.lower()
         return (HubUnreachable if before else ConnectionLost)(f"{url}: {text or code}")
-    return _made(UnknownName if code == "NOT_FOUND" else _BY_GRPC.get(code, InternalError), text, "", 0.0)
+    return _made(UnknownName if code == "NOT_FOUND" else _BY_GRPC.get(code, InternalError), f"{url}: {text}", "", 0.0)

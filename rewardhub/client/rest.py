@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from rewardhub.client.refusal import ConnectionLost, from_body, from_httpx, refusal
+from rewardhub.client.refusal import ConnectionLost, from_httpx, from_reply, from_stranger, refusal
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import GROUPS_OF_A_REQUEST, RESPONSES_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
@@ -98,8 +98,9 @@ class RestDoor:
                 self._http.stream(method, path, content=body, headers=headers, timeout=timeout) as response,
             ):
                 if response.status_code != httpx.codes.OK:
-                    wait = response.headers.get("retry-after")
-                    raise from_body(response.status_code, await response.aread(), wait)
+                    raise from_reply(self.url, response.status_code, response.headers, await response.aread())
+                if response.headers.get("content-type", "").startswith("text/html"):
+                    raise from_stranger(self.url, response.status_code, ", a page of HTML")
                 yield response
         except httpx.HTTPError as error:
             raise from_httpx(error, self.url) from None

@@ -5,18 +5,14 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from rewardhub.client import AsyncClient, Client
-from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import pause_s
 from rewardhub.errors import (
     Forbidden,
     HubUnreachable,
-    InternalError,
     InvalidInput,
     PinMismatch,
     QuotaExceeded,
@@ -113,59 +109,6 @@ def test_no_hub_is_unreachable(scheme):
     for ask in (lambda c: c.score([group("a")], CALL), lambda c: c.scorers(), lambda c: list(c.stream([group("a")]))):
         with Client(address, retries=1) as client, pytest.raises(HubUnreachable):
             ask(client)
-
-
-def test_a_server_that_is_no_hub_is_named(doors):
-    """A wrong path prefix is a caller's error that asks whether this is a hub."""
-    with Client(doors.url("http") + "/nowhere") as client, pytest.raises(InvalidInput, match="address of a hub"):
-        client.score([group("a")], CALL)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (
-            404,
-            b'{"error": {"code": "not_found", "message": "no route", "field": "", "retryable": false}}',
-            InvalidInput,
-        ),
-        (500, b'{"error": {"code": "new_code", "message": "m", "field": "", "retryable": false}}', InternalError),
-        (503, b"Service Unavailable", HubUnreachable),
-        (500, b"<html>", HubUnreachable),
-        (502, b"<html>", ConnectionLost),
-        (504, b"<html>", ConnectionLost),
-        (429, b"", HubUnreachable),
-        (200, b"[]", InternalError),
-        (200, b"{", InternalError),
-        (302, b"", InvalidInput),
-    ],
-)
-def test_replies_of_strangers_have_a_class(status, body, kind):
-    """Proxies and servers that are no hub give typed errors, never a raw parse error."""
-    with answering(status, body) as address, Client(address, retries=0) as client, pytest.raises(kind) as caught:
-        client.score([group("a")], CALL)
-    assert type(caught.value) is kind
-
-
-@contextmanager
-def answering(status: int, body: bytes):
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_deadline_is_a_status(url, fake):
