@@ -27,6 +27,8 @@ MESSAGE_BYTES = 4 << 20
 FILL_BYTES = 3 << 20
 _CHUNK_BYTES = 1 << 20
 _ROWS_OF_A_REPLY = 4_000
+BEAT_S = 10.0
+"""How often a stream says something: proxies end what idles for a minute, some after less."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -138,6 +140,7 @@ class EventStream:
         self._rpc, self._call = rpc, call
         self._deadline_ms = -1
         self._media: dict[str, bytes] = {}
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def send(self, group: Group, deadline_ms: int) -> None:
         """A whole group, in several messages where one would be too large, or members of one; raises ``TooLarge``."""
@@ -171,9 +174,11 @@ class EventStream:
         self._rpc.write(service.ScoreStreamRequest(close=service.Close(id=group_id)))
 
     def half_close(self) -> None:
+        self._timer.cancel()
         self._rpc.done_writing()
 
     def cancel(self) -> None:
+        self._timer.cancel()
         self._rpc.cancel()
 
     async def answers(self) -> AsyncIterator[tuple[GroupScores, float]]:
@@ -196,6 +201,11 @@ class EventStream:
         if 0 < len(data) <= FILL_BYTES:
             message = pb.Media(sha256=sha256, data=data)
             self._rpc.write(service.ScoreStreamRequest(media=message))
+
+    def _beat(self) -> None:
+        if self._deadline_ms > 0:  # the same options once more change nothing
+            self._rpc.write(service.ScoreStreamRequest(options=_options(self._call, self._deadline_ms)))
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def _deadline(self, deadline_ms: int) -> None:
         """Says the deadline for the groups that follow, where it differs by more than 1 %."""

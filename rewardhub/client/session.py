@@ -31,7 +31,8 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class Entry:
     """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
-    sent in, ``first`` the index that its first response has in the answer, if that is not the hub's to say. ``waits`` are tries that met no hub, while one that answered before restarts.
+    sent in, ``first`` the index that its first response has in the answer, if that is not the hub's to say. ``waits`` are
+    tries that met no hub, while one that answered before restarts; ``lost`` says that a connection broke.
     """
 
     group: Group
@@ -42,6 +43,7 @@ class Entry:
     tries: int = 0
     waits: int = 0
     reuploaded: bool = False
+    lost: bool = False
     partial: GroupScores | None = None
     earlier: GroupScores | None = None
     dropped: Dropped = field(default_factory=Dropped)
@@ -185,8 +187,10 @@ class Session:
         return found
 
     def is_whole(self, taken: Sequence[Entry]) -> bool:
-        """Whether ``taken`` is all that is left to do."""
-        return self._ended and len(taken) == len(self._entries)
+        """Whether ``taken`` is all that is left to do, and may be asked for in a call without a stream: proxies end a
+        call of which nothing is heard for a while, as often as it is made.
+        """
+        return self._ended and len(taken) == len(self._entries) and not any(entry.lost for entry in taken)
 
     def remaining_ms(self, entry: Entry) -> int:
         """Milliseconds that the hub may take, less a margin for the way back."""
@@ -219,6 +223,7 @@ class Session:
                 entry.waits += 1
             else:
                 entry.tries += 1
+            entry.lost = entry.lost or isinstance(error, ConnectionLost)
             pause = pause_s(entry.tries + entry.waits, error.retry_after_s)
             self._trouble = error
             if not (error.retryable and self._may_repeat(entry, pause)):

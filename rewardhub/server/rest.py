@@ -33,6 +33,8 @@ from rewardhub.server.surface import ScoringHub
 from rewardhub.types import Call, GroupScores
 
 NDJSON = "application/x-ndjson"
+QUIET = b" "
+"""Sent where there is nothing to say for long; JSON may begin with it, so that no line is empty."""
 _REF = "#/components/schemas/{model}"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": documents.ErrorReply} for code in (400, 401, 403, 404, 409, 413, 429, 499, 500, 503, 504)
@@ -227,7 +229,8 @@ async def _lines(request: Request, session: Session, items: Sequence[intake.Item
     try:
         async for batch in session.batches():
             answers = [each for each in batch if isinstance(each, Answer)]
-            yield b"".join(replies.score_line(each.scores, details=each.details) + b"\n" for each in answers)
+            lines = [replies.score_line(each.scores, details=each.details) + b"\n" for each in answers]
+            yield b"".join(lines) or QUIET
         await feeder
     finally:
         feeder.cancel()

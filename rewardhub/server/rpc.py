@@ -85,6 +85,8 @@ class RewardService:
         reader = asyncio.create_task(Events(self._hub, session, tenant, self._limits).read(events))
         try:
             async for batch in session.batches():
+                if not batch:
+                    await context.write(pb.ScoreStreamResponse())
                 for reply in stream_responses(batch, self._limits.message_bytes):
                     await context.write(reply)
             if not reader.done():

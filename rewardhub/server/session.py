@@ -22,6 +22,8 @@ WIDTH = 256
 MAX_OPEN = 4_096
 MAX_READY = 4_096
 MAX_ID_CHARS = 4_096
+QUIET_S = 10.0
+"""A stream never says nothing for longer: proxies end what idles for a minute, some after less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,15 @@ class Session:
         self._wake.set()
 
     async def batches(self) -> AsyncIterator[list[Answer | Notice]]:
-        """All that is ready, each time something is; ends after :meth:`finish` and the last answer."""
+        """All that is ready, each time something is, and nothing after each :data:`QUIET_S` without; ends after
+        :meth:`finish` and the last answer.
+        """
         while self._ready or self._tasks or not self._finished:
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield []
             self._wake.clear()
             ready, self._ready = self._ready, []
             self._taken.set()

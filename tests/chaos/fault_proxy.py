@@ -7,12 +7,15 @@ import argparse
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass
 class Faults:
-    """What happens to bytes on their way. Rates are shares of chunks, from a seeded generator."""
+    """What happens to bytes on their way. Rates are shares of chunks, from a seeded generator; a connection is reset
+    where the caller says nothing for ``mute_s``, or the upstream for ``idle_s``.
+    """
 
     latency_s: float = 0.0
     stall: bool = False
@@ -20,6 +23,8 @@ class Faults:
     slice_bytes: int = 0
     reset_rate: float = 0.0
     half_open: bool = False
+    idle_s: float | None = None
+    mute_s: float | None = None
 
 
 class FaultProxy:
@@ -71,7 +76,9 @@ class FaultProxy:
                 return
             source, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
             self._writers.add(upstream)
-            await asyncio.gather(self._pipe(reader, upstream), self._pipe(source, writer))
+            await asyncio.gather(
+                self._pipe(reader, upstream, lambda f: f.mute_s), self._pipe(source, writer, lambda f: f.idle_s)
+            )
         except (OSError, asyncio.CancelledError):
             return
         finally:
@@ -80,8 +87,13 @@ class FaultProxy:
                 with contextlib.suppress(OSError):
                     each.transport.abort()
 
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
+    async def _pipe(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limit: Callable[[Faults], float | None],
+    ) -> None:
+        while data := await asyncio.wait_for(reader.read(65_536), limit(self.faults)):
             faults = self.faults
             if faults.latency_s:
                 await asyncio.sleep(faults.latency_s)
