@@ -174,6 +174,8 @@ global___ScoreStreamRequest = ScoreStreamRequest
 
 @typing.final
 class ScoreStreamResponse(google.protobuf.message.Message):
+    """Comes empty where nothing else does for ten seconds."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     GROUPS_FIELD_NUMBER: builtins.int

@@ -488,7 +488,7 @@ class Columns(google.protobuf.message.Message):
     """index into the reply's fingerprints"""
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """0 where not present"""
+        """NaN where not present, so that no failure is read as a number"""
 
     @property
     def present(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bool]: ...

@@ -32,7 +32,9 @@ def take(data: Mapping[str, Any], key: str, kind: type[T], default: T, where: st
 
 
 def expect(value: Any, kind: type[T], where: str) -> T:
-    """``value`` if it is of type ``kind``; an integer passes as a number, true and false do not."""
+    """``value`` if it is of type ``kind``; an integer passes as a number, 3.0 as an integer, true and false do not."""
+    if kind is int and isinstance(value, float) and value.is_integer():  # many languages write every number as one
+        value = int(value)
     right = isinstance(value, (int, float) if kind is float else kind)
     if not right or (isinstance(value, bool) and kind is not bool):
         raise InvalidInput(f"{where} is {describe(value)}, expected {_WORDS.get(kind, kind.__name__)}", field=where)

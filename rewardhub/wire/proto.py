@@ -287,7 +287,7 @@ def _columns_to_proto(column: Column, table: Fingerprints, details: bool) -> pb.
     if column.statuses.count(Status.OK) == len(column):
         message.values.extend(cast(list[float], column.values))
     else:
-        message.values.extend(0.0 if value is None else value for value in column.values)
+        message.values.extend(_with_nan(column.values))
         message.present.extend(value is not None for value in column.values)
         message.statuses.extend(cast(Any, [status.code for status in column.statuses]))
     if column.cached and any(column.cached):

@@ -102,6 +102,26 @@ def test_a_plain_column_is_one_list_of_doubles():
     assert not message.indices
 
 
+def test_a_failure_is_no_number_on_the_wire():
+    """A client in a language where nobody looks at ``present`` reads no 0 for a score that failed."""
+    scores = GroupScores(
+        "g", Column([1.0, None], [Status.OK, Status.TIMEOUT]), {"a": Column.failed(2, Status.TIMEOUT, "late")}
+    )
+    message = proto.scores_to_proto(scores, proto.Fingerprints(), details=False)
+    assert [math.isnan(value) for value in message.total.values] == [False, True]
+    assert all(map(math.isnan, message.parts[0].columns.values))
+
+
+def test_a_whole_number_with_a_point_is_an_integer():
+    """JSON has one kind of number: what Lua, R, Gson or pandas write as 3.0 is 3; 3.5 and 1e300 are refused."""
+    group = lines.group_from_json({"expected": 3.0, "responses": [{"text": "a", "tokens": 5.0, "steps": [[0.0, 1.0]]}]})
+    assert (group.expected, group.responses[0].tokens, group.responses[0].steps) == (3, 5, ((0, 1),))
+    assert lines.call_from_json({"step": -7.0, "deadline_ms": 1e3}).deadline_ms == 1000
+    for step in (3.5, 1e300, math.inf):
+        with pytest.raises(InvalidInput, match="integer"):
+            lines.call_from_json({"step": step})
+
+
 def test_every_status_has_its_number():
     """The enum of the wire and the vocabulary agree."""
     names = [name.removeprefix("STATUS_").lower() for name in pb.Status.keys()[1:]]
