@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from rewardhub.types import Status
+from rewardhub.types import Column, Status
 
 LONGEST_NAME = 64
 """Characters of an unknown name that a message shows, and that are compared to the known ones."""
@@ -66,6 +66,10 @@ class RewardHubError(Exception):
         if self.retry_after_s:
             found["retry_after_s"] = round(self.retry_after_s, 3)
         return found
+
+    def column(self, count: int) -> Column:
+        """``count`` rows without a value, each of which says why."""
+        return Column.failed(count, self.status, code=self.code, **self.details)
 
 
 def _rebuild(kind: type[RewardHubError], message: str, field: str, retry_after_s: float) -> RewardHubError:

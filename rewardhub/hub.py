@@ -25,7 +25,7 @@ from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Timings
+from rewardhub.types import MAX_RESPONSES, Call, Group, GroupScores, Timings
 
 ROUNDING_S = 0.5
 LEAVING_S = 5.0
@@ -371,18 +371,14 @@ def _is_member(group: Group) -> bool:
 
 
 def failed(group: Group, error: Exception | None) -> GroupScores:
-    """The scores of a group that came to an error; what is no error of ours is logged."""
+    """The scores of a group that could not be scored: every row has the error's status. What is no error of ours is
+    logged.
+    """
     if not isinstance(error, RewardHubError):
         _log.error("a group could not be scored", exc_info=error)
         error = InternalError(f"{type(error).__name__} in the hub")
-    return refused(group, error)
-
-
-def refused(group: Group, error: RewardHubError) -> GroupScores:
-    """The scores of a group that could not be scored at all: every row has the error's status."""
     size = len(group.responses)
-    column = Column.failed(size, error.status, code=error.code, **error.details)
-    return GroupScores(group.id, column, indices=list(range(size)))
+    return GroupScores(group.id, error.column(size), indices=list(range(size)))
 
 
 async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:

@@ -54,8 +54,7 @@ def held_to(column: Column, ask: Ask, versions: Mapping[str, str]) -> Column:
     if not begun or column.fingerprint in ("", begun):
         return column
     reason = f"the run began with {name} at {begun}, the hub now has {column.fingerprint}; send repin to accept it"
-    error = PinMismatch(reason, field="run")
-    return Column.failed(len(column), error.status, code=error.code, **error.details)
+    return PinMismatch(reason, field="run").column(len(column))
 
 
 def _agree(held: Pin, pin: Pin) -> bool:

@@ -16,7 +16,7 @@ from rewardhub.errors import InternalError, InvalidInput, RewardHubError, TooLar
 from rewardhub.media.store import MediaStore
 from rewardhub.pace import Pace
 from rewardhub.server.body import decoded
-from rewardhub.server.partial import Partial, failed_rows, resolved, split
+from rewardhub.server.partial import Partial, resolved, split
 from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Response
@@ -75,7 +75,7 @@ def rows_of(item: Item) -> int:
 def failed(group_id: str, rows: int, error: RewardHubError) -> GroupScores:
     """The answer for a group that failed as a whole: every row has the error's status."""
     rows = rows or 1  # a group whose responses cannot be counted still says why
-    return GroupScores(group_id, failed_rows(rows, error), indices=list(range(rows)))
+    return GroupScores(group_id, error.column(rows), indices=list(range(rows)))
 
 
 async def _at_hand(media: MediaStore, items: Sequence[Item], call: Call, tenant: str) -> tuple[list[Item], Call]:

@@ -36,14 +36,9 @@ class Partial:
     def _spread(self, rows: Sequence[int], scored: Column) -> Column:
         spread = Column([None] * self.rows, [Status.INVALID_INPUT] * self.rows)
         for row, error in self.errors.items():
-            spread.put([row], failed_rows(1, error))
+            spread.put([row], error.column(1))
         spread.put(rows, scored)
         return spread
-
-
-def failed_rows(count: int, error: RewardHubError) -> Column:
-    """Rows that carry the status, reason, code and field of an error."""
-    return Column.failed(count, error.status, code=error.code, **error.details)
 
 
 def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Response]) -> Partial:
