@@ -5,7 +5,8 @@ A checkpoint is untrusted: weights come from safetensors only, and no code it na
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def weight_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.safetensors"))
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A weight file; raises ``ConfigError`` where it cannot be read, from here on or later."""
+    try:
+        with safe_open(file, framework="pt") as weights:
+            yield weights
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{file}: {error}", field="path") from error
+
+
 def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors of all weight files, side files included, whose names start with one of ``prefixes``.
 
@@ -106,15 +117,11 @@ def tensors_under(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
-                found = {name: opened.get_tensor(name).clone() for name in names}  # else of the file, not of ours
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            names = [name for name in weights.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            found = {name: weights.get_tensor(name).clone() for name in names}  # else of the file, not of ours
         for name in tensors.keys() & found.keys():
-            if not tensors[name].equal(found[name]):
-                raise ConfigError(f"{path} holds two tensors {name!r}, one in {file.name}", field="path")
+            _check_twin(file, name, tensors[name], found[name])
         tensors |= found
     return tensors
 
@@ -123,30 +130,25 @@ def check_twins(path: Path) -> None:
     """Raises ``ConfigError`` where two weight files hold different tensors of one name: vLLM reads all files."""
     holders: dict[str, Path] = {}
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118
-                    if name in holders and not _equal(holders[name], file, name):
-                        raise ConfigError(f"{path} holds two tensors {name!r}, one in {file.name}", field="path")
-                    holders[name] = file
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if name in holders:
+                    with _opened(holders[name]) as others:
+                        _check_twin(file, name, others.get_tensor(name), weights.get_tensor(name))
+                holders[name] = file
 
 
-def _equal(one: Path, other: Path, name: str) -> bool:
-    with safe_open(one, framework="pt") as first, safe_open(other, framework="pt") as second:
-        return bool(first.get_tensor(name).equal(second.get_tensor(name)))
+def _check_twin(file: Path, name: str, one: Tensor, other: Tensor) -> None:
+    if not one.equal(other):
+        raise ConfigError(f"{file.parent} holds two tensors {name!r}, one in {file.name}", field="path")
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors of all weight files by their names."""
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     return shapes
 
 
@@ -159,11 +161,8 @@ def check_computed(path: Path) -> None:
         if part.get("is_causal") is False or part.get("use_bidirectional_attention"):
             raise ConfigError(f"{path}: attention that is not causal is not computed here", field="path")
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                kinds = {name: str(opened.get_slice(name).get_dtype()) for name in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            kinds = {name: str(weights.get_slice(name).get_dtype()) for name in weights.keys()}  # noqa: SIM118
         for name, kind in kinds.items():
             if name.endswith((".weight", ".bias")) and not kind.startswith(("F", "BF")):
                 raise ConfigError(f"{file}: {name} is of type {kind}, not of floating point", field="path")
@@ -173,11 +172,8 @@ def tensor_named(path: Path, endings: tuple[str, ...]) -> Tensor:
     """The only tensor of a checkpoint whose name ends in one of ``endings``."""
     found: list[Tensor] = []
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                found += [opened.get_tensor(name).clone() for name in opened.keys() if name.endswith(endings)]  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            found += [weights.get_tensor(name).clone() for name in weights.keys() if name.endswith(endings)]  # noqa: SIM118
     if len(found) != 1:
         raise ConfigError(f"{path} holds {len(found)} tensors named {' or '.join(endings)}, not one", field="path")
     return found[0]
