@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.attention import Plan
+from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, check_computed, weight_files
 from rewardhub.models.complete import check_complete
 from rewardhub.models.decoder import decode
@@ -35,10 +36,10 @@ class Backbone(nn.Module):
     with its language head, else the bare one.
     """
 
-    def __init__(self, model: Any, head: RewardHead | None = None) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.head = head
+        self.head: RewardHead | None = None
         self.family: Family = FAMILIES[model.config.model_type]
 
     @property
@@ -73,9 +74,9 @@ class Backbone(nn.Module):
         """The longest sequence, in tokens, that the model's positions were made for."""
         return int(self.text_config.max_position_embeddings)
 
-    def embed(self, inputs: Inputs, known: Features | None = None) -> Tensor:
+    def embed(self, inputs: Inputs) -> Tensor:
         """Input embeddings [B, L, H] with the image features in place; see :meth:`embedded`."""
-        embeds: Tensor = self.embedded(inputs, known)["inputs_embeds"]
+        embeds: Tensor = self.embedded(inputs)["inputs_embeds"]
         return embeds
 
     def embedded(self, inputs: Inputs, known: Features | None = None) -> dict[str, Any]:
@@ -124,9 +125,9 @@ class Backbone(nn.Module):
     def _positions(self, inputs: Inputs) -> Tensor:
         return inputs.position_ids if self.family.grid_positions else inputs.position_ids[0]
 
-    def last_hidden(self, inputs: Inputs, known: Features | None = None) -> Tensor:
+    def last_hidden(self, inputs: Inputs) -> Tensor:
         """The hidden state [B, H] of each row's last valid token."""
-        states = self.hidden(inputs, known)
+        states = self.hidden(inputs)
         rows = torch.arange(len(states), device=states.device)
         return states[rows, inputs.lengths - 1]
 
@@ -195,9 +196,9 @@ def same_device(name: str) -> str:
     return "cuda:0" if found == "cuda" else found
 
 
-def load_headless(path: Path, *, dtype: str = "float32", device: str = "cpu") -> Backbone:
-    """The bare backbone, for a head that is yet to be trained."""
-    backbone = _load(path, dtype, whole=False).to(device)
+def load_headless(path: Path, *, device: str = "cpu") -> Backbone:
+    """The bare backbone in fp32, for a head that is yet to be trained."""
+    backbone = _load(path, "float32", whole=False).to(device)
     own_weights(backbone)
     return backbone
 
@@ -229,6 +230,25 @@ def _load(path: Path, dtype: str, *, whole: bool, head_prefix: str = "") -> Back
     if dtype == "float32":
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # cuDNN's own default is TF32
     return Backbone(model).eval()
+
+
+def load_encoder(path: Path, kind: Any, card: Card, **more: Any) -> Any:
+    """A model of the class ``kind`` of transformers, for inference on the card's device; ``more`` goes to the class.
+
+    Raises ``ConfigError`` where the weights cannot fill it, or are not all of it.
+    """
+    try:
+        check_size(path, partial(kind, **more))
+        model, report = kind.from_pretrained(
+            str(path), dtype=DTYPES[card.dtype], use_safetensors=True, local_files_only=True,
+            trust_remote_code=False, output_loading_info=True, **more,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
+    check_complete(path, model, report)
+    model = model.to(pick_device(card.device)).eval().requires_grad_(False)
+    own_weights(model)
+    return model
 
 
 def check_size(path: Path, build: Callable[[Any], nn.Module]) -> Any:

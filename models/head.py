@@ -61,12 +61,12 @@ class RewardHead(nn.Module):
             state = self.activation(layer(state))
         return self.layers[-1](state).squeeze(-1)
 
-    def named_tensors(self, prefix: str = SAVED_PREFIX) -> dict[str, Tensor]:
-        """The tensors under the names that a checkpoint stores them by."""
+    def named_tensors(self) -> dict[str, Tensor]:
+        """The tensors under the names that a checkpoint of ours stores them by."""
         single = len(self.layers) == 1
         tensors: dict[str, Tensor] = {}
         for index, layer in enumerate(self.layers):
-            stem = prefix if single else f"{prefix}.{2 * index}"
+            stem = SAVED_PREFIX if single else f"{SAVED_PREFIX}.{2 * index}"
             tensors |= {f"{stem}.{name}": value for name, value in layer.state_dict().items()}
         return tensors
 

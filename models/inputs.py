@@ -85,14 +85,12 @@ class Inputs:
     reader: ImageReader
 
     def to(self, device: torch.device | str) -> "Inputs":
-        return Inputs(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.position_ids.to(device),
-            self.mm_token_type_ids.to(device),
-            self.images,
-            self.image_order,
-            self.reader,
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            position_ids=self.position_ids.to(device),
+            mm_token_type_ids=self.mm_token_type_ids.to(device),
         )
 
     @property

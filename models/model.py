@@ -15,6 +15,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.chat import Control, Piece
 from rewardhub.models.checkpoint import check_checkpoint, download
 from rewardhub.models.digest import digest_as_loaded, tree_stamp
+from rewardhub.models.families import FAMILIES
 from rewardhub.models.gates import pad_gates
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import pack_linears
@@ -130,11 +131,7 @@ class Loaded(Checkpoint):
 
         Raises ``ConfigError`` where the files are no longer those that were loaded.
         """
-        read = card_as_read(self.card)
-        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        device = self.backbone.device.type
-        weights = digest_as_loaded(self.path, self.stamp)
-        return digest_of("model", weights, read, device, attention, *versions, *sources())
+        return fingerprint_of("model", self.card, self.path, self.stamp, self.backbone.device.type, attention)
 
 
 NOT_READ = {
@@ -157,6 +154,15 @@ def sources() -> list[bytes]:
     return [path.read_bytes() for path in (*SOURCES, Path(decoder.__file__))]
 
 
+def fingerprint_of(kind: str, card: Card, path: Path, stamp: tuple[str, ...], *more: str) -> str:
+    """Digest of all that can change a score: the checkpoint as it was loaded, the card, libraries, our own source.
+
+    ``more`` is what else the ``kind`` depends on. Raises ``ConfigError`` as ``digest_as_loaded``.
+    """
+    versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
+    return digest_of(kind, digest_as_loaded(path, stamp), card_as_read(card), *more, *versions, *sources())
+
+
 def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded:
     """Loads what a card names; raises ``ConfigError`` where it cannot be."""
     path = folder_of(card)
@@ -172,9 +178,7 @@ def open_checkpoint(card: Card, *, head: bool, language: bool = False) -> Loaded
     encoder = encoder_of(card, path)
     encoder.reader.check(backbone.base.config)
     check_images(path, backbone, encoder)
-    rows = backbone.base.get_input_embeddings().num_embeddings
-    if encoder.tokenizer.size > rows:
-        raise ConfigError(f"{path}: {encoder.tokenizer.size} token ids for {rows} embeddings", field="path")
+    check_ids(path, encoder.tokenizer.size, backbone.base.get_input_embeddings().num_embeddings)
     limit = min(card.max_tokens or backbone.max_length, backbone.max_length)
     return Loaded(card, path, encoder, limit, backbone, stamp)
 
@@ -187,11 +191,17 @@ def encoder_of(card: Card, path: Path) -> Encoder:
     return encoder
 
 
-def folder_of(card: Card) -> Path:
+def folder_of(card: Card, architectures: Sequence[str] = tuple(FAMILIES)) -> Path:
     """The folder of the card's checkpoint, which may be loaded; downloaded where it is a repository's."""
     path = card.path if card.path is not None else download(card.repository, card.revision)
-    check_checkpoint(path, quantization=card.quantization)
+    check_checkpoint(path, architectures, card.quantization)
     return path
+
+
+def check_ids(path: Path, size: int, rows: int) -> None:
+    """Raises ``ConfigError`` where a tokenizer has more ids than the model has embeddings."""
+    if size > rows:
+        raise ConfigError(f"{path}: {size} token ids for {rows} embeddings", field="path")
 
 
 def attempt(make: Callable[[], Encoded]) -> Encoded | Score:

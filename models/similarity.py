@@ -6,7 +6,6 @@ prompt's text; a response of text is compared with the prompt's images.
 
 from collections.abc import Sequence
 from functools import cached_property, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,16 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError, TooLarge
 from rewardhub.media.decode import decode
-from rewardhub.models.backbone import DTYPES, check_size, pick_device
+from rewardhub.models.backbone import load_encoder
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
-from rewardhub.models.checkpoint import check_checkpoint, download, named_token
-from rewardhub.models.complete import check_complete
-from rewardhub.models.digest import digest_as_loaded, tree_stamp
-from rewardhub.models.memory import memory_errors, own_weights
-from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
+from rewardhub.models.checkpoint import named_token, read_config
+from rewardhub.models.digest import tree_stamp
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import check_ids, fingerprint_of, finite, folder_of
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
-from rewardhub.scorer import digest_of, failure
+from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Media, Response, Score
 
 ARCHITECTURES = ("clip", "siglip")
@@ -37,31 +35,22 @@ class SimilarityModel:
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.path = folder_of(card, ARCHITECTURES)
         self.stamp = tree_stamp(self.path)
-        self.kind = str(check_checkpoint(self.path, ARCHITECTURES)["model_type"])
+        self.kind = str(read_config(self.path)["model_type"])
         with memory_errors():
             self.model, self.processor = _load(self.path, self.kind, card)
-            own_weights(self.model)
         self.tokenizer = TextTokenizer(self.path)
         rows = int(self.model.config.text_config.vocab_size)
         self.limit = int(self.model.config.text_config.max_position_embeddings)
-        self._check_ids(self.tokenizer.size, rows)
+        check_ids(self.path, self.tokenizer.size, rows)
         self.before, self.behind, self.pad = self._ends()
-        self._check_ids(1 + max(*self.before, *self.behind, self.pad), rows)
+        check_ids(self.path, 1 + max(*self.before, *self.behind, self.pad), rows)
         self._known: dict[str | bytes, Tensor] = {}
-
-    def _check_ids(self, size: int, rows: int) -> None:
-        if size > rows:
-            raise ConfigError(f"{self.path}: {size} token ids for {rows} embeddings", field="path")
 
     @cached_property
     def fingerprint(self) -> str:
-        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        read = card_as_read(self.card)
-        return digest_of(
-            "similarity", digest_as_loaded(self.path, self.stamp), read, self.model.device.type, *versions, *sources()
-        )
+        return fingerprint_of("similarity", self.card, self.path, self.stamp, self.model.device.type)
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; an image or prompt is encoded once per call."""
@@ -169,14 +158,8 @@ def _load(path: Path, kind: str, card: Card) -> tuple[Any, Any]:
         "clip": (CLIPModel, CLIPImageProcessorPil),
         "siglip": (SiglipModel, SiglipImageProcessorPil),
     }[kind]
+    model = load_encoder(path, model_class, card)
     try:
-        check_size(path, model_class)
-        model, report = model_class.from_pretrained(
-            str(path), dtype=DTYPES[card.dtype], use_safetensors=True, local_files_only=True,
-            trust_remote_code=False, output_loading_info=True,
-        )  # fmt: skip
-        processor = processor_class.from_pretrained(str(path), local_files_only=True)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="path") from error
-    check_complete(path, model, report)
-    return model.to(pick_device(card.device)).eval().requires_grad_(False), processor
+        return model, processor_class.from_pretrained(str(path), local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: no usable image processor: {error}", field="path") from error

@@ -7,25 +7,23 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property, partial
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
-from rewardhub.models.backbone import DTYPES, check_size, pick_device
+from rewardhub.models.backbone import DTYPES, load_encoder, pick_device
 from rewardhub.models.card import Card
-from rewardhub.models.checkpoint import check_checkpoint, download, read_config, tensor_named
-from rewardhub.models.complete import check_complete
-from rewardhub.models.digest import digest_as_loaded, tree_stamp
-from rewardhub.models.memory import memory_errors, own_weights
-from rewardhub.models.model import LIBRARIES, card_as_read, finite, sources
+from rewardhub.models.checkpoint import read_config, tensor_named
+from rewardhub.models.digest import tree_stamp
+from rewardhub.models.memory import memory_errors
+from rewardhub.models.model import check_ids, fingerprint_of, finite, folder_of
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
-from rewardhub.scorer import digest_of, failure
+from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Json, Response, Score
 
 ENDS = {"bert": ("[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "</s>")}
@@ -49,15 +47,13 @@ class WordingModel(ABC):
 
     def __init__(self, card: Card) -> None:
         self.card = card
-        self.path: Path = card.path if card.path is not None else download(card.repository, card.revision)
+        self.path = folder_of(card, self.architectures)
         self.stamp = tree_stamp(self.path)
-        self.kind = str(check_checkpoint(self.path, self.architectures)["model_type"])
+        self.kind = str(read_config(self.path)["model_type"])
         self.tokenizer = TextTokenizer(self.path)
         self._known: dict[str, Tensor] = {}
         with memory_errors():
-            rows = self.load()
-        if self.tokenizer.size > rows:
-            raise ConfigError(f"{self.path}: {self.tokenizer.size} token ids for {rows} embeddings", field="path")
+            check_ids(self.path, self.tokenizer.size, self.load())
 
     @abstractmethod
     def load(self) -> int:
@@ -82,10 +78,7 @@ class WordingModel(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        versions = [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
-        read = card_as_read(self.card)
-        device = pick_device(self.card.device).split(":")[0]
-        return digest_of("wording", digest_as_loaded(self.path, self.stamp), read, device, *versions, *sources())
+        return fingerprint_of("wording", self.card, self.path, self.stamp, pick_device(self.card.device).split(":")[0])
 
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group; a text is encoded once per call."""
@@ -151,17 +144,7 @@ class SentenceModel(WordingModel):
         self.pooling = self.card.pooling or _pooling(self.path)
         self.lowers = read_config(self.path, SETTINGS).get("do_lower_case") is True
         model_class = {"bert": BertModel, "xlm-roberta": XLMRobertaModel}[self.kind]
-        try:
-            check_size(self.path, partial(model_class, add_pooling_layer=False))
-            model, found = model_class.from_pretrained(
-                str(self.path), dtype=DTYPES[self.card.dtype], use_safetensors=True, local_files_only=True,
-                trust_remote_code=False, add_pooling_layer=False, output_loading_info=True,
-            )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(f"{self.path}: {type(error).__name__}: {error}", field="path") from error
-        check_complete(self.path, model, found)
-        self.model: Any = model.to(pick_device(self.card.device)).eval().requires_grad_(False)
-        own_weights(self.model)
+        self.model = load_encoder(self.path, model_class, self.card, add_pooling_layer=False)
         self.ends = [self.tokenizer.control(token) for token in ENDS[self.kind]]
         return int(self.model.config.vocab_size)
 

@@ -82,7 +82,7 @@ class HubConfig(BaseModel):
     media_fetch_networks: tuple[str, ...] = Field(default=(), description="of them, networks that are not public")
     media_fetch_s: Seconds = Field(default=10.0, gt=0, description="for one fetch with its redirects")
     deadline_ms: Count = Field(default=60_000, ge=1, description="for calls that name none")
-    open_group_s: Seconds = Field(default=600.0, gt=0, description="life of an open group without news")
+    open_group_s: Seconds = Field(default=600.0, gt=0, description="life of an open group whose call names no deadline")
     grace_s: Seconds = Field(default=30.0, ge=0, description="for work in flight on SIGTERM")
     reward_log: str = ""
     reward_log_texts: bool = False

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
@@ -393,8 +393,3 @@ def _finite(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def rows(count: int | Iterable[int]) -> list[int]:
-    """The indices of a group's rows: 0…count-1, or the given ones."""
-    return list(range(count)) if isinstance(count, int) else list(count)

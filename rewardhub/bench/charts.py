@@ -12,8 +12,8 @@ _WIDTH = _LEFT + _PLOT + _RIGHT
 EstimateJson = Mapping[str, Any]
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f}"
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def signed(value: float, digits: int) -> str:

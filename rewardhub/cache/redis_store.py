@@ -23,6 +23,9 @@ from rewardhub.cache.coalesce import Coalescer
 from rewardhub.cache.row import Row, decode, encode
 from rewardhub.errors import ConfigError
 
+PREFIX = b"rewardhub:score:"
+"""Names of rows begin so, those of leases with :data:`LEASE_PREFIX`."""
+LEASE_PREFIX = PREFIX + b"lease:"
 BUDGET_S = 0.05
 """What one look-up waits for Redis."""
 ROWS_SHARE = 0.7
@@ -65,14 +68,12 @@ def _pool(url: str) -> BlockingConnectionPool:
 
 
 class RedisStore:
-    """Rows in Redis under ``prefix``; ``ttl_s`` is their life in seconds. Raises ``ConfigError`` for another URL."""
+    """Rows in Redis under ``PREFIX``; ``ttl_s`` is their life in seconds. Raises ``ConfigError`` for another URL."""
 
-    def __init__(self, url: str, *, ttl_s: int, prefix: str = "rewardhub:score:") -> None:
+    def __init__(self, url: str, *, ttl_s: int) -> None:
         self._redis: Any = Redis.from_pool(_pool(url))
         self._call_s, self._rows_s, self._claim_s = BUDGET_S, BUDGET_S * ROWS_SHARE, BUDGET_S * (1 - ROWS_SHARE)
         self._ttl_s = ttl_s
-        self._prefix = prefix.encode()
-        self._lease_prefix = f"{prefix}lease:".encode()
         self._failures = 0
         self._closed_until = 0.0
         self.errors = 0
@@ -88,7 +89,7 @@ class RedisStore:
 
     async def claim(self, keys: Sequence[bytes], token: str, ttl_ms: int, within_s: float) -> list[Row | bool] | None:
         """Per key its row, else whether this marked it with ``token``; None where Redis does not answer in time."""
-        pairs = [name for key in keys for name in (self._prefix + key, self._lease(key))]
+        pairs = [name for key in keys for name in (PREFIX + key, self._lease(key))]
         command = ("EVAL", _CLAIM, len(pairs), *pairs, token, ttl_ms)
         try:
             async with asyncio.timeout(within_s):
@@ -105,7 +106,7 @@ class RedisStore:
     def put(self, rows: Sequence[tuple[bytes, Row]]) -> None:
         """Stores every row that has a form in Redis, in the background."""
         bodies = ((key, body) for key, row in rows if (body := encode(row)) is not None)
-        self._later.add([("SET", self._prefix + key, body, "EX", self._ttl_s) for key, body in bodies])
+        self._later.add([("SET", PREFIX + key, body, "EX", self._ttl_s) for key, body in bodies])
 
     def scripted(self, script: str, keys: Sequence[bytes], *arguments: str) -> None:
         """Runs a script on the marks of ``keys``, in the background and after what was put before."""
@@ -119,7 +120,7 @@ class RedisStore:
             await asyncio.wait(set(self._asking))
 
     async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
-        names = [self._prefix + key for key in keys]
+        names = [PREFIX + key for key in keys]
         found: list[Any] | None = await self._guard(lambda: self._redis.mget(names), self._rows_s)
         return found
 
@@ -139,7 +140,7 @@ class RedisStore:
         await self._redis.aclose()
 
     def _lease(self, key: bytes) -> bytes:
-        return self._lease_prefix + key
+        return LEASE_PREFIX + key
 
     @property
     def open(self) -> bool:

@@ -1,11 +1,12 @@
 """Sends a bound scorer's rows to its lane, through the cache, under the deadline."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from rewardhub import tracing
 from rewardhub.cache.flight import Compute, VersionChanged
@@ -21,7 +22,7 @@ from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, failure
+from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, RemoteBound, failure
 from rewardhub.types import CacheMode, Column, Group, Status
 from rewardhub.wire.plain import is_plain
 
@@ -168,14 +169,14 @@ class Scheduler:
 
     async def _worked(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         if not isinstance(bound, BoundVerifier):
-            return checked(await bound.score_remote(group, rows, context))  # type: ignore[attr-defined]
+            return checked(await cast("RemoteBound", bound).score_remote(group, rows, context))
         if bound.info.lane == "sandbox":
             parts = [[row] for row in rows] if bound.info.scope == "response" else [rows]
             works = [partial(bound.score, group, part) for part in parts]
-            columns = await self.programs.run(works, bound.fingerprint, context.tenant, context.priority)
-            return Column.of(
-                [score for column in columns for score in map(column.row, range(len(column)))], bound.fingerprint
-            )
+            column = Column([], [], bound.fingerprint)
+            for each in await self.programs.run(works, bound.fingerprint, context.tenant, context.priority):
+                column.extend(each)
+            return column
         return await self._pooled(bound, group, rows, context)
 
     async def _pooled(self, bound: BoundVerifier, group: Group, rows: Sequence[int], context: Context) -> Column:
@@ -198,7 +199,7 @@ class Scheduler:
 
 def remaining_s(context: Context) -> float | None:
     """Seconds until the deadline; None without one."""
-    return max(0.0, context.deadline - time.monotonic()) if context.deadline < 1e300 else None
+    return max(0.0, context.deadline - time.monotonic()) if math.isfinite(context.deadline) else None
 
 
 def _inline(ask: Ask) -> Column | None:

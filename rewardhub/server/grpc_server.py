@@ -13,10 +13,7 @@ from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth
 from rewardhub.server.certificates import Credentials
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
-from rewardhub.server.settings import ServerSettings
-
-_BACKSTOP = 4
-"""Connections, and calls of health and reflection, that may come on top, as a multiple of the limit of calls."""
+from rewardhub.server.settings import BACKSTOP, ServerSettings
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -69,17 +66,17 @@ def make_server(
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", limits.message_bytes),
         ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", _BACKSTOP * limits.concurrency),
+        ("grpc.max_concurrent_streams", BACKSTOP * limits.concurrency),
         # gRPC cancels what waits beyond these to be taken, without a word that it may come again.
-        ("grpc.server.max_pending_requests", _BACKSTOP * limits.concurrency),
-        ("grpc.server.max_pending_requests_hard_limit", _BACKSTOP * limits.concurrency + 1),
+        ("grpc.server.max_pending_requests", BACKSTOP * limits.concurrency),
+        ("grpc.server.max_pending_requests_hard_limit", BACKSTOP * limits.concurrency + 1),
         # A connection needs no key: one that says nothing, or has no call, does not stay.
-        ("grpc.max_allowed_incoming_connections", _BACKSTOP * limits.concurrency),
+        ("grpc.max_allowed_incoming_connections", BACKSTOP * limits.concurrency),
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.max_connection_idle_ms", 600_000),
     ]
     server = grpc.aio.server(
-        interceptors=[Gate(auth, metrics)], options=options, maximum_concurrent_rpcs=_BACKSTOP * limits.concurrency
+        interceptors=[Gate(auth, metrics)], options=options, maximum_concurrent_rpcs=BACKSTOP * limits.concurrency
     )
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)

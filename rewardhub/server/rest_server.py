@@ -12,10 +12,9 @@ from starlette.types import ASGIApp
 from rewardhub.errors import ConfigError
 from rewardhub.server.auth import parse_address
 from rewardhub.server.http_protocol import HeadLimited
+from rewardhub.server.settings import BACKSTOP
 
 LAST_WRITES_S = 2.0
-_BACKSTOP = 4
-"""Connections that may idle on top, as a multiple of the limit of calls."""
 
 
 class RestServer(uvicorn.Server):
@@ -31,7 +30,7 @@ class RestServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_BACKSTOP * calls,
+            limit_concurrency=BACKSTOP * calls,
             timeout_graceful_shutdown=math.ceil(LAST_WRITES_S),
         )
         config.load()

@@ -20,6 +20,10 @@ class ApiKey(_Settings):
     scopes: frozenset[Scope] = frozenset({"score", "media"})
 
 
+BACKSTOP = 4
+"""Connections, and calls that need no key, that may come on top of the limit of calls, as a multiple of it."""
+
+
 class Limits(_Settings):
     """Bytes of a REST body, of a gRPC message and of all uploads in flight; groups and responses of one request; calls
     at once per door; seconds that a body may take.

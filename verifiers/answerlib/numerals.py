@@ -82,9 +82,9 @@ def stated_number(
     return Found(number, "" if number else f"{chosen[0].strip()[:40]!r} is not a number of this form")
 
 
-def reference_number(reference: Json, key: str = "answer", *, decimal_comma: bool = False) -> Number:
-    """The number in ``reference[key]``, a JSON number or text; raises ``ReferenceUnparseable``."""
-    return number_of(reference.get(key), f"reference.{key}", decimal_comma=decimal_comma)
+def reference_number(reference: Json, *, decimal_comma: bool = False) -> Number:
+    """The number in ``reference.answer``, a JSON number or text; raises ``ReferenceUnparseable``."""
+    return number_of(reference.get("answer"), "reference.answer", decimal_comma=decimal_comma)
 
 
 def number_of(value: Any, field: str, *, decimal_comma: bool = False) -> Number:

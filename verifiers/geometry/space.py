@@ -91,16 +91,16 @@ class Frame:
             raise ReferenceUnparseable(reason, field=field)
         return rows, [item.label for item in items]
 
-    def labelled_boxes(self, entry: Json, field: str = "reference") -> tuple[Floats, list[str]]:
+    def labelled_boxes(self, entry: Json) -> tuple[Floats, list[str]]:
         """The boxes (n, 4) of ``entry["boxes"]``, with the labels they carry or those of ``entry["labels"]``."""
-        listed, labels = entry.get("boxes"), entry.get("labels")
+        listed, labels, field = entry.get("boxes"), entry.get("labels"), "reference.boxes"
         if not isinstance(listed, list | tuple):
-            raise ReferenceUnparseable(f"{field}.boxes must be a list of boxes", field=f"{field}.boxes")
+            raise ReferenceUnparseable(f"{field} must be a list of boxes", field=field)
         if labels is None:
-            return self.reference_boxes(listed, f"{field}.boxes")
+            return self.reference_boxes(listed, field)
         if not isinstance(labels, list | tuple) or len(labels) != len(listed):
-            raise ReferenceUnparseable(f"{field}.labels must be one label per box", field=f"{field}.labels")
-        return self.reference_boxes({"boxes": listed, "labels": labels}, f"{field}.boxes")
+            raise ReferenceUnparseable("reference.labels must be one label per box", field="reference.labels")
+        return self.reference_boxes({"boxes": listed, "labels": labels}, field)
 
     def reference_points(self, value: Any, field: str) -> Floats:
         """The reference's points (n, 2), from one point or a list; raises ``ReferenceUnparseable``."""

@@ -10,8 +10,8 @@ from rewardhub.verifiers.puzzles.side import Side
 _MARKS = frozenset("se")
 
 
-def _marked(side: Side, rules: dict[str, Check], shown: str = "") -> Puzzle:
-    return Puzzle(side.rows, side.columns, _MARKS, rules, side.givens(), frozenset(shown))
+def _marked(side: Side, rules: dict[str, Check]) -> Puzzle:
+    return Puzzle(side.rows, side.columns, _MARKS, rules, side.givens())
 
 
 def counted(side: Side, wanted: str = "s") -> dict[str, Check]:

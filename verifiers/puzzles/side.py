@@ -36,12 +36,11 @@ class Side:
             return None
         return tuple(tuple("*" if cell == "0" else cell for cell in row) for row in self.grid("givens"))
 
-    def grid(self, key: str, rows: int | None = None, columns: int | None = None) -> Board:
-        """A grid of symbols, of the board's size unless another is given."""
+    def grid(self, key: str) -> Board:
+        """A grid of symbols of the board's size."""
         found = self._table(key)
-        size = (self.rows if rows is None else rows, self.columns if columns is None else columns)
-        if (len(found), len(found[0])) != size:
-            raise self.error(key, f"must have {size[0]} rows and {size[1]} columns")
+        if (len(found), len(found[0])) != (self.rows, self.columns):
+            raise self.error(key, f"must have {self.rows} rows and {self.columns} columns")
         return found
 
     def clues(self, key: str, side: str, count: int) -> list[int]:
