@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 
 from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
-from rewardhub.media.header import Header, read_header
+from rewardhub.media.header import Header, pixels_of, read_header
 from rewardhub.types import Media
 
 MAX_PIXELS = 50_000_000
@@ -49,11 +49,11 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     header = inspect(data, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=(header.format,)) as image:
+        with Image.open(io.BytesIO(pixels_of(data)), formats=(header.format,)) as image:
             if image.size != (header.width, header.height):
                 raise InvalidInput(f"the {header.format} decodes to another size than its header says")
             image.load()
-            shown = _rgb(image)
+            shown = _rgb(image, header.bits)
     except (RewardHubError, MemoryError):
         raise
     except Exception:
@@ -62,15 +62,25 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return shown if turn is None else shown.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, bits: int) -> Image.Image:
+    """The image on white paper; ``bits`` are those of a sample of the file, in which it names a transparent colour."""
+    key = image.info.get("transparency")
     if image.mode.startswith("I"):
-        return image.convert("I").point(_HIGH_BYTE, "L").convert("RGB")
+        wide = image.convert("I")
+        grey = wide.point(_HIGH_BYTE, "L")
+        if isinstance(key, int):
+            grey.paste(255, mask=wide.point([255 * (value == key) for value in range(65_536)], "L"))
+        return grey.convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    over = image.convert("RGBA")
-    white = Image.new("RGBA", over.size, "white")
-    white.alpha_composite(over)
-    return white.convert("RGB")
+    if image.mode == "L" and isinstance(key, int):
+        image.info["transparency"] = (key & (1 << bits) - 1) * 255 // ((1 << bits) - 1)
+    elif image.mode == "RGB" and bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    over = image if image.mode == "RGBA" else image.convert("RGBA")
+    white = Image.new("RGB", over.size, "white")
+    white.paste(over, mask=over.getchannel("A"))
+    return white
 
 
 def images(media: Media, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:

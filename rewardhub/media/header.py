@@ -12,8 +12,12 @@ from rewardhub.errors import InvalidInput
 
 MAX_CHUNKS = 16_384
 """Encoders write chunks of 8 KiB and more: this many hold 128 MiB."""
-MAX_SCANS = 64
-"""Each scan of a progressive JPEG costs a pass over the whole image; real encoders write about ten."""
+MAX_SCANS, MAX_SCANNED = 64, 800_000_000
+"""Each scan of a progressive JPEG costs a pass over the whole image: how many, and the pixels of all of them. Real
+encoders write about ten.
+"""
+MAX_EXIF = 1_024
+"""Entries of Exif that are looked at; cameras write about twenty."""
 _FOREIGN = {
     b"GIF8": "GIF",
     b"II*\0": "TIFF",
@@ -23,20 +27,31 @@ _FOREIGN = {
     b"8BPS": "PSD",
     b"SIMP": "FITS",
     b"BM": "BMP",
+    b"\0\0\1\0": "ICO",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"<svg": "SVG",
+    b"<?xml": "XML",
+    b"<": "HTML",
+    b"\x1a\x45\xdf\xa3": "a video in Matroska or WebM",
     b"\x1f\x8b": "gzip",
     b"PK": "ZIP",
 }
+_BRANDS = {b"avi": "AVIF", b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC"}
+"""How the brand of a file of ISO base media, which is a video else, begins."""
+_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says: size in stored pixels, and the Exif orientation (1 to 8) to show it in."""
+    """What a header says: size in stored pixels, the Exif orientation (1 to 8) to show it in, bits of a sample."""
 
     format: Literal["PNG", "JPEG", "WEBP"]
     width: int
     height: int
     orientation: int = 1
+    bits: int = 8
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -55,24 +70,39 @@ def read_header(data: bytes) -> Header:
             return _webp(data)
     except (struct.error, IndexError):
         raise InvalidInput("the image is cut off") from None
-    found = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "something else")
-    raise InvalidInput(f"the media is {found if data else 'empty'}, expected PNG, JPEG or WebP")
+    raise InvalidInput(f"the media is {_foreign(data) if data else 'empty'}, expected PNG, JPEG or WebP")
+
+
+def _foreign(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:11], "a video in MP4 or QuickTime")
+    if data.startswith(b"RIFF"):
+        return "a video in AVI" if data[8:12] == b"AVI " else "something else in RIFF"
+    return next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "something else")
+
+
+def pixels_of(data: bytes) -> bytes:
+    """What a decoder needs of an image that :func:`read_header` took: a PNG without its texts and profiles."""
+    if not data.startswith(b"\x89PNG"):
+        return data
+    chunks = (data[start - 8 : end + 4] for kind, start, end in _chunks(data, 8, ">I4s", 4) if kind in _PIXELS)
+    return data[:8] + b"".join(chunks)
 
 
 def _png(data: bytes) -> Header:
-    length, kind, width, height = struct.unpack_from(">I4sII", data, 8)
+    length, kind, width, height, bits = struct.unpack_from(">I4sIIB", data, 8)
     if kind != b"IHDR" or length != 13:
         raise InvalidInput("the PNG does not begin with IHDR")
-    orientation = 1
+    orientation = 0
     for kind, start, end in _chunks(data, 8, ">I4s", 4):
         if kind == b"acTL":
             raise _animated()
         if kind == b"eXIf":
-            orientation = exif_orientation(data[start:end])
+            orientation = orientation or exif_orientation(data[start:end])
         if kind == b"IEND":
             if end + 4 != len(data):
                 raise InvalidInput("the PNG goes on after its end")
-            return Header("PNG", width, height, orientation)
+            return Header("PNG", width, height, orientation or 1, bits)
     raise InvalidInput("the PNG is cut off: no IEND")
 
 
@@ -115,29 +145,29 @@ def _extended_webp(data: bytes) -> Header:
     if data[20] & 0x02:
         raise _animated()
     width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    orientation = 1
+    orientation = 0
     for kind, start, end in _chunks(data, 12, "<4sI", 0):
         if kind == b"EXIF":
-            orientation = exif_orientation(data[start:end])
-    return Header("WEBP", width, height, orientation)
+            orientation = orientation or exif_orientation(data[start:end])
+    return Header("WEBP", width, height, orientation or 1)
 
 
 def _jpeg(data: bytes) -> Header:
     size: tuple[int, int] | None = None
-    orientation = 1
+    orientation = 0
     for marker, start, end in _segments(data):
         if marker == 0xDA:
             if size is None:
                 raise InvalidInput("the JPEG has a scan before its frame")
-            _check_scans(data, start)
-            return Header("JPEG", *size, orientation)
+            _check_scans(data, start, *size)
+            return Header("JPEG", *size, orientation or 1)
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             if size is not None:
                 raise InvalidInput("the JPEG has two frames")
             height, width = struct.unpack_from(">HH", data, start + 1)
             size = width, height
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", start):
-            orientation = exif_orientation(data[start:end])
+            orientation = orientation or exif_orientation(data[start:end])
     raise InvalidInput("the JPEG is cut off: no scan")
 
 
@@ -159,16 +189,20 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise InvalidInput(f"the JPEG has more than {MAX_CHUNKS} segments")
 
 
-def _check_scans(data: bytes, first: int) -> None:
+def _check_scans(data: bytes, first: int, width: int, height: int) -> None:
     # Coded data holds no FF byte that a marker could be mistaken for, so both searches are exact.
     if data.rfind(b"\xff\xd9", first) < 0:
         raise InvalidInput("the JPEG is cut off: no end of image")
-    if data.count(b"\xff\xda", first) >= MAX_SCANS:
-        raise InvalidInput(f"the JPEG has more than {MAX_SCANS} scans")
+    scans = data.count(b"\xff\xda", first) + 1
+    if scans > MAX_SCANS or (scans > 1 and scans * width * height > MAX_SCANNED):
+        raise InvalidInput(f"the JPEG of {width} x {height} pixels has {scans} scans, more than encoders write")
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation tag of IFD 0, 1 where there is none or it is malformed."""
+    """The orientation tag of IFD 0, 1 where there is none or it is malformed.
+
+    Of several blocks of Exif in one image the first counts, as its decoders have it.
+    """
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
@@ -176,7 +210,7 @@ def exif_orientation(exif: bytes) -> int:
     try:
         (offset,) = struct.unpack_from(order + "I", exif, 4)
         (entries,) = struct.unpack_from(order + "H", exif, offset)
-        for entry in range(entries):
+        for entry in range(min(entries, MAX_EXIF)):
             tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, offset + 2 + 12 * entry)
             if tag == 0x0112:
                 return value if kind == 3 and 1 <= value <= 8 else 1

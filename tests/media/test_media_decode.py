@@ -55,6 +55,24 @@ def gif(frames: int) -> bytes:
     return encoded(picture(), "GIF", save_all=True, append_images=[picture((40, 30), "L")] * (frames - 1))
 
 
+def png_of(bits: int, kind: int, row: bytes, *chunks: bytes, width: int = 2) -> bytes:
+    """A PNG of one row, byte by byte; ``kind`` is its colour type."""
+    ihdr = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0))
+    rest = png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + ihdr + b"".join(chunks) + rest
+
+
+def exif_of(entries: int) -> bytes:
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", entries) + struct.pack("<HHIHH", 0x100, 3, 1, 1, 0) * entries
+
+
+def scans(side: int, count: int) -> bytes:
+    """A progressive JPEG whose last scan stands so often that there are ``count``."""
+    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    last = data[data.rfind(b"\xff\xda") : -2]
+    return data[:-2] + last * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
+
+
 GOOD = {
     "png": encoded(picture()),
     "png-palette": encoded(picture(mode="P")),
@@ -80,6 +98,18 @@ BAD = {
     "pdf": encoded(picture(), "PDF"),
     "psd": b"8BPS\0\1" + bytes(100),
     "fits": b"SIMPLE  =                    T" + b" " * 2850,
+    "ico": b"\0\0\1\0\1\0" + bytes(100),
+    "avif": b"\0\0\0\x20ftypavif" + bytes(100),
+    "heic": b"\0\0\0\x18ftypheic" + bytes(100),
+    "mp4": b"\0\0\0\x20ftypisom" + bytes(100),
+    "jxl": b"\xff\x0a" + bytes(100),
+    "jxl box": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
+    "jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+    "webm": b"\x1a\x45\xdf\xa3" + bytes(100),
+    "avi": b"RIFF\x40\0\0\0AVI LIST" + bytes(100),
+    "wave": b"RIFF\x40\0\0\0WAVEfmt " + bytes(100),
+    "html": b"<!doctype html><p>404",
+    "xml": b"<?xml version='1.0'?><svg/>",
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "gzip": b"\x1f\x8b" + bytes(100),
     "zip": b"PK\x03\x04" + bytes(100),
@@ -119,6 +149,43 @@ def test_bad_media_are_refused_from_the_header(name):
     with pytest.raises(InvalidInput):
         inspect(BAD[name])
     assert time.perf_counter() - start < 0.1
+
+
+NAMES = {
+    "avif": "AVIF", "heic": "HEIC", "mp4": "a video in MP4 or QuickTime", "jxl": "JPEG XL", "jxl box": "JPEG XL",
+    "jp2": "JPEG 2000", "webm": "a video in Matroska or WebM", "avi": "a video in AVI", "wave": "something else in RIFF",
+    "html": "HTML", "xml": "XML", "svg": "SVG", "ico": "ICO", "gif": "GIF", "empty": "empty", "text": "something else",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_foreign_file_is_named(name):
+    """Who uploads an AVIF, a video or a page of an error is told what came."""
+    with pytest.raises(InvalidInput, match=f"^the media is {NAMES[name]}, expected PNG, JPEG or WebP$"):
+        inspect(BAD[name])
+
+
+EXIF_BOMBS = {
+    "png": png_of(8, 2, bytes(6), *[png_chunk(b"eXIf", exif_of(65_535))] * 25),
+    "jpeg": GOOD["jpeg"][:2] + (b"\xff\xe1\xfd\x4aExif\0\0" + exif_of(5_402)) * 300 + GOOD["jpeg"][2:],
+}
+
+
+@pytest.mark.parametrize("name", EXIF_BOMBS)
+def test_exif_is_read_once_and_not_for_long(name):
+    """T64: 20 MB of Exif, in one block or in hundreds, cost a few milliseconds."""
+    started = time.process_time()
+    assert inspect(EXIF_BOMBS[name]).orientation == 1
+    assert time.process_time() - started < 0.05
+    assert decode(EXIF_BOMBS[name]).mode == "RGB"
+
+
+def test_scans_of_a_large_jpeg_are_bounded_by_its_pixels():
+    """T64: 63 passes over 49 million pixels are refused from the header, 63 over a small image are not."""
+    assert decode(scans(200, 63)).size == (200, 200)
+    with pytest.raises(InvalidInput, match="the JPEG of 7000 x 7000 pixels has 63 scans"):
+        inspect(scans(7000, 63))
+    assert inspect(scans(7000, 12)).width == 7000
 
 
 @pytest.mark.parametrize("data", [bomb(), webp_bomb()], ids=["png", "webp"])
@@ -195,6 +262,49 @@ def test_transparency_is_laid_over_white():
     shown = decode(encoded(image))
     assert shown.getpixel((0, 0)) == (255, 255, 255)
     assert shown.getpixel((1, 0)) == (127, 127, 127)
+
+
+KEYED = {
+    "grey of 1 bit": (png_of(1, 0, b"\x40", png_chunk(b"tRNS", b"\0\1")), [(0,) * 3, (255,) * 3]),
+    "grey of 2 bits": (png_of(2, 0, b"\x10", png_chunk(b"tRNS", b"\0\1")), [(0,) * 3, (255,) * 3]),
+    "grey of 4 bits": (png_of(4, 0, b"\x78", png_chunk(b"tRNS", b"\0\7")), [(255,) * 3, (136,) * 3]),
+    "grey of 8 bits": (png_of(8, 0, b"\x07\x08", png_chunk(b"tRNS", b"\1\7")), [(255,) * 3, (8,) * 3]),
+    "grey of 16 bits": (png_of(16, 0, b"\x12\x34\x12\x35", png_chunk(b"tRNS", b"\x12\x34")), [(255,) * 3, (18,) * 3]),
+    "colour": (png_of(8, 2, b"\1\2\3\1\2\4", png_chunk(b"tRNS", b"\0\1\0\2\0\3")), [(255,) * 3, (1, 2, 4)]),
+    "colour of 16 bits": (
+        png_of(16, 2, bytes(range(1, 13)), png_chunk(b"tRNS", bytes(range(1, 7)))), [(255,) * 3, (7, 9, 11)],
+    ),
+    "palette": (
+        png_of(2, 3, b"\x10", png_chunk(b"PLTE", b"\1\2\3\4\5\6"), png_chunk(b"tRNS", b"\xff\0")),
+        [(1, 2, 3), (255,) * 3],
+    ),
+    "grey and alpha of 16 bits": (png_of(16, 4, b"\x10\0\xff\xff\x10\0\0\0"), [(16,) * 3, (255,) * 3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_a_transparent_colour_is_white(name):
+    """PNG (W3C) 11.3.1.1: the colour that tRNS names, in as many bits as a sample has, is transparent."""
+    data, expected = KEYED[name]
+    shown = decode(data)
+    assert [shown.getpixel((x, 0)) for x in range(2)] == expected
+
+
+TEXTS = {
+    "long text": png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2_000_000)),
+    "long profile": png_chunk(b"iCCP", b"a\0\0" + zlib.compress(b"x" * 2_000_000)),
+    "text bombs": png_chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(1_000_000), 9)) * 200,
+    "a text of a wrong checksum": png_chunk(b"tEXt", b"a\0b")[:-1] + b"?",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_is_not_pixels_is_not_read(name):
+    """Texts and profiles of a PNG, however long or damaged, neither cost anything nor lose the image."""
+    data = png_of(8, 2, b"\1\2\3\4\5\6", TEXTS[name])
+    started = time.process_time()
+    assert decode(data).getpixel((1, 0)) == (4, 5, 6)
+    assert time.process_time() - started < 0.05
 
 
 def test_sixteen_bit_grey_keeps_its_high_byte():

@@ -93,9 +93,9 @@ def seen(data: bytes) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode != "RGBA":
         return image.convert("RGB")
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image)
-    return paper.convert("RGB")
+    paper = Image.new("RGB", image.size, "white")  # as qwen_vl_utils does
+    paper.paste(image, mask=image.getchannel("A"))
+    return paper
 
 
 @pytest.fixture(scope="module", params=REFERENCES)
