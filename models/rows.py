@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, ReferenceUnparseable, ScoringError
-from rewardhub.media.decode import pack
+from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
 from rewardhub.models.engine import EngineModel
 from rewardhub.models.head import Reads
@@ -169,4 +169,4 @@ def _field(name: str, reference: Mapping[str, Any]) -> str:
 
 def _prompt_key(prompt: object, group: Group) -> str:
     """Groups with this key in common have prompt and media in common, single calls of one prompt among them."""
-    return digest_of(repr(prompt), *(media.data or pack(media.frame_data) for media in group.media))
+    return digest_of(repr(prompt), *(data for media in group.media for data in encoded(media)))

@@ -5,8 +5,7 @@ names. A decoder is native code: run it in a process whose memory is capped.
 """
 
 import io
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -75,7 +74,7 @@ def _rgb(image: Image.Image, bits: int) -> Image.Image:
         return image.convert("RGB")
     if image.mode == "L" and isinstance(key, int):
         image.info["transparency"] = (key & (1 << bits) - 1) * 255 // ((1 << bits) - 1)
-    elif image.mode == "RGB" and bits == 16:
+    elif isinstance(key, tuple) and bits == 16:  # of which Pillow keeps the high bytes
         image.info["transparency"] = tuple(value >> 8 for value in key)
     over = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", over.size, "white")
@@ -90,34 +89,18 @@ def images(media: Media, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
 
 
 def encoded(media: Media) -> Iterator[bytes]:
-    """The bytes of a resolved image, or of each frame of a resolved video, packed or not.
+    """The bytes of a resolved image, or of each frame of a resolved video.
 
     Raises ``InvalidInput`` where they are not at hand, all frames of a video included.
     """
     if media.kind == "video" and not media.frames:
         raise InvalidInput("a video is read as a list of frames, and has none", field="media")
-    if media.data is None and not media.frame_data:
-        raise InvalidInput(f"the bytes of media {media.sha256 or '(video)'} are missing", field="media")
-    if not media.frames:
-        yield from media.frame_data or (media.data or b"",)
-        return
-    frames = media.frame_data or tuple(unpack(media.data or b""))
-    if len(frames) != len(media.frames):
-        raise InvalidInput(f"a video of {len(media.frames)} frames has the bytes of {len(frames)}", field="media")
-    yield from frames
-
-
-def pack(frames: Sequence[bytes]) -> bytes:
-    """The frames of a video as one string, for a worker: each behind its length in four bytes."""
-    return b"".join(part for frame in frames for part in (struct.pack("<I", len(frame)), frame))
-
-
-def unpack(data: bytes) -> Iterator[bytes]:
-    """The inverse of :func:`pack`; raises ``InvalidInput`` for what it does not give."""
-    at = 0
-    while at < len(data):
-        start = at + 4
-        at = start + int.from_bytes(data[at:start], "little")
-        if at > len(data):
-            raise InvalidInput("the frames of a video are cut off", field="media")
-        yield data[start:at]
+    if media.frames:
+        if len(media.frame_data) != len(media.frames):
+            reason = f"a video of {len(media.frames)} frames has the bytes of {len(media.frame_data)}"
+            raise InvalidInput(reason, field="media")
+        yield from media.frame_data
+    elif media.data is None:
+        raise InvalidInput(f"the bytes of media {media.sha256} are missing", field="media")
+    else:
+        yield media.data

@@ -27,6 +27,7 @@ from rewardhub.scheduler.messages import (
     Load,
     Loaded,
     Message,
+    Picture,
     Ping,
     Probe,
     ScoreBatch,
@@ -64,7 +65,7 @@ class Seat:
         """When the worker began with this seat's work, or last ended a neighbour's; infinite while that is in hand."""
         return self.began if self.began < math.inf else self._device.free_since
 
-    async def send(self, message: Load | ScoreBatch | Probe | Ping) -> None:
+    async def send(self, message: Load | Picture | ScoreBatch | Probe | Ping) -> None:
         """Raises ``ConnectionError`` where the process is gone."""
         message.seat = self.number
         await self._device.send(self, message)

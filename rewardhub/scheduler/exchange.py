@@ -11,9 +11,11 @@ on and comes to no end is found after ``run_s``. A card's server, as vLLM is, sa
 import asyncio
 import math
 import time
+from collections.abc import Iterable
+from itertools import chain
 
 from rewardhub.scheduler.device import Seat
-from rewardhub.scheduler.messages import SILENT_S, Failed, Ping, Pong, Probe, ScoreBatch, Scored
+from rewardhub.scheduler.messages import SILENT_S, Failed, Picture, Ping, Pong, Probe, ScoreBatch, Scored
 
 PING_S = 0.5
 
@@ -22,10 +24,13 @@ class WorkerLost(Exception):
     """The process died, hung or broke the protocol."""
 
 
-async def exchange(seat: Seat, message: Ping | Probe | ScoreBatch, kind: object, run_s: float) -> object:
+async def exchange(
+    seat: Seat, message: Ping | Probe | ScoreBatch, kind: object, run_s: float, pictures: Iterable[Picture] = ()
+) -> object:
     """Sends, and waits for an answer of ``kind``; raises ``WorkerLost`` where none will come."""
     try:
-        await seat.send(message)
+        for each in chain(pictures, (message,)):
+            await seat.send(each)
         sent = heard = time.monotonic()
         receiving = asyncio.ensure_future(seat.receive())
         try:

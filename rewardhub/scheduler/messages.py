@@ -75,8 +75,16 @@ class Loaded(msgspec.Struct, tag="loaded"):
     seat: int = 0
 
 
+class Picture(msgspec.Struct, tag="picture"):
+    """An image or frame that groups of the next batch name by its hash."""
+
+    sha256: str
+    data: bytes
+    seat: int = 0
+
+
 class ScoreBatch(msgspec.Struct, tag="score"):
-    """Score these groups in one batch."""
+    """Score these groups in one batch; their pictures came before it."""
 
     id: int
     groups: list[bytes]
@@ -176,7 +184,7 @@ class Scored(msgspec.Struct, tag="scored"):
 
 Message = (
     Beginning | PoolTask | Begun | HandedBack | Row
-    | Load | Unload | Loaded | ScoreBatch | Probe | InHand | Ping | Pong | Failed | Scored
+    | Load | Unload | Loaded | Picture | ScoreBatch | Probe | InHand | Ping | Pong | Failed | Scored
 )  # fmt: skip
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from rewardhub.media.decode import pack
 from rewardhub.scheduler.quarantine import inputs_of
 from rewardhub.scorer import Bound, Context
 from rewardhub.types import Column, Group, Media, Status
@@ -93,15 +92,9 @@ def families(jobs: Sequence[ModelJob]) -> list[list[ModelJob]]:
 
 
 def message_of(family: Sequence[ModelJob]) -> bytes:
-    """The group with the responses of all jobs of a family, and the bytes of its media."""
-    theirs = (response for job in family for response in job.group.responses)
-    responses = tuple(replace(each, media=_packed(each.media)) if each.media else each for each in theirs)
-    group = replace(family[0].group, media=_packed(family[0].group.media), responses=responses)
-    return group_to_proto(group, media_data=True).SerializeToString()
-
-
-def _packed(media: Sequence[Media]) -> tuple[Media, ...]:
-    return tuple(replace(each, data=pack(each.frame_data)) if each.frame_data else each for each in media)
+    """The group with the responses of all jobs of a family; its media are named by their hashes."""
+    responses = tuple(response for job in family for response in job.group.responses)
+    return group_to_proto(replace(family[0].group, responses=responses)).SerializeToString()
 
 
 def rows_of(family: Sequence[ModelJob]) -> int:

@@ -31,6 +31,7 @@ from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import SILENT_S, Failed, InHand, Load, Loaded, ScoreBatch, Scored
 from rewardhub.scheduler.model_info import info_of
 from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
+from rewardhub.scheduler.pictures import pictures_of
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
 from rewardhub.types import PASSING, Column, Group, Json, Score, Status
@@ -242,7 +243,8 @@ class ModelLane:
         for job in jobs:
             self._figures.waited(self.card.name, started - job.since)
         async with self._kept(seat, jobs):
-            answer = await exchange(seat, ScoreBatch(next(self._ids), groups), Scored | Failed, self._run_s)
+            batch, pictures = ScoreBatch(next(self._ids), groups), pictures_of(job.group for job in jobs)
+            answer = await exchange(seat, batch, Scored | Failed, self._run_s, pictures)
         self._figures.ran(self.card.name, seat.took_s)
         self._failures = 0
         self._hand_out(together, answer)

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from rewardhub import logs
@@ -33,6 +34,7 @@ from rewardhub.scheduler.messages import (
     Load,
     Loaded,
     Message,
+    Picture,
     Ping,
     Pong,
     Probe,
@@ -42,6 +44,7 @@ from rewardhub.scheduler.messages import (
     receive,
     send,
 )
+from rewardhub.scheduler.pictures import with_pictures
 from rewardhub.types import Group
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.proto import group_from_proto
@@ -61,6 +64,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._coming: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._models: dict[int, RewardModel] = {}
+        self._pictures: dict[int, dict[str, bytes]] = {}
         self._left: set[int] = set()
         self._cores = Cores()
         self._paces: dict[int, Pace] = {}
@@ -75,6 +79,8 @@ class Worker:
                 self._unload(message.seat)
             elif isinstance(message, Load):
                 self._load(message)
+            elif isinstance(message, Picture) and message.seat in self._models:
+                self._pictures.setdefault(message.seat, {})[message.sha256] = message.data
             elif isinstance(message, ScoreBatch | Probe) and message.seat in self._models:
                 self._reply(InHand(message.seat))
                 answer = self._work(message)
@@ -89,8 +95,9 @@ class Worker:
         pace = self._paces[message.seat]
         if isinstance(message, Probe):
             return _probe(message, model, pace)
+        pictures = self._pictures.pop(message.seat, {})
         with self._cores.batch(steady=any(card.reproducible for card in cards)):
-            return _score(message, model, pace)
+            return _score(message, pictures, model, pace)
 
     def _alone(self, seat: int) -> bool:
         """Whether a model has its device to itself, but for what the machine needs."""
@@ -172,7 +179,9 @@ class Worker:
 
     def _unload(self, seat: int) -> None:
         self._left.add(seat)
-        model, _ = self._models.pop(seat, None), self._paces.pop(seat, None)
+        model = self._models.pop(seat, None)
+        for each in (self._paces, self._pictures):
+            each.pop(seat, None)
         _close(model)
         del model
         give_back_memory()
@@ -208,11 +217,11 @@ def _probe(message: Probe, model: RewardModel, pace: Pace) -> Message:
         return Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
 
 
-def _score(message: ScoreBatch, model: RewardModel, pace: Pace) -> Message:
+def _score(message: ScoreBatch, pictures: Mapping[str, bytes], model: RewardModel, pace: Pace) -> Message:
     tokens, padding = _counted(model)
     try:
         with progress.work(pace):
-            columns = model.score([*map(_read, message.groups)])
+            columns = model.score([_read(each, pictures) for each in message.groups])
         more, padded = _counted(model)
         return Scored.of(message.id, columns, more - tokens, padded - padding, message.seat)
     except MemoryError as error:
@@ -221,9 +230,9 @@ def _score(message: ScoreBatch, model: RewardModel, pace: Pace) -> Message:
         return Failed(message.id, f"{type(error).__name__}: {error}", seat=message.seat)
 
 
-def _read(group: bytes) -> Group:
+def _read(group: bytes, pictures: Mapping[str, bytes]) -> Group:
     progress.step()
-    return group_from_proto(pb.Group.FromString(group))
+    return with_pictures(group_from_proto(pb.Group.FromString(group)), pictures)
 
 
 def _close(model: RewardModel | None) -> None:

@@ -157,13 +157,11 @@ def test_models_of_text_take_no_images(family, groups):
 
 def test_a_video_is_its_frames(family, groups):
     """The frames of a video score as the same images in the same order."""
-    from rewardhub.media.decode import pack
-
     kind, _, model = family
     if not FAMILIES[kind].image:
         return
     first, second = groups[2].media
-    video = Media(kind="video", frames=(first.sha256, second.sha256), data=pack([first.data, second.data]))
+    video = Media(kind="video", frames=(first.sha256, second.sha256), frame_data=(first.data, second.data))
     group = replace(groups[2], media=(first, second))
     frames = replace(group, media=(video,))
     assert model.score([frames])[0].values == pytest.approx(model.score([group])[0].values, abs=1e-5)

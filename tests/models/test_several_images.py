@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, PreTrainedTokenizerFast
 
-from rewardhub.media.decode import pack
 from rewardhub.models import Card, load
 from rewardhub.types import Group, Media, Response, Status
 
@@ -75,7 +74,7 @@ def test_several_images_are_shown_whole(model, plain, count):
     wanted = [plain(asked(WHOLE * count, each.text), group.media) for each in group.responses]
     assert model.score([group])[0].values == pytest.approx(wanted, abs=1e-5)
     frames = tuple(each.sha256 for each in group.media)
-    video = Media(kind="video", frames=frames, data=pack([each.data for each in group.media]))
+    video = Media(kind="video", frames=frames, frame_data=tuple(each.data for each in group.media))
     assert model.score([replace(group, media=(video,))])[0].values == pytest.approx(wanted, abs=1e-5)
 
 

@@ -12,9 +12,10 @@ from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
 from rewardhub.scheduler.exchange import Heart, WorkerLost
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.messages import Failed, Ping, Pong, Probe, Scored
+from rewardhub.scheduler.messages import Failed, Picture, Ping, Pong, Probe, Scored, encode
 from rewardhub.scheduler.model_job import estimate_tokens, message_of
 from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.pictures import pictures_of, with_pictures
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scheduler.scheduler import Scheduler
@@ -62,8 +63,22 @@ async def test_a_video_counts_as_its_frames_and_reaches_the_worker(tmp_path):
     await queued(served, [group])
     (job,) = served._take()
     assert job.tokens >= 256 * 4
-    sent = group_from_proto(types_pb2.Group.FromString(message_of([job])))
+    pictures = {each.sha256: each.data for each in pictures_of([job.group])}
+    assert pictures == dict(zip(video.frames, frames, strict=True))
+    sent = with_pictures(group_from_proto(types_pb2.Group.FromString(message_of([job]))), pictures)
     assert [tuple(encoded(*owner.media)) for owner in (sent, sent.responses[0])] == [frames, frames]
+
+
+async def test_a_picture_is_sent_once_however_often_it_is_named(tmp_path):
+    """R17: 20 MB that 500 media name, of prompts and of responses, cost a batch 20 MB."""
+    served, channel = lane(tmp_path), Scripted(most=100, longest=100_000)
+    image = Media(sha256="a" * 64, data=bytes(20_000_000))
+    groups = [Group(f"g{n}", "", (Response("x", media=(image,) * 50),) * 4, media=(image,) * 50) for n in range(2)]
+    tasks = await queued(served, groups)
+    while not all(task.done() for task in tasks):
+        await served._batch(channel)
+        assert channel.sent < 21_000_000
+    await asyncio.gather(*tasks)
 
 
 async def test_trajectories_count_for_what_they_hold(tmp_path):
@@ -141,8 +156,10 @@ class Scripted:
     def __init__(self, most=2, lost=0, longest=1000, *, empty=True) -> None:
         self.largest, self.groups, self._most, self._lost, self._longest = 0, [], most, lost, longest
         self._empty = empty
+        self.sent, self._message = 0, None
 
     async def send(self, message) -> None:
+        self.sent = (self.sent if isinstance(self._message, Picture) else 0) + len(encode(message))
         self._message = message
 
     async def receive(self):

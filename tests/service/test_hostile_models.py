@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rewardhub.client import Client
-from rewardhub.media.decode import pack
 from rewardhub.types import Call, Group, Media, Response, Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -132,7 +131,7 @@ def test_images_that_are_none(doors, own, name):
     broken = Media.from_bytes(BROKEN[name])
     prompt = Group("prompt", "What?", (Response("a"), Response("b")), media=(broken,))
     response = Group("response", "What?", (Response("red"), Response("x", media=(broken,))), media=(GOOD,))
-    frames = Media(kind="video", frames=(GOOD.sha256, broken.sha256), data=pack([GOOD.data, broken.data]))
+    frames = Media(kind="video", frames=(GOOD.sha256, broken.sha256))
     video = replace(prompt, id="video", media=(frames,))
     for model in (IMAGE, SEVERAL):
         in_prompt, in_response, in_video = around(doors, own, model, prompt, response, video)
