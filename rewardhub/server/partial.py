@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewardhub.errors import RewardHubError
-from rewardhub.media.store import MediaStore
+from rewardhub.media.store import MediaStore, owners
+from rewardhub.pace import apart
 from rewardhub.types import Column, Group, GroupScores, Response, Status
+
+BRIEF_BYTES = 131_072
+"""Bytes of media that are hashed, and their chunks counted, within two milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ def split(group: Group, responses: Sequence[Any], read: Callable[[Any, int], Res
     return Partial(rest, tuple(good), errors)
 
 
+async def at_hand(media: MediaStore, group: Group, tenant: str, within_s: float) -> Group:
+    """The group with its media; many bytes that came inline are looked at beside the event loop."""
+    group = await media.fetch(group, tenant, within_s)
+    size = sum(len(each.data or b"") for _, owned in owners(group) for each in owned)
+    return await apart(size > BRIEF_BYTES, lambda: media.resolve(group, tenant))
+
+
 async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within_s: float) -> Group | Partial:
     """The item with its media at hand; a response whose media is unusable is split off.
 
@@ -62,22 +73,22 @@ async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within
     """
     group = item if isinstance(item, Group) else item.group
     try:
-        ready = media.resolve(await media.fetch(group, tenant, within_s), tenant)
+        ready = await at_hand(media, group, tenant, within_s)
         return ready if isinstance(item, Group) else replace(item, group=ready)
     except RewardHubError as error:
         if not error.field.startswith("responses[") or group.expected > len(group.responses):
             raise
     kept, errors = (range(len(group.responses)), {}) if isinstance(item, Group) else (item.kept, item.errors)
     empty = replace(group, responses=(), expected=0)  # what is left of a whole group waits for no others
-    prompt = media.resolve(await media.fetch(empty, tenant, within_s), tenant)
-    alone = (media.fetch(Group(group.id, responses=(each,)), tenant, within_s) for each in group.responses)
+    prompt = await at_hand(media, empty, tenant, within_s)
+    alone = (at_hand(media, Group(group.id, responses=(each,)), tenant, within_s) for each in group.responses)
     fetched = await asyncio.gather(*alone, return_exceptions=True)
 
     def read(response: Group | BaseException, index: int) -> Response:
         try:
             if isinstance(response, BaseException):
                 raise response
-            return media.resolve(response, tenant).responses[0]
+            return response.responses[0]
         except RewardHubError as error:
             error.field = error.field.replace("responses[0]", f"responses[{kept[index]}]", 1)
             error.message = error.message.replace("responses[0]", f"responses[{kept[index]}]", 1)

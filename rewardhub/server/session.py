@@ -57,7 +57,7 @@ class Session:
     def __init__(self, hub: ScoringHub, tenant: str, inflight: Inflight | None = None) -> None:
         self._hub = hub
         self._tenant = tenant
-        self._inflight = inflight
+        self.inflight = inflight
         self._added: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(WIDTH)
         self._tasks: dict[asyncio.Task[None], _Work] = {}
@@ -202,8 +202,8 @@ class Session:
             raise InvalidInput(f"the id {group_id!r} is in use on this stream", field="group.id")
 
     def _take(self, size: int) -> None:
-        if self._inflight:
-            self._inflight.take(size)
+        if self.inflight:
+            self.inflight.take(size)
 
     def _count(self, group_id: str, size: int) -> None:
         """More bytes of an open group."""
@@ -240,8 +240,8 @@ class Session:
             if work.group_id not in self._closing:
                 self.end(work.group_id, late=handle.late)
             self._closing.discard(work.group_id)
-        if self._inflight:
-            self._inflight.give(work.size + (self._added.pop(work.group_id, 0) if work.kind == "open" else 0))
+        if self.inflight:
+            self.inflight.give(work.size + (self._added.pop(work.group_id, 0) if work.kind == "open" else 0))
         if task.cancelled() and not self._closed:
             self.answer(failure(work.group_id, work.rows, Cancelled("the group was cancelled")))
         self._wake.set()

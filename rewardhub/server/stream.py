@@ -7,13 +7,12 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from rewardhub.errors import Cancelled, InvalidInput, RewardHubError
-from rewardhub.media.store import references
+from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, Unavailable
 from rewardhub.pace import apart
 from rewardhub.server import intake
 from rewardhub.server.large import is_large
 from rewardhub.server.parking import Parked, Parking
-from rewardhub.server.partial import Partial
+from rewardhub.server.partial import BRIEF_BYTES, Partial, at_hand
 from rewardhub.server.session import Answer, Notice, Session, failure, known
 from rewardhub.server.settings import Limits
 from rewardhub.server.surface import ScoringHub
@@ -38,7 +37,7 @@ class Events:
         self._limits = limits
         self._call = Call(details=False)
         self._unread: InvalidInput | None = None
-        self._parking = Parking()
+        self._parking = Parking(session.inflight)
         self._recheck: asyncio.Task[None] | None = None
         self._handlers: dict[str | None, Callable[[Any], Awaitable[None]]] = {
             "options": self._options,
@@ -57,10 +56,11 @@ class Events:
                 await self.take(event)
                 await self._session.room()
             self._parking.give_up(math.inf)
-            await self._release()
+            await self._parking.release()
         finally:
             if self._recheck is not None:
                 self._recheck.cancel()
+            self._parking.clear()
             self._session.finish()
 
     async def take(self, event: pb.ScoreStreamRequest | RewardHubError) -> None:
@@ -104,7 +104,7 @@ class Events:
             except RewardHubError as error:
                 self._fail(usable, error)
 
-        await self._when_there(usable, run, lambda error: self._fail(usable, error), call.deadline_ms)
+        await self._when_there(usable, run, lambda error: self._fail(usable, error), size, call.deadline_ms)
 
     async def _open(self, message: pb.Open) -> None:
         self._check_unused(message.group.id)
@@ -133,7 +133,7 @@ class Events:
             except Exception as error:
                 refuse(error)
 
-        await self._when_there(item, run, refuse, call.deadline_ms)
+        await self._when_there(item, run, refuse, size, call.deadline_ms)
 
     def _refusal(self, message: types_pb2.Group) -> RewardHubError | None:
         """Why the group is not let in, by its bare message."""
@@ -173,16 +173,20 @@ class Events:
             except Exception as error:
                 refuse(known(error))
 
-        await self._when_there(group, run, refuse)
+        await self._when_there(group, run, refuse, size)
 
     async def _close(self, message: pb.Close) -> None:
+        def refuse(error: RewardHubError) -> None:
+            if not isinstance(error, Cancelled):
+                self._session.answer(Notice(error=_about(message.id, error)))
+
         async def run() -> None:
             try:
                 self._session.close(message.id)
             except Exception as error:
-                self._session.answer(Notice(error=_about(message.id, known(error))))
+                refuse(known(error))
 
-        await self._when_there(Group(message.id), run, lambda _: None)
+        await self._when_there(Group(message.id), run, refuse)
 
     async def _cancel(self, message: pb.Cancel) -> None:
         self._parking.drop(message.id, Cancelled("the group was cancelled"))
@@ -191,15 +195,19 @@ class Events:
     async def _store(self, message: types_pb2.Media) -> None:
         try:
             if message.data:
-                self._put(message.sha256, message.data)
+                await self._put(message.sha256, message.data)
+        except Unavailable as error:
+            self._parking.refuse(message.sha256, error)
+            raise
         except RewardHubError:
-            self._parking.give_up_on(message.sha256)
+            self._parking.wait_no_more(message.sha256)
             raise
         finally:
-            await self._release()
+            await self._parking.release()
 
-    def _put(self, sha256: str, data: bytes) -> None:
-        stored = self._media.put(data, self._tenant)
+    async def _put(self, sha256: str, data: bytes) -> None:
+        stored = await apart(len(data) > BRIEF_BYTES, partial(self._media.put, data, self._tenant))
+        self._parking.wait_no_more(stored.sha256)
         if sha256 not in {"", stored.sha256}:
             raise InvalidInput(f"media.sha256 {sha256} is not the hash of its bytes", field="media.sha256")
 
@@ -208,6 +216,7 @@ class Events:
         item: Group | Partial,
         run: Callable[[], Awaitable[None]],
         drop: Callable[[RewardHubError], None],
+        size: int = 0,
         deadline_ms: int = 0,
     ) -> None:
         missing = self._missing(item if isinstance(item, Group) else item.group)
@@ -215,7 +224,11 @@ class Events:
             await run()
             return
         wait_s = min(MEDIA_WAIT_S, deadline_ms / 1000 or MEDIA_WAIT_S)
-        self._parking.park(Parked(item.id, set(missing), time.monotonic() + wait_s, run, drop))
+        try:
+            self._parking.park(Parked(item.id, set(missing), time.monotonic() + wait_s, run, drop, size))
+        except RewardHubError as error:
+            drop(error)
+            return
         if missing:
             self._session.answer(Notice(missing=missing))
         if self._recheck is None or self._recheck.done():
@@ -223,20 +236,20 @@ class Events:
 
     async def _at_hand(self, group: Group, call: Call) -> Group:
         within_s = call.deadline_ms / 1000 or math.inf
-        return self._media.resolve(await self._media.fetch(group, self._tenant, within_s), self._tenant)
+        return await at_hand(self._media, group, self._tenant, within_s)
 
     def _missing(self, group: Group) -> list[str]:
-        hashes = references(group)
-        return self._media.missing(hashes, self._tenant) if hashes else []
-
-    async def _release(self) -> None:
-        await self._parking.release(self._media.missing(self._parking.wanted(), self._tenant))
+        return self._media.lacking(group, self._tenant)
 
     async def _watch(self) -> None:
+        took_s = 0.0
         while len(self._parking):
-            await asyncio.sleep(RECHECK_S)
+            await asyncio.sleep(max(RECHECK_S, 20 * took_s))
+            started = time.monotonic()
             self._parking.give_up()
-            await self._release()
+            self._parking.lacks_only(self._media.missing(self._parking.wanted(), self._tenant))
+            took_s = time.monotonic() - started
+            await self._parking.release()
 
 
 def _about(group_id: str, error: RewardHubError) -> RewardHubError:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.errors import InvalidInput, TooLarge
+from rewardhub.errors import InvalidInput, TooLarge, Unavailable
 from rewardhub.media.decode import images
-from rewardhub.media.store import MediaLimits, MediaStore, references
+from rewardhub.media.store import MediaLimits, MediaStore
 from rewardhub.registry import Registry
 from rewardhub.types import Group, Media, Response, Space
 
@@ -223,17 +223,66 @@ def test_unusable_videos_are_refused(frames):
     store = MediaStore(MediaLimits(frames=2))
     with pytest.raises(InvalidInput) as caught:
         store.resolve(Group("g", media=(Media(kind="video", frames=frames),)))
-    assert caught.value.field.startswith("media[0].frames")
+    assert caught.value.field.startswith("media")
 
 
-def test_references_are_the_hashes_to_upload():
+def test_images_and_frames_of_one_conversation_are_counted():
+    """What a prompt or one response shows in all is bounded; it is refused before anything is looked for or asked for."""
+    store = MediaStore(MediaLimits(frames=4))
+    sha256 = store.put(png(1)).sha256
+    video, unknown = Media(kind="video", frames=(sha256,) * 3), Media(kind="video", frames=("e" * 64,) * 10_000)
+    fits = Group("g", media=(video, Media(sha256)), responses=(Response("r", media=(Media(sha256),) * 4),))
+    assert len(store.resolve(fits).media[0].frame_data) == 3
+    for media in ((video, video), (Media(sha256),) * 5, (unknown,)):
+        with pytest.raises(InvalidInput, match="media shows .* images and frames, at most 4") as caught:
+            store.resolve(replace(fits, responses=(Response("r"), Response("s", media=media))))
+        assert caught.value.field == "responses[1].media"
+    assert store.lacking(replace(fits, media=(unknown,))) == []
+    assert store.lacking(replace(fits, media=(Media("f" * 64),))) == ["f" * 64]
+
+
+def test_what_the_store_has_no_room_for_is_unavailable_while_groups_hold_it():
+    """R17: media of groups that are being scored are never pushed out, nor forgotten: no group holds more than counts."""
+    clock, size = Clock(), max(len(png(shade)) for shade in range(6))
+    limits = MediaLimits(item_bytes=size, tenant_bytes=2 * size, total_bytes=3 * size, ttl_s=10)
+    store = MediaStore(limits, clock=clock)
+    scored = store.resolve(Group("g", media=(Media(data=png(1)), Media(data=png(2)))), "a")
+    clock.now = 100.0
+    store.sweep()
+    for data in (png(3), png(4)):
+        with pytest.raises(Unavailable) as caught:
+            store.resolve(Group("h", media=(Media(data=data),)), "a")
+        assert (caught.value.field, caught.value.retry_after_s) == ("media[0]", 1.0)
+    assert store.put(png(3), "b").sha256 == digest(png(3))
+    other = store.resolve(Group("g", media=(Media(data=png(4)),)), "b")  # b's own first is pushed out
+    assert store.missing([digest(png(3))], "b")
+    with pytest.raises(Unavailable):
+        store.put(png(5), "c")
+    assert store.resolve(scored, "a").media[0].data is scored.media[0].data
+    del scored
+    store.put(png(5), "c")
+    assert store.stats()["items"] == 3
+    assert other.media[0].data == png(4)
+
+
+def test_what_the_caller_keeps_is_not_held():
+    """A program that has a hub in it keeps its own images as long as it likes: the store has a copy that may leave."""
+    kept = [Media.from_bytes(png(shade)) for shade in range(5)]
+    size = len(png(1))
+    store = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=2 * size, total_bytes=2 * size))
+    for media in kept:
+        assert store.resolve(Group("g", media=(media,))).media[0].data == media.data
+    assert store.stats() == {"bytes": 2 * size, "items": 2, "evictions": 3}
+
+
+def test_what_a_group_lacks_are_the_hashes_to_upload():
     """Hashes of prompt, responses and frames, without those whose bytes came along."""
     group = Group(
         "g",
         media=(Media(sha256="a" * 64), Media.from_bytes(png(1))),
         responses=(Response("r", media=(Media(kind="video", frames=("b" * 64, "c" * 64)),)),),
     )
-    assert references(group) == ["a" * 64, "b" * 64, "c" * 64]
+    assert MediaStore().lacking(group) == ["a" * 64, "b" * 64, "c" * 64]
 
 
 @settings(max_examples=60, deadline=None)
@@ -247,7 +296,7 @@ def test_the_books_balance(steps):
         clock.now += pause
         sha256 = store.put(png(shade), tenant).sha256
         assert store.get(sha256, tenant) == png(shade)
-        held = {name: sum(len(e.data) for e in shelf.entries.values()) for name, shelf in store._shelves.items()}
+        held = {name: sum(len(e.data) for e in shelf.entries.values()) for name, shelf in store._shelves.of.items()}
         assert store.stats()["bytes"] == sum(held.values()) <= 400
         assert all(size <= 250 for size in held.values())
 
@@ -274,7 +323,7 @@ def test_threads_share_one_store():
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(work, range(8))) == 0
-    held = sum(len(entry.data) for shelf in store._shelves.values() for entry in shelf.entries.values())
+    held = sum(len(entry.data) for shelf in store._shelves.of.values() for entry in shelf.entries.values())
     assert store.stats()["bytes"] == held <= 40 * size
 
 
@@ -300,11 +349,15 @@ def test_frames_are_shared_however_often_they_are_named():
         assert store.resolve(resolved).media[0] is video
 
 
-def test_frames_of_a_group_are_bounded_together():
-    """A group that is sent to a worker is no larger than a worker takes (R17)."""
-    store = MediaStore(MediaLimits(frames_bytes=10 * len(png(1))))
-    sha256 = store.put(png(1)).sha256
-    video = Media(kind="video", frames=(sha256,) * 5)
-    store.resolve(Group("g", media=(video,), responses=(Response("r", media=(video,)),)))
-    with pytest.raises(TooLarge, match="the frames of the group have"):
-        store.resolve(Group("g", media=(video, video), responses=(Response("r", media=(video,)),)))
+def test_media_of_a_group_are_bounded_together():
+    """R17: what a prompt or a response shows counts as often as it is shown, a group's media once each."""
+    size = len(png(1))
+    store = MediaStore(MediaLimits(group_bytes=10 * size))
+    names = [store.put(png(shade)).sha256 for shade in range(12)]
+    video = Media(kind="video", frames=(names[0],) * 5)
+    store.resolve(Group("g", media=(video, video), responses=(Response("r", media=(video,)),) * 9))
+    with pytest.raises(TooLarge, match=r"^responses\[1\].media shows \d+ bytes, over the limit") as caught:
+        store.resolve(Group("g", responses=(Response("r"), Response("s", media=(video, video, Media(names[1]))))))
+    assert caught.value.field == "responses[1].media"
+    with pytest.raises(TooLarge, match="the media of the group have"):
+        store.resolve(Group("g", responses=tuple(Response("r", media=(Media(name),)) for name in names)))

@@ -410,6 +410,58 @@ async def test_unusable_media_refuse_what_waits_for_them(service, image):
         assert scores[0].total.statuses == [Status.INVALID_INPUT] * 2
 
 
+async def test_a_video_of_too_many_frames_is_refused_unasked(service):
+    """Nobody uploads ten thousand frames to be told then that they are too many."""
+    long = Media(kind="video", frames=tuple(digest(str(n).encode()) for n in range(10_000)))
+    async with service() as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(), whole(group("g", media=(long,))))
+        await talk.until(lambda t: "g" in t.scores)
+        shown = Group("h", responses=(Response("a"), Response("b", media=(long,))))
+        await talk.send(whole(shown))
+        await talk.end()
+    assert not talk.missing and not talk.errors
+    assert talk.scores["g"][0].total.statuses == [Status.INVALID_INPUT] * 2
+    assert talk.scores["h"][0].total.statuses == [Status.OK, Status.INVALID_INPUT]
+
+
+async def test_groups_that_wait_for_media_are_in_flight(service):
+    """Their bytes count among those of the door; what is over is refused group by group, and given back at the end."""
+    settings = ServerSettings(limits=Limits(inflight_bytes=300_000))
+    lacks = (Media("a" * 64),)
+    async with service(settings) as running, running.stub() as stub:
+        talk = Talk(stub)
+        await talk.send(options(), *(whole(group(f"g{n}", "x" * 100_000, media=lacks)) for n in range(5)))
+        await talk.until(lambda t: len(t.scores) == 3)
+        assert {each[0].total.statuses[0] for each in talk.scores.values()} == {Status.UNAVAILABLE}
+        talk.call.cancel()
+        await asyncio.sleep(0.1)
+        again = Talk(stub)
+        await again.send(options(), *(whole(group(f"g{n}", "x" * 100_000, media=lacks)) for n in range(2)))
+        await again.until(lambda t: len(t.missing) == 2)
+        assert not again.scores
+        again.call.cancel()
+
+
+async def test_no_room_for_media_is_nobodys_fault(service, image):
+    """A group whose image finds no room, because groups in hand hold it all, is unavailable."""
+    first, second = image(1), image(2)
+    async with service() as running, running.stub() as stub:
+        size = max(len(first), len(second))
+        running.hub.media = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=size, total_bytes=size))
+        held = running.hub.media.put(first)
+        talk = Talk(stub)
+        await talk.send(options(), whole(group("g", media=(Media(digest(second)),))))
+        await talk.until(lambda t: t.missing)
+        await talk.send(sent(second))
+        await talk.until(lambda t: "g" in t.scores and t.errors)
+        assert talk.scores["g"][0].total.statuses == [Status.UNAVAILABLE] * 2
+        del held
+        await talk.send(whole(group("g", media=(Media(digest(second)),))), sent(second))
+        await talk.end()
+    assert talk.scores["g"][1].total.statuses == [Status.OK] * 2
+
+
 async def test_large_answers_come_in_pieces_under_the_limit(service):
     """A group whose rows pass the message limit is sent as several, complete last, nothing lost."""
     settings = ServerSettings(limits=Limits(message_bytes=2**16))
