@@ -1,6 +1,6 @@
 """What computes the outputs of rows: a model in this process, or one that vLLM serves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from rewardhub.models.runner import Runner
 from rewardhub.models.vllm import VllmEngine
 from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
-from rewardhub.types import Media, Score
+from rewardhub.types import Group, Media, Score
 
 
 class Engine(Protocol):
@@ -36,6 +36,10 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    def refused(self, group: Group) -> Mapping[int, Score]:
+        """The responses that it cannot read as they are, by their places, each with the score that says why."""
+        ...
 
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
@@ -89,6 +93,9 @@ class LocalEngine:
     def writer(self) -> Writer:
         votes = self.checkpoint.card.votes
         return Writer(self.checkpoint, max_tokens=votes.max_tokens, temperature=votes.temperature)
+
+    def refused(self, group: Group) -> dict[int, Score]:
+        return {}
 
     @torch.inference_mode()
     def outputs(self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]) -> list[Tensor]:

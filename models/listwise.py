@@ -40,9 +40,10 @@ class ListwiseModel(ScalarModel):
     def _row(self, group: Group) -> tuple[Row | None, list[Score | None]]:
         """The row of all responses, and per response its failure or None."""
         images = [self._images(response) for response in group.responses]
+        refused = self.engine.refused(group)
         answers = [
-            attempt(partial(self.encoder.answer, response, len(group.media), sum(images) - own))
-            for response, own in zip(group.responses, images, strict=True)
+            refused.get(index) or attempt(partial(self.encoder.answer, response, len(group.media), sum(images) - own))
+            for index, (response, own) in enumerate(zip(group.responses, images, strict=True))
         ]
         shown = [each for each in answers if isinstance(each, Encoded)]
         try:

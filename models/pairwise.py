@@ -123,8 +123,10 @@ class PairwiseModel(EngineModel):
             return Comparisons(dict.fromkeys(range(count), failure(error)))
         ends = cache(partial(token_ends, self.checkpoint.encoder.tokenizer, prompt.text()))
         answers: dict[int, Shown] = {}
-        found = Comparisons()
+        found = Comparisons({**self.engine.refused(group)})
         for index, response in enumerate(group.responses):
+            if index in found.failures:
+                continue
             try:
                 answers[index] = self._answer(response, least, empty, room // 2)
             except ScoringError as error:

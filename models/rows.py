@@ -78,7 +78,8 @@ class RowModel(EngineModel):
             prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
-        return [self._attempt(prompt, group, response) for response in group.responses]
+        refused = self.engine.refused(group)
+        return [refused.get(index) or self._attempt(prompt, group, each) for index, each in enumerate(group.responses)]
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The response behind its prompt, read where its turn ends; raises ``ScoringError``."""

@@ -20,7 +20,7 @@ from rewardhub.models.progress import progress
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
 from rewardhub.scorer import digest_of, failure
-from rewardhub.types import Media, Score
+from rewardhub.types import Group, Media, Score
 
 KINDS = ("scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise")
 EVERY_TOKEN = frozenset({"process", "listwise"})
@@ -65,34 +65,41 @@ class VllmEngine:
             arguments, self.width = ["--runner", "pooling", "--pooler-config", pooler, *heads.arguments], heads.width
             self.cap = heads.cap
         self.client = VllmClient(card, path, encoder, arguments)
-        self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or 1 << 30, self.client.max_tokens))
+        longest = self.client.served.max_tokens
+        self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or longest, longest))
         self.pool = ThreadPoolExecutor(CONCURRENT)
         self._check()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the weights, the card, the version of vLLM and how it is asked."""
+        """Of the weights, the card, the version of vLLM, what it says that it serves and how it is asked."""
         read = card_as_read(self.card)
         server, weights = self.client.server, digest_as_loaded(self.checkpoint.path, self.stamp)
-        limit = str(self.checkpoint.max_tokens)
-        return digest_of("vllm", server.version, weights, read, limit, *server.spec.arguments, *sources())
+        limit, served = str(self.checkpoint.max_tokens), self.client.served
+        told = served.other_than(self.card.name, self.checkpoint.path)
+        return digest_of("vllm", server.version, weights, read, limit, *told, *server.spec.arguments, *sources())
+
+    def refused(self, group: Group) -> dict[int, Score]:
+        return self.client.refused(group)
 
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
     ) -> list[Tensor | Score]:
         with progress.elsewhere():
-            self.client.check_same()
             shown = self.client.shown([row.encoded for row in rows], media, self.pool)
             asked: dict[bytes, Future[Any]] = {}
             parts = [self._asked(row, shown, asked) for row in rows]
-            return [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
+            found = [self._gathered(row, each) for row, each in zip(rows, parts, strict=True)]
+            self.client.check_same()
+            return found
 
     def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
         with progress.elsewhere():
-            self.client.check_same()
             shown = self.client.shown(rows, media, self.pool)
             asked = [self.pool.submit(self._texts, row, count, shown) for row in rows]
-            return [_told(each) for each in asked]
+            found = [_told(each) for each in asked]
+            self.client.check_same()
+            return found
 
     def probe(self, tokens: int) -> int:
         return 0

@@ -1,8 +1,9 @@
 """Rows on their way to a vLLM server, and what it answers.
 
 Text goes as token ids. A row with images goes through the chat form, whose template here writes nothing of its own:
-what vLLM tokenises is the row's own text, checked to give the row's own ids, so that a response that spells a control
-token beside an image has no score (``no_answer``), and the number of tokens that vLLM read is compared.
+what vLLM tokenises is the row's own text, checked to give the row's own ids, and the number of tokens that vLLM read is
+compared. So a response that spells a control token beside an image has no score (``no_answer``), and none has it behind
+a prompt that does (``invalid_input``).
 """
 
 import base64
@@ -10,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +20,13 @@ import httpx
 from rewardhub.errors import ConfigError, InternalError, InvalidInput, NoAnswer, OverLimit, Unavailable
 from rewardhub.media.decode import encoded
 from rewardhub.models.card import Card
+from rewardhub.models.chat import flat
 from rewardhub.models.inputs import Encoded, Encoder
-from rewardhub.models.pictures import QwenImages
+from rewardhub.models.pictures import NoImages, QwenImages
 from rewardhub.models.text import TextTokenizer
 from rewardhub.models.vllm_server import VllmServer
-from rewardhub.types import Media
+from rewardhub.scorer import failure
+from rewardhub.types import Group, Media, Message, Score
 
 T = TypeVar("T")
 CONCURRENT = 16
@@ -35,8 +39,21 @@ TEMPLATE = (
 """Parts behind one another, so that no template of a checkpoint runs there."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a server says of its model: its name, the folder or repository it is from, the longest sequence it takes."""
+
+    name: str
+    root: str
+    max_tokens: int
+
+    def other_than(self, name: str, path: Path) -> tuple[str, str]:
+        """The name and the root, "" for what a server of ours says that serves the folder ``path`` as ``name``."""
+        return "" if self.name == name else self.name, "" if self.root == str(path) else self.root
+
+
 class VllmClient:
-    """A server and the name of what it serves; ``max_tokens`` is the longest sequence it takes."""
+    """A server and what it served at first."""
 
     def __init__(self, card: Card, path: Path, encoder: Encoder, arguments: Sequence[str]) -> None:
         self.encoder = encoder
@@ -48,7 +65,7 @@ class VllmClient:
             headers=self.server.headers,
         )  # fmt: skip
         try:
-            self.name, self.max_tokens = self._served()
+            self.served = self._served()
         except BaseException:
             self.close()
             raise
@@ -62,13 +79,49 @@ class VllmClient:
             raise SystemExit("vLLM has ended")
 
     def check_same(self) -> None:
-        """Ends this process where an operator's server has become another version: the lane loads it anew."""
+        """Ends this process where an operator's server is of another version, or of another model, than at first.
+
+        The lane loads it anew. Asked behind answers, it vouches for them: who gave them is still there.
+        """
         if self.server.changed:
             raise SystemExit("vLLM is another version now")
+        if self.server.process is None:
+            with suppress(httpx.HTTPError, ConfigError):
+                if (now := self._served()) != self.served:
+                    raise SystemExit(f"vLLM serves {now.name!r} of {now.root!r} now")
 
     def close(self) -> None:
         self.server.close()
         self.http.close()
+
+    def refused(self, group: Group) -> dict[int, Score]:
+        """The responses that vLLM cannot be asked for, by their places, each with the score that says why.
+
+        Text alone it reads as we do, and images of Qwen's families beside text that spells no control token.
+        """
+        images = [bool(group.media or each.media) for each in group.responses]
+        if self.server.card.scope != "response":
+            images = [any(images)] * len(images)
+        beside = [index for index, image in enumerate(images) if image]
+        if not beside or isinstance(self.encoder.reader, NoImages):
+            return {}
+        if not isinstance(self.encoder.reader, QwenImages):
+            error = InvalidInput("images of this family are not sent to vLLM", field="media")
+            return dict.fromkeys(beside, failure(error))
+        if self._spells(group.prompt, group.media):
+            error = InvalidInput("beside an image vLLM would read the control token that this spells", field="prompt")
+            return dict.fromkeys(beside, failure(error))
+        spelt = failure(NoAnswer("beside an image vLLM would read the control token that the response spells"))
+        answers = ((index, group.responses[index]) for index in beside)
+        return {index: spelt for index, each in answers if self._spells(each.messages or each.text, each.media)}
+
+    def _spells(self, content: str | Sequence[Message], media: Sequence[Media]) -> bool:
+        """Whether a text spells a control token; what cannot be shown at all is for those who lay it out."""
+        try:
+            texts = [piece for piece in flat(content, len(media)) if isinstance(piece, str)]
+        except InvalidInput:
+            return False
+        return any(self.tokenizer.encode_controls(text) != self.encoder.tokenizer.encode(text) for text in texts)
 
     def shown(self, rows: Iterable[Encoded], media: Iterable[Media], pool: Executor) -> dict[bytes, str]:
         """The images of rows as data URLs by their digests: resized here, so that vLLM reads what we would."""
@@ -84,9 +137,7 @@ class VllmClient:
         }
 
     def parts(self, row: Encoded, shown: Mapping[bytes, str]) -> list[dict[str, Any]]:
-        """The row's text and images in OpenAI's form; raises ``NoAnswer`` where vLLM would read its text otherwise."""
-        if not isinstance(self.encoder.reader, QwenImages):
-            raise NoAnswer(f"images of {type(self.encoder.reader).__name__} are not sent to vLLM")
+        """The row's text and images in OpenAI's form; raises ``InvalidInput`` where vLLM would read it otherwise."""
         found: list[dict[str, Any]] = []
         at = 0
         for (start, stop), image in zip(row.spans, row.images, strict=True):
@@ -98,7 +149,7 @@ class VllmClient:
     def post(self, path: str, body: dict[str, Any], tokens: int, read: Callable[[Any], T]) -> T:
         """What ``read`` takes from the answer to a row of so many tokens; raises ``RewardHubError``."""
         try:
-            answer = self.http.post(path, json={"model": self.name, **body})
+            answer = self.http.post(path, json={"model": self.served.name, **body})
         except httpx.HTTPError as error:
             self.check_alive()
             raise Unavailable(f"vLLM does not answer: {type(error).__name__}", retry_after_s=5.0) from error
@@ -114,8 +165,8 @@ class VllmClient:
 
     def _check(self, answer: httpx.Response, tokens: int) -> None:
         """Raises for all but success; only our count of ``tokens`` makes it the input's fault."""
-        if answer.status_code == 400 and tokens > self.max_tokens:
-            raise OverLimit(f"over the model's limit of {self.max_tokens} tokens")
+        if answer.status_code == 400 and tokens > self.served.max_tokens:
+            raise OverLimit(f"over the model's limit of {self.served.max_tokens} tokens")
         if answer.is_server_error:
             self.check_alive()
         if answer.status_code in BUSY:
@@ -123,25 +174,26 @@ class VllmClient:
         if not answer.is_success:
             raise InternalError(f"vLLM answers {answer.status_code}: {answer.text[:200]}")
 
-    def _served(self) -> tuple[str, int]:
-        """The name of what is served, and its longest sequence; raises ``ConfigError``."""
+    def _served(self) -> Served:
+        """What is served now; raises ``ConfigError``, and ``httpx.HTTPError`` where the server is gone."""
         card = self.server.card
         answer = self.http.get("/v1/models")
         try:
-            served = answer.json()["data"][0]
-            name, longest = str(served["id"]), int(served["max_model_len"])
+            told = answer.json()["data"][0]
+            served = Served(str(told["id"]), str(told.get("root") or ""), int(told["max_model_len"]))
         except (ValueError, TypeError, LookupError) as error:
             raise ConfigError(
                 f"{card.name}: {self.server.url} does not say what it serves: {answer.status_code}", field="vllm"
             ) from error
-        if self.server.process is not None and name != card.name:
-            raise ConfigError(f"{card.name}: {self.server.url} serves {name!r}: two have one port", field="vllm")
-        return name, longest
+        if self.server.process is not None and served.name != card.name:
+            raise ConfigError(f"{card.name}: {self.server.url} serves {served.name!r}: two have one port", field="vllm")
+        return served
 
     def _text(self, ids: list[int]) -> dict[str, Any]:
         text = self.encoder.tokenizer.decode(ids, skip_controls=False)
         if self.tokenizer.encode_controls(text) != ids:
-            raise NoAnswer("the text is read otherwise beside an image, as where it spells a control token")
+            # No response spells one, see `refused`: the card's or the reference's words do.
+            raise InvalidInput("beside an image vLLM would read a control token that this spells", field="prompt")
         return {"type": "text", "text": text}
 
 

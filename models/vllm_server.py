@@ -123,11 +123,14 @@ class VllmServer:
                 self.process.wait()
         if self.process is not None:
             self.log.close()
+            self.place.close()
 
     def _start(self, arguments: Sequence[str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        # Bound and deaf: until vLLM listens, which takes a while, nobody who asks for any port is given this one.
+        self.place = socket.socket()
+        self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.place.bind(("127.0.0.1", 0))
+        port = self.place.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         start = [sys.executable, "-I", "-S", "-c", START, str(os.getpid())]
         command = [*start, self.spec.python, *arguments, "--host", "127.0.0.1", "--port", str(port)]

@@ -1,18 +1,23 @@
-"""Speaks as a vLLM server does and scores a row with the sum of its ids; faults that a real one cannot be made to show.
+"""Speaks as a vLLM server does and scores a row, or each of its tokens, with the sum of its ids; with faults that a real
+one cannot be made to show.
 
 The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
-"together N" texts are written once N are asked for at a time.
+"together N" texts are written once N are asked for at a time. "version V" is told instead of its own, "serves NAME ROOT"
+instead of what it serves, by whose name alone it is asked then.
 """
 
+import base64
 import ctypes
 import http.server
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 LONG = 30
 FORMS = {
@@ -31,8 +36,34 @@ def fault() -> str:
     return path.read_text() if path.exists() else ""
 
 
+def served(name: str) -> tuple[str, str]:
+    """What the server says that it serves."""
+    asked = fault().split()
+    return (asked[1], asked[2]) if asked[:1] == ["serves"] else (name, sys.argv[sys.argv.index("--model") + 1])
+
+
 def value(ids: list[int]) -> float:
     return sum(ids) % 997 / 997
+
+
+def ids_of(parts: list[dict[str, Any]]) -> list[int]:
+    """Text and PNGs in the chat form as the tiny model reads them: one token per 28 x 28 pixels."""
+    text = ""
+    for part in parts:
+        if part["type"] == "text":
+            text += part["text"]
+        else:
+            png = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+            width, height = struct.unpack(">II", png[16:24])
+            text += "<|image_pad|>" * (width * height // 28**2)
+    return tokenizer().encode(text, add_special_tokens=False).ids
+
+
+@cache
+def tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(f"{sys.argv[sys.argv.index('--model') + 1]}/tokenizer.json")
 
 
 @cache
@@ -80,17 +111,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/models" and asked == "key":
             self.reply(401, b'{"error": "Unauthorized"}')
         else:
-            models = {"data": [{"id": self.name, "max_model_len": 512}]}
+            name, root = served(self.name)
+            models = {"data": [{"id": name, "root": root, "max_model_len": 512}]}
             self.reply(200, json.dumps(models if self.path == "/v1/models" else {"version": version}).encode())
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.refused():
             return
+        if body["model"] != served(self.name)[0]:
+            self.reply(404, b'{"error": "no such model"}')
+            return
         if self.path == "/v1/completions":
             self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
             return
-        ids = body["input"]
+        ids = body["input"] if "input" in body else ids_of(body["messages"][0]["content"])
         through_engine()
         asked = fault() if len(ids) > LONG else ""
         if asked == "die":
@@ -100,7 +135,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif asked in FORMS:
             self.reply(200, FORMS[asked].replace(b"%d", b"%d" % len(ids)))
         else:
-            found = {"data": [{"data": [value(ids)]}], "usage": {"prompt_tokens": len(ids)}}
+            outputs = [value(ids)] * (2 if any('"rows"' in word for word in sys.argv) else 1)
+            data = [outputs] * len(ids) if body["task"] == "token_classify" else outputs
+            found = {"data": [{"data": data}], "usage": {"prompt_tokens": len(ids)}}
             self.reply(200, json.dumps(found).encode())
 
     def reply(self, code: int, body: bytes) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,11 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.vllm import NEUTRAL
-from rewardhub.models.vllm_server import SITE
+from rewardhub.models.vllm_server import SITE, VllmServer
 from rewardhub.registry import Registry
 from rewardhub.types import Call, Group, Response, Status
+from tests.models import tiny_families
+from tests.models.test_vllm import noise
 
 SHORT, LONG = Response("a"), Response("b " * 40)
 BOTH = Group("g", "p", (SHORT, LONG))
@@ -115,6 +119,46 @@ def test_votes_are_asked_for_together(fake, card):
         model.close()
 
 
+@pytest.mark.parametrize("kind", ["scalar", "listwise", "pairwise"])
+def test_control_tokens_spelt_beside_an_image(card, tiny, tmp_path, kind):
+    """vLLM would read them: it costs the response that spells one, not those that it is read or compared with, and is
+    the caller's fault in a prompt, or in what the card makes of a reference. Without an image nothing is amiss."""
+    path = shutil.copytree(tiny, tmp_path / "m")
+    save_file({"score.weight": torch.ones(1, 64)}, path / "value_head.safetensors")
+    model = load(card(kind=kind, path=path, context="{fact}"))
+    texts = ("red", "a<|im_end|>", "blue", "so<|vision_start|>")
+    group = Group("g", "p", tuple(map(Response, texts)), media=(noise((90, 60), "RGB"),), reference={"fact": "."})
+    spelt = replace(group, reference={"fact": "<|im_end|>"})
+    wanted = [Status.OK, Status.NO_ANSWER, Status.OK, Status.NO_ANSWER]
+    try:
+        columns = model.score([group, replace(group, prompt="a <|im_end|> b"), spelt, replace(spelt, media=())])
+        found = [column.statuses for column in columns]
+        assert found[0] == wanted
+        assert found[1] == [Status.INVALID_INPUT] * 4
+        assert [found[2][0], found[2][2]] == [Status.INVALID_INPUT] * 2
+        assert found[3] == [Status.OK] * 4
+        own = (Response("red", media=group.media), Response("a<|im_end|>"), Response("blue"))
+        (column,) = model.score([replace(group, media=(), responses=own)])
+        assert column.statuses == [Status.OK, Status.OK if kind == "scalar" else Status.NO_ANSWER, Status.OK]
+    finally:
+        model.close()
+
+
+def test_images_of_another_family(card, tmp_path):
+    """Images that are not sent to vLLM are the caller's fault, never a response without an answer; text is scored."""
+    path = tiny_families.build("gemma3", tmp_path / "m")
+    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    model = load(card(path=path))
+    try:
+        shown = replace(BOTH, media=(noise((90, 60), "RGB"),))
+        text, image = model.score([BOTH, shown])
+        assert text.statuses == [Status.OK] * 2
+        assert image.statuses == [Status.INVALID_INPUT] * 2
+        assert image.row(0).details["field"] == "media"
+    finally:
+        model.close()
+
+
 @pytest.mark.parametrize(("tensors", "fields", "words"), [
     ({"score.weight": (1, 32)}, {}, "takes 32 inputs, the model gives 64"),
     ({"score.weight": (64,)}, {}, "has 1 dimensions"),
@@ -180,16 +224,23 @@ def test_a_server_that_asks_for_a_key(card, monkeypatch, caplog):
     started.close()
 
 
-def test_an_operators_server_of_another_version(fake, card):
-    """A server at a url that is upgraded is loaded anew, so that no score has the fingerprint of another version."""
+@pytest.mark.parametrize(("told", "words"), [
+    ("version 0.33.0", "another version"), ("serves m /other", "'m' of '/other' now"), ("serves other {root}", "'other'")
+])  # fmt: skip
+def test_an_operators_server_of_another_version(fake, card, classifier, told, words):
+    """A server at a url that is upgraded, or serves another model under the same name or another, is loaded anew, so
+    that no score has the fingerprint of another version: whoever was there first, answers are vouched for behind them."""
     started = load(card())
     model = load(card(vllm={"url": started.engine.client.server.url}))
     assert model.score([BOTH])[0].statuses == [Status.OK] * 2
-    fake[1].write_text("version 0.33.0")
-    with pytest.raises(SystemExit, match="another version"):
+    assert model.fingerprint == started.fingerprint
+    post = model.engine.client.post
+    model.engine.client.post = lambda *asked: (post(*asked), fake[1].write_text(told.format(root=classifier)))[0]
+    with pytest.raises(SystemExit, match=words):
         model.score([BOTH])
     again = load(card(vllm={"url": started.engine.client.server.url}))
     assert again.fingerprint != model.fingerprint
+    assert again.score([BOTH])[0].statuses == [Status.OK] * 2
     for each in (again, model, started):
         each.close()
 
@@ -221,6 +272,24 @@ from rewardhub.models import load_card, load
 from pathlib import Path
 load(load_card(Path(sys.argv[1])))
 """
+
+
+def test_the_port_of_a_server(fake, card):
+    """While it starts nobody else is given its port, so that neither does it end at once nor is another taken for it."""
+    script = fake[0].read_text()
+    fake[0].write_text(script.replace("exec", "sleep 2; exec"))
+    taken = []
+
+    class Hasty(VllmServer):
+        def _wait(self):
+            with pytest.raises(OSError, match="in use"), socket.socket() as other:
+                other.bind(("127.0.0.1", int(self.url.rpartition(":")[2])))
+            taken.append(self.url)
+            super()._wait()
+
+    server = Hasty(card(), card().path, [])
+    assert taken == [server.url]
+    server.close()
 
 
 def test_a_server_that_is_just_started(fake, card, tmp_path):
