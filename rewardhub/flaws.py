@@ -1,6 +1,8 @@
 """What a scorer gave that is no score: law 1 for plugins, judges and models alike."""
 
 import math
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
@@ -14,9 +16,9 @@ _SAFE = {str, bool, NoneType}
 _MAX_BITS = int(MAX_DIGITS / math.log10(2))
 
 
-def flaw(score: Score) -> str:
-    """Why what a scorer gave is no score, "" for one that is: a failure has no value, numbers are finite, and details
-    are JSON.
+def sound(score: Score) -> Score | str:
+    """The score with Python's own floats and details of JSON, which every message holds; or why it is none: a failure
+    has no value, numbers are finite, and details are JSON.
     """
     if score.value is None:
         if score.status is Status.OK:
@@ -25,13 +27,23 @@ def flaw(score: Score) -> str:
         return "the scorer returned a value that is no finite number"
     elif not score.status.is_verdict:
         return f"the scorer returned a value with the status {score.status}"
-    if not all(each is None or finite(each) for each in (score.confidence, *score.steps)):
+    numbers = (score.value, score.confidence, *score.steps)
+    if not all(each is None or finite(each) for each in numbers[1:]):
         return "the scorer returned steps or a confidence that are no finite numbers"
     try:
-        json_details(score.details)
+        details = json_details(score.details)
     except (TypeError, ValueError):
         return "the scorer returned details that are not JSON"
-    return ""
+    if details is score.details and all(type(each) in {float, NoneType} for each in numbers):
+        return score
+    value, confidence, *steps = (None if each is None else float(each) for each in numbers)
+    return replace(score, value=value, confidence=confidence, steps=tuple(steps), details=details)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether somebody pressed Ctrl-C; code of a plugin may raise the same, in any thread."""
+    asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and asked and threading.current_thread() is threading.main_thread()
 
 
 def finite(number: object) -> bool:
@@ -40,15 +52,6 @@ def finite(number: object) -> bool:
         return isinstance(number, (float, Real)) and math.isfinite(number)
     except OverflowError:  # an integer beyond all floats
         return False
-
-
-def plain(score: Score) -> Score:
-    """The score with Python's own floats and details of JSON, which every message holds; it has no :func:`flaw`."""
-    numbers, details = (score.value, score.confidence, *score.steps), json_details(score.details)
-    if details is score.details and all(type(each) in {float, NoneType} for each in numbers):
-        return score
-    value, confidence, *steps = (None if each is None else float(each) for each in numbers)
-    return replace(score, value=value, confidence=confidence, steps=tuple(steps), details=details)
 
 
 def json_details(details: Json) -> Json:

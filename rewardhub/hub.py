@@ -355,9 +355,12 @@ class Hub:
         return (call.deadline_ms or self._limits.deadline_ms) / 1000
 
     def _record(self, group: Group, scores: GroupScores, call: Call, plan: Plan, tenant: str, name: str) -> None:
-        self.metrics.count(name, scores)
-        if self._log:
-            self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
+        try:
+            self.metrics.count(name, scores)
+            if self._log:
+                self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
+        except Exception:
+            _log.exception("a group is scored, and not recorded")
 
 
 def _check_size(group: Group) -> None:

@@ -206,8 +206,8 @@ class OpenGroup:
         if self.finished.done():
             return
         self.finished.set_result(scores)
-        self._on_finished(scores)
         self._out.put_nowait(scores.take([row for row in scores.indices if row not in self._told]))
+        self._on_finished(scores)
 
     def _failed(self, status: Status, reason: str, **details: float) -> GroupScores:
         """No value for any row, but for those that were told before."""

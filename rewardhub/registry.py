@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from rewardhub.errors import ConfigError, UnknownName
+from rewardhub.flaws import is_interrupt
 from rewardhub.scorer import Example as Example
 from rewardhub.scorer import Lane, Scope, Scorer, ScorerInfo, Verifier
 from rewardhub.types import MAX_CHARS
@@ -140,7 +141,9 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="plugins") from error
     return module
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
-from rewardhub.flaws import finite, flaw, plain
+from rewardhub.flaws import finite, is_interrupt, sound
 from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
@@ -262,11 +262,10 @@ class BoundVerifier:
             return _over(longest)
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
+            undecided = verdict is None and function is self.verifier.fast
+            return UNDECIDED if undecided else _judged(verdict)
         except BaseException as error:  # a panic of a library in Rust is no Exception, and sys.exit is none
             return _raised(error, reference)
-        if verdict is None and function is self.verifier.fast:
-            return UNDECIDED
-        return _judged(verdict)
 
     def _all(
         self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
@@ -302,7 +301,7 @@ def _first(response: Response, chars: int) -> Response:
 
 def _raised(error: BaseException, reference: Json) -> Score:
     """The score of a response whose scorer raised; a text that is no UTF-8 can only be the reference's."""
-    if isinstance(error, KeyboardInterrupt):
+    if is_interrupt(error):
         raise error
     if isinstance(error, UnicodeEncodeError):
         try:
@@ -315,7 +314,7 @@ def _raised(error: BaseException, reference: Json) -> Score:
 def _judged(verdict: Any) -> Verdict:
     """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
     if isinstance(verdict, Score):
-        return _fault(wrong) if (wrong := flaw(verdict)) else plain(verdict)
+        return _fault(score) if isinstance(score := sound(verdict), str) else score
     if not isinstance(verdict, (float, Real)):
         return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
     if not finite(verdict):
@@ -339,7 +338,7 @@ def _fault(reason: str) -> Score:
 
 
 def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:
-    if Score not in set(map(type, verdicts)):
+    if not any(issubclass(kind, Score) for kind in set(map(type, verdicts))):
         return Column([*map(float, verdicts)], [Status.OK] * len(verdicts), fingerprint)
     scores = [verdict if isinstance(verdict, Score) else Score(verdict) for verdict in verdicts]
     return Column.of(scores, fingerprint)

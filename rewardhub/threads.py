@@ -53,7 +53,7 @@ def _tell(done: asyncio.Future[Any], result: Any, error: BaseException | None) -
         return
     if error is None:
         done.set_result(result)
-    elif isinstance(error, StopIteration):  # which no future holds
+    elif isinstance(error, StopIteration) or not isinstance(error, Exception):  # no future holds it, or it ends a loop
         done.set_exception(RuntimeError(f"the work raised {error!r}"))
     else:
         done.set_exception(error)

@@ -16,7 +16,6 @@ import hiredis
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from rewardhub.cache.background import Background
 from rewardhub.cache.coalesce import Coalescer
@@ -163,7 +162,7 @@ class RedisStore:
             if not answer.done():
                 raise TimeoutError  # what comes now is for nobody
             result = answer.result()
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # of Redis, of the way there, or of the library that speaks to it
             self._failed(error)
             return None
         self._failures, self._closed_until = 0, 0.0

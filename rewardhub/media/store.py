@@ -17,6 +17,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rewardhub.errors import InvalidInput, RewardHubError, TooLarge
+from rewardhub.lasting import lasting
 from rewardhub.media.decode import MAX_PIXELS, inspect
 from rewardhub.media.shelves import Entry, Shelves
 from rewardhub.types import Group, Media, Response
@@ -132,9 +133,12 @@ class MediaStore:
 
     async def keep_swept(self) -> None:
         """Sweeps until it is cancelled."""
-        while True:
+
+        async def sweep() -> None:
             due_s = await asyncio.to_thread(self.sweep)
             await asyncio.sleep(max(due_s, SWEEP_S))
+
+        await lasting("the search for media whose time is over", sweep)
 
     def stats(self) -> dict[str, int]:
         """Bytes and items held, and items that left before their time."""

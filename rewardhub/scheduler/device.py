@@ -11,6 +11,7 @@ which only waits for answers.
 
 import asyncio
 import itertools
+import logging
 import math
 import os
 import socket
@@ -36,6 +37,7 @@ from rewardhub.scheduler.messages import (
 )
 from rewardhub.scheduler.process_state import process_state
 
+_log = logging.getLogger("rewardhub.scheduler")
 LOOK_S = 0.5
 SETTINGS = {"GOMP_SPINCOUNT": "20000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """Threads of a worker wait busily for as long as small operations take, not for as long as they would by default; see
@@ -183,6 +185,8 @@ class Device:
                     seat.deliver(message)
         except OSError:
             pass
+        except Exception:
+            _log.exception("a message of a model's worker could not be read")
         async with self._turn:
             if self._channel is channel:
                 await self._end()

@@ -38,7 +38,7 @@ async def exchange(
                 done, _ = await asyncio.wait({receiving}, timeout=PING_S)
                 if done:
                     answer = receiving.result()
-                    if isinstance(answer, kind):  # type: ignore[arg-type]
+                    if isinstance(answer, kind) and _answers(message, answer):  # type: ignore[arg-type]
                         return answer
                     heard = time.monotonic()
                     receiving = asyncio.ensure_future(seat.receive())
@@ -52,6 +52,11 @@ async def exchange(
             receiving.cancel()
     except (OSError, TimeoutError) as error:
         raise WorkerLost(f"the worker is gone: {type(error).__name__}") from None
+
+
+def _answers(message: Ping | Probe | ScoreBatch, answer: object) -> bool:
+    """Whether an answer is this message's, and not that of one which was given up."""
+    return not isinstance(message, ScoreBatch) or getattr(answer, "id", None) == message.id
 
 
 async def fits(seat: Seat, tokens: int, run_s: float) -> bool:

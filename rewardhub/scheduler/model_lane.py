@@ -21,20 +21,21 @@ from functools import partial
 from itertools import islice
 
 from rewardhub.errors import ConfigError, Unavailable
+from rewardhub.lasting import lasting
 from rewardhub.models.card import TRUNCATED, Card
 from rewardhub.models.digest import card_stamp
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices, Seat
 from rewardhub.scheduler.exchange import PING_S, Heart, WorkerLost, exchange, fits
-from rewardhub.scheduler.fair_queue import FairQueue
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import SILENT_S, Failed, InHand, Load, Loaded, ScoreBatch, Scored
 from rewardhub.scheduler.model_info import info_of
-from rewardhub.scheduler.model_job import ModelJob, families, joined, message_of, rows_of, size_of
+from rewardhub.scheduler.model_job import ModelJob, families, message_of, rows_of, size_of
+from rewardhub.scheduler.model_queue import ModelQueue, answering
 from rewardhub.scheduler.pictures import pictures_of
-from rewardhub.scheduler.quarantine import TRIES, Quarantine
+from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scorer import Context, ScorerInfo, digest_of
-from rewardhub.types import PASSING, Column, Group, Json, Score, Status
+from rewardhub.types import PASSING, Column, Group, Json, Status
 
 RUN_S = 600.0
 SHORT_S = 5.0
@@ -87,18 +88,18 @@ class ModelLane:
         self._load_s, self._run_s = load_s, run_s
         self._quarantine = quarantine if quarantine is not None else Quarantine()
         self._devices = devices if devices is not None else Devices()
-        self._waiting: FairQueue[ModelJob] = FairQueue(lambda job: job.done.done(), lambda job: job.over)
+        self._waiting = ModelQueue(card.name, self._quarantine)
         self._ids = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._serve())
+        self._task = asyncio.create_task(lasting(f"the lane of {self.card.name}", self._serve))
 
     async def aclose(self) -> None:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._refuse_all("the hub is shutting down")
+        self._waiting.refuse_all("the hub is shutting down")
 
     @property
     def asleep(self) -> bool:
@@ -142,7 +143,7 @@ class ModelLane:
             job = await beside(group, lambda: ModelJob(ModelScorer(self, self.info), group, context, done))
             self._check_served()
             self.wake()
-            self._waiting.put(job, priority=context.priority, tenant=context.tenant, cost=job.tokens)
+            self._waiting.put(job)
             column = await done
         finally:
             self.queued -= len(group.responses)
@@ -159,27 +160,26 @@ class ModelLane:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.loaded.wait(), 0.05)
 
-    def _refuse_all(self, reason: str) -> None:
-        while (job := self._waiting.pop()) is not None:
-            job.fail(Status.UNAVAILABLE, reason)
-
     async def _serve(self) -> None:
-        while True:
-            if all(job.over for job in self._waiting):
-                await self._awake.wait()
-            self.wake()
-            await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
-            self._leaving = False
-            try:
-                await self._life()
-            except LoadFailed as error:
-                self.failure = str(error)
-                self._failures += 1
-                self.loaded.clear()
-            except WorkerLost:
-                steady = time.monotonic() - self._loaded_at >= STEADY_S
-                self._failures = 1 if steady else self._failures + 1
-                self.loaded.clear()
+        """One life of the worker, once there is work for it."""
+        if all(job.over for job in self._waiting):
+            await self._awake.wait()
+        self.wake()
+        await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
+        self._leaving = False
+        try:
+            await self._life()
+        except LoadFailed as error:
+            self.failure = str(error)
+            self._failures += 1
+            self.loaded.clear()
+        except Exception as error:
+            steady = time.monotonic() - self._loaded_at >= STEADY_S
+            self._failures = 1 if steady else self._failures + 1
+            self.loaded.clear()
+            if not isinstance(error, WorkerLost):
+                self.failure = f"{type(error).__name__} in the hub"
+                raise
 
     async def _life(self) -> None:
         """One load of the model, from start to loss."""
@@ -212,7 +212,7 @@ class ModelLane:
                 raise WorkerLost("another model's work ended the process") from None
             raise LoadFailed(f"no answer while loading: {type(error).__name__}") from None
         if not isinstance(answer, Loaded):
-            self._refuse_all(f"loading failed: {answer.reason}")
+            self._waiting.refuse_all(f"loading failed: {answer.reason}")
             raise LoadFailed(answer.reason)
         self.fingerprint, self.failure = answer.fingerprint, ""
         self.attention, self.drift = answer.attention, answer.drift
@@ -229,15 +229,18 @@ class ModelLane:
             async with self._kept(seat):
                 await self._heart.beat(seat, self._run_s)
             return
-        together = families(self._take())
-        if not together:
-            return
+        if jobs := self._waiting.take(self.token_budget):
+            with answering(jobs):
+                await self._scored(seat, jobs)
+
+    async def _scored(self, seat: Seat, jobs: Sequence[ModelJob]) -> None:
+        together = families(jobs)
         jobs = [job for family in together for job in family]
         try:
             async with self._kept(seat, jobs):
                 groups = [await beside(family[0].group, partial(message_of, family)) for family in together]
         except Exception as error:  # a value that no message holds costs its own response alone
-            self._split(jobs, Failed(0, f"{type(error).__name__}: {error}"))
+            self._waiting.split(jobs, Failed(0, f"{type(error).__name__}: {error}"), self.token_budget)
             return
         started = time.monotonic()
         for job in jobs:
@@ -258,63 +261,11 @@ class ModelLane:
             yield
         except WorkerLost:
             await seat.lose()
-            self._lost(jobs, spared=seat.spared)
+            self._waiting.lost(jobs, spared=seat.spared)
             raise
         except asyncio.CancelledError:
-            self._lost(jobs, spared=True)
+            self._waiting.lost(jobs, spared=True)
             raise
-
-    def _take(self) -> list[ModelJob]:
-        """The next batch in fair order, up to the card's token budget; what lost a worker goes alone."""
-        jobs: list[ModelJob] = []
-        begun: set[bytes] = set()
-        tokens = 0
-        while (job := self._waiting.first) is not None:
-            if job.over:
-                self._waiting.pop()
-                job.fail(Status.TIMEOUT, "the deadline passed in the queue")
-                continue
-            if self._quarantine and self._sifted(job):
-                continue
-            more = job.tokens - (job.shared if job.beginning and job.beginning in begun else 0)
-            if jobs and (job.alone or tokens + more > self.token_budget):
-                break
-            self._waiting.pop()
-            jobs.append(job)
-            begun.add(job.beginning)
-            tokens += more
-            if job.alone:
-                break
-        return jobs
-
-    def _again(self, job: ModelJob) -> None:
-        context = job.context
-        self._waiting.put_back(job, priority=context.priority, tenant=context.tenant, cost=job.size)
-
-    def _sifted(self, job: ModelJob) -> bool:
-        """Whether the job, which waits in front, is taken and answered, or divided, because of what lost a worker."""
-        if not job.divisible:
-            (key, *_) = job.inputs
-            job.alone = self._quarantine.suspects(key)
-            verdict = self._quarantine.verdict(key)
-            if verdict is not None:
-                self._waiting.pop()
-                job.answer(Column.of([verdict] * len(job.group.responses)))
-            return verdict is not None
-        suspects = [row for row, key in enumerate(job.inputs) if self._quarantine.marks(key)]
-        if suspects:
-            self._waiting.pop()
-            clean = [row for row in range(len(job.inputs)) if row not in set(suspects)]
-            self._divide(job, [*([clean] if clean else []), *([row] for row in suspects)])
-        return bool(suspects)
-
-    def _lost(self, jobs: Sequence[ModelJob], *, spared: bool = False) -> None:
-        """A worker was lost on a batch, which is tried once more; ``spared`` is one that was not the cause."""
-        score = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers of {self.card.name}"})
-        for job in jobs:
-            for key in () if spared else job.inputs:
-                self._quarantine.strike(key, score, on_trial=job.alone)
-            self._again(job)
 
     def _hand_out(self, together: list[list[ModelJob]], answer: object) -> None:
         """Tells the jobs of families, each of which was sent as one group, what came of them."""
@@ -334,24 +285,12 @@ class ModelLane:
             for job in jobs:
                 job.answer(Column.of(list(islice(rows, len(job.group.responses))), self.fingerprint))
         elif isinstance(answer, Failed):
-            self._split(jobs, answer)
-
-    def _split(self, jobs: list[ModelJob], failed: Failed) -> None:
-        """Halves a batch that failed, so that only what cannot be scored alone is lost."""
-        if len(jobs) > 1:
-            for job in jobs:
-                job.apart(self.token_budget // 2 + 1)
-                self._again(job)
-        elif jobs[0].divisible:
-            rows = range(len(jobs[0].group.responses))
-            self._divide(jobs[0], [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
-        elif not failed.memory:
-            jobs[0].fail(Status.INTERNAL_ERROR, failed.reason)
+            self._waiting.split(jobs, answer, self.token_budget)
 
     async def _short(self, seat: Seat, job: ModelJob, failed: Failed) -> None:
         """Says whose fault it is that there is no memory for a job alone; a shortage of ours is never a number."""
         if job.size <= self._fitted:
-            self._lost([job])
+            self._waiting.lost([job])
             raise WorkerLost("the worker has no memory for what it had memory for before")
         stated, proven = self.card.token_budget, False
         if job.size > stated and failed.empty:
@@ -363,20 +302,6 @@ class ModelLane:
         else:
             reason = f"the device has no memory for about {job.size} tokens"
             job.fail(Status.UNAVAILABLE, reason, retry_after_s=SHORT_S)
-
-    def _divide(self, job: ModelJob, rows: Sequence[Sequence[int]]) -> None:
-        """Scores some rows apart from others; all together once more where another version came in between."""
-        for part in (parts := [job.part(each) for each in rows]):
-            self._again(part)
-
-        async def put_together() -> None:
-            column = await joined(parts, rows)
-            if column is None:
-                self._again(job)
-            else:
-                job.answer(column)
-
-        asyncio.get_running_loop().create_task(put_together())
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,10 @@ class Worker:
         """Reads the files once, for the digest: the load that follows finds them in memory."""
         while True:
             message = self._coming.get()
-            try:
+            with suppress(Exception):  # the load says what is wrong
                 path = Card.model_validate_json(message.card).path
                 if path is not None:
                     tree_digest(path)
-            except (OSError, ValueError, MemoryError):
-                pass  # the load says what is wrong
             self._inbox.put(message)
 
     def _load(self, message: Load) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from rewardhub.errors import Unavailable
+from rewardhub.lasting import lasting
 from rewardhub.registry import Registry
 from rewardhub.scheduler.beginnings import Beginnings, Shared
 from rewardhub.scheduler.fair_queue import FairQueue
@@ -72,7 +73,7 @@ class Pool:
 
     async def start(self) -> None:
         self._zygote = await self._made()
-        self._tasks = [asyncio.create_task(self._serve()) for _ in range(self._size)]
+        self._tasks = [asyncio.create_task(lasting("a verifier worker", self._serve)) for _ in range(self._size)]
 
     async def aclose(self) -> None:
         for task in self._tasks:
@@ -151,15 +152,14 @@ class Pool:
         return max(1, min(MAX_CHUNK, int(CHUNK_S / self._times[bound.fingerprint])))
 
     async def _serve(self) -> None:
-        """One worker's life after life: takes jobs, replaces the process whenever it is lost."""
-        while True:
-            worker = await self._spawn()
-            try:
-                while await self._next(worker):
-                    pass
-            finally:
-                self.pids.discard(worker.pid)
-                worker.close()
+        """One worker's life: takes jobs until the process is lost."""
+        worker = await self._spawn()
+        try:
+            while await self._next(worker):
+                pass
+        finally:
+            self.pids.discard(worker.pid)
+            worker.close()
 
     async def _spawn(self) -> PoolWorker:
         while True:
@@ -210,8 +210,8 @@ class Pool:
             return True
         alive = False
         started = time.monotonic()
-        self._figures.waited("pool", started - job.since)
         try:
+            self._figures.waited("pool", started - job.since)
             alive = await self._attempt(worker, job)
             self._figures.ran("pool", time.monotonic() - started)
         except Exception as error:

@@ -104,13 +104,13 @@ class ProgramLane:
         self._running -= 1
         self._leave(program)
         error = None if outcome.cancelled() else outcome.exception()
+        if not program.done.done() and not outcome.cancelled():
+            program.done.set_exception(error) if error else program.done.set_result(outcome.result())
+        self._fill()
         if program.since is not None:
             took_s = time.monotonic() - program.since
             self._times.learn(program.kind, took_s)
             self._figures.ran("sandbox", took_s)
-        if not program.done.done() and not outcome.cancelled():
-            program.done.set_exception(error) if error else program.done.set_result(outcome.result())
-        self._fill()
 
     def _leave(self, program: _Program) -> None:
         if program.counted:

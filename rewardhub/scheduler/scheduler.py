@@ -1,6 +1,7 @@
 """Sends a bound scorer's rows to its lane, through the cache, under the deadline."""
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from rewardhub.cache.flight import Compute, VersionChanged
 from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import Unavailable
-from rewardhub.flaws import flaw, json_details
+from rewardhub.flaws import sound
 from rewardhub.pace import Pace
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices
@@ -34,6 +35,7 @@ class Service(Protocol):
     async def aclose(self) -> None: ...
 
 
+_log = logging.getLogger("rewardhub.scheduler")
 INLINE_CHARS = 65_536
 """Texts and references longer than this in all leave the event loop."""
 VERSIONS = 3
@@ -65,13 +67,13 @@ class Scheduler:
             await service.start()
 
     async def aclose(self) -> None:
-        for lane in (*self.models, *self.leaving):
-            await lane.aclose()
-        for service in self.services:
-            await service.aclose()
-        await self.pool.aclose()
-        await self.cache.aclose()
+        """Ends all that was started, whatever of it cannot be ended as it should."""
         self.programs.close()
+        for each in (*self.models, *self.leaving, *self.services, self.pool, self.cache):
+            try:
+                await each.aclose()
+            except Exception:
+                _log.exception("a part of the hub did not end as it should")
 
     def check_room(self, bounds: Sequence[Bound], rows: int) -> None:
         """Raises ``Unavailable`` where one of ``bounds`` can only be scored by the pool, which has no room for more."""
@@ -244,10 +246,11 @@ async def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[byt
 def checked(column: Column) -> Column:
     """A remote scorer's column, in which every row that is no score has become an error."""
     for row in range(len(column)):
-        if wrong := flaw(column.row(row)):
-            column.put([row], Column.failed(1, Status.INTERNAL_ERROR, wrong))
-        elif column.details and (details := column.details[row]):
-            column.details[row] = json_details(details)
+        score = sound(column.row(row))
+        if isinstance(score, str):
+            column.put([row], Column.failed(1, Status.INTERNAL_ERROR, score))
+        elif column.details and score.details:
+            column.details[row] = score.details
     return column
 
 

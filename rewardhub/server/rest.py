@@ -246,7 +246,7 @@ async def _feed(session: Session, items: Sequence[intake.Item], call: Call) -> N
                 continue
             try:
                 await session.score(item, call)
-            except RewardHubError as error:
+            except Exception as error:
                 session.answer(failure(item.id, intake.rows_of(item), error))
     finally:
         session.finish()

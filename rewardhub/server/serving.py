@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from rewardhub.errors import ConfigError
+from rewardhub.lasting import lasting
 from rewardhub.logs import logger
 from rewardhub.server import certificates, grpc_server
 from rewardhub.server.auth import Auth, check_addresses
@@ -109,7 +110,7 @@ class Doors:
         await self._health.show(not self._hub.ready())
         await self._grpc.start()
         http = asyncio.create_task(self._http.run_on_socket())
-        health = asyncio.create_task(self._watch_health())
+        health = asyncio.create_task(lasting("the watch over health", self._watch_health))
         try:
             await self._until_listening(http)
             print(f"rewardhub ready http={self.url} grpc={self.grpc_addr} pid={os.getpid()}", flush=True)
@@ -145,9 +146,8 @@ class Doors:
             await asyncio.sleep(0.005)
 
     async def _watch_health(self) -> None:
-        while True:
-            await asyncio.sleep(HEALTH_S)
-            await self._health.show(not self._hub.ready())
+        await asyncio.sleep(HEALTH_S)
+        await self._health.show(not self._hub.ready())
 
 
 class Stop:

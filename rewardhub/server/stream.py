@@ -72,8 +72,8 @@ class Events:
             if kind is None:
                 raise InvalidInput("the event is empty", field="event")
             await self._handlers[kind](getattr(event, kind))
-        except RewardHubError as error:
-            self._session.answer(Notice(error=error))
+        except Exception as error:
+            self._session.answer(Notice(error=known(error)))
 
     async def _options(self, message: types_pb2.CallOptions) -> None:
         try:
@@ -101,7 +101,7 @@ class Events:
         async def run() -> None:
             try:
                 await self._session.score(usable, call, size)
-            except RewardHubError as error:
+            except Exception as error:
                 self._fail(usable, error)
 
         await self._when_there(usable, run, lambda error: self._fail(usable, error), size, call.deadline_ms)

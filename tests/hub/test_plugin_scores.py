@@ -8,8 +8,11 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.errors import ConfigError
 from rewardhub.flaws import json_details
+from rewardhub.local import LocalHub
 from rewardhub.registry import default_registry, verifier
+from rewardhub.reload import Reload
 from rewardhub.scheduler.scheduler import checked
 from rewardhub.types import Call, Column, Group, Response, Score, Status
 from rewardhub.wire import score_text
@@ -129,3 +132,60 @@ def test_a_panic_costs_its_own_score(scope):
     column = panics.bind({}).score(Group("g", "p", (Response("x"), Response("y"))), [0, 1])
     assert column.statuses == [Status.INTERNAL_ERROR] * 2
     assert column.details == [{"reason": "Panic in the scorer"}] * 2
+
+
+RAISES = """
+import asyncio
+from rewardhub.registry import verifier
+from rewardhub.types import Score
+
+class More(Score):
+    pass
+
+def raising(response, reference):
+    if response.text == "status":
+        return Score(1.0, "fine")
+    if response.text == "steps":
+        return Score(1.0, steps=None)
+    if response.text == "none":
+        return More(None, Score(0.5).status.__class__("no_answer"))
+    if response.text != "well":
+        raise {"interrupt": KeyboardInterrupt, "exit": SystemExit, "cancelled": asyncio.CancelledError,
+               "closed": GeneratorExit, "stop": StopIteration, "deep": RecursionError}[response.text]
+    return 1.0
+
+raising_inline = verifier("raising_inline", lane="inline")(raising)
+raising_pool = verifier("raising_pool", lane="pool")(raising)
+raising_fast = verifier("raising_fast", lane="pool", fast=raising)(raising)
+raising_sandbox = verifier("raising_sandbox", lane="sandbox")(raising)
+"""
+RAISED = ("interrupt", "exit", "cancelled", "closed", "stop", "deep", "status", "steps")
+
+
+def test_what_ends_a_process_ends_no_call(tmp_path):
+    """Law 1, T17: Ctrl-C, an exit and whatever else a scorer raises, or gives in place of a score, costs its response
+    alone, on every lane; nothing of it reaches the loop that serves."""
+    plugin = tmp_path / "raises.py"
+    plugin.write_text(RAISES)
+    config = HubConfig(workers=1, plugins=(str(plugin),))
+    texts = ("well", *RAISED, "none", "well")
+    with LocalHub(lambda: make_hub(config)) as hub:
+        for lane in ("inline", "pool", "fast", "sandbox"):
+            group = Group("g", "p", tuple(map(Response, texts)))
+            scores, other = hub.score([group, GROUP], Call(recipe=f"raising_{lane}"))
+            found = dict(zip(texts, scores.total.statuses, strict=True))
+            assert found == {
+                "well": Status.OK, "none": Status.NO_ANSWER, **dict.fromkeys(RAISED, Status.INTERNAL_ERROR)
+            }, lane  # fmt: skip
+            assert scores.values[0] == scores.values[-1] == 1.0 and len(other) == 1
+
+
+def test_a_plugin_that_interrupts_is_refused(tmp_path):
+    """A file that raises what Ctrl-C raises is a file with a fault, and no end of the hub that reads it again."""
+    plugin, config = tmp_path / "raises.py", HubConfig(workers=1)
+    plugin.write_text("raise KeyboardInterrupt")
+    with LocalHub(lambda: make_hub(config)) as local:
+        local.hub.reloader = Reload(local.hub, lambda: HubConfig(workers=1, plugins=(plugin,)))
+        with pytest.raises(ConfigError, match=r"raises\.py"):
+            local._await(local.hub.reload())
+        assert local.hub.ready() == []

@@ -45,7 +45,7 @@ async def test_batches_keep_to_the_token_budget(tmp_path):
     groups = [Group(f"g{n}", "", (Response("x" * length),)) for n, length in enumerate(lengths)]
     tasks = await queued(served, groups)
     seen = []
-    while jobs := served._take():
+    while jobs := served._waiting.take(BUDGET):
         tokens = [estimate_tokens(job.group) for job in jobs]
         assert sum(tokens) <= BUDGET or len(jobs) == 1
         seen += [job.group.id for job in jobs]
@@ -61,7 +61,7 @@ async def test_a_video_counts_as_its_frames_and_reaches_the_worker(tmp_path):
     video = Media(kind="video", frames=("a" * 64, "b" * 64), frame_data=frames)
     group = Group("g", "", (Response("x", media=(video,)), Response("y")), media=(video,))
     await queued(served, [group])
-    (job,) = served._take()
+    (job,) = served._waiting.take(BUDGET)
     assert job.tokens >= 256 * 4
     pictures = {each.sha256: each.data for each in pictures_of([job.group])}
     assert pictures == dict(zip(video.frames, frames, strict=True))
@@ -86,7 +86,7 @@ async def test_trajectories_count_for_what_they_hold(tmp_path):
     served, channel = lane(tmp_path), Scripted(most=100, longest=12_000)
     short = [Group(f"g{n}", "", (Response(messages=(said("x" * 4_000),)),)) for n in range(5)]
     tasks = await queued(served, short)
-    assert len(served._take()) == 1
+    assert len(served._waiting.take(BUDGET)) == 1
     for task in tasks:
         task.cancel()
     long = Group("long", "", (Response(messages=(said("x" * 20_000),)),))
@@ -109,7 +109,7 @@ async def test_expired_and_cancelled_work_is_dropped(tmp_path):
     gone, kept = await queued(served, groups[1:])
     gone.cancel()
     await asyncio.sleep(0)
-    assert [job.group.id for job in served._take()] == ["g2"]
+    assert [job.group.id for job in served._waiting.take(BUDGET)] == ["g2"]
     assert (await late).statuses == [Status.TIMEOUT]
     assert served.queued == 1
     kept.cancel()
