@@ -209,7 +209,7 @@ def test_a_checkpoint_that_is_changed_while_it_is_loaded(encoder, tmp_path, monk
     """T23: the fingerprint is of the files that were read, or there is none."""
     path = shutil.copytree(encoder[0], tmp_path / "checkpoint")
     monkeypatch.setattr(
-        "rewardhub.models.wording.check_complete", lambda *_: os.utime(path / "model.safetensors", (1, 1))
+        "rewardhub.models.backbone.check_complete", lambda *_: os.utime(path / "model.safetensors", (1, 1))
     )
     model = load(Card(name="s", kind="sentence", path=path))
     with pytest.raises(ConfigError, match="changed while it was loaded"):
