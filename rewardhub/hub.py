@@ -179,8 +179,8 @@ class Hub:
     async def reload(self) -> dict[str, list[str]]:
         """Reads the operator's files again: which scorers and recipes were added, removed and changed.
 
-        Raises ``ConfigError`` where one cannot be loaded, ``Unavailable`` where the hub ends meanwhile; everything stays
-        as it was then.
+        Raises ``ConfigError`` where one cannot be loaded, ``Unavailable`` where the hub ends meanwhile: everything
+        stays as it was then.
         """
         if self.reloader is None:
             raise InvalidInput("this hub was started without files to read again")

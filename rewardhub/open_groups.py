@@ -115,7 +115,7 @@ class OpenGroup:
             self._give_up(Unavailable("the hub is shutting down before the group is closed", retry_after_s=1.0))
 
     def join(self, call: Call, lifetime_s: float, seconds: float, deadline: float | None) -> None:
-        """A further call brings members: the group lives for ``lifetime_s`` from now on, if it would not anyway, and its
+        """A further call brings members: the group lives at least ``lifetime_s`` from now on, and its
         terms have as long as these would give them.
         """
         self.call = _agreed(self.call, call)
@@ -308,4 +308,6 @@ def _check_same(opened: Group, group: Group, call: Call, of: Call) -> None:
 def _agreed(one: Call, other: Call) -> Call:
     """The call of a group: which step and policy its members are of, where they agree."""
     step = one.step if one.step == other.step else None
-    return replace(one, step=step, policy_version=one.policy_version if one.policy_version == other.policy_version else "")
+    return replace(
+        one, step=step, policy_version=one.policy_version if one.policy_version == other.policy_version else ""
+    )

@@ -9,6 +9,7 @@ responses. A worker that is stopped, or still at work for nobody, is replaced wi
 
 import asyncio
 import itertools
+import logging
 import math
 import os
 import socket
@@ -34,6 +35,7 @@ from rewardhub.scorer import BoundVerifier, Context, failure
 from rewardhub.types import Column, Group, Score, Status
 from rewardhub.wire.lines import dumps
 
+_log = logging.getLogger("rewardhub.scheduler")
 CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
 FIRST, MAX_CHUNK = 8, 64
@@ -215,6 +217,7 @@ class Pool:
             alive = await self._attempt(worker, job)
             self._figures.ran("pool", time.monotonic() - started)
         except Exception as error:
+            _log.exception("a task of the verifier pool met a fault of the hub")
             job.scores |= {row: failure(error) for row in job.left}
         finally:
             if not job.left and not job.done.done():
