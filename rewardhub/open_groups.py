@@ -294,11 +294,13 @@ def _check_same(opened: Group, group: Group, call: Call, of: Call) -> None:
     """Raises ``InvalidInput`` for the first field, or option of how to score, in which a single call differs from the
     open group that it names.
     """
-    options = ("inputs", "run", "cache", "priority")
-    options = options if group.recipe else ("recipe", "recipe_text", *options)
+    scored_by = () if group.recipe else ("recipe", "recipe_text")
     for name, theirs, ours in (
         *((name, getattr(opened, name), getattr(group, name)) for name in _SHARED),
-        *((name, getattr(of, name), getattr(call, name)) for name in options),
+        *(
+            (name, getattr(of, name), getattr(call, name))
+            for name in (*scored_by, "inputs", "run", "cache", "priority")
+        ),
     ):
         if theirs != ours:
             values = f": {ours!r}, not {theirs!r}" if name in _SHORT else ""

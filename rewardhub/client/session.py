@@ -31,8 +31,8 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class Entry:
     """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
-    sent in, ``first`` the index that its first response has in the answer, if that is not the hub's to say. ``waits``
-    are tries that met no hub, while one that answered before restarts; ``lost`` says that a connection broke.
+    sent in, ``first`` the index of its first response in the answer, None where the hub says it. ``waits`` are tries
+    that met no hub, while one that answered before restarts; ``lost`` says that a connection broke.
     """
 
     group: Group

@@ -71,7 +71,7 @@ class ModelQueue:
             with answering([job]):
                 if self._quarantine and self._sifted(job):
                     continue
-            if job.over:
+            if job.done.done():
                 continue
             more = job.tokens - (job.shared if job.beginning and job.beginning in begun else 0)
             if jobs and (job.alone or tokens + more > token_budget):
