@@ -11,10 +11,11 @@ import importlib.util
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
+from itertools import islice
 from numbers import Real
 from pathlib import Path
 from types import FunctionType
@@ -273,11 +274,16 @@ class BoundVerifier:
         longest = self.info.max_chars
         seen = [_first(response, longest + 1) for response in responses]  # still too long, for those who look
         try:
-            verdicts = [_judged(each) for each in function(seen, reference, *extra, **self.arguments)]
+            found = function(seen, reference, *extra, **self.arguments)
+            if isinstance(found, Mapping | Set):  # of which each would be a key, or in any order
+                raise TypeError(f"the scorer returned {type(found).__name__}, expected a list")
+            verdicts = [_judged(each) for each in islice(found, len(responses) + 1)]
         except BaseException as error:
             return [_raised(error, reference)] * len(responses)
         if len(verdicts) != len(responses):
-            return [_fault(f"{len(verdicts)} verdicts for {len(responses)} responses")] * len(responses)
+            return [_fault(f"the scorer returned other than one verdict for each of {len(responses)} responses")] * len(
+                responses
+            )
         pairs = zip(responses, verdicts, strict=True)
         return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
 
@@ -340,8 +346,10 @@ def _fault(reason: str) -> Score:
 def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:
     if not any(issubclass(kind, Score) for kind in set(map(type, verdicts))):
         return Column([*map(float, verdicts)], [Status.OK] * len(verdicts), fingerprint)
-    scores = [verdict if isinstance(verdict, Score) else Score(verdict) for verdict in verdicts]
-    return Column.of(scores, fingerprint)
+    scores = [verdict if isinstance(verdict, Score) else Score(float(verdict)) for verdict in verdicts]
+    column = Column.of(scores, fingerprint)
+    column.cached = None  # which is not the scorer's to say
+    return column
 
 
 def digest_of(*parts: str | bytes) -> str:

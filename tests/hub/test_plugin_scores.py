@@ -1,5 +1,6 @@
 """Law 1 for an operator's own scorers: what they give that is no score becomes an error of theirs."""
 
+import itertools
 import json
 import math
 
@@ -132,6 +133,29 @@ def test_a_panic_costs_its_own_score(scope):
     column = panics.bind({}).score(Group("g", "p", (Response("x"), Response("y"))), [0, 1])
     assert column.statuses == [Status.INTERNAL_ERROR] * 2
     assert column.details == [{"reason": "Panic in the scorer"}] * 2
+
+
+@pytest.mark.parametrize("given", [{0: 1.0, 1: 1.0}, {0.0, 1.0}, itertools.repeat(1.0), [1.0], 1.0])
+def test_what_is_no_list_of_verdicts(given):
+    """The keys of a mapping are no scores, nor is what has no order or no end."""
+
+    @verifier("wrong", scope="group")
+    def wrong(responses, reference):
+        return given
+
+    column = wrong.bind({}).score(Group("g", "p", (Response("x"), Response("y"))), [0, 1])
+    assert (column.values, column.statuses) == ([None] * 2, [Status.INTERNAL_ERROR] * 2)
+
+
+def test_numbers_are_floats_in_any_company():
+    """What other rows of a column are changes no value's type; whether a score was cached is not its scorer's to say."""
+
+    @verifier("mixed")
+    def mixed(response, reference):
+        return Score(1.0, details={"a": 1}, cached=True) if response.text == "score" else np.float64(0.5)
+
+    column = mixed.bind({}).score(Group("g", "p", (Response("x"), Response("score"))), [0, 1])
+    assert [type(value) for value in column.values] == [float, float] and not column.cached
 
 
 RAISES = """
