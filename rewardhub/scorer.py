@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
@@ -275,15 +275,12 @@ class BoundVerifier:
         seen = [_first(response, longest + 1) for response in responses]  # still too long, for those who look
         try:
             found = function(seen, reference, *extra, **self.arguments)
-            if isinstance(found, Mapping | Set):  # of which each would be a key, or in any order
-                raise TypeError(f"the scorer returned {type(found).__name__}, expected a list")
-            verdicts = [_judged(each) for each in islice(found, len(responses) + 1)]
+            listed = () if isinstance(found, dict | set | frozenset) else found  # keys are no verdicts
+            verdicts = [_judged(each) for each in islice(listed, len(responses) + 1)]
         except BaseException as error:
             return [_raised(error, reference)] * len(responses)
         if len(verdicts) != len(responses):
-            return [_fault(f"the scorer returned other than one verdict for each of {len(responses)} responses")] * len(
-                responses
-            )
+            return [_fault("the scorer returned other than a list with one verdict each")] * len(responses)
         pairs = zip(responses, verdicts, strict=True)
         return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
 
