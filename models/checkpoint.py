@@ -4,6 +4,7 @@ A checkpoint is untrusted: weights come from safetensors only, and no code it na
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTERS = ("adapter_config.json", "adapter_model*")
 """Files of an adapter, which transformers would load or leave out unasked."""
+ADAPTED = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|base_layer|modules_to_save)\b")
+"""Tensors of an adapter that was not merged, as peft names them, whatever file holds them."""
 TEXT_FILES = ("*.json", "*.jinja", "*.txt")
 QUANTIZER = "quantization_config"
 PUBLISHED = frozenset({"awq", "gptq", "compressed-tensors"})
@@ -57,8 +60,7 @@ def check_checkpoint(
         for key in CODE_FIELDS:
             if key != allowed and _mentions(_json(path / name), key):
                 raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
-    if adapter := next((each for name in ADAPTERS for each in path.glob(name)), None):
-        raise ConfigError(f"{adapter} is an adapter's; merge it into its base model first", field="path")
+    _check_adapters(path)
     if not weight_files(path):
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
@@ -226,6 +228,22 @@ def _published_name(model_type: str, name: str) -> str:
     return name if inner == name else f"model.{inner}"
 
 
+def _check_adapters(path: Path) -> None:
+    """An adapter changes a base model's weights: transformers would load or leave it out unasked."""
+    base = _json(path / ADAPTERS[0]).get("base_model_name_or_path")
+    into = f"its base model {base!r}" if isinstance(base, str) and base else "its base model"
+    if adapter := next((each for name in ADAPTERS for each in path.glob(name)), None):
+        raise ConfigError(f"{adapter} is an adapter's; merge it into {into} first", field="path")
+    for file in weight_files(path):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                found = next((name for name in opened.keys() if ADAPTED.search(name)), None)  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file}: {error}", field="path") from error
+        if found:
+            raise ConfigError(f"{file} holds an adapter's {found!r}; merge it into {into} first", field="path")
+
+
 def _check_index(path: Path) -> None:
     """Only the folder's own files are read, all that its index names, and the same ones whatever reads the folder."""
     named, held = _json(path / INDEX).get("weight_map"), {file.name for file in weight_files(path)}
@@ -239,6 +257,8 @@ def _check_index(path: Path) -> None:
 
 
 def _supported(file: Path, architectures: Sequence[str]) -> dict[str, Any]:
+    if not file.is_file():
+        raise ConfigError(f"{file.parent} holds no {file.name}", field="path")
     config = _json(file)
     kind = config.get("model_type")
     if kind not in architectures:

@@ -13,7 +13,9 @@ from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import Loaded, open_checkpoint
+from rewardhub.models.pictures import cutting
 from rewardhub.models.rows import RowModel
+from rewardhub.models.sample_image import check_images
 from rewardhub.scorer import digest_of
 from rewardhub.types import Group, Response, Score
 
@@ -35,6 +37,7 @@ class ImplicitModel(RowModel):
         self.spec = card.implicit
         self.reference = open_checkpoint(card.model_copy(update={"path": self.spec.reference}), head=False)
         self._check_tokens(self.reference)
+        self._check_images(self.reference)
         limit = min(self.checkpoint.max_tokens, self.reference.max_tokens)
         self.checkpoint = replace(self.checkpoint, max_tokens=limit)
         self.reference_runner = self.reference.runner()
@@ -76,6 +79,20 @@ class ImplicitModel(RowModel):
         if not tokenizer.agrees(reference.encoder.tokenizer) or tokenizer.size > rows:
             reason = f"{reference.path} has another vocabulary than {self.checkpoint.path}"
             raise ConfigError(reason, field="implicit.reference")
+
+    def _check_images(self, reference: Loaded) -> None:
+        """Raises ``ConfigError`` where the reference was trained on images that are cut otherwise than here."""
+        if not (self.encoder.family.image or reference.encoder.family.image):
+            return
+        ours, theirs = (
+            {"model_type": each.reader.config["model_type"], **cutting(each.reader)}
+            for each in (self.encoder, reference.encoder)
+        )
+        if differ := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
+            name = "model_type" if "model_type" in differ else differ[0]
+            both = f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} in {self.checkpoint.path}"
+            raise ConfigError(f"{reference.path} reads images otherwise: {both}", field="implicit.reference")
+        check_images(reference.path, reference.backbone, self.encoder)
 
     def _score(self, row: Row, ours: float, base: float) -> Score:
         count = len(row.places) if self.spec.per_token else 1

@@ -151,6 +151,16 @@ class ImageReader(ABC):
         return patches
 
 
+def cutting(reader: ImageReader) -> dict[str, Any]:
+    """The settings of an image processor that change what it gives; none of a model of text."""
+    processor = reader.processor
+    return (
+        {}
+        if processor is None
+        else {name: value for name, value in processor.to_dict().items() if not name.endswith(("_type", "_class"))}
+    )
+
+
 class QwenImages(ImageReader):
     """Qwen2-VL and its successors: flat patches, one token per square of them, rope positions of the grid."""
 

@@ -26,7 +26,8 @@ from rewardhub.registry import Registry, default_registry
 from rewardhub.reward_log import RewardLog
 from rewardhub.sandbox import runner as sandbox
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.model_lane import ModelLane
+from rewardhub.scheduler.model_scorer import ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 from rewardhub.scheduler.quarantine import Quarantine
 from rewardhub.scheduler.scheduler import Scheduler

@@ -21,7 +21,8 @@ from rewardhub.models.digest import card_stamp
 from rewardhub.recipe_book import RecipeBook
 from rewardhub.registry import Registry, default_registry
 from rewardhub.scheduler.model_info import info_of
-from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.model_lane import ModelLane
+from rewardhub.scheduler.model_scorer import ModelScorer
 from rewardhub.scheduler.pool import Pool, default_workers
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -32,10 +32,12 @@ from rewardhub.scheduler.messages import SILENT_S, Failed, InHand, Load, Loaded,
 from rewardhub.scheduler.model_info import info_of
 from rewardhub.scheduler.model_job import ModelJob, families, message_of, rows_of, size_of
 from rewardhub.scheduler.model_queue import ModelQueue, answering
+from rewardhub.scheduler.model_scorer import ModelScorer
 from rewardhub.scheduler.pictures import pictures_of
+from rewardhub.scheduler.pool_job import unwritable
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scorer import Context, ScorerInfo, digest_of
-from rewardhub.types import PASSING, Column, Group, Json, Status
+from rewardhub.scorer import Context
+from rewardhub.types import PASSING, Column, Group, Status
 
 RUN_S = 600.0
 SHORT_S = 5.0
@@ -140,7 +142,10 @@ class ModelLane:
         done: asyncio.Future[Column] = asyncio.get_running_loop().create_future()
         self.queued += len(group.responses)
         try:
-            job = await beside(group, lambda: ModelJob(ModelScorer(self, self.info), group, context, done))
+            try:
+                job = await beside(group, lambda: ModelJob(ModelScorer(self, self.info), group, context, done))
+            except (ValueError, TypeError, RecursionError) as error:  # of what the responses share
+                return Column.of([unwritable(error)] * len(group.responses), self.fingerprint)
             self._check_served()
             self.wake()
             self._waiting.put(job)
@@ -240,6 +245,8 @@ class ModelLane:
             async with self._kept(seat, jobs):
                 groups = [await beside(family[0].group, partial(message_of, family)) for family in together]
         except Exception as error:  # a value that no message holds costs its own response alone
+            if len(jobs) == 1 and not jobs[0].divisible:
+                jobs[0].answer(Column.of([unwritable(error)] * len(jobs[0].group.responses)))
             self._waiting.split(jobs, Failed(0, f"{type(error).__name__}: {error}"), self.token_budget)
             return
         started = time.monotonic()
@@ -302,34 +309,3 @@ class ModelLane:
         else:
             reason = f"the device has no memory for about {job.size} tokens"
             job.fail(Status.UNAVAILABLE, reason, retry_after_s=SHORT_S)
-
-
-@dataclass(frozen=True)
-class ModelScorer:
-    """A served reward model under its card's name."""
-
-    lane: ModelLane
-    info: ScorerInfo
-
-    @property
-    def params(self) -> Json:
-        return {}
-
-    @property
-    def fingerprint(self) -> str:
-        """The loaded weights' fingerprint; the card's while nothing is loaded."""
-        return self.lane.fingerprint or digest_of("card", self.lane.card.model_dump_json())
-
-    @property
-    def pin(self) -> str:
-        """The loaded weights' fingerprint; empty while nothing was loaded."""
-        return self.lane.fingerprint
-
-    def bind(self, params: Json) -> "ModelScorer":
-        if params:
-            raise ConfigError(f"{self.info.name} takes no parameters", field=next(iter(params)))
-        return self
-
-    async def score_remote(self, group: Group, indices: Sequence[int], context: Context) -> Column:
-        chosen = tuple(group.responses[index] for index in indices)
-        return await self.lane.score(replace(group, responses=chosen), context)

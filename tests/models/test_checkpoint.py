@@ -165,6 +165,30 @@ def test_adapters_are_refused(copy, name):
         load(scalar_card(copy))
 
 
+@pytest.mark.parametrize("name", ["lora_A.weight", "base_layer.weight", "lora_B.default.weight"])
+def test_adapters_in_the_weights_are_refused(copy, name):
+    """LoRA weights that were saved unmerged, alone or beside the model's own, are told as what they are."""
+    tensors = {f"base_model.model.model.layers.0.self_attn.q_proj.{name}": torch.ones(4, 4)}
+    for others in ({}, load_file(copy / "model.safetensors")):
+        save_file(tensors | others, copy / "model.safetensors")
+        with pytest.raises(ConfigError, match=r"holds an adapter's .*q_proj.*merge it into its base model first"):
+            load(scalar_card(copy))
+
+
+def test_the_base_of_an_adapter_is_named(tmp_path):
+    """A folder that is only an adapter says what it has to be merged into; without weights or settings too."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "Qwen/Qwen2.5-VL-7B"}))
+    with pytest.raises(ConfigError, match="merge it into its base model 'Qwen/Qwen2.5-VL-7B' first"):
+        load(scalar_card(tmp_path))
+
+
+def test_a_folder_without_a_configuration_says_so(copy):
+    """What is missing is named, not a model type None."""
+    (copy / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        load(scalar_card(copy))
+
+
 @pytest.mark.parametrize("place", ["gone.safetensors", "../outside.safetensors", "absolute", "sub/inside.safetensors"])
 def test_an_index_names_files_of_its_folder(copy, place):
     """Weights elsewhere are not read: no digest would be of them, and a checkpoint is to open no other file."""

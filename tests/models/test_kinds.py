@@ -389,6 +389,22 @@ def test_implicit(tiny, plain, groups, tmp_path, per_token):
         assert np.abs(expected).max() > 1e-3
 
 
+@pytest.mark.parametrize(("name", "value"), [
+    ("image_mean", [0.5, 0.5, 0.5]), ("size", {"shortest_edge": 3136, "longest_edge": 6272}), ("do_rescale", False),
+])  # fmt: skip
+def test_a_reference_that_reads_images_otherwise_is_refused(tiny, tmp_path, name, value):
+    """Both sides of an implicit reward read the images as one processor cuts them: settings that differ are named."""
+    other = shutil.copytree(tiny, tmp_path / "other")
+    card = Card(name="i", kind="implicit", path=tiny, implicit={"reference": other})
+    file = other / "preprocessor_config.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps(written | {"image_processor_type": "Qwen2VLImageProcessorFast"}))
+    assert load(card).fingerprint
+    file.write_text(json.dumps(written | {name: value}))
+    with pytest.raises(ConfigError, match=f"reads images otherwise: {name} is .* there and .* in"):
+        load(card)
+
+
 @pytest.mark.parametrize(("spec", "fold"), [
     ({"combine": "mean"}, statistics.fmean),
     ({"combine": "min"}, min),

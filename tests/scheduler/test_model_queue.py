@@ -14,7 +14,8 @@ from rewardhub.scheduler.exchange import Heart, WorkerLost
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scheduler.messages import Failed, Picture, Ping, Pong, Probe, Scored, encode
 from rewardhub.scheduler.model_job import estimate_tokens, message_of
-from rewardhub.scheduler.model_lane import ModelLane, ModelScorer
+from rewardhub.scheduler.model_lane import ModelLane
+from rewardhub.scheduler.model_scorer import ModelScorer
 from rewardhub.scheduler.pictures import pictures_of, with_pictures
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.quarantine import Quarantine
@@ -271,15 +272,17 @@ async def no_process():
 
 
 async def test_what_no_message_holds_costs_itself_alone(tmp_path):
-    """A response that cannot be written to the worker is an error; its neighbours are scored and the lane goes on."""
+    """A response that cannot be written to the worker is invalid; its neighbours are scored and the lane goes on."""
     served, channel = lane(tmp_path), Scripted(most=100, longest=12_000)
     texts = (Response("good"), Response("bad \ud800"), Response("x", steps=((0, 2**40),)), Response("well"))
     tasks = await queued(served, [Group("g", "p", texts), Group("h", "p", (Response("also"),))])
     while not all(task.done() for task in tasks):
         await served._batch(channel)
         await asyncio.sleep(0)
-    wrong, right = [Status.INTERNAL_ERROR], [Status.OK]
+    wrong, right = [Status.INVALID_INPUT], [Status.OK]
     assert [task.result().statuses for task in tasks] == [[*right, *wrong, *wrong, *right], right]
+    (prompt,) = await queued(served, [Group("g", "half \udc00", (Response("a"), Response("b")))])
+    assert (await prompt).statuses == wrong * 2
 
 
 async def test_a_group_over_the_limit_of_the_queue_is_taken_alone(tmp_path):
