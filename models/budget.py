@@ -1,9 +1,11 @@
-"""How many tokens a batch may hold: what is free on the device, over what one token was measured to take."""
+"""How many tokens a batch may hold: what is free on the device, over what one token was measured to take; and how many
+it never could, were all of the device free.
+"""
 
 import resource
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +18,6 @@ SHARE = 0.6
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container finds its own group."""
 
-EMPTY = 0.9
-"""The share of a device's memory that is free or this process's own where nobody else is on it."""
-
 PROBE = 512
 """Tokens of the row that is measured on a GPU."""
 
@@ -30,15 +29,28 @@ class Runs(Protocol):
     def padded(self, rows: list[Encoded], places: list[tuple[int, ...]]) -> Any: ...
 
 
+class Room(NamedTuple):
+    """Tokens of a batch: ``now``, in a share of what is free, and ``ever``, in all that the device has beside weights.
+
+    The second does not depend on what others hold at the moment.
+    """
+
+    now: int
+    ever: int
+
+
 @torch.inference_mode()
-def measured_budget(runner: Runs) -> int:
+def measured_room(runner: Runs) -> Room:
     """The most tokens of a batch on the runner's device."""
-    device = runner.backbone.device
+    device, model = runner.backbone.device, runner.backbone.model
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+        free, total = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return max(1, int(free * SHARE / _per_token_on_gpu(runner, device)))
-    return max(1, int(_available() * SHARE / per_token(runner.backbone)))
+        taken = _per_token_on_gpu(runner, device)
+    else:
+        free, total, taken = _available(), _installed(), per_token(runner.backbone)
+    weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
+    return Room(max(1, int(free * SHARE / taken)), max(0, int((total - weights) / taken)))
 
 
 def per_token(backbone: Any) -> float:
@@ -64,17 +76,6 @@ def _per_token_on_gpu(runner: Runs, device: torch.device) -> float:
     return max(1.0, (torch.cuda.max_memory_allocated(device) - before) / PROBE)
 
 
-def is_empty(device: torch.device) -> bool:
-    """Whether next to nothing of the device's memory is with others: what finds no room now finds none later."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return bool(free + torch.cuda.memory_reserved(device) >= EMPTY * total)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    machine = _meminfo("MemTotal"), _meminfo("MemAvailable")
-    most, free = min([machine, _group_of(CGROUP)])
-    return free + pages * resource.getpagesize() >= EMPTY * most
-
-
 def _meminfo(name: str) -> int:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
@@ -83,6 +84,13 @@ def _meminfo(name: str) -> int:
 def _available() -> int:
     """Bytes that this process may still take: of the machine, of its control group, of its own limit."""
     return max(0, min(_meminfo("MemAvailable"), _left_to_group(CGROUP), _left_to_process()))
+
+
+def _installed() -> int:
+    """Bytes that this process could have were nobody else there: of the machine, its control group, its own limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    own = sys.maxsize if limit == resource.RLIM_INFINITY else limit
+    return min(_meminfo("MemTotal"), _group_of(CGROUP)[0], own)
 
 
 def _left_to_group(folder: Path) -> int:

@@ -46,6 +46,10 @@ def own_weights(model: nn.Module) -> None:
             each.data = each.data.clone()
 
 
+class NeverFits(MemoryError):
+    """There is no memory for one row, and would be none were all of the device free."""
+
+
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a primitive")
 """What torch's allocator and oneDNN, which names no reason, say on a CPU."""
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from rewardhub.models.attention import Plan
 from rewardhub.models.backbone import Backbone
 from rewardhub.models.batching import batches
-from rewardhub.models.budget import measured_budget
+from rewardhub.models.budget import measured_room
 from rewardhub.models.cached import CachedRows
 from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.linear import rounded
+from rewardhub.models.memory import NeverFits, memory_errors
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
 from rewardhub.models.prefixes import Prefix, PrefixMemory, prompt_key
@@ -69,8 +70,10 @@ class Runner:
 
     def measure(self) -> None:
         """Sets what a batch may hold by the memory that is free now; a reproducible one keeps what was asked for."""
+        room = measured_room(self)
+        self._most = room.ever
         if not self._reproducible:
-            self.token_budget = min(self._asked_budget, measured_budget(self))
+            self.token_budget = min(self._asked_budget, room.now)
 
     def last_hidden(self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]]) -> Tensor:
         """The states [N, H] of the last tokens of N rows, in their order."""
@@ -80,7 +83,22 @@ class Runner:
     def states(
         self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
     ) -> list[Tensor]:
-        """For each row the states [K, H] of its tokens ``places``; ``kin`` lists rows that may begin alike."""
+        """For each row the states [K, H] of its tokens ``places``; ``kin`` lists rows that may begin alike.
+
+        Raises ``MemoryError`` where there is no room, ``NeverFits`` for a row that would have none on its own device.
+        """
+        try:
+            with memory_errors():
+                return self._states(rows, kin, places)
+        except MemoryError as error:
+            longest = max(map(len, rows))
+            if longest > self._most:
+                raise NeverFits(f"{longest} tokens, the device has memory for about {self._most}") from error
+            raise
+
+    def _states(
+        self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
         if self.attention == "packed":
             return self.packed(rows, kin, places)
         if self.attention == "cached":

@@ -113,15 +113,15 @@ class Pong(msgspec.Struct, tag="pong"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
-    """Loading or a batch failed as a whole; ``memory`` says that it did not fit, ``empty`` that it had the device
-    to itself.
+    """Loading or a batch failed as a whole; ``memory`` says that it did not fit, ``never`` that a row of it would not
+    if the device had nothing else to hold.
     """
 
     id: int
     reason: str
     memory: bool = False
     seat: int = 0
-    empty: bool = False
+    never: bool = False
 
 
 class Begun(msgspec.Struct, tag="begun"):

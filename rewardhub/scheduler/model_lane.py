@@ -6,8 +6,8 @@ and loaded anew with back-off; see :mod:`~rewardhub.scheduler.exchange`. The res
 each alone; one that loses two workers is ``internal_error`` and in quarantine. Pair and group scope are tried as a
 whole. A batch that does not fit in memory is split, down to single responses, of which one that has no memory is
 ``unavailable``: the device is short of it. It is ``over_limit``, the response's fault, only where it is longer than the
-card's ``token_budget``, so many tokens do fit at that moment, and the model has the device to itself, so that nobody's
-leaving would make room.
+card's ``token_budget``, so many tokens do fit at that moment, and it takes more than the device has in all: what others
+hold at the moment, and may give back, decides nothing.
 """
 
 import asyncio
@@ -300,11 +300,11 @@ class ModelLane:
             self._waiting.lost([job])
             raise WorkerLost("the worker has no memory for what it had memory for before")
         stated, proven = self.card.token_budget, False
-        if job.size > stated and failed.empty:
+        if job.size > stated and failed.never:
             async with self._kept(seat, [job]):
                 proven = await fits(seat, stated, self._run_s)
         if proven:
-            reason = f"no memory for it alone on an empty device, while a batch of the card's {stated} tokens fits"
+            reason = f"{failed.reason}, while a batch of the card's {stated} tokens fits"
             job.fail(Status.OVER_LIMIT, reason, **{PASSING: True})
         else:
             reason = f"the device has no memory for about {job.size} tokens"

@@ -19,11 +19,10 @@ from contextlib import suppress
 
 from rewardhub import logs
 from rewardhub.models import load
-from rewardhub.models.budget import is_empty
 from rewardhub.models.card import Card
 from rewardhub.models.cores import Cores
 from rewardhub.models.digest import tree_digest
-from rewardhub.models.memory import give_back_memory, keep_freed_memory, memory_errors
+from rewardhub.models.memory import NeverFits, give_back_memory, keep_freed_memory, memory_errors
 from rewardhub.models.model import RewardModel
 from rewardhub.models.progress import Pace, progress
 from rewardhub.models.runner import Runner
@@ -86,7 +85,6 @@ class Worker:
                 answer = self._work(message)
                 if isinstance(answer, Failed) and answer.memory:
                     give_back_memory()
-                    answer.empty = self._alone(message.seat)
                 self._reply(answer)
 
     def _work(self, message: ScoreBatch | Probe) -> Message:
@@ -98,10 +96,6 @@ class Worker:
         pictures = self._pictures.pop(message.seat, {})
         with self._cores.batch(steady=any(card.reproducible for card in cards)):
             return _score(message, pictures, model, pace)
-
-    def _alone(self, seat: int) -> bool:
-        """Whether a model has its device to itself, but for what the machine needs."""
-        return len(self._models) == 1 and all(is_empty(each.backbone.device) for each in _runners(self._models[seat]))
 
     def _hangs(self) -> bool:
         """Whether work in this process has had no processor time for ``STILL_S``, or gives no sign any more."""
@@ -223,7 +217,8 @@ def _score(message: ScoreBatch, pictures: Mapping[str, bytes], model: RewardMode
         more, padded = _counted(model)
         return Scored.of(message.id, columns, more - tokens, padded - padding, message.seat)
     except MemoryError as error:
-        return Failed(message.id, str(error), memory=True, seat=message.seat)
+        never = isinstance(error, NeverFits)
+        return Failed(message.id, str(error), memory=True, seat=message.seat, never=never)
     except Exception as error:
         return Failed(message.id, f"{type(error).__name__}: {error}", seat=message.seat)
 

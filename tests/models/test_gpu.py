@@ -14,7 +14,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP
 
 from rewardhub.models import Card, load
 from rewardhub.models.backbone import load_backbone
-from rewardhub.models.budget import measured_budget
+from rewardhub.models.budget import measured_room
 from rewardhub.models.gates import pad_gates
 from rewardhub.models.inputs import Encoder
 from rewardhub.models.replay import replay_vision
@@ -116,9 +116,9 @@ def test_prompts_are_remembered(classifier, groups):
 def test_budget_is_what_is_free(tiny):
     """The token budget follows from free memory; less of it gives less budget."""
     runner = Runner(load_backbone(tiny, head=False, device="cuda"), Encoder(tiny, system=""), 10**9)
-    whole = measured_budget(runner)
+    whole = measured_room(runner).now
     taken = torch.empty(torch.cuda.mem_get_info()[0] // 2, dtype=torch.uint8, device="cuda")
-    assert 0.3 * whole < measured_budget(runner) < 0.7 * whole
+    assert 0.3 * whole < measured_room(runner).now < 0.7 * whole
     del taken
     torch.cuda.empty_cache()
 

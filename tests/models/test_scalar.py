@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLModel, Qwen2VLImageP
 
 from rewardhub.models.budget import per_token
 from rewardhub.models.colours import COLOURS, answer, colour_items
+from rewardhub.models.memory import NeverFits
 from rewardhub.models.model import RewardModel
 from rewardhub.types import Group, Media, Response, Status
 
@@ -309,6 +310,30 @@ def test_the_budget_keeps_to_a_containers_limit(scalar, monkeypatch, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert small.token_budget * per_token(small.backbone) <= 64 * megabyte * 0.6
+
+
+def test_what_a_machine_never_holds_is_told_from_what_others_hold(scalar, monkeypatch):
+    """A row without memory is past what the machine has in all, or not: what is free at the moment decides nothing."""
+    model, group = scalar(device="cpu"), Group("g", "p", (Response("word " * 200),))
+    taken = per_token(model.runner.backbone)
+    for free in (0, 1 << 40):
+        for tokens, never in ((10, True), (10_000, False)):
+            weights = sum(each.nbytes for each in model.runner.backbone.model.parameters())
+            monkeypatch.setattr("rewardhub.models.budget._available", lambda free=free: free)
+            total = int(tokens * taken) + weights
+            monkeypatch.setattr("rewardhub.models.budget._installed", lambda total=total: total)
+            model.runner.measure()
+            with monkeypatch.context() as patched:
+                patched.setattr(model.runner.backbone, "packed", _out_of_memory)
+                with pytest.raises(MemoryError) as raised:
+                    model.score([group])
+            assert isinstance(raised.value, NeverFits) == never
+    model.runner.measure()
+    assert model.score([group])[0].statuses == [Status.OK]
+
+
+def _out_of_memory(*_):
+    raise torch.OutOfMemoryError("can't allocate memory")
 
 
 def test_bfloat16_keeps_scores_and_order(scalar):

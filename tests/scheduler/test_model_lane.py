@@ -284,7 +284,7 @@ if "rewardhub.scheduler.model_worker" in sys.orig_argv:
         return embed(self, ids)
     torch.nn.Embedding.forward = forward
     import rewardhub.models.budget
-    rewardhub.models.budget.EMPTY = 0.0  # whatever else runs on the machine
+    rewardhub.models.budget._installed = lambda: 5_000_000
 """
 
 

@@ -154,9 +154,9 @@ class Scripted:
 
     began, took_s, since = math.inf, 0.0, 0.0
 
-    def __init__(self, most=2, lost=0, longest=1000, *, empty=True) -> None:
+    def __init__(self, most=2, lost=0, longest=1000, *, never=True) -> None:
         self.largest, self.groups, self._most, self._lost, self._longest = 0, [], most, lost, longest
-        self._empty = empty
+        self._never = never
         self.sent, self._message = 0, None
 
     async def send(self, message) -> None:
@@ -175,7 +175,7 @@ class Scripted:
         rows = sum(map(len, texts))
         sizes = [response.ByteSize() for group in self.groups for response in group.responses]
         if rows > self._most or max(sizes) > self._longest:
-            return Failed(self._message.id, "out of memory", memory=True, empty=self._empty)
+            return Failed(self._message.id, "out of memory", memory=True, never=self._never)
         self.largest = max(self.largest, rows)
         kept = [own[: len(own) - self._lost] for own in texts]
         columns = [Column([float(len(each)) for each in own], [Status.OK] * len(own)) for own in kept]
@@ -312,7 +312,7 @@ async def test_a_device_short_of_memory_blames_no_response(tmp_path):
 
 async def test_a_device_that_others_fill_blames_no_response(tmp_path):
     """T19, law 1: what is over the card's budget and would fit once others leave the device is no number."""
-    served, seat = lane(tmp_path), Scripted(most=100, longest=12_000, empty=False)
+    served, seat = lane(tmp_path), Scripted(most=100, longest=12_000, never=False)
     (task,) = await queued(served, [Group("g", "", (Response("x" * 20_000),))])
     while not task.done():
         await served._batch(seat)
