@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.attention import Plan
+from rewardhub.models.capped import CAPPED
 from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import check_checkpoint, check_computed, weight_files
 from rewardhub.models.complete import check_complete
@@ -270,9 +271,9 @@ def check_size(path: Path, build: Callable[[Any], nn.Module]) -> Any:
 
 
 def _attention(config: Any) -> str:
-    """The attention of transformers that computes what is configured: torch's own holds no logits within a bound."""
+    """The attention that computes what is configured: torch's own holds no logits within a bound."""
     capped = FAMILIES[config.model_type].capped or getattr(config.get_text_config(), "attn_logit_softcapping", None)
-    return "eager" if capped else "sdpa"
+    return CAPPED if capped else "sdpa"
 
 
 def _class(model_type: str, *, whole: bool) -> Any:
