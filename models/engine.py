@@ -155,7 +155,7 @@ class EngineModel:
         return self.engine.runner
 
     def probe(self, tokens: int) -> int:
-        """See :class:`~rewardhub.models.model.RewardModel`; a server that runs rows for it says how it is by itself."""
+        """See :class:`~rewardhub.models.model.RewardModel`."""
         with memory_errors():
             return self.engine.probe(tokens)
 

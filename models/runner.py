@@ -37,7 +37,8 @@ class Runner:
 
     ``attention`` is the path taken: the first of "packed" (full attention only) and "cached" that the
     self-check at construction found equal to padded full rows, else "rows"; "alone" where scores are to
-    be reproducible to the last bit, or where positions depend on the length of a batch's longest row.
+    be reproducible to the last bit, where positions depend on the length of a batch's longest row, or where experts are
+    chosen by numbers of half precision.
     ``drift`` is how far the state furthest from that of full rows was, as
     a share of its length. ``memory`` holds the prompts of the packed path; ``tokens`` counts the tokens that went
     through the layers, ``padding`` those of them that stand behind a row's end.
@@ -57,7 +58,7 @@ class Runner:
         self.encoder = encoder
         self.token_budget = self._asked_budget = token_budget
         self._reproducible = reproducible
-        alone = reproducible or _turns_by_length(backbone.text_config)
+        alone = reproducible or _turns_by_length(backbone.text_config) or _chooses_by_rounded_numbers(backbone)
         self.memory = PrefixMemory(0)
         self.tokens = 0
         self.padding = 0
@@ -247,6 +248,13 @@ def _sees_all(config: Any) -> bool:
     if layers:
         return set(layers) == {"full_attention"}
     return getattr(config, "sliding_window", None) is None
+
+
+def _chooses_by_rounded_numbers(backbone: Backbone) -> bool:
+    """Whether rounding, which follows a batch's shape, may choose another expert: a score would move with its company
+    by as much as scores differ. Neither rows that are not packed nor choosing in fp32 keep it from that.
+    """
+    return backbone.family.experts and backbone.dtype != torch.float32
 
 
 def _turns_by_length(config: Any) -> bool:

@@ -102,6 +102,13 @@ class VllmEngine:
             return found
 
     def probe(self, tokens: int) -> int:
+        """Has a short row scored, whatever ``tokens`` says: it is to tell that the engine behind the server lives."""
+        with progress.elsewhere():
+            row = self.checkpoint.encoder.encode("Hi")
+            if self.writes:
+                self.client.beat("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row))
+            else:
+                self.client.beat("/pooling", self._body(row), len(row))
         return 0
 
     @property
@@ -164,12 +171,15 @@ class VllmEngine:
 
     def _pooled(self, row: Encoded, shown: Mapping[bytes, str]) -> Tensor:
         """What the pooler gives for a row: [O] of its last token, or [L, O] of all."""
-        body: dict[str, Any] = {"task": self.task, "use_activation": False}
+        body = self._body(row)
         if row.images:
+            del body["input"]
             body["messages"] = [{"role": "user", "content": self.client.parts(row, shown)}]
-        else:
-            body["input"] = row.ids.tolist()
         return self.client.post("/pooling", body, len(row), _pooled)
+
+    def _body(self, row: Encoded) -> dict[str, Any]:
+        """What is asked of the pooler for a row of text."""
+        return {"task": self.task, "use_activation": False, "input": row.ids.tolist()}
 
     def _gathered(self, row: Row, parts: Sequence["Future[Any]"]) -> Tensor | Score:
         try:

@@ -30,6 +30,8 @@ from rewardhub.types import Group, Media, Message, Score
 
 T = TypeVar("T")
 CONCURRENT = 16
+BEAT_S = 15.0
+"""How long an idle server may take for a row of a few tokens; its health does not say whether its engine hangs."""
 BUSY = frozenset({429, 502, 503, 504})
 """Answers of a server that is overloaded, or of a proxy before one that is not there."""
 TEMPLATE = (
@@ -162,6 +164,20 @@ class VllmClient:
         if seen != tokens:
             raise InternalError(f"vLLM read {seen} tokens of a row of {tokens}")
         return result
+
+    def beat(self, path: str, body: dict[str, Any], tokens: int) -> None:
+        """Has a row of a few tokens scored, within ``BEAT_S``; raises ``InternalError`` where it is not.
+
+        A server that says it is busy lives, and one of an operator that is away comes back: rows are ``unavailable``.
+        """
+        try:
+            self._check(self.http.post(path, json={"model": self.name, **body}, timeout=BEAT_S), tokens)
+        except httpx.TimeoutException as error:
+            raise InternalError(f"vLLM does not score a row of {tokens} tokens within {BEAT_S:g} s") from error
+        except httpx.HTTPError:
+            self.check_alive()
+        except Unavailable:
+            return
 
     def _check(self, answer: httpx.Response, tokens: int) -> None:
         """Raises for all but success; only our count of ``tokens`` makes it the input's fault."""

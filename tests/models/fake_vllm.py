@@ -2,8 +2,8 @@
 one cannot be made to show.
 
 The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
-"together N" texts are written once N are asked for at a time. "version V" is told instead of its own, "serves NAME ROOT"
-instead of what it serves, by whose name alone it is asked then.
+"together N" texts are written once N are asked for at a time; "busy" refuses every row. "version V" is told instead of
+its own, "serves NAME ROOT" instead of what it serves, by whose name alone it is asked then.
 """
 
 import base64
@@ -122,11 +122,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body["model"] != served(self.name)[0]:
             self.reply(404, b'{"error": "no such model"}')
             return
-        if self.path == "/v1/completions":
-            self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
-            return
-        ids = body["input"] if "input" in body else ids_of(body["messages"][0]["content"])
         through_engine()
+        if fault() == "busy":
+            self.reply(429, b"{}")
+        elif self.path == "/v1/completions":
+            self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
+        else:
+            self.pool(body["input"] if "input" in body else ids_of(body["messages"][0]["content"]))
+
+    def pool(self, ids: list[int]) -> None:
         asked = fault() if len(ids) > LONG else ""
         if asked == "die":
             os._exit(1)

@@ -75,3 +75,19 @@ def test_a_deep_model_loses_half_of_what_its_rows_lose(tmp_path, monkeypatch, ki
     exact = scores(share_prefix=False)
     ours, rows = scores(dtype="bfloat16"), scores(dtype="bfloat16", share_prefix=False)
     assert (ours - exact).std() <= 0.65 * (rows - exact).std()
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_company_chooses_no_other_experts(tmp_path, monkeypatch, kind):
+    """Rounding follows a batch's shape, and flips choices of experts: each response of such a model is read by itself.
+
+    In batches of any kind scores moved by up to their deviation (seeds 0 to 2), fp32 choices or not.
+    """
+    monkeypatch.setitem(tiny_families.TEXT, "num_hidden_layers", 6)
+    path = tiny_families.build(kind, tmp_path / "checkpoint")
+    model = load(Card(name="m", kind="scalar", path=path, system="", dtype="bfloat16"))
+    groups = asked(images=False)[:6]
+    together = [column.values for column in model.score(groups)]
+    for group, values in zip(groups, together, strict=True):
+        alone = [Group("", group.prompt, (response,)) for response in group.responses]
+        assert [model.score([each])[0].values[0] for each in alone] == values

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.errors import ConfigError
+from rewardhub.errors import ConfigError, InternalError
 from rewardhub.models import Card, load
 from rewardhub.models.vllm import NEUTRAL
 from rewardhub.models.vllm_server import SITE, VllmServer
@@ -243,6 +243,31 @@ def test_an_operators_server_of_another_version(fake, card, classifier, told, wo
     assert again.score([BOTH])[0].statuses == [Status.OK] * 2
     for each in (again, model, started):
         each.close()
+
+
+@pytest.mark.parametrize("fields", [{}, {"kind": "pairwise", "votes": {"count": 1}}])
+def test_the_heartbeat_is_a_score(fake, card, monkeypatch, fields):
+    """T18: an idle server whose engine hangs, an operator's too, is found by a row that it does not score in time: its
+    health says nothing. One that is busy, or away for a while, is not given up."""
+    monkeypatch.setattr("rewardhub.models.vllm_client.BEAT_S", 1.0)
+    started = load(card())
+    model = load(card(vllm={"url": started.engine.client.server.url}, **fields))
+    assert model.probe(1) == 0
+    (server,) = servers()
+    (engine,) = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    os.kill(int(engine), signal.SIGSTOP)
+    try:
+        assert model.engine.client.server._get("/health").is_success
+        with pytest.raises(InternalError, match="does not score a row of [0-9]+ tokens within 1 s"):
+            model.probe(1)
+    finally:
+        os.kill(int(engine), signal.SIGCONT)
+    assert model.probe(1) == 0
+    fake[1].write_text("busy")
+    assert model.probe(1) == 0
+    started.close()
+    assert model.probe(1) == 0
+    model.close()
 
 
 def test_members_of_an_ensemble(card, tmp_path, classifier):
