@@ -7,6 +7,7 @@ RewardHubError                    http  grpc
 │   ├── ReferenceUnparseable              reference_unparseable: the reference is unusable
 │   └── InvalidInput          400  INVALID_ARGUMENT    invalid_input: a field is not what was expected
 │       ├── UnknownName       404  NOT_FOUND           nothing is registered under this name
+│       ├── UnspokenHttp 415,501,505                    REST: an encoding or a version that the hub does not speak
 │       └── ConfigError       400  INVALID_ARGUMENT    a configuration, card or recipe is wrong
 ├── Unavailable               503  UNAVAILABLE         overload, dead worker or judge; retry later
 ├── QuotaExceeded             429  RESOURCE_EXHAUSTED  a tenant's quota is used up
@@ -105,6 +106,14 @@ class UnknownName(InvalidInput):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str = "") -> None:
         super().__init__(f"unknown {kind} {shortened(name, LONGEST_NAME)!r}{nearest(name, known)}", field=field)
+
+
+class UnspokenHttp(InvalidInput):
+    """An encoding, a transfer coding or a version of HTTP that the hub does not speak; ``http`` is 415, 501 or 505."""
+
+    def __init__(self, message: str, http: int, *, field: str = "") -> None:
+        super().__init__(message, field=field)
+        self.http = http
 
 
 class ConfigError(InvalidInput):

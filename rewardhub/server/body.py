@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge, Unavailable
+from rewardhub.errors import Cancelled, DeadlineExceeded, TooLarge, Unavailable, UnspokenHttp
 from rewardhub.server.inflight import Upload
 from rewardhub.wire.holders import check_holders
 from rewardhub.wire.lines import loads
@@ -20,10 +20,13 @@ MAX_HOLDERS = 1_000_000
 async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
     """The body; limits hold for the bytes that come, whatever their declared length.
 
-    Raises ``TooLarge``, ``DeadlineExceeded`` for one that trickles, ``InvalidInput`` for an encoded one.
+    Raises ``TooLarge``, ``DeadlineExceeded`` for one that trickles, ``UnspokenHttp`` for an encoded one.
     """
-    if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
-        raise InvalidInput("a body with a content-encoding is not accepted", field="content-encoding")
+    encodings = {each.strip().lower() for each in request.headers.getlist("content-encoding")}
+    if not encodings <= {"", "identity"}:
+        raise UnspokenHttp(
+            "a body with a content-encoding is not accepted, send it plain", 415, field="content-encoding"
+        )
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > upload.limit:
         await discard_unread(request, upload.limit)

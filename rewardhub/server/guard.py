@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardhub import logs, tracing
-from rewardhub.errors import Forbidden, InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import Forbidden, InternalError, InvalidInput, RewardHubError, Unavailable, UnspokenHttp
 from rewardhub.server import replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
 from rewardhub.server.body import waits_to_send
@@ -78,6 +78,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> Caller | None:
         headers = _text(scope)
+        _check_framing(headers, scope["http_version"])
         _check_host(headers, scope["http_version"])
         if scope["path"] in OPEN_ROUTES:
             return self._caller_if_any(headers)
@@ -139,6 +140,17 @@ def tenant_of(scope: Scope) -> str:
 def _route(scope: Scope) -> str:
     path: str = scope["path"]
     return path if path in SCOPES or path in OPEN_ROUTES else "other"
+
+
+def _check_framing(headers: list[tuple[str, str]], version: str) -> None:
+    """RFC 9112 6.1: where a proxy and the hub could take a body to end at different places, neither is asked to."""
+    if version not in {"1.0", "1.1"}:
+        raise UnspokenHttp("expected HTTP/1.1", 505)
+    codings = [value.strip().lower() for name, value in headers if name == "transfer-encoding"]
+    if codings and version == "1.0":
+        raise InvalidInput("HTTP/1.0 has no transfer codings", field="transfer-encoding")
+    if codings not in ([], ["chunked"]):
+        raise UnspokenHttp("the only transfer coding is chunked", 501, field="transfer-encoding")
 
 
 def _check_host(headers: list[tuple[str, str]], version: str) -> None:

@@ -5,11 +5,16 @@ that closes its own side once its request is sent, and waits, is answered.
 
 import asyncio
 import math
+import re
 import socket
 import sys
+from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from rewardhub.errors import InvalidInput, RewardHubError
+from rewardhub.server.replies import encode, error_body
 
 HEAD_S = 20.0
 HEAD_BYTES = 2**17
@@ -17,7 +22,20 @@ UNREAD_S = 300.0
 GONE_S = 0.1
 """How often a caller that closed its side is looked after: whether it is gone."""
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
+
+def _answer(line: str, error: RewardHubError) -> bytes:
+    body = encode(error_body(error))
+    headers = ("content-type: application/json", f"content-length: {len(body)}", "connection: close")
+    return "\r\n".join([f"HTTP/1.1 {line}", *headers, "", ""]).encode() + body
+
+
+_UNREADABLE = _answer("400 Bad Request", InvalidInput("this is no request of HTTP/1.1 (RFC 9112)"))
+_TOO_LARGE = _answer(
+    "431 Request Header Fields Too Large",
+    InvalidInput(f"a head, or what is between pieces of a body, has over {HEAD_BYTES} bytes"),
+)
 
 
 class HeadLimited(HttpToolsProtocol):
@@ -25,24 +43,27 @@ class HeadLimited(HttpToolsProtocol):
     the answer where that came before the end of the body.
 
     Between two requests uvicorn's own keep-alive limit holds. Closes one, too, whose head or trailers, or what
-    stands between two pieces of a body, have more than :data:`HEAD_BYTES`; and one whose caller takes nothing of
-    its answer for :data:`UNREAD_S` seconds.
+    stands between two pieces of a body, have more than :data:`HEAD_BYTES`, or which cannot be parsed, once what came
+    before is answered; and one whose caller takes nothing of its answer for :data:`UNREAD_S` seconds.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _told = False
+    _in_head = False
     _in_body = False
+    _refused = False
+    _running: RequestResponseCycle | None = None
     _unread = b""
 
     def data_received(self, data: bytes) -> None:
         self._told, self._unread = False, data
-        while (piece := self._unread) and not self.transport.is_closing():
+        while (piece := self._unread) and not self._refused and not self.transport.is_closing():
             super().data_received(piece)
             if self._unread is piece:
                 self._unread = b""
-        if not self._told:
+        if not self._told and not self._refused:
             self._count(len(data))  # the parser keeps it, for a name, a value or a URL to come to its end
 
     def _should_upgrade(self) -> bool:
@@ -64,6 +85,8 @@ class HeadLimited(HttpToolsProtocol):
             super().on_header(name, value)
         self._told = True
         self._count(len(name) + len(value) + 4)
+        if self._refused:
+            raise ValueError  # ends the parser, which has more of the packet
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -119,26 +142,69 @@ class HeadLimited(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
-        self._in_body = False
-        self._start_head()
+        self._in_head, self._in_body = True, False
+        if self.cycle is None or self.cycle.response_complete:  # while others wait for their turn, nothing is read
+            self._start_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._end_head()
-        self._in_body = True
+        self._in_head = False
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110 10.1.1: such a client knows no interim answer
+        if not self.url.startswith((b"/", b"*")):
+            self._take_host()
         super().on_headers_complete()
+        self._in_body = True
+
+    def _take_host(self) -> None:
+        """RFC 9112 3.2.2: the host of a whole URL counts, whatever the one Host header says."""
+        found = _ABSOLUTE.match(self.url)
+        if found is None:
+            raise ValueError
+        places = [index for index, (name, _) in enumerate(self.headers) if name == b"host"]
+        if len(places) == 1:
+            self.headers[places[0]] = (b"host", found[1])
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self.cycle.response_complete and self.cycle.more_body:
-            self._start_head()  # nobody reads the rest, and uvicorn waits for it and for what follows without end
+        # Of a body whose rest nobody reads, or a head that began meanwhile, uvicorn awaits the end without end.
+        if self.cycle.response_complete and (self._in_head or self.cycle.more_body):
+            self._start_head()
         super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_UNREADABLE)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Reads no more. The answer is sent where no request before waits for its own, which it would be taken for."""
+        if self._refused:
+            return
+        self._refused = True
+        self._end_head()
+        last: RequestResponseCycle | None = self.cycle
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._running
+        broken = self._in_body and last is self.cycle
+        if last is not None and not broken and not last.response_complete:
+            last.keep_alive = False
+            return
+        if not (broken and self.cycle.response_started):
+            self.transport.write(answer)
+        self.transport.close()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            if self._head_timer is not None:  # later an answer may be under way
-                self.transport.write(_TOO_LARGE)
-            self.transport.close()
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(_TOO_LARGE)
 
     def _start_head(self) -> None:
         self._end_head()

@@ -46,8 +46,10 @@ def error_reply(error: RewardHubError) -> Response:
         reply.headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthenticated):
         reply.headers["www-authenticate"] = "Bearer"
-    if isinstance(error, TooLarge):
+    if isinstance(error, TooLarge) or error.http in {501, 505}:
         reply.headers["connection"] = "close"
+    if error.http == 415:
+        reply.headers["accept-encoding"] = "identity"
     return reply
 
 

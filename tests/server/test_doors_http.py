@@ -49,7 +49,7 @@ async def talk(running, *pieces, until=None):
         (404, request("/v1/nope", "Expect: 100-Continue")),
         (405, request("/v1/score", "Expect: 100-continue", method="DELETE")),
         (413, request("/v1/score", "Expect: 100-continue", "Content-Length: 99999999", body=None)),
-        (400, request("/v1/score", "Expect: 100-continue", "Content-Encoding: gzip")),
+        (415, request("/v1/score", "Expect: 100-continue", "Content-Encoding: gzip")),
         (200, request("/healthz", "Expect: 100-continue", method="GET")),
     ],
 )

@@ -229,7 +229,7 @@ async def test_encoded_bodies_are_refused(service):
     """A gzip body is never unpacked."""
     async with service() as running, running.http() as http:
         reply = await http.post("/v1/score", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
-        assert_error(reply, 400, "invalid_input", "content-encoding")
+        assert_error(reply, 415, "invalid_input", "content-encoding")
 
 
 async def test_too_many_groups_are_refused(service):
