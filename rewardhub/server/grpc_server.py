@@ -15,6 +15,12 @@ from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
 from rewardhub.server.settings import BACKSTOP, ServerSettings
 
+PING_S = 10.0
+"""How often a caller may ask whether the connection lives, with no call or one that is quiet for long."""
+ASK_S, ANSWER_S = 60.0, 20.0
+"""When a quiet connection is asked whether its caller is still there, and how long it has for the answer."""
+METADATA_BYTES = 2**15
+
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Lets a call pass whose key has the scope of its method; without keys every call passes. Counts those that do
@@ -74,6 +80,16 @@ def make_server(
         ("grpc.max_allowed_incoming_connections", BACKSTOP * limits.concurrency),
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.max_connection_idle_ms", 600_000),
+        # A machine that lost its power closes nothing: its streams would be kept without end.
+        ("grpc.keepalive_time_ms", int(ASK_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(ANSWER_S * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(ANSWER_S * 1000)),
+        # gRPC's own five minutes end the streams of callers that ask as often as networks between need it.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(PING_S * 1000)),
+        # From 8 KiB on gRPC itself refuses some calls and not others, by chance.
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ]
     server = grpc.aio.server(
         interceptors=[Gate(auth, metrics)], options=options, maximum_concurrent_rpcs=BACKSTOP * limits.concurrency

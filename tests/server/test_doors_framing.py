@@ -127,7 +127,9 @@ async def test_what_can_be_read_in_one_way_only_is_read(service, sent):
         assert (codes, len(running.hub.calls)) == ([200, 200], 1)
 
 
-@pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"G" * 200_000, b"GET / HTTP/1.1\r\nX: " + b"v" * 200_000 + b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\r\n\r\n", b"G" * 200_000, b"GET / HTTP/1.1\r\nX: " + b"v" * 200_000 + b"\r\n\r\n"]
+)
 async def test_what_came_before_garbage_is_answered(service, garbage):
     """Law 2: a request that is carried out has its own answer, not that of what follows it; then the connection ends."""
     async with service() as running:

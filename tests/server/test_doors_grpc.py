@@ -9,11 +9,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rewardhub.media.store import MediaLimits, MediaStore
-from rewardhub.server import rpc
+from rewardhub.server import grpc_server, rpc
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
-from rewardhub.v1 import types_pb2
+from rewardhub.v1 import reward_service_pb2_grpc, types_pb2
 from rewardhub.wire import lines, proto
 
 DIGEST = Call(recipe="digest", details=True)
@@ -232,3 +232,72 @@ async def test_scorers_are_listed(service):
     names = [field.name for field in pb.Scorer.DESCRIPTOR.fields]
     assert [{name: getattr(each, name) for name in names} for each in reply.scorers] == by_rest["scorers"]
     assert reply.version == by_rest["version"]
+
+
+@pytest.mark.parametrize(
+    ("size", "code"), [(16 * 2**10, grpc.StatusCode.OK), (2**15, grpc.StatusCode.RESOURCE_EXHAUSTED)]
+)
+async def test_metadata_have_one_limit(service, size, code):
+    """A long token passes each time or never; gRPC's own limits refuse some calls from 8 KiB on, by chance."""
+    async with service() as running, running.stub() as stub:
+        for _ in range(20):
+            call = stub.ListScorers(pb.ListScorersRequest(), metadata=[("x-token", "v" * size)], timeout=5)
+            assert await call.code() == code
+
+
+async def test_a_quiet_stream_may_be_kept_alive(service, monkeypatch):
+    """Pings of a caller that waits for long end nothing; a flood of them ends its connection, and no other."""
+    options = [
+        ("grpc.keepalive_time_ms", 100),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    for ping_s, code in ((0.05, grpc.StatusCode.CANCELLED), (10.0, grpc.StatusCode.UNAVAILABLE)):
+        monkeypatch.setattr(grpc_server, "PING_S", ping_s)
+        async with (
+            service() as running,
+            running.stub() as other,
+            grpc.aio.insecure_channel(running.grpc_addr, options) as channel,
+        ):
+            beside = other.Score(request(group("beside"), call=Call("hold")))
+            call = reward_service_pb2_grpc.RewardServiceStub(channel).Score(request(group(), call=Call("hold")))
+            await asyncio.sleep(4.5)  # gRPC asks once a second at most
+            call.cancel()
+            assert await call.code() == code
+            running.hub.release.set()
+            assert (await beside).groups[0].id == "beside"
+
+
+async def test_a_caller_that_is_gone_without_a_word_is_noticed(service, monkeypatch):
+    """A machine without power closes no connection: its stream ends all the same, and gives back what it held."""
+    monkeypatch.setattr(grpc_server, "ASK_S", 1.0)  # gRPC asks no more often
+    monkeypatch.setattr(grpc_server, "ANSWER_S", 0.5)
+    async with service() as running:
+        host, _, port = running.grpc_addr.rpartition(":")
+        there, back = await asyncio.open_connection(host, int(port))
+        pipes: list[asyncio.Task] = []
+
+        async def relay(reader, writer):
+            async def copy(source, sink):
+                while data := await source.read(2**16):
+                    sink.write(data)
+
+            pipes.extend(asyncio.create_task(copy(*pair)) for pair in ((reader, back), (there, writer)))
+
+        proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            talk = reward_service_pb2_grpc.RewardServiceStub(channel).ScoreStream()
+            await talk.write(pb.ScoreStreamRequest(options=proto.call_to_proto(Call("echo"))))
+            while not running.doors._service._sessions:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(2.0)
+            assert running.doors._service._sessions  # quiet, but there
+            for pipe in pipes:
+                pipe.cancel()
+            async with asyncio.timeout(8):
+                while running.doors._service._sessions:
+                    await asyncio.sleep(0.05)
+            talk.cancel()
+        proxy.close()
+        back.close()
