@@ -100,9 +100,10 @@ def _presented(headers: Iterable[tuple[str, str]]) -> str:
 def parse_address(address: str) -> tuple[str, int]:
     """Host and port of ``127.0.0.1:8080`` or ``[::1]:0``; raises ``ConfigError``."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"{address!r} is no address; expected HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    if not bare or (":" in bare and bare is host) or "/" in bare or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError(f"{address!r} is no address; expected HOST:PORT, an IPv6 host in brackets")
+    return bare, int(port)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
 """The gRPC server around RewardService: the gate of keys, health, reflection, ports and certificates."""
 
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from rewardhub.errors import ConfigError, RewardHubError
-from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth
+from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth, parse_address
 from rewardhub.server.certificates import Credentials
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
@@ -107,7 +108,20 @@ def add_port(server: grpc.aio.Server, address: str, credentials: Credentials | N
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials.server)
     except (RuntimeError, OSError) as error:
-        raise ConfigError(f"gRPC cannot listen on {address}: {error}") from None
+        reason = _why_not(address) or str(error)
+        raise ConfigError(f"grpc: gRPC cannot listen on {address}: {reason}", field="grpc") from None
+
+
+def _why_not(address: str) -> str:
+    """What is wrong with an address, which gRPC tells nobody but its log."""
+    host, port = parse_address(address)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":

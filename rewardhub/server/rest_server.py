@@ -74,7 +74,7 @@ def bound(address: str) -> Iterator[socket.socket]:
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(f"REST cannot listen on {address}: {error.strerror}") from None
+        raise ConfigError(f"http: REST cannot listen on {address}: {error.strerror}", field="http") from None
     # asyncio sets this only on sockets that name their protocol; accepted ones inherit it from here.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:

@@ -189,7 +189,23 @@ def test_without_keys_only_loopback_is_bound():
         check_addresses(SETTINGS, address)
 
 
-@pytest.mark.parametrize("address", ["", "8080", ":8080", "host:", "host:http", "host:99999", "host:-1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "8080",
+        ":8080",
+        "host:",
+        "host:http",
+        "host:99999",
+        "host:-1",
+        "::1",
+        "::1:80",
+        "[]:1",
+        "unix:/a:1",
+        "http://a:1",
+    ],
+)
 def test_addresses_that_are_none_are_refused(address):
     """HOST:PORT or a ConfigError."""
     with pytest.raises(ConfigError, match="HOST:PORT"):

@@ -1,6 +1,7 @@
 """The gRPC door over a real socket: calls, errors, limits, media upload, health, reflection."""
 
 import asyncio
+import contextlib
 import json
 
 import grpc
@@ -275,13 +276,14 @@ async def test_a_caller_that_is_gone_without_a_word_is_noticed(service, monkeypa
     async with service() as running:
         host, _, port = running.grpc_addr.rpartition(":")
         there, back = await asyncio.open_connection(host, int(port))
-        pipes: list[asyncio.Task] = []
+        pipes, writers = [], [back]
+
+        async def copy(source, sink):
+            while data := await source.read(2**16):
+                sink.write(data)
 
         async def relay(reader, writer):
-            async def copy(source, sink):
-                while data := await source.read(2**16):
-                    sink.write(data)
-
+            writers.append(writer)
             pipes.extend(asyncio.create_task(copy(*pair)) for pair in ((reader, back), (there, writer)))
 
         proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
@@ -295,9 +297,12 @@ async def test_a_caller_that_is_gone_without_a_word_is_noticed(service, monkeypa
             assert running.doors._service._sessions  # quiet, but there
             for pipe in pipes:
                 pipe.cancel()
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(20):
                 while running.doors._service._sessions:
                     await asyncio.sleep(0.05)
             talk.cancel()
         proxy.close()
-        back.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
