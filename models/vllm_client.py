@@ -171,7 +171,7 @@ class VllmClient:
         A server that says it is busy lives, and one of an operator that is away comes back: rows are ``unavailable``.
         """
         try:
-            self._check(self.http.post(path, json={"model": self.name, **body}, timeout=BEAT_S), tokens)
+            self._check(self.http.post(path, json={"model": self.served.name, **body}, timeout=BEAT_S), tokens)
         except httpx.TimeoutException as error:
             raise InternalError(f"vLLM does not score a row of {tokens} tokens within {BEAT_S:g} s") from error
         except httpx.HTTPError:

@@ -63,7 +63,7 @@ class HubConfig(BaseModel):
 
     http: str = "127.0.0.1:8080"
     grpc: str = "127.0.0.1:8081"
-    redis: str = ""
+    redis: str = Field(default="", description="redis://, rediss:// or unix:// URL of one server or proxy, no cluster")
     redis_ttl_s: Count = Field(default=86_400, ge=1)
     workers: Processes = Field(default=0, description="verifier processes; 0 is one per core")
     worker_memory_mb: Count = Field(default=2_048, ge=256)

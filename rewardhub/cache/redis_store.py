@@ -9,30 +9,30 @@ looks like: :mod:`rewardhub.cache.row`.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from types import NoneType
+from typing import Any, NamedTuple
 
-import hiredis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse, ReadOnlyError
 
 from rewardhub.cache.background import Background
 from rewardhub.cache.coalesce import Coalescer
+from rewardhub.cache.connections import Connections, packed
 from rewardhub.cache.row import Row, decode, encode
-from rewardhub.errors import ConfigError
 
 PREFIX = b"rewardhub:score:"
 """Names of rows begin so, those of leases with :data:`LEASE_PREFIX`."""
 LEASE_PREFIX = PREFIX + b"lease:"
 BUDGET_S = 0.05
 """What one look-up waits for Redis."""
-ROWS_SHARE = 0.7
+ROWS_SHARE = 0.5
 """The part of the budget for its rows; the rest is for its claim."""
 SLICES = 5
 """What is waited for is cut in so many parts: a loop that was busy meanwhile has not waited for Redis."""
 FAILURES = 3
 PROBE_S = 1.0
+MAX_ROW = 256 * 1024
+"""Bytes of a row from which on it is kept in memory only: a group of them would not come in time."""
 _CLAIM = """
 local replies = {}
 for i = 1, #KEYS, 2 do
@@ -45,51 +45,54 @@ return replies
 _log = logging.getLogger("rewardhub.cache")
 
 
-class _Connection(Connection):
-    """Packs commands in C, which only the blocking connection does by itself."""
+class _Command(NamedTuple):
+    """What is sent; the reply has ``size`` items of these kinds, or is looked at by nobody where there are none."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:
-        name, *rest = args  # a name may be of two words
-        return [hiredis.pack_command((*name.split(), *rest))]
+    data: bytes
+    size: int = 0
+    kinds: frozenset[type] = frozenset()
+
+    def fits(self, reply: Any) -> bool:
+        if not self.kinds:
+            return True
+        return type(reply) is list and len(reply) == self.size and self.kinds.issuperset(map(type, reply))
 
 
-def _pool(url: str) -> BlockingConnectionPool:
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=16, timeout=BUDGET_S, socket_timeout=BUDGET_S, socket_connect_timeout=BUDGET_S,
-            retry=Retry(NoBackoff(), 0), connection_class=_Connection,
-        )  # fmt: skip
-        pool.make_connection()  # type: ignore[no-untyped-call]  # connects to nothing yet, but has read all that the URL says
-    except (TypeError, ValueError):  # whose words may quote a part of the password
-        reason = "redis: no usable URL; expected redis://host:port/db, rediss://… or unix://…"
-        raise ConfigError(reason, field="redis") from None
-    return pool
+_OFF_COURSE = (ReadOnlyError, InvalidResponse)
+"""A master that is one no longer keeps its connections, and a connection that is out of step stays so."""
+_ROWS: frozenset[type] = frozenset({bytes, NoneType})
+_CLAIMED: frozenset[type] = frozenset({bytes, int})
 
 
 class RedisStore:
     """Rows in Redis under ``PREFIX``; ``ttl_s`` is their life in seconds. Raises ``ConfigError`` for another URL."""
 
     def __init__(self, url: str, *, ttl_s: int) -> None:
-        self._redis: Any = Redis.from_pool(_pool(url))
+        self._connections = Connections(url)
         self._call_s, self._rows_s, self._claim_s = BUDGET_S, BUDGET_S * ROWS_SHARE, BUDGET_S * (1 - ROWS_SHARE)
         self._ttl_s = ttl_s
         self._failures = 0
         self._closed_until = 0.0
+        self._dropped_until = 0.0
         self.errors = 0
         self._asking: set[asyncio.Task[Any]] = set()
         self._gets = Coalescer(self._mget)
-        self._claims = Coalescer(lambda commands: self._pipelined(commands, self._claim_s))
-        self._later = Background(lambda commands: self._pipelined(commands, self._call_s))
+        self._claims = Coalescer(lambda commands: self._guard(commands, self._claim_s))
+        self._later = Background(lambda commands: self._guard([*map(_Command, commands)], self._call_s))
+
+    def start(self) -> None:
+        """Begins to connect, so that the log says at once what keeps this hub from its Redis."""
+        self._connections.begin()
 
     async def get(self, keys: Sequence[bytes]) -> list[Row | None]:
         """The row of each key, None where there is none; the calls of one turn of the loop share one MGET."""
         values = await self._gets(keys)
-        return [None] * len(keys) if values is None else decode(values)
+        return [None] * len(keys) if values is None else decode(keys, values)
 
     async def claim(self, keys: Sequence[bytes], token: str, ttl_ms: int, within_s: float) -> list[Row | bool] | None:
         """Per key its row, else whether this marked it with ``token``; None where Redis does not answer in time."""
         pairs = [name for key in keys for name in (PREFIX + key, self._lease(key))]
-        command = ("EVAL", _CLAIM, len(pairs), *pairs, token, ttl_ms)
+        command = _Command(packed("EVAL", _CLAIM, len(pairs), *pairs, token, ttl_ms), len(keys), _CLAIMED)
         try:
             async with asyncio.timeout(within_s):
                 answers = await self._claims([command])
@@ -98,19 +101,19 @@ class RedisStore:
         if answers is None:
             return None
         replies: list[bytes | int] = answers[0]
-        rows = decode([reply if isinstance(reply, bytes) else None for reply in replies])
+        rows = decode(keys, [reply if isinstance(reply, bytes) else None for reply in replies])
         # bytes that are no row are as good as none, and nobody has marked their key
         return [row if row is not None else bool(reply) for row, reply in zip(rows, replies, strict=True)]
 
     def put(self, rows: Sequence[tuple[bytes, Row]]) -> None:
         """Stores every row that has a form in Redis, in the background."""
-        bodies = ((key, body) for key, row in rows if (body := encode(row)) is not None)
-        self._later.add([("SET", PREFIX + key, body, "EX", self._ttl_s) for key, body in bodies])
+        bodies = [(key, body) for key, row in rows if (body := encode(key, row)) is not None and len(body) <= MAX_ROW]
+        self._later.add([packed("SET", PREFIX + key, body, "EX", self._ttl_s) for key, body in bodies])
 
     def scripted(self, script: str, keys: Sequence[bytes], *arguments: str) -> None:
         """Runs a script on the marks of ``keys``, in the background and after what was put before."""
         if keys:
-            self._later.add([("EVAL", script, len(keys), *map(self._lease, keys), *arguments)])
+            self._later.add([packed("EVAL", script, len(keys), *map(self._lease, keys), *arguments)])
 
     async def drained(self) -> None:
         """Returns when nothing is left to be done in the background."""
@@ -118,59 +121,58 @@ class RedisStore:
         if self._asking:
             await asyncio.wait(set(self._asking))
 
-    async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
-        names = [PREFIX + key for key in keys]
-        found: list[Any] | None = await self._guard(lambda: self._redis.mget(names), self._rows_s)
-        return found
-
-    async def _pipelined(self, commands: Sequence[Any], patience_s: float) -> list[Any] | None:
-        async def run() -> list[Any]:
-            pipeline = self._redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies: list[Any] = await pipeline.execute()
-            return replies
-
-        answered: list[Any] | None = await self._guard(run, patience_s)
-        return answered
-
     async def aclose(self) -> None:
         await self.drained()
-        await self._redis.aclose()
-
-    def _lease(self, key: bytes) -> bytes:
-        return LEASE_PREFIX + key
+        await self._connections.aclose()
 
     @property
     def open(self) -> bool:
         """Whether the breaker lets calls through."""
         return time.monotonic() >= self._closed_until
 
-    async def _guard(self, call: Callable[[], Awaitable[Any]], patience_s: float) -> Any:
+    async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
+        command = _Command(packed("MGET", *(PREFIX + key for key in keys)), len(keys), _ROWS)
+        replies = await self._guard([command], self._rows_s)
+        found: list[Any] | None = replies[0] if replies else None
+        return found
+
+    def _lease(self, key: bytes) -> bytes:
+        return LEASE_PREFIX + key
+
+    async def _guard(self, commands: Sequence[_Command], patience_s: float) -> list[Any] | None:
+        """The replies to commands; None where one is none of its kind, where they are late, or the breaker is open."""
         if not self.open:
             return None
         if self._failures >= FAILURES:
             self._set_aside()  # this call is the probe, the others stay away meanwhile
-        answer = asyncio.create_task(self._asked(call))
+        try:
+            replies = await self._asked(commands, patience_s)
+        except Exception as error:
+            self._failed(error)
+            return None
+        if self._failures >= FAILURES:
+            _log.info("redis is asked again")
+        self._failures, self._closed_until = 0, 0.0
+        return replies
+
+    async def _asked(self, commands: Sequence[_Command], patience_s: float) -> list[Any]:
+        """The replies to commands; raises ``TimeoutError``, an error that is a reply, or what is wrong with a reply."""
+        answer = asyncio.create_task(self._connections.ask([command.data for command in commands], self._call_s))
         self._asking.add(answer)
         answer.add_done_callback(self._told)
         for _ in range(SLICES):
             await asyncio.wait({answer}, timeout=patience_s / SLICES)
             if answer.done():
                 break
-        try:
-            if not answer.done():
-                raise TimeoutError  # what comes now is for nobody
-            result = answer.result()
-        except Exception as error:  # of Redis, of the way there, or of the library that speaks to it
-            self._failed(error)
-            return None
-        self._failures, self._closed_until = 0, 0.0
-        return result
-
-    async def _asked(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        async with asyncio.timeout(self._call_s):
-            return await call()
+        if not answer.done() or answer.cancelled():
+            raise TimeoutError  # what comes now is for nobody
+        replies = answer.result()
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            if not command.fits(reply):
+                raise InvalidResponse("a reply to something else")
+        return replies
 
     def _told(self, answer: asyncio.Task[Any]) -> None:
         self._asking.discard(answer)
@@ -180,9 +182,13 @@ class RedisStore:
     def _failed(self, error: Exception) -> None:
         self.errors += 1
         self._failures += 1
+        self._connections.tell(error)
+        if isinstance(error, _OFF_COURSE) and time.monotonic() >= self._dropped_until:
+            self._dropped_until = time.monotonic() + PROBE_S
+            self._connections.drop()
         if self._failures == FAILURES:
-            _log.warning("redis is set aside: %s", type(error).__name__)
             self._set_aside()
+            self._connections.drop()
 
     def _set_aside(self) -> None:
         self._closed_until = time.monotonic() + PROBE_S

@@ -1,7 +1,8 @@
 """What is cached of one response: a row of a column, as a plain tuple, and its form in Redis.
 
 In Redis a row is a mark, a checksum and JSON: readable by any later version, and never unpickled. The
-checksum is against damage, not against forgery: who may write to Redis is trusted.
+checksum is of the key and the row, so that a row is worth nothing under another key, as where an answer of Redis came
+to another call than asked for it. It is against damage, not against forgery: who may write to Redis is trusted.
 """
 
 import json
@@ -15,7 +16,7 @@ from rewardhub.types import PASSING, Column, Json, Status
 
 Row = tuple[float | None, Status, float | None, tuple[float | None, ...], Json | None]
 """Value, status, confidence, steps, details."""
-MARK = b"rh2"
+MARK = b"rh3"
 _BODY = 7
 
 
@@ -54,9 +55,9 @@ def lasts(row: Row) -> bool:
     return row[1].is_verdict and not (row[4] and row[4].get(PASSING))
 
 
-def encode(row: Row) -> bytes | None:
-    """The bytes that Redis keeps; None for details that are no JSON, such as half of a surrogate pair or a number that
-    is not finite: it would come back as null, for which a recipe may state another value.
+def encode(key: bytes, row: Row) -> bytes | None:
+    """The bytes that Redis keeps under ``key``; None for details that are no JSON, such as half of a surrogate pair or
+    a number that is not finite: it would come back as null, for which a recipe may state another value.
     """
     value, status, confidence, steps, details = row
     try:
@@ -65,12 +66,12 @@ def encode(row: Row) -> bytes | None:
             _strict.encode(dict(details))
     except (TypeError, ValueError, RecursionError):
         return None
-    return MARK + zlib.crc32(body).to_bytes(4, "big") + body
+    return _checked(key, body) + body
 
 
-def decode(values: Sequence[bytes | None]) -> list[Row | None]:
-    """The rows; None for what is missing, not intact, of another schema or no verdict."""
-    bodies = [_intact(value) if value else None for value in values]
+def decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[Row | None]:
+    """The rows of ``keys``; None for what is missing, not intact, another key's, of another schema or no verdict."""
+    bodies = [_intact(key, value) if value else None for key, value in zip(keys, values, strict=True)]
     kept = [body for body in bodies if body is not None]
     try:
         rows = _many.decode(b"[" + b",".join(kept) + b"]")
@@ -83,9 +84,13 @@ def decode(values: Sequence[bytes | None]) -> list[Row | None]:
     return [None if body is None else next(rest) for body in bodies]
 
 
-def _intact(value: bytes) -> bytes | None:
+def _checked(key: bytes, body: bytes) -> bytes:
+    return MARK + zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "big")
+
+
+def _intact(key: bytes, value: bytes) -> bytes | None:
     body = value[_BODY:]
-    return body if value[:_BODY] == MARK + zlib.crc32(body).to_bytes(4, "big") else None
+    return body if value[:_BODY] == _checked(key, body) else None
 
 
 def _alone(body: bytes) -> Row | None:

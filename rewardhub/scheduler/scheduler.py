@@ -65,6 +65,8 @@ class Scheduler:
             lane.start()
         for service in self.services:
             await service.start()
+        if self.cache.redis:
+            self.cache.redis.start()
 
     async def aclose(self) -> None:
         """Ends all that was started, whatever of it cannot be ended as it should."""

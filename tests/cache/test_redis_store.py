@@ -10,11 +10,13 @@ import redis as sync_redis
 from rewardhub.cache.flight import VersionChanged
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import FAILURES, RedisStore
-from rewardhub.cache.row import column_of, decode, encode, rows_of
+from rewardhub.cache.row import MARK, column_of, decode, encode, rows_of
 from rewardhub.cache.store import Cache
 from rewardhub.types import Column, Status
 
 ROW = (0.25, Status.OK, 0.5, (0.1, None), {"reason": "ok", "n": 2**90})
+KEYS = [b"a", b"b", b"c"]
+GOOD = encode(b"b", ROW)
 
 
 def row(value):
@@ -39,7 +41,7 @@ async def stored(store, rows):
 
 def test_rows_survive_encoding():
     """A score comes back as it was, with its details."""
-    assert decode([encode(ROW), None, encode(row(1.0))]) == [ROW, None, row(1.0)]
+    assert decode(KEYS, [encode(b"a", ROW), None, encode(b"c", row(1.0))]) == [ROW, None, row(1.0)]
 
 
 def test_columns_survive_as_rows():
@@ -51,12 +53,22 @@ def test_columns_survive_as_rows():
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", encode(ROW)[:-1], encode(ROW)[:-1] + b"?", b"rh9" + encode(ROW)[3:], b"\x80\x04K\x01."],
+    [
+        b"",
+        b"x",
+        GOOD[:-1],
+        GOOD[:-1] + b"?",
+        GOOD + b" ",
+        GOOD * 2,
+        b"rh9" + GOOD[3:],
+        encode(b"a", ROW),
+        b"\x80\x04K\x01.",
+    ],
 )
 def test_what_is_not_intact_is_a_miss(value):
-    """T32: truncated, corrupted, of a future schema, or a pickle: recomputed, never unpickled."""
-    good = encode(row(1.0))
-    assert decode([good, value, good]) == [row(1.0), None, row(1.0)]
+    """T32: truncated, corrupted, doubled, of a future schema, another key's, or a pickle: recomputed, never unpickled."""
+    rows = decode(KEYS, [encode(b"a", row(1.0)), value, encode(b"c", row(2.0))])
+    assert rows == [row(1.0), None, row(2.0)]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +76,9 @@ def test_what_is_not_intact_is_a_miss(value):
 )
 def test_what_is_intact_and_no_verdict_is_a_miss(body):
     """T32: a body under a right checksum that holds no verdict costs nobody else's row."""
-    value = b"rh2" + zlib.crc32(body).to_bytes(4, "big") + body
-    good = encode(row(1.0))
-    assert decode([good, value, good]) == [row(1.0), None, row(1.0)]
+    value = MARK + zlib.crc32(b"b" + body).to_bytes(4, "big") + body
+    rows = decode(KEYS, [encode(b"a", row(1.0)), value, encode(b"c", row(2.0))])
+    assert rows == [row(1.0), None, row(2.0)]
 
 
 async def test_scores_are_shared(store, redis_server):

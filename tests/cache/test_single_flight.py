@@ -295,12 +295,10 @@ async def test_a_dead_holder_delays_only_for_a_lease(hubs):
             assert (await ask(cache, work, patience_s, [key])).values == [1.0]
 
 
-async def test_leases_are_fenced(hubs):
+async def test_leases_are_fenced(hubs, redis_server):
     """A holder that lost its lease does not end its successor's; a live holder's lease is renewed."""
     first, second = (cache.redis for cache in hubs(2))
-    with sync_redis.Redis.from_url(
-        f"redis://127.0.0.1:{first._redis.connection_pool.connection_kwargs['port']}"
-    ) as admin:
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
         with Lease(first, 30.0, 1e9, lease_ms=500) as lease:
             assert await lease.claim([b"k"]) == ({}, [b"k"])
             await asyncio.sleep(1.2)

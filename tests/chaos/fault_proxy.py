@@ -18,6 +18,7 @@ class Faults:
     """
 
     latency_s: float = 0.0
+    jitter_s: float = 0.0
     stall: bool = False
     refuse: bool = False
     slice_bytes: int = 0
@@ -31,7 +32,7 @@ class FaultProxy:
     """Forwards 127.0.0.1:port to 127.0.0.1:upstream under the present ``faults``."""
 
     def __init__(self, upstream: int, *, seed: int = 0) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -74,7 +75,7 @@ class FaultProxy:
         try:
             if self.faults.refuse:
                 return
-            source, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
+            source, upstream = await asyncio.open_connection("127.0.0.1", self.upstream)
             self._writers.add(upstream)
             await asyncio.gather(
                 self._pipe(reader, upstream, lambda f: f.mute_s), self._pipe(source, writer, lambda f: f.idle_s)
@@ -96,7 +97,7 @@ class FaultProxy:
         while data := await asyncio.wait_for(reader.read(65_536), limit(self.faults)):
             faults = self.faults
             if faults.latency_s:
-                await asyncio.sleep(faults.latency_s)
+                await asyncio.sleep(faults.latency_s + self._random.random() * faults.jitter_s)
             while self.faults.stall:
                 await asyncio.sleep(0.02)
             if faults.reset_rate and self._random.random() < faults.reset_rate:

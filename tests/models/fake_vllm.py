@@ -128,9 +128,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/v1/completions":
             self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
         else:
-            self.pool(body["input"] if "input" in body else ids_of(body["messages"][0]["content"]))
+            self.pool(body["input"] if "input" in body else ids_of(body["messages"][0]["content"]), body["task"])
 
-    def pool(self, ids: list[int]) -> None:
+    def pool(self, ids: list[int], task: str) -> None:
         asked = fault() if len(ids) > LONG else ""
         if asked == "die":
             os._exit(1)
@@ -140,7 +140,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(200, FORMS[asked].replace(b"%d", b"%d" % len(ids)))
         else:
             outputs = [value(ids)] * (2 if any('"rows"' in word for word in sys.argv) else 1)
-            data = [outputs] * len(ids) if body["task"] == "token_classify" else outputs
+            data = [outputs] * len(ids) if task == "token_classify" else outputs
             found = {"data": [{"data": data}], "usage": {"prompt_tokens": len(ids)}}
             self.reply(200, json.dumps(found).encode())
 

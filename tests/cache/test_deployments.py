@@ -1,0 +1,251 @@
+"""Redis as it is met: behind TLS, a password, a proxy or a name, far away, moved elsewhere, or no Redis at all."""
+
+import asyncio
+import itertools
+import logging
+import socket
+import subprocess
+import time
+
+import pytest
+import redis as sync_redis
+
+from rewardhub.cache.memory import MemoryStore
+from rewardhub.cache.redis_store import RedisStore
+from rewardhub.cache.store import Cache
+from rewardhub.types import Column, Status
+from tests.chaos.fault_proxy import FaultProxy, Faults
+
+ROW = (0.25, Status.OK, 0.5, (0.1, None), {"reason": "ok"})
+KEYS = itertools.count()
+PASSWORD = "s@c ret"
+QUOTED = "s%40c%20ret"
+
+
+def key():
+    return b"%032d" % next(KEYS)
+
+
+async def shares(store, patience_s=10.0):
+    """Whether scores are stored and found, and keys claimed, before long."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        mine = key()
+        store.put([(mine, ROW)])
+        await store.drained()
+        if await store.get([mine, key()]) == [ROW, None] and await store.claim([key()], "token", 100, 5.0) == [True]:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+async def store_at():
+    stores = []
+
+    def make(url):
+        stores.append(RedisStore(url, ttl_s=60))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.aclose()
+
+
+@pytest.fixture
+def redis_with(redis_server):
+    """Starts the server anew with options of its own; gives what its password's place in a URL needs."""
+
+    def make(*options):
+        redis_server.stop()
+        redis_server.start(*options)
+        return redis_server.port
+
+    return make
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Makes certificates of an authority of its own: the options of a server, and the query of a URL."""
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ["-newkey", "rsa:2048", "-nodes"]
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=ca")
+
+    def certify(name, alternatives):
+        (tmp_path / "ext").write_text(f"subjectAltName={alternatives}")
+        openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext"]
+        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signed)
+
+    certify("here", "DNS:localhost,IP:127.0.0.1")
+    certify("elsewhere", "DNS:elsewhere")
+    certify("hub", "DNS:hub")
+    return tmp_path
+
+
+def tls(folder, name, clients, port):
+    files = {"cert": f"{name}.crt", "key": f"{name}.key", "ca-cert": "ca.crt"}
+    options = [word for kind, file in files.items() for word in (f"--tls-{kind}-file", str(folder / file))]
+    return ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", clients, *options]
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "query"),
+    [
+        ((), "", "3"),
+        (("--requirepass", PASSWORD), f":{QUOTED}@", "4"),
+        (("--rename-command", "HELLO", "", "--requirepass", PASSWORD), f":{QUOTED}@", "0"),
+        (("--rename-command", "HELLO", "", "--rename-command", "CLIENT", ""), "", "0"),
+        ((), "", "0?decode_responses=True&health_check_interval=1&client_name=hub"),
+    ],
+    ids=["database", "password", "no RESP3", "no CLIENT", "options"],
+)
+async def test_servers_that_are_set_up_otherwise_are_used(redis_with, store_at, options, user, query):
+    """Another database, a password, a server that speaks RESP2 alone, options of the URL that change replies."""
+    port = redis_with(*options)
+    assert await shares(store_at(f"redis://{user}127.0.0.1:{port}/{query}"))
+
+
+async def test_a_user_of_few_rights_is_enough(redis_server, store_at):
+    """A user that may touch nothing but our keys, with the seven commands that we send."""
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
+        rules = "~rewardhub:score:* -@all +mget +set +eval +get +del +pexpire +select"
+        admin.execute_command("ACL", "SETUSER", "hub", "on", ">pw", *rules.split())
+    assert await shares(store_at(f"redis://hub:pw@127.0.0.1:{redis_server.port}/1"))
+
+
+async def test_a_unix_socket(redis_with, store_at, tmp_path):
+    redis_with("--unixsocket", str(tmp_path / "socket"))
+    assert await shares(store_at(f"unix://{tmp_path}/socket?db=2"))
+
+
+async def test_certificates(redis_with, redis_server, store_at, authority, caplog):
+    """An authority and a client's certificate of one's own; a server of another name is not talked to, and the log says so."""
+    port = redis_server.port
+    ours = f"ssl_ca_certs={authority}/ca.crt"
+    redis_with(*tls(authority, "here", "yes", port))
+    mine = f"&ssl_certfile={authority}/hub.crt&ssl_keyfile={authority}/hub.key"
+    assert await shares(store_at(f"rediss://localhost:{port}/1?{ours}{mine}"))
+    redis_with(*tls(authority, "elsewhere", "no", port))
+    assert not await shares(store_at(f"rediss://127.0.0.1:{port}/0?{ours}"), 2.0)
+    assert "not valid for '127.0.0.1'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "told"),
+    [
+        (("--requirepass", PASSWORD), ":wrong-secret@", "AuthenticationError"),
+        (("--rename-command", "AUTH", "gone"), ":wrong-secret@", "unknown command 'AUTH'"),
+        (("--rename-command", "EVAL", ""), "", "unknown command 'EVAL'"),
+        (("--cluster-enabled", "yes"), "", "Cluster"),
+    ],
+)
+async def test_the_log_says_why_redis_is_not_used(redis_with, store_at, tmp_path, caplog, options, user, told):
+    """Once, and without the password: what a server says of a command that it does not know quotes its arguments."""
+    port = redis_with("--dir", str(tmp_path), *options)
+    caplog.set_level(logging.INFO)
+    assert not await shares(store_at(f"redis://{user}127.0.0.1:{port}/0"), 0.5)
+    assert caplog.text.count(told) == 1
+    assert "wrong-secret" not in caplog.text
+
+
+NOT_REDIS = {
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "ssh": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "ok": b"+OK\r\n",
+    "number": b":1\r\n",
+    "too few": b"*1\r\n$-1\r\n",
+    "too many": b"*3\r\n$-1\r\n$-1\r\n$-1\r\n",
+    "numbers": b"*2\r\n:1\r\n:1\r\n",
+    "lists": b"*2\r\n*1\r\n:1\r\n*1\r\n:1\r\n",
+    "errors": b"*2\r\n-ERR x\r\n-ERR y\r\n",
+    "a map": b"%1\r\n+proto\r\n:3\r\n",
+    "no text": b"-\xff\xfe\r\n",
+    "cut": b"*2\r\n$1000\r\nabc",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("password", ["", ":pw@"])
+@pytest.mark.parametrize("kind", NOT_REDIS)
+async def test_what_is_no_redis_is_a_miss(store_at, kind, password):
+    """Whatever comes for an answer raises nothing, keeps nobody waiting and is no row."""
+
+    async def serve(reader, writer):
+        while await reader.read(65_536):
+            writer.write(NOT_REDIS[kind])
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    store = store_at(f"redis://{password}127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+
+    async def compute(positions):
+        return Column([1.0] * len(positions), [Status.OK] * len(positions), "v1")
+
+    async with asyncio.timeout(5):
+        for _ in range(4):
+            assert await store.get([key(), key()]) == [None, None]
+            assert (await Cache(MemoryStore(0), store).lookup([key(), key()], "use", compute, "v1")).values == [
+                1.0,
+                1.0,
+            ]
+        await store.drained()
+    assert store.errors >= 3
+    server.close()
+
+
+async def test_a_score_is_worth_nothing_under_another_key(redis_server, store_at):
+    """Law 2: answers of a proxy that gives one call's to another, or values that were renamed, are misses."""
+    store = store_at(redis_server.url)
+    mine, other = key(), key()
+    store.put([(mine, ROW), (other, (0.75, *ROW[1:]))])
+    await store.drained()
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
+        admin.rename(b"rewardhub:score:" + other, b"rewardhub:score:" + mine)
+    assert await store.get([mine]) == [None]
+    assert await store.claim([mine], "token", 100, 5.0) == [True]
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.005])
+async def test_a_server_far_away_is_used(redis_server, store_at, jitter_s):
+    """A server 20 ms away answers in time, though a connection to it takes longer than any call may."""
+    async with FaultProxy(redis_server.port) as proxy:
+        store = store_at(f"redis://127.0.0.1:{proxy.port}/1")
+        proxy.faults = Faults(latency_s=0.008, jitter_s=jitter_s)
+        assert await shares(store)
+
+
+async def test_a_master_that_is_one_no_longer_is_left(redis_server, redis_servers, store_at):
+    """After a failover the name leads to another server, but the old one, read-only now, keeps its connections."""
+    (new,) = redis_servers(1)
+    async with FaultProxy(redis_server.port) as proxy:
+        store = store_at(f"redis://127.0.0.1:{proxy.port}/0")
+        assert await shares(store)
+        with sync_redis.Redis.from_url(redis_server.url) as admin:
+            admin.replicaof("127.0.0.1", new.port)
+        proxy.upstream = new.port
+        assert await shares(store, 5.0)
+
+
+async def test_a_name_that_is_looked_up_for_long_takes_one_thread(store_at, monkeypatch):
+    """While the name of the server is not answered, one thread waits for it, not one more with each call."""
+    looking = []
+    resolve = socket.getaddrinfo
+
+    def slow(host, *arguments, **options):
+        if host != "redis.test":
+            return resolve(host, *arguments, **options)
+        looking.append(host)
+        time.sleep(4)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    store = store_at("redis://redis.test:6379/0")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert await store.get([key()]) == [None]
+        await asyncio.sleep(0.02)
+    assert len(looking) == 1
