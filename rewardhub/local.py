@@ -96,7 +96,11 @@ class LocalHub:
 
     async def _start(self) -> Hub:
         hub = self._make()
-        await hub.start()
+        try:
+            await hub.start()
+        except BaseException:
+            await hub.aclose()
+            raise
         return hub
 
     async def _aclose(self) -> None:

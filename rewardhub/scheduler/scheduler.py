@@ -89,7 +89,7 @@ class Scheduler:
         for ask in asks:
             if pace.due:
                 await pace.rest()
-            columns.append(_inline(ask) if ask.chars <= INLINE_CHARS else None)
+            columns.append(_inline(ask))
         if mode not in {"use", "read_only"}:
             return columns
         places = [place for place, ask in enumerate(asks) if columns[place] is None and cacheable(ask.bound)]
@@ -207,13 +207,18 @@ def remaining_s(context: Context) -> float | None:
 
 
 def _inline(ask: Ask) -> Column | None:
-    """The column of a cheap verifier; None where a lane has to do it."""
+    """The column of a cheap verifier of short texts; None where a lane has to do it."""
     bound = ask.bound
     if not isinstance(bound, BoundVerifier) or bound.info.lane not in {"inline", "pool"}:
         return None
     began = time.time_ns()
     inline = bound.info.lane == "inline"
-    column = bound.score(ask.group, ask.rows) if inline else bound.try_fast(ask.group, ask.rows)
+    try:
+        if ask.chars > INLINE_CHARS:
+            return None
+        column = bound.score(ask.group, ask.rows) if inline else bound.try_fast(ask.group, ask.rows)
+    except Exception as error:  # a group that is none, which a program has made
+        return Column.of([failure(error)] * len(ask.rows))
     if column is None or (not inline and Status.SKIPPED in column.statuses):
         return None
     _traced(ask, began)

@@ -9,7 +9,7 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
-from rewardhub.errors import Cancelled
+from rewardhub.errors import Cancelled, ConfigError
 from rewardhub.hub import IN_FLIGHT
 from rewardhub.local import LocalHub
 from rewardhub.types import Call, Group, Response
@@ -216,3 +216,26 @@ def test_a_score_under_way_ends_with_its_hub():
     thread.join(5)
     assert not thread.is_alive()
     assert [type(error) for error in raised] == [Cancelled]
+
+
+def test_a_hub_that_does_not_start_leaves_nothing(registry, monkeypatch):
+    """What was started before the fault is ended: no process is left, and no thread of the hub."""
+    monkeypatch.setattr("rewardhub.recipe_book.CATALOGUE", Path("/nonexistent"))
+    made = []
+
+    class Odd:
+        async def start(self):
+            raise ConfigError("it does not start")
+
+        async def aclose(self):
+            pass
+
+    def make():
+        made.append(make_hub(HubConfig(workers=1), registry))
+        made[0].scheduler.services.append(Odd())
+        return made[0]
+
+    with pytest.raises(ConfigError), LocalHub(make):
+        pass
+    assert not made[0].scheduler.pool._zygote.alive
+    assert "rewardhub" not in [thread.name for thread in threading.enumerate()]

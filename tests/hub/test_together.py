@@ -93,3 +93,17 @@ async def test_members_of_an_open_group_wait_beside_whole_ones(hub):
 async def test_no_groups_are_no_answers(hub):
     """An empty call is answered with an empty list."""
     assert await hub.score([], Call(recipe="match")) == []
+
+
+@pytest.mark.parametrize("recipe", ["match", "crash", "spread"])
+async def test_a_group_that_is_none_costs_itself(hub, recipe):
+    """R2: what a program in process hands over by mistake is an error of its group, and of no other in the call."""
+    well = group("well", "right", recipe=recipe)
+    wrong = [
+        Group(name, "p", (each,), {"answer": "right"}, recipe=recipe)
+        for name, each in (("n", Response(None)), ("s", "x"))
+    ]
+    answers = await hub.score([well, *wrong, well], CALL)
+    assert [[str(status) for status in scores.total.statuses] for scores in answers] == [
+        ["ok"], ["internal_error"], ["internal_error"], ["ok"],
+    ]  # fmt: skip
