@@ -39,13 +39,15 @@ def verifier(
     fast: Callable[..., Any] | None = None,
     time_limit_s: float = 2.0,
     max_chars: int = MAX_CHARS,
+    place: Callable[[], str] | None = None,
 ) -> Callable[[Callable[..., Any]], Verifier]:
     """Makes a verifier of a plain function ``(response, reference, *, parameters…) -> float or Score``.
 
     ``libraries`` are the distributions and ``sources`` the further modules whose change changes the
     verdicts. A verifier that may run longer than a millisecond belongs on the ``pool`` lane, where it
     is killed after ``time_limit_s``; ``fast`` is tried first, in process, and returns None where it
-    cannot decide. Raises ``ConfigError`` for ``max_chars`` over ``MAX_CHARS``.
+    cannot decide. ``place`` says on what else its verdicts depend where it runs. Raises ``ConfigError`` for
+    ``max_chars`` over ``MAX_CHARS``.
     """
     if max_chars > MAX_CHARS:
         raise ConfigError(f"{name} reads {max_chars} characters, at most {MAX_CHARS}", field="max_chars")
@@ -56,7 +58,7 @@ def verifier(
             name=name, family="verifier", lane=lane, scope=scope, range=range, summary=" ".join(summary.split()),
             time_limit_s=time_limit_s, max_chars=max_chars, cost="dear" if lane == "sandbox" else "cheap",
         )  # fmt: skip
-        return Verifier(info, function, fast, tuple(examples), tuple(libraries), tuple(sources))
+        return Verifier(info, function, fast, tuple(examples), tuple(libraries), tuple(sources), place)
 
     return make
 

@@ -173,6 +173,7 @@ class Verifier:
     examples: tuple[Example, ...] = ()
     libraries: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    place: Callable[[], str] | None = None
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         """The plain function itself."""
@@ -231,7 +232,8 @@ class BoundVerifier:
     @cached_property
     def fingerprint(self) -> str:
         text = json.dumps(dict(self.params), sort_keys=True, default=str)
-        return digest_of("verifier", self.info.name, self.verifier.source_digest, text)
+        place = [self.verifier.place()] if self.verifier.place else []
+        return digest_of("verifier", self.info.name, self.verifier.source_digest, text, *place)
 
     def score(self, group: Group, indices: Sequence[int]) -> Column:
         return self._run(self.verifier.function, group, indices)

@@ -10,6 +10,7 @@ from typing import Literal
 from rewardhub.errors import InternalError, NoAnswer, ReferenceUnparseable, Unavailable
 from rewardhub.registry import Example, verifier
 from rewardhub.sandbox.languages import languages, missing
+from rewardhub.sandbox.place import place
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
@@ -40,6 +41,7 @@ _EXAMPLES = (
 @verifier(
     "cad_code",
     lane="sandbox",
+    place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.cadlib.solid", "rewardhub.verifiers.cadlib.overlap"),
     examples=_EXAMPLES,

@@ -12,6 +12,7 @@ from rewardhub.errors import InvalidInput, NoAnswer, ReferenceUnparseable, Rewar
 from rewardhub.media.decode import inspect
 from rewardhub.registry import Example, verifier
 from rewardhub.sandbox.languages import languages, missing
+from rewardhub.sandbox.place import place
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
@@ -36,6 +37,7 @@ _NEAR = _BAR.replace("10, 20, 30", "10.4, 21.2, 30")
 @verifier(
     "chart_code",
     lane="sandbox",
+    place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.chartlib.probe", "rewardhub.verifiers.chartlib.compare"),
     libraries=("matplotlib", "rapidfuzz"),

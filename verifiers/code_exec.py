@@ -12,6 +12,7 @@ from pydantic import Field
 
 from rewardhub.errors import ReferenceUnparseable, RewardHubError
 from rewardhub.registry import Example, verifier
+from rewardhub.sandbox.place import place
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
@@ -50,6 +51,7 @@ _PYTEST = {"language": "python", "mode": "pytest", "tests": _TESTS}
 @verifier(
     "code",
     lane="sandbox",
+    place=place,
     time_limit_s=3600.0,
     sources=SANDBOX,
     examples=(

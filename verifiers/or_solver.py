@@ -9,6 +9,7 @@ from pydantic import Field
 from rewardhub.errors import NoAnswer, ReferenceUnparseable, Unavailable
 from rewardhub.registry import Example, verifier
 from rewardhub.sandbox.languages import languages, missing
+from rewardhub.sandbox.place import place
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Verdict
 from rewardhub.types import Json, Response, Score, Status
@@ -45,6 +46,7 @@ _LATE = _ELEVEN | {"limits": {"time_s": 0.5}}
 @verifier(
     "or_solver",
     lane="sandbox",
+    place=place,
     time_limit_s=3600.0,
     sources=SANDBOX,
     libraries=("scipy",),

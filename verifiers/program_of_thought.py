@@ -8,6 +8,7 @@ from pydantic import Field
 from rewardhub.errors import NoAnswer, ReferenceUnparseable, Unavailable
 from rewardhub.registry import Example, verifier
 from rewardhub.sandbox.languages import languages, missing
+from rewardhub.sandbox.place import place
 from rewardhub.sandbox.runner import Program, isolation, run
 from rewardhub.sandbox.verdicts import Run, Verdict
 from rewardhub.types import Json, Response, Score, Status
@@ -40,6 +41,7 @@ _SOLUTION = "```python\ndef solution():\n    bags = 3\n    return bags * 4\n```"
 @verifier(
     "program_of_thought",
     lane="sandbox",
+    place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.answerlib.numerals", "rewardhub.verifiers.answerlib.scope"),
     libraries=("numpy", "scipy", "sympy"),

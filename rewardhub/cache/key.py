@@ -1,7 +1,7 @@
 """Cache keys: the scorer's fingerprint and a digest of everything in its input.
 
-The run, the deadline, the priority and the group's id are not input. A tenant salts its keys, so that
-no timing tells one tenant what another has scored.
+The run, the deadline, the priority and the group's id are not input; of a verifier that does not take the group,
+nothing of it is but the reference. A tenant salts its keys, so that no timing tells one tenant what another has scored.
 """
 
 import hashlib
@@ -9,19 +9,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rewardhub.scorer import Bound
+from rewardhub.scorer import Bound, BoundVerifier
 from rewardhub.types import Group, Media, Response
 from rewardhub.wire.plain import is_plain, plain_texts
 
-SCHEMA = "2"
+SCHEMA = "3"
 _PLAIN = b"t"
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict, ensure_ascii=False)
 
 
 def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[bytes]:
     """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
     sha256 = hashlib.sha256
-    shared = sha256(_shared(bound, group, tenant).encode()).digest()
+    shared = sha256(_shared(bound, group, tenant)).digest()
     responses = [group.responses[row] for row in rows]
     alone = bound.info.scope == "response"
     if alone and (texts := plain_texts(responses)) is not None:
@@ -37,11 +37,11 @@ def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> li
     return [sha256(digest + b"%d" % position).digest() for position in range(len(rows))]
 
 
-def _shared(bound: Bound, group: Group, tenant: str) -> str:
-    return _canonical(
-        [SCHEMA, tenant, bound.fingerprint, group.prompt, group.reference, group.metadata, group.problem_type]
-        + [_media(media) for media in group.media]
-    )
+def _shared(bound: Bound, group: Group, tenant: str) -> bytes:
+    seen: list[Any] = [SCHEMA, tenant, bound.fingerprint, group.reference]
+    if not isinstance(bound, BoundVerifier) or bound.verifier.takes_group:
+        seen += [group.prompt, group.metadata, group.problem_type, *map(_media, group.media)]
+    return _canonical(seen)
 
 
 def _response(response: Response) -> bytes:
@@ -51,12 +51,13 @@ def _response(response: Response) -> bytes:
         return _PLAIN + text.encode("utf-8", "surrogatepass")
     media = [_media(each) for each in response.media]
     fields = [text, response.messages, response.tokens, response.signals, response.steps, media]
-    return b"j" + _canonical(fields).encode()
+    return b"j" + _canonical(fields)
 
 
 def _media(media: Media) -> list[Any]:
     return [media.sha256, media.kind, media.width, media.height, str(media.space), media.frames, media.fps]
 
 
-def _canonical(value: Any) -> str:
-    return _encoder.encode(value)
+def _canonical(value: Any) -> bytes:
+    # as it is, not escaped: two halves of a surrogate pair are another text than the character that they would make
+    return _encoder.encode(value).encode("utf-8", "surrogatepass")

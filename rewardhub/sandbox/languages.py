@@ -71,10 +71,19 @@ _OTHERS: dict[str, tuple[str, str, tuple[str, ...], dict[str, Any]]] = {
 """Name: the command, the file of the source, the arguments (none for a compiler), and what differs."""
 
 
+def _installed(command: str) -> str | None:
+    return shutil.which(command, path="/usr/bin:/bin:/usr/local/bin")
+
+
+def tools() -> list[str]:
+    """The commands of other languages than Python that are installed here."""
+    return [found for command, *_ in _OTHERS.values() if (found := _installed(command))]
+
+
 def _other(name: str) -> Language | None:
     """The card of a language whose command is installed, else None."""
     command, source, arguments, different = _OTHERS[name]
-    found = shutil.which(command, path="/usr/bin:/bin:/usr/local/bin")
+    found = _installed(command)
     if found is None:
         return None
     runtime = () if found.startswith(("/usr/bin/", "/bin/")) else (str(Path(found).resolve()), found)
@@ -117,6 +126,11 @@ def _library(name: str) -> Language | None:
     options: dict[str, Any] = {"warm": plain.warm, "folders": folders, "imports": imports} | different
     fonts = tuple(path for path in _FONTS if Path(path).exists())
     return Language(name, (), tuple(dict.fromkeys((*plain.shown, *paths, *fonts))), **options)
+
+
+def distributions() -> list[str]:
+    """Those that programs of any language may import."""
+    return ["pytest", *(name for needed, further, _, _ in _LIBRARIES_OF.values() for name in (*needed, *further))]
 
 
 @cache

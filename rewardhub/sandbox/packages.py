@@ -27,6 +27,11 @@ def shown(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(folders), tuple(paths)
 
 
+def versions(names: Sequence[str]) -> list[str]:
+    """The versions of those that are installed of these distributions and of all that they require."""
+    return sorted({f"{each.name}=={each.version}" for each in _closure(names)})
+
+
 def _found(name: str) -> metadata.Distribution | None:
     try:
         return metadata.distribution(name)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from rewardhub.cache.key import row_keys
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.figures import Figures
-from rewardhub.scorer import Bound, BoundVerifier
+from rewardhub.scorer import Bound
 from rewardhub.types import Group, Score
 
 TRIES = 2
@@ -116,8 +116,6 @@ def inputs_of(bound: Bound, group: Group, rows: Sequence[int]) -> list[bytes]:
 
     An input that has no canonical form is like no other.
     """
-    if isinstance(bound, BoundVerifier) and not bound.verifier.takes_group:
-        group = Group("", responses=group.responses, reference=group.reference)
     try:
         keys = row_keys(bound, group, rows, "")
     except (TypeError, ValueError, RecursionError):

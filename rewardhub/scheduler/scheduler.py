@@ -16,6 +16,7 @@ from rewardhub.cache.store import Cache
 from rewardhub.errors import Unavailable
 from rewardhub.flaws import sound
 from rewardhub.pace import Pace
+from rewardhub.sandbox.place import place
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices
 from rewardhub.scheduler.figures import Figures
@@ -61,6 +62,7 @@ class Scheduler:
 
     async def start(self) -> None:
         await self.pool.start()
+        await asyncio.to_thread(place)  # which the first fingerprint of a program's scorer would wait for
         for lane in self.models:
             lane.start()
         for service in self.services:

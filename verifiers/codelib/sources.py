@@ -1,7 +1,7 @@
 """The modules whose change changes what the sandbox says of a program."""
 
 _SANDBOX = (
-    "engine", "guard", "judging", "languages", "launch", "namespaces", "objections", "packages", "plain",
+    "engine", "guard", "judging", "languages", "launch", "namespaces", "objections", "packages", "place", "plain",
     "program", "remote", "runner", "script", "scrub", "seccomp", "sound", "verdicts", "watch", "zygote",
 )  # fmt: skip
 
