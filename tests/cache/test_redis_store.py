@@ -186,17 +186,6 @@ async def test_cache_survives_without_redis(redis_server):
     await store.aclose()
 
 
-def test_memory_is_bounded():
-    """The least recently used rows leave when the capacity is reached."""
-    memory = MemoryStore(4000)
-    for n in range(100):
-        memory.put([(b"%d" % n, row(float(n)))])
-    assert memory.bytes <= 4000
-    assert memory.get([b"0"]) == [None]
-    assert memory.get([b"99"]) == [row(99.0)]
-    assert memory.evictions == 90
-
-
 async def test_requests_of_one_turn_share_one_command(redis_server, monkeypatch):
     """A thousand look-ups at once are one MGET, each gets its own answers, and a thousand writes few pipelines."""
     monkeypatch.setattr("rewardhub.cache.redis_store.BUDGET_S", 5.0)
