@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on request: latency, stalls, slices, resets, refusals. Loopback only.
+"""A TCP proxy that misbehaves on request: latency, stalls, slices, resets, refusals, damage. Loopback only.
 
 By hand: `.venv/bin/python -P tests/chaos/fault_proxy.py LISTEN_PORT UPSTREAM_PORT FAULT [SECONDS]`; ends by itself.
 """
@@ -26,6 +26,8 @@ class Faults:
     half_open: bool = False
     idle_s: float | None = None
     mute_s: float | None = None
+    damage_rate: float = 0.0
+    """Of chunks from upstream that are cut, doubled, changed, or exchanged with an earlier one of the same length."""
 
 
 class FaultProxy:
@@ -37,6 +39,7 @@ class FaultProxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._earlier: dict[int, bytes] = {}
         self.faults = Faults()
         self.port = 0
 
@@ -78,7 +81,8 @@ class FaultProxy:
             source, upstream = await asyncio.open_connection("127.0.0.1", self.upstream)
             self._writers.add(upstream)
             await asyncio.gather(
-                self._pipe(reader, upstream, lambda f: f.mute_s), self._pipe(source, writer, lambda f: f.idle_s)
+                self._pipe(reader, upstream, lambda f: f.mute_s),
+                self._pipe(source, writer, lambda f: f.idle_s, damaged=True),
             )
         except (OSError, asyncio.CancelledError):
             return
@@ -93,6 +97,8 @@ class FaultProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         limit: Callable[[Faults], float | None],
+        *,
+        damaged: bool = False,
     ) -> None:
         while data := await asyncio.wait_for(reader.read(65_536), limit(self.faults)):
             faults = self.faults
@@ -102,12 +108,23 @@ class FaultProxy:
                 await asyncio.sleep(0.02)
             if faults.reset_rate and self._random.random() < faults.reset_rate:
                 raise ConnectionResetError
+            if damaged and faults.damage_rate:
+                data = self._damaged(data)
             size = faults.slice_bytes or len(data)
             for start in range(0, len(data), size):
                 writer.write(data[start : start + size])
                 await writer.drain()
         if not self.faults.half_open:
             writer.write_eof()
+
+    def _damaged(self, data: bytes) -> bytes:
+        earlier = self._earlier.get(len(data), data)
+        self._earlier[len(data)] = data
+        if self._random.random() >= self.faults.damage_rate:
+            return data
+        place = self._random.randrange(len(data))
+        changed = data[:place] + bytes([data[place] ^ 1 << self._random.randrange(8)]) + data[place + 1 :]
+        return self._random.choice([data[:place], data * 2, data + data[place:], changed, earlier, earlier])
 
 
 FAULTS = {

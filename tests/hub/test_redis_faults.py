@@ -1,10 +1,12 @@
 """A hub whose Redis is stopped, full, read-only, slow or back again: no score fails, none is wrong (R7)."""
 
 import asyncio
+import itertools
 import math
 import statistics
+import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -181,6 +183,83 @@ async def test_slow_and_half_open(hub_at, redis_server, dear, fault):
         assert await added_s(hub, plain, 2000) < 0.001
         proxy.faults = Faults()
         proxy.drop()
+        assert await used_again(hub, dear)
+
+
+async def test_damaged_answers_are_misses(hub_at, redis_server, dear, monkeypatch):
+    """Law 2: of answers that are cut, doubled, changed or exchanged on their way none is a score or a failure."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.PROBE_S", 0.02)
+    async with (
+        FaultProxy(redis_server.port) as proxy,
+        hub_at(f"redis://127.0.0.1:{proxy.port}/0") as hub,
+        hub_at(redis_server.url) as sound,
+    ):
+        await scored(sound, 0, 50)
+        await sound.scheduler.cache.redis.drained()
+        proxy.faults = Faults(damage_rate=0.3)
+        for _ in range(4):
+            await asyncio.gather(*(scored(hub, 10 * k, 10) for k in range(8)))
+        assert hub.scheduler.cache.redis.errors
+        proxy.faults = Faults()
+        proxy.drop()
+        assert await used_again(hub, dear)
+
+
+@contextmanager
+def disturbed(server, what):
+    """A server that is disturbed again and again meanwhile, from a thread of its own."""
+    over = threading.Event()
+
+    def work():
+        with sync_redis.Redis.from_url(server.url, socket_timeout=30) as admin:
+            for turn in itertools.count():
+                if over.wait(0.02):
+                    return
+                if what == "flushed":
+                    admin.flushall()
+                elif what == "paused":
+                    admin.client_pause(100, all=bool(turn % 2))
+                elif what == "killed":
+                    admin.client_kill_filter(_type="normal", skipme=True)
+                elif what == "busy":
+                    admin.eval("local n = 0 for i = 1, 5000000 do n = n + i end return n", 0)
+                elif what == "scripts refused":
+                    admin.acl_setuser("default", enabled=True, nopass=True, commands=["-eval" if turn % 2 else "+eval"])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("what", ["flushed", "paused", "killed", "busy", "scripts refused"])
+async def test_a_disturbed_server_costs_no_score(hub_at, redis_server, dear, what, monkeypatch):
+    """R7: whatever happens to Redis under load, two hubs score all groups, each as it is."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.PROBE_S", 0.05)
+    async with hub_at(redis_server.url) as hub, hub_at(redis_server.url) as other:
+        with disturbed(redis_server, what):
+            for start in range(3):
+                loads = [scored(each, 10 * k + start, 10) for k in range(6) for each in (hub, other)]
+                await asyncio.gather(*loads)
+        with sync_redis.Redis.from_url(redis_server.url) as admin:
+            admin.acl_setuser("default", enabled=True, nopass=True, commands=["+eval"])
+            admin.client_unpause()
+        assert await used_again(hub, dear)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "allkeys-random", "volatile-ttl", "volatile-lfu"])
+async def test_a_full_server_costs_no_score(hub_at, redis_server, dear, policy):
+    """T29: whatever it throws away, leases before scores too, no score fails or is another's."""
+    async with hub_at(redis_server.url) as hub, hub_at(redis_server.url) as other:
+        await scored(hub, 0, 5)
+        with sync_redis.Redis.from_url(redis_server.url) as admin:
+            admin.config_set("maxmemory-policy", policy)
+            admin.config_set("maxmemory", str(admin.info("memory")["used_memory"] + 20_000))
+            await asyncio.gather(*(scored(each, 30 * k, 30) for k in range(4) for each in (hub, other)))
+            admin.config_set("maxmemory", "0")
         assert await used_again(hub, dear)
 
 
