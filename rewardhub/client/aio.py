@@ -91,7 +91,7 @@ class AsyncClient:
         return await thread.call(core.scorers())
 
     async def close(self) -> None:
-        """Ends the connection; calls under way are cancelled."""
+        """Ends the connection; calls under way raise ``rewardhub.errors.Cancelled``."""
         await asyncio.to_thread(self._home.close)
 
     async def __aenter__(self) -> Self:

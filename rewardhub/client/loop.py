@@ -5,8 +5,10 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
+
+from rewardhub.errors import Cancelled
 
 
 class Closing(Protocol):
@@ -29,10 +31,12 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; an interrupt of the calling thread cancels it. ``RuntimeError`` once stopped."""
+        """The result of ``work``; an interrupt of the calling thread cancels it. ``Cancelled`` once stopped."""
         future = self._submitted(work)
         try:
             return future.result()
+        except CancelledError:
+            raise _closed() from None
         except BaseException:
             future.cancel()
             raise
@@ -41,12 +45,21 @@ class LoopThread:
 
     def run_unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
         """For cleaning up, which a stopped loop has done already."""
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(Cancelled):
             self.run(work)
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``, for a caller on another loop; its cancellation cancels ``work``."""
-        return await asyncio.wrap_future(self._submitted(work))
+        """The result of ``work``, for a caller on another loop; its cancellation cancels ``work``. ``Cancelled`` once
+        stopped: a ``CancelledError`` that nobody asked for ends a task of a group without a word.
+        """
+        future = self._submitted(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopping and not (task and task.cancelling()):
+                raise _closed() from None
+            raise
 
     async def acquire(self, work: Coroutine[Any, Any, C]) -> C:
         """As :meth:`call`; what ``work`` makes while its caller is cancelled is closed."""
@@ -66,7 +79,7 @@ class LoopThread:
         except asyncio.CancelledError:
             self._submit_unless_stopped(close())
             raise
-        except RuntimeError:
+        except Cancelled:
             work.close()  # where it was not begun
             raise
         return made[0]
@@ -80,7 +93,7 @@ class LoopThread:
             raise
 
     def stop(self) -> None:
-        """Cancels what still runs; its callers get ``CancelledError``."""
+        """Cancels what still runs; its callers get ``Cancelled``."""
         self._stopping = True
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -89,14 +102,14 @@ class LoopThread:
     def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
             if self._stopping:
-                raise RuntimeError("this client is closed")
+                raise RuntimeError
             return asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
+        except RuntimeError:  # or the loop is closed
             work.close()
-            raise
+            raise _closed() from None
 
     def _submit_unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(Cancelled):
             self._submitted(work)
 
     def _main(self) -> None:
@@ -108,3 +121,7 @@ class LoopThread:
         if pending:
             self._loop.run_until_complete(asyncio.wait(pending))
         self._loop.close()
+
+
+def _closed() -> Cancelled:
+    return Cancelled("this client is closed")

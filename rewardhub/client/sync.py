@@ -100,7 +100,7 @@ class Client:
         return thread.run(core.scorers())
 
     def close(self) -> None:
-        """Ends the connection; calls under way are cancelled."""
+        """Ends the connection; calls under way raise ``Cancelled``."""
         self._home.close()
 
     def __enter__(self) -> Self:
