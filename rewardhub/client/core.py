@@ -174,5 +174,4 @@ async def _made(settings: Settings, stats: Stats) -> Core:
 
 def _shut(pid: int, thread: LoopThread, core: Core) -> None:
     if pid == os.getpid():
-        thread.run(core.close())
-        thread.stop()
+        thread.stop(core.close)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +27,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
+        self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._main, name="rewardhub-client", daemon=True)
         self._thread.start()
 
@@ -92,12 +93,15 @@ class LoopThread:
             self._submit_unless_stopped(made.close())
             raise
 
-    def stop(self) -> None:
-        """Cancels what still runs; its callers get ``Cancelled``."""
-        self._stopping = True
+    def stop(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Cancels what still runs, whose callers get ``Cancelled``, and does ``last``. Waits for it, but on the thread
+        itself, where the garbage collector may call this.
+        """
+        self._stopping, self._last = True, last
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
 
     def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
@@ -120,6 +124,8 @@ class LoopThread:
             task.cancel()
         if pending:
             self._loop.run_until_complete(asyncio.wait(pending))
+        if self._last:
+            self._loop.run_until_complete(self._last())
         self._loop.close()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -223,6 +224,29 @@ async def test_closing_is_no_cancellation_of_the_caller(url, fake):
                 await asyncio.sleep(0.3)
                 await client.close()
         assert [type(each) for each in caught.value.exceptions] == [Cancelled]
+
+
+def test_a_stream_under_way_ends_with_its_client(url, fake):
+    """Groups that come while the client is closed meet no half-closed connection: one error says what happened."""
+    for _ in range(5):
+        client = Client(url)
+        answers = client.stream((group(f"g{n}") for n in range(10**9)), CALL)
+        next(answers)
+        threading.Timer(0.05, client.close).start()
+        with pytest.raises(Cancelled, match="client is closed"):
+            deque(answers, maxlen=0)
+
+
+def test_a_client_that_its_own_thread_collects_ends(url):
+    """The garbage collector runs where it runs: on the client's thread it must not wait for that thread."""
+    client = Client(url)
+    client.score([group("a")], CALL)
+    thread, _ = client._home.get()
+    client.itself = client
+    del client
+    thread._loop.call_soon_threadsafe(gc.collect)
+    thread._thread.join(10)
+    assert not thread._thread.is_alive()
 
 
 def test_a_forgotten_client_leaves_no_thread(url):
