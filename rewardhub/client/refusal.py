@@ -36,6 +36,7 @@ _BY_GRPC = {kind.grpc: kind for kind in reversed(_CLASSES)} | {"INVALID_ARGUMENT
 
 
 _STREAM_RESET = "RST_STREAM"
+_NEVER_CONNECTED = ("failed to connect", "errors resolving", "resolution failed")
 _HTTP_STATUS = re.compile(r"http2 header with status: (\d{3})")
 _OWN: Mapping[int, type[RewardHubError]] = {401: errors.Unauthenticated, 403: errors.Forbidden, 413: errors.TooLarge}
 _NOT_PASSED_ON = frozenset({408, 425, 429, 503})
@@ -118,6 +119,6 @@ def from_rpc(error: Any, url: str) -> RewardHubError:
     if code == "UNIMPLEMENTED":
         return InvalidInput(f"{url}: {text}; is this the address of a hub?", field="url")
     if code in {"UNAVAILABLE", "UNKNOWN"} or _STREAM_RESET in text:
-        before = "failed to connect" in text.lower()
+        before = any(sign in text.lower() for sign in _NEVER_CONNECTED)
         return (HubUnreachable if before else ConnectionLost)(f"{url}: {text or code}")
     return _made(UnknownName if code == "NOT_FOUND" else _BY_GRPC.get(code, InternalError), f"{url}: {text}", "", 0.0)

@@ -30,7 +30,7 @@ class RestDoor:
     """Lives on one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.url, self.met = settings.url, False
+        self.url, self.met = settings.shown, False
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         # The default context reads SSL_CERT_FILE; a proxy of the environment is not for a hub of one's own.
         trusted = ssl.create_default_context() if settings.url.startswith("https") else False

@@ -44,7 +44,7 @@ class RpcDoor:
     """Lives on one event loop; ``secure`` speaks TLS and trusts ``SSL_CERT_FILE``, else gRPC's roots."""
 
     def __init__(self, target: str, settings: Settings, *, secure: bool) -> None:
-        self.url, self.met = settings.url, False
+        self.url, self.met = settings.shown, False
         self._metadata = (("authorization", f"Bearer {settings.api_key}"),) if settings.api_key else ()
         self._channel = (
             grpc.secure_channel(target, _credentials(), options=_OPTIONS)

@@ -1,8 +1,9 @@
 """What a client was told, and how long it waits between tries."""
 
 import random
+import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from rewardhub.client.failure import OnFailure, check_policy
 from rewardhub.errors import InvalidInput
@@ -11,6 +12,7 @@ from rewardhub.types import Call
 GROUPS_OF_A_REQUEST = 1_000
 RESPONSES_OF_A_REQUEST = 65_536
 _SCHEMES = ("http", "https", "grpc", "grpcs")
+_USER = re.compile("//[^/]*@")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_S = 2_000_000.0  # its milliseconds fit the 32 bits of a deadline
 _LONGEST_PAUSE_S = 10.0
@@ -29,9 +31,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_policy(self.on_failure)
-        parts = urlsplit(self.url)
-        if parts.scheme not in _SCHEMES or not parts.hostname or not _has_usable_port(parts):
-            text = f"url is {self.url!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
+        if not _is_usable(self.url):
+            text = f"url is {self.shown!r}, expected http://host:port, https://…, grpc://host:port or grpcs://…"
             raise InvalidInput(text, field="url")
         for name in ("timeout_s", "in_flight"):
             if not getattr(self, name) > 0:
@@ -39,16 +40,26 @@ class Settings:
         if self.retries < 0:
             raise InvalidInput(f"retries is {self.retries}, expected 0 or more", field="retries")
 
+    @property
+    def shown(self) -> str:
+        """The url for messages, without the user and the password of a proxy before the hub."""
+        return _USER.sub("//", self.url, count=1)
+
     def allowed_s(self, call: Call) -> float:
         """Seconds that this call, or a group of its stream, may take."""
         return min(call.deadline_ms / 1000 or self.timeout_s, _LONGEST_S)
 
 
-def _has_usable_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port is not None or parts.scheme != "grpc"  # the other three have a customary port
-    except ValueError:  # above 65535, or no number
+def _is_usable(url: str) -> bool:
+    if not url.isprintable() or " " in url or "?" in url or "#" in url:
         return False
+    try:
+        parts = urlsplit(url)
+        known_port = parts.port is not None or parts.scheme != "grpc"  # the other three have a customary port
+    except ValueError:  # a port above 65535, or half of a bracket
+        return False
+    plain = parts.scheme in {"http", "https"} or (parts.path in {"", "/"} and "@" not in parts.netloc)
+    return parts.scheme in _SCHEMES and bool(parts.hostname) and plain and known_port
 
 
 def pause_s(attempt: int, retry_after_s: float = 0.0) -> float:

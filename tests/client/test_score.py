@@ -198,7 +198,12 @@ async def test_async_put_media_and_scorers(url, fake):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:80", "ftp://host", "http://", "", "grpc:host", "grpc://host", "http://host:99999"]
+    "url",
+    [
+        *("localhost:80", "ftp://host", "http://", "", "grpc:host", "grpc://host", "http://host:99999", "http://[::1"),
+        *("http://host:80\n", " http://host:80", "http://host:80?x=1", "http://host:80#f"),
+        *("grpc://host:80/path", "grpc://me:secret@host:80"),
+    ],
 )
 def test_an_address_that_is_none_is_refused(url):
     """The message says what an address looks like."""

@@ -192,6 +192,21 @@ def test_retry_after_in_seconds_or_as_a_date(header, least, most):
     assert least <= error.retry_after_s <= most
 
 
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_name_that_nobody_knows_is_no_hub(scheme):
+    """Nothing was sent, so that members of open groups may be sent again."""
+    error = refused(f"{scheme}://no.such.host.invalid:80", lambda c: c.score([GROUP], CALL))
+    assert type(error) is HubUnreachable
+    assert "no.such.host.invalid" in error.message
+
+
+def test_a_password_of_the_url_is_in_no_message():
+    """HTTP knows a user before a proxy; what is told and logged does not."""
+    with answering(401, PAGE) as address:
+        error = refused(address.replace("//", "//me:secret@"), lambda c: c.score([GROUP], CALL))
+    assert "secret" not in str(error)
+
+
 def test_a_server_that_is_no_hub_is_named(doors):
     """A wrong path prefix is a caller's error that asks whether this is a hub."""
     with Client(doors.url("http") + "/nowhere") as client, pytest.raises(InvalidInput, match="address of a hub"):
