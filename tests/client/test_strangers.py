@@ -64,11 +64,10 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def page(status: int, stream: int) -> bytes:
-    """The frames of a page, with the stream reset behind it as nginx does while the body of a call comes."""
+    """The frames of a page."""
     literal = b"".join(b"\0%c%s%c%s" % (len(n), n, len(v), v) for n, v in [(b"content-type", b"text/html")])
     head = b"\x08\x03%d" % status + literal
-    reset = frame(RST_STREAM, 0, stream, struct.pack("!I", 0))
-    return frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, END_STREAM, stream, PAGE) + reset
+    return frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, END_STREAM, stream, PAGE)
 
 
 def reset(code: int, stream: int) -> bytes:
@@ -135,6 +134,13 @@ def test_a_stream_that_a_proxy_resets_is_a_lost_connection(code):
     with speaking_http2(lambda stream: reset(code, stream)) as address:
         for ask in (lambda c: c.score([GROUP], CALL), lambda c: list(c.stream([GROUP], CALL))):
             assert type(refused(address, ask)) is ConnectionLost
+
+
+def test_a_page_before_the_body_has_come():
+    """nginx resets the stream behind its page, and gRPC may lose the page: either way it may be tried again."""
+    with speaking_http2(lambda stream: page(503, stream) + reset(0, stream)) as address:
+        for _ in range(10):
+            assert isinstance(refused(address, lambda c: list(c.stream([GROUP], CALL))), HubUnreachable)
 
 
 @pytest.mark.parametrize(
