@@ -23,10 +23,6 @@ EXPECTED_S = 0.05
 """What a program is expected to take that never ran."""
 
 
-class LaneFull(Unavailable):
-    """The lane takes no more programs; what a program itself raises is no such error."""
-
-
 @dataclass(eq=False)
 class _Program:
     """``work`` runs it and waits for it; ``kind`` is what its time is known by; it ``came`` and runs ``since`` then."""
@@ -61,10 +57,10 @@ class ProgramLane:
     ) -> list[Any]:
         """What each of ``works`` returns, in their order; the first error of one is raised.
 
-        Raises ``LaneFull`` where the queue does not take them, ``QuotaExceeded`` where the tenant has no slot left.
+        Raises ``Unavailable`` where the queue does not take them, ``QuotaExceeded`` where the tenant has no slot left.
         """
         if self.count + len(works) > self._most:
-            raise LaneFull("the sandbox queue is full", retry_after_s=5.0)
+            raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
         self.tenants.enter(tenant, len(works))
         self.count += len(works)
         loop = asyncio.get_running_loop()

@@ -119,7 +119,7 @@ class _Watched:
 
     async def reply(self, error: RewardHubError) -> None:
         if not self.status:
-            await replies.error_reply(error)(self._scope, self._receive, self)
+            await replies.error_reply(error, self._scope["path"])(self._scope, self._receive, self)
 
 
 def internal(scope: Scope, error: Exception) -> InternalError:

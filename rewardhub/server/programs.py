@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
+from rewardhub.errors import InvalidInput, RewardHubError
 from rewardhub.sandbox.runner import isolation
-from rewardhub.scheduler.program_lane import LaneFull, ProgramLane
+from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.server.body import decoded
 from rewardhub.server.compat import online_judge, sandbox_fusion
 from rewardhub.server.quota import Quotas
@@ -57,11 +57,7 @@ class Programs:
         return (await self._run([partial(work, _parsed(body))], tenant))[0]
 
     async def _run(self, works: Sequence[Callable[[], Any]], tenant: str) -> list[Any]:
-        """Raises what is HTTP 504 where the queue is full, after which their clients try again."""
-        try:
-            return await self._lane.run(works, "route", tenant)
-        except LaneFull as error:
-            raise DeadlineExceeded("the queue of programs is full", retry_after_s=1.0) from error
+        return await self._lane.run(works, "route", tenant)
 
 
 def _one(submission: Request) -> Any:

@@ -9,6 +9,8 @@ from rewardhub.errors import RewardHubError, TooLarge, Unauthenticated
 from rewardhub.types import GroupScores
 from rewardhub.wire import lines, score_text
 
+PROGRAM_ROUTES = frozenset({"/run_code", "/submit", "/submit_batch"})
+
 
 def encode(value: Any) -> bytes:
     """JSON text; half of a surrogate pair becomes its JSON escape."""
@@ -39,9 +41,12 @@ def error_body(error: RewardHubError) -> dict[str, Any]:
     }
 
 
-def error_reply(error: RewardHubError) -> Response:
-    """The error of a whole request."""
-    reply = json_reply(error_body(error), error.http)
+def error_reply(error: RewardHubError, path: str = "") -> Response:
+    """The error of a whole request. Clients of a sandbox come again after 504, and count a program that met any other
+    refusal as one that failed.
+    """
+    again = path in PROGRAM_ROUTES and error.http in {429, 503}
+    reply = json_reply(error_body(error), 504 if again else error.http)
     if error.retry_after_s > 0:
         reply.headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthenticated):

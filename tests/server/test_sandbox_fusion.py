@@ -220,7 +220,7 @@ def test_bad_submission_names_its_field(field: str, change: dict[str, object]) -
 
 
 async def test_a_fault_of_the_sandbox_is_no_verdict(service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where programs cannot be run, no submission is told that it is wrong: 503 with when to come again, and an error
+    """Where programs cannot be run, no submission is told that it is wrong: 504 with when to come again, and an error
     in its place of a batch."""
     server, url = answering(b"")
     server.shutdown()
@@ -230,7 +230,7 @@ async def test_a_fault_of_the_sandbox_is_no_verdict(service, monkeypatch: pytest
         monkeypatch.setattr(runner.settings, "remote_url", url)
         alone = await client.post("/submit", json=right)
         batch = await client.post("/submit_batch", json={"submissions": [right, {"completion": 3}]})
-    assert (alone.status_code, "retry-after" in alone.headers) == (503, True)
+    assert (alone.status_code, "retry-after" in alone.headers) == (504, True)
     assert ["accepted" in each or each["error"]["field"] for each in batch.json()["results"]] == ["", "completion"]
 
 
@@ -426,11 +426,26 @@ def test_end_of_a_remote_program_is_random(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_programs_count_against_quotas(service) -> None:
-    """A tenant without quota left gets 429 here too."""
+    """A tenant without quota left is refused here too."""
     key = ApiKey(key_sha256=hashlib.sha256(b"k").hexdigest(), tenant="a")
     settings = ServerSettings(keys=(key,), quotas={"a": Quota(responses_per_s=0.5)})
     async with service(settings) as running, running.http(headers={"x-api-key": "k"}) as client:
         body = {"code": "print(1)", "language": "python"}
         assert (await client.post("/run_code", json=body)).status_code == 200
         refused = await client.post("/run_code", json=body)
-        assert (refused.status_code, refused.json()["error"]["field"]) == (429, "responses_per_s")
+        assert (refused.status_code, refused.json()["error"]["field"]) == (504, "responses_per_s")
+
+
+async def test_a_refusal_that_passes_is_504(service) -> None:
+    """verl's client of a sandbox comes again after 504 alone, and counts what met another refusal as wrong."""
+    body = {"code": "print(1)", "language": "python"}
+    async with service() as running, running.http() as client:
+        running.hub.full = True
+        for path in ("/run_code", "/submit", "/submit_batch"):
+            refused = await client.post(path, json=body)
+            assert (refused.status_code, refused.headers["retry-after"]) == (504, "2")
+            assert refused.json()["error"]["code"] == "unavailable"
+        scored = await client.post("/v1/score", json={"groups": []})
+        running.hub.full = False
+        assert (scored.status_code, (await client.post("/run_code", json=body)).status_code) == (503, 200)
+        assert (await client.post("/run_code", json=body | {"language": "cobol"})).status_code == 400
