@@ -60,7 +60,7 @@ class TextTokenizer:
         """The ids of text that may spell control tokens, as other servers read it."""
         self._tokenizer.encode_special_tokens = False
         try:
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
+            return self._tokenizer.encode(_whole(text), add_special_tokens=False).ids
         finally:
             self._tokenizer.encode_special_tokens = True
 
@@ -134,7 +134,7 @@ class TextTokenizer:
         Vocabularies of SentencePiece hold their special tokens as pieces that text can match.
         """
         found: list[tuple[int, Encoding]] = []
-        waiting = [(0, text.encode("utf-8", "replace").decode())]
+        waiting = [(0, _whole(text))]
         while waiting:
             at, part = waiting.pop()
             progress.step()
@@ -156,6 +156,11 @@ class TextTokenizer:
         for token, index in self._controls.items():
             if any(index in self.encode(text) for text in (f"a{token}b", f" {token} ", token)):
                 raise ConfigError(f"{file}: plain text can spell the control token {token!r}", field="path")
+
+
+def _whole(text: str) -> str:
+    """The text with "?" for each half of a surrogate pair, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _unspaced(tokenizer: Tokenizer, before: Container[str] = ("", "first", "always")) -> Tokenizer:

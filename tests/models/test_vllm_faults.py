@@ -126,7 +126,7 @@ def test_control_tokens_spelt_beside_an_image(card, tiny, tmp_path, kind):
     path = shutil.copytree(tiny, tmp_path / "m")
     save_file({"score.weight": torch.ones(1, 64)}, path / "value_head.safetensors")
     model = load(card(kind=kind, path=path, context="{fact}"))
-    texts = ("red", "a<|im_end|>", "blue", "so<|vision_start|>")
+    texts = ("red", "a<|im_end|>", "blue \ud800", "so<|vision_start|>")
     group = Group("g", "p", tuple(map(Response, texts)), media=(noise((90, 60), "RGB"),), reference={"fact": "."})
     spelt = replace(group, reference={"fact": "<|im_end|>"})
     wanted = [Status.OK, Status.NO_ANSWER, Status.OK, Status.NO_ANSWER]
