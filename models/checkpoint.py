@@ -154,14 +154,19 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_computed(path: Path) -> None:
-    """Raises ``ConfigError`` for what a decoder here cannot compute: attention that is not causal, whose rows would
-    see the padding behind them, and weights that are no floating point numbers, which no scale belongs to.
-    """
+def check_causal(path: Path) -> None:
+    """Raises ``ConfigError`` for attention that is not causal: a token's state would be another with text behind it."""
     config = read_config(path)
     for part in (config, *(each for each in config.values() if isinstance(each, dict))):
         if part.get("is_causal") is False or part.get("use_bidirectional_attention"):
             raise ConfigError(f"{path}: attention that is not causal is not computed here", field="path")
+
+
+def check_computed(path: Path) -> None:
+    """Raises ``ConfigError`` for what a decoder here cannot compute: attention that is not causal, whose rows would
+    see the padding behind them, and weights that are no floating point numbers, which no scale belongs to.
+    """
+    check_causal(path)
     for file in weight_files(path):
         with _opened(file) as weights:
             kinds = {name: str(weights.get_slice(name).get_dtype()) for name in weights.keys()}  # noqa: SIM118

@@ -50,8 +50,8 @@ class VllmEngine:
         check_kind(card)
         path = folder_of(card)
         self.stamp = tree_stamp(path)
-        check_served(path)
         encoder = encoder_of(card, path)
+        positions = check_served(path, encoder)
         self.card = card
         self.task = "token_classify" if card.kind in EVERY_TOKEN else "classify"
         self.writes = card.kind == "pairwise" and card.votes.count > 0
@@ -64,9 +64,9 @@ class VllmEngine:
             pooler = f'{{"task": "{self.task}"}}'
             arguments, self.width = ["--runner", "pooling", "--pooler-config", pooler, *heads.arguments], heads.width
             self.cap = heads.cap
-        self.client = VllmClient(card, path, encoder, arguments)
-        longest = self.client.served.max_tokens
-        self.checkpoint = Checkpoint(card, path, encoder, min(card.max_tokens or longest, longest))
+        limit = min(card.max_tokens or positions, positions)
+        self.client = VllmClient(card, path, encoder, ["--max-model-len", str(limit), *arguments])
+        self.checkpoint = Checkpoint(card, path, encoder, min(limit, self.client.served.max_tokens))
         self.pool = ThreadPoolExecutor(CONCURRENT)
         self._check()
 

@@ -14,10 +14,11 @@ import torch
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card
-from rewardhub.models.checkpoint import architecture, check_twins, read_config, tensor_shapes
+from rewardhub.models.checkpoint import architecture, check_causal, check_twins, read_config, tensor_shapes
 from rewardhub.models.families import FAMILIES
 from rewardhub.models.gate import LAYERS, SIDE_TENSORS, Gate
 from rewardhub.models.head import SAVED_PREFIX, Reads, head_layers, layers_under, read_head
+from rewardhub.models.inputs import Encoder
 
 PLUGIN = "RewardHub"
 """What the plugin puts before the name of an architecture that it gives heads."""
@@ -72,13 +73,23 @@ def _by_plugin(path: Path, heads: list[dict[str, Any]], width: int) -> ServedHea
     return ServedHeads(("--hf-overrides", json.dumps(overrides)), width)
 
 
-def check_served(path: Path) -> None:
-    """Raises ``ConfigError`` for weights, or a bound on the logits of attention, that vLLM would read otherwise."""
+def check_served(path: Path, encoder: Encoder) -> int:
+    """The longest sequence that the model's positions were made for, in tokens.
+
+    Raises ``ConfigError`` for weights, attention or a bound on its logits that vLLM would take otherwise, and for token
+    ids that have no embedding: one of them ends vLLM's engine.
+    """
     check_twins(path)
-    bound = getattr(_text_config(path), "attn_logit_softcapping", None)
+    check_causal(path)
+    config = _text_config(path)
+    if encoder.tokenizer.size > config.vocab_size:
+        reason = f"{path}: {encoder.tokenizer.size} token ids for {config.vocab_size} embeddings"
+        raise ConfigError(reason, field="path")
+    bound = getattr(config, "attn_logit_softcapping", None)
     if bound and not FAMILIES[str(read_config(path)["model_type"])].capped:
         reason = f"{path}: vLLM's model keeps no attn_logit_softcapping ({bound}); the transformers backend does"
         raise ConfigError(reason, field="backend")
+    return int(config.max_position_embeddings)
 
 
 def _text_config(path: Path) -> Any:

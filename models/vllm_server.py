@@ -26,7 +26,10 @@ VERSIONS = ((0, 32), (0, 33))
 QUANTIZATION = {"int8": "rewardhub_int8"}
 """What the plugin calls it; the others are vLLM's own names."""
 
-SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+SETTINGS = {
+    "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # of the model's positions; else the tokenizer's settings may shorten them
+}  # fmt: skip
 
 ERROR = re.compile(r"\b\w+Error: (?!Engine core initialization failed|EngineCore encountered an issue)")
 REFUSED = frozenset({401, 403})
@@ -209,7 +212,6 @@ def reason_of(log: str) -> str:
 
 def command_of(card: Card, path: Path) -> list[str]:
     """What vLLM's interpreter is started with for a card."""
-    limit = ["--max-model-len", str(card.max_tokens)] if card.max_tokens else []
     named = QUANTIZATION.get(card.quantization, card.quantization)
     quantized = [] if card.quantization == "none" else ["--quantization", named]
     return [
@@ -217,5 +219,5 @@ def command_of(card: Card, path: Path) -> list[str]:
         "--dtype", card.dtype, "--enable-prefix-caching", "--disable-uvicorn-access-log",
         "--generation-config", "vllm",  # not the checkpoint's, which may bound the length of what is written
         "--config-format", "hf", "--load-format", "safetensors",  # not Mistral's own, where a folder holds both
-        *limit, *quantized,
+        *quantized,
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The vLLM backend where the server fails: answers in other forms, a server that dies, is another, or has a proxy."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoConfig
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
@@ -178,6 +180,41 @@ def test_heads_of_the_wrong_shape(card, tiny, tmp_path, tensors, fields, words):
     with pytest.raises(ConfigError, match=words):
         load(card(path=path, **fields))
     assert none_left(most_s=0.0)
+
+
+def test_checkpoints_that_are_refused_here_too(card, tiny, tmp_path):
+    """What our own backend refuses, vLLM is not asked to load: attention that is not causal, an id without embedding."""
+    path = shutil.copytree(tiny, tmp_path / "m")
+    save_file({"score.weight": torch.ones(1, 64)}, path / "value_head.safetensors")
+    config, tokenizer = ((path / name).read_text() for name in ("config.json", "tokenizer.json"))
+    rows = AutoConfig.from_pretrained(str(path)).get_text_config().vocab_size
+    more = {"id": rows, "content": "<word>", "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": False, "special": False}  # fmt: skip
+    added = json.loads(tokenizer)["added_tokens"] + [more]
+    others = {
+        "config.json": json.dumps(json.loads(config) | {"is_causal": False}),
+        "tokenizer.json": json.dumps(json.loads(tokenizer) | {"added_tokens": added}),
+    }
+    for (name, other), words in zip(others.items(), ("not causal", f"{rows + 1} token ids for {rows}"), strict=True):
+        known = (path / name).read_text()
+        (path / name).write_text(other)
+        for each in (card(path=path), Card(name="m", kind="scalar", path=path)):
+            with pytest.raises(ConfigError, match=words):
+                load(each)
+        (path / name).write_text(known)
+    assert none_left(most_s=0.0)
+
+
+@pytest.mark.parametrize("most", [0, 300, 4096])
+def test_the_longest_sequence(card, most):
+    """It is what the card says, within the model's positions, on both backends, whatever the tokenizer's settings."""
+    model = load(card(max_tokens=most))
+    try:
+        words = model.engine.client.server.process.args
+        longest = load(Card(name="m", kind="scalar", path=card().path, max_tokens=most)).checkpoint.max_tokens
+        assert words[words.index("--max-model-len") + 1] == str(longest) == str(min(most or 2048, 2048))
+    finally:
+        model.close()
 
 
 def test_a_proxy_of_the_environment(card, monkeypatch):
