@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InvalidInput, TooLarge
-from rewardhub.media.decode import decode, encoded
+from rewardhub.media.decode import decode, encoded, inspect
 from rewardhub.models.chat import VISION_END, VISION_START, Control
 from rewardhub.models.progress import progress
 from rewardhub.types import Media
@@ -26,6 +26,9 @@ MAX_RATIO = 200
 """The longest side of an image, in lengths of its shortest, that the patch grid takes."""
 
 REMEMBERED_BYTES = 256 * 1024 * 1024
+
+PIXEL_S = 5e-7
+"""Seconds that a pixel of an image may take to be decoded, or to be cut: ten times what it takes on a slow CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ def as_tensors(images: Sequence[Patches]) -> tuple[Tensor, Tensor]:
     """The patches of all images behind one another [N, D], and the grids [I, 3]."""
     pixels = torch.from_numpy(np.concatenate([image.pixels for image in images]))
     return pixels, torch.tensor([image.grid for image in images])
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The image, which may take long, as may what is done with it next; raises ``InvalidInput``."""
+    try:
+        header = inspect(data)
+        progress.allow(PIXEL_S * header.width * header.height)
+        image = decode(data)
+    except TooLarge as error:
+        raise InvalidInput(error.message, field="media") from error
+    progress.allow(PIXEL_S * header.width * header.height)
+    return image
 
 
 class ImageReader(ABC):
@@ -134,14 +149,12 @@ class ImageReader(ABC):
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
-        try:
-            image = decode(data)
-        except TooLarge as error:
-            raise InvalidInput(error.message, field="media") from error
-        progress.step()
+        image = decoded(data)
         if max(image.size) > MAX_RATIO * min(image.size):
             raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
-        return self._remember(key, (self.cut_among if several else self.cut)(image, key))
+        patches = (self.cut_among if several else self.cut)(image, key)
+        progress.step()
+        return self._remember(key, patches)
 
     def _remember(self, key: bytes, patches: Patches) -> Patches:
         self._recent[key] = patches

@@ -46,12 +46,12 @@ class Progress:
         self._pace: Pace | None = None
         self._elsewhere = False
         self._size = 0
-        self._since = self._longest = 0.0
+        self._since = self._longest = self._allowed = 0.0
 
     @contextmanager
     def work(self, pace: Pace) -> Iterator[None]:
         """A batch, of which ``pace`` learns when it ends well."""
-        self._size, self._since, self._longest = 0, time.monotonic(), 0.0
+        self._size, self._since, self._longest, self._allowed = 0, time.monotonic(), 0.0, 0.0
         self._pace = pace
         try:
             yield
@@ -73,8 +73,14 @@ class Progress:
     def step(self) -> None:
         """A sign."""
         now = time.monotonic()
-        self._longest = max(self._longest, now - self._since)
-        self._since = now
+        if not self._allowed:
+            self._longest = max(self._longest, now - self._since)
+        self._since, self._allowed = now, 0.0
+
+    def allow(self, seconds: float) -> None:
+        """What follows, up to the next sign, may take so long, whatever was measured, and is no measure for others."""
+        self.step()
+        self._allowed = seconds
 
     def holds(self, size: int) -> None:
         """The model has so many tokens in hand, those that they attend to among them."""
@@ -95,7 +101,9 @@ class Progress:
     def patience_s(self) -> float:
         """How long the present stretch may take."""
         pace = self._pace
-        return max(FACTOR * self._longest, pace.patience_s(self._size)) if pace else float("inf")
+        if pace is None:
+            return float("inf")
+        return max(FACTOR * self._longest, pace.patience_s(self._size), self._allowed)
 
     def watch_modules(self) -> None:
         """From now on every module that is entered in this process is a sign; costs about a microsecond each."""

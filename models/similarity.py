@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError, TooLarge
-from rewardhub.media.decode import decode
+from rewardhub.errors import ConfigError, InvalidInput, OverLimit, ScoringError
 from rewardhub.models.backbone import load_encoder
 from rewardhub.models.card import Card
 from rewardhub.models.chat import flat
@@ -22,6 +21,7 @@ from rewardhub.models.checkpoint import named_token, read_config
 from rewardhub.models.digest import tree_stamp
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import check_ids, fingerprint_of, finite, folder_of
+from rewardhub.models.pictures import decoded
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import failure
@@ -87,18 +87,12 @@ class SimilarityModel:
     def _image(self, media: Media) -> Tensor:
         if media.kind != "image" or media.data is None:
             raise InvalidInput("the bytes of an image are needed", field="media")
-        try:
-            return self._remember(media.data, partial(self._encode_image, media.data))
-        except TooLarge as error:
-            raise InvalidInput(error.message, field="media") from error
-
-    def _encode_image(self, data: bytes) -> Any:
-        progress.step()
-        return self._encode_picture(decode(data))
+        data = media.data
+        return self._remember(data, lambda: self._encode_picture(decoded(data)))
 
     def _encode_picture(self, picture: Image.Image) -> Any:
-        progress.step()
         pixels = self.processor(images=[picture], return_tensors="pt")["pixel_values"]
+        progress.step()
         return self.model.get_image_features(pixels.to(self.model.device, self.model.dtype), return_dict=True)
 
     def _prompt(self, text: str) -> Tensor:

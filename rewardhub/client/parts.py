@@ -1,7 +1,5 @@
 """Groups from what people and trainers have at hand: texts, numbers, images of any make."""
 
-import base64
-import binascii
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +9,7 @@ from typing import Any, SupportsIndex
 
 from rewardhub.errors import InvalidInput
 from rewardhub.types import MAX_CHARS, Call, Group, Json, Media, Message, Response
+from rewardhub.wire.data_url import bytes_of, is_data_url
 from rewardhub.wire.fields import describe, expect
 from rewardhub.wire.lines import call_from_json, call_to_json, dumps, loads
 
@@ -102,8 +101,8 @@ def as_media(image: Any) -> Media:
         return Media.from_bytes(bytes(image))
     if isinstance(image, Mapping) and (image.get("bytes") or image.get("path")):
         return as_media(image.get("bytes") or Path(image["path"]))
-    if isinstance(image, str) and image.startswith("data:"):
-        return Media.from_bytes(_decoded(image))
+    if isinstance(image, str) and is_data_url(image):
+        return Media.from_bytes(bytes_of(image, "images"))
     if isinstance(image, str | Path) and "://" not in str(image):
         return Media.from_bytes(_read(Path(image)))
     if hasattr(image, "save") and hasattr(image, "convert"):
@@ -119,13 +118,6 @@ def _png(image: Any) -> bytes:
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidInput(f"a PIL image of mode {image.mode} cannot be sent: {error}", field="images") from None
     return buffer.getvalue()
-
-
-def _decoded(url: str) -> bytes:
-    try:
-        return base64.b64decode(url.partition(";base64,")[2], validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput("an image is a data: URL that is not base64", field="images") from None
 
 
 def _read(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from transformers import (
     SiglipModel,
 )
 
-from rewardhub.errors import ConfigError, TooLarge
+from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.types import Group, Media, Response, Status
 
@@ -173,20 +173,14 @@ def test_checkpoints_that_describe_more_than_they_hold_are_refused(dual, tmp_pat
         load(Card(name="m", kind="similarity", path=copy))
 
 
-def test_a_prompt_or_an_image_that_is_too_large_is_the_callers_fault(dual, groups, monkeypatch):
+def test_a_prompt_or_an_image_that_is_too_large_is_the_callers_fault(dual, groups):
     """No response is blamed for a prompt over the context, and an image over the limit of pixels harms no neighbour."""
     model = load(Card(name="s", kind="similarity", path=dual[0]))
     drawn = Response(media=groups[1].media)
     prompts = [model.score([Group("a", text, (drawn,))])[0].statuses[0] for text in ("x", "z" * 200)]
     assert prompts == [Status.OK, Status.INVALID_INPUT]
-
-    def decode(data):
-        if data == b"huge":
-            raise TooLarge("over the limit")
-        return Image.open(io.BytesIO(data)).convert("RGB")
-
-    monkeypatch.setattr("rewardhub.models.similarity.decode", decode)
-    huge = Response(media=(Media.from_bytes(b"huge"),))
+    png = drawn.media[0].data
+    huge = Response(media=(Media.from_bytes(png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:]),))
     assert model.score([Group("a", "x", (huge, drawn))])[0].statuses == [Status.INVALID_INPUT, Status.OK]
 
 

@@ -4,8 +4,6 @@ Field names: the public API of OpenAI, as judges and other clients of it speak i
 whole: no sampling, no streaming, one choice. ``model`` is the name of a card of the generative kind.
 """
 
-import base64
-import binascii
 import secrets
 import time
 from collections.abc import Mapping
@@ -13,12 +11,12 @@ from typing import Any
 
 from rewardhub.errors import DeadlineExceeded, InternalError, InvalidInput, RewardHubError, Unavailable, nearest
 from rewardhub.types import Call, Group, Media, Response, Score, Status
+from rewardhub.wire.data_url import bytes_of, is_data_url
 
 _FIELDS = frozenset({
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stream",
     "response_format", "seed", "user",
 })  # fmt: skip
-_DATA = "data:image/"
 _FAILURES: Mapping[Status, type[RewardHubError]] = {
     Status.UNAVAILABLE: Unavailable,
     Status.TIMEOUT: DeadlineExceeded,
@@ -98,15 +96,7 @@ def _part(part: Any, where: str, media: list[Media]) -> dict[str, Any]:
         return {"type": "text", "text": part["text"]}
     image = part.get("image_url") if kind == "image_url" else None
     url = image.get("url") if isinstance(image, Mapping) else None
-    if not isinstance(url, str) or not url.startswith((_DATA, "https://", "http://")):
+    if not isinstance(url, str) or not (is_data_url(url) or url.startswith(("https://", "http://"))):
         raise InvalidInput(f"{where} must be a text, or an image as a data URL", field=where)
-    media.append(Media.from_bytes(_decoded(url, where)) if url.startswith(_DATA) else Media(url=url))
+    media.append(Media.from_bytes(bytes_of(url, where)) if is_data_url(url) else Media(url=url))
     return {"type": "image", "media": len(media) - 1}
-
-
-def _decoded(url: str, where: str) -> bytes:
-    head, mark, data = url.partition(";base64,")
-    try:
-        return base64.b64decode(data, validate=True) if mark and len(head) < 30 else b""
-    except (binascii.Error, ValueError):
-        raise InvalidInput(f"{where} is no base64", field=where) from None
