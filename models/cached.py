@@ -34,10 +34,13 @@ class CachedRows:
         self.tokens = 0
 
     def states(
-        self, rows: Sequence[Encoded], kin: Iterable[Sequence[int]], places: Sequence[Sequence[int]]
+        self,
+        rows: Sequence[Encoded],
+        kin: Iterable[Sequence[int]],
+        places: Sequence[Sequence[int]],
+        known: Features,
     ) -> list[Tensor]:
-        """For each row the states [K, H] of its tokens ``places``."""
-        known: Features = {}
+        """For each row the states [K, H] of its tokens ``places``; ``known`` features are added to."""
         found: dict[int, Tensor] = {}
         loners: list[int] = []
         for members in kin:

@@ -27,6 +27,9 @@ MAX_RATIO = 200
 
 REMEMBERED_BYTES = 256 * 1024 * 1024
 
+UNUSABLE = 4_096
+"""Images that are remembered as damaged or of no usable shape, so that a thousand responses cost one decode."""
+
 PIXEL_S = 5e-7
 """Seconds that a pixel of an image may take to be decoded, or to be cut: ten times what it takes on a slow CPU."""
 
@@ -102,6 +105,7 @@ class ImageReader(ABC):
         self.config = config
         self.pixels = pixels
         self._recent: OrderedDict[bytes, Patches] = OrderedDict()
+        self._unusable: OrderedDict[bytes, str] = OrderedDict()
         self._bytes = 0
 
     @abstractmethod
@@ -149,9 +153,17 @@ class ImageReader(ABC):
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
-        image = decoded(data)
-        if max(image.size) > MAX_RATIO * min(image.size):
-            raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
+        try:
+            if key in self._unusable:
+                raise InvalidInput(self._unusable[key], field="media")
+            image = decoded(data)
+            if max(image.size) > MAX_RATIO * min(image.size):
+                raise InvalidInput(f"an image of {image.width} x {image.height} pixels is too narrow", field="media")
+        except InvalidInput as error:
+            self._unusable[key] = error.message
+            while len(self._unusable) > UNUSABLE:
+                self._unusable.popitem(last=False)
+            raise
         patches = (self.cut_among if several else self.cut)(image, key)
         progress.step()
         return self._remember(key, patches)

@@ -1,12 +1,14 @@
-"""A memory of prompts: the keys and values of their tokens, so that a later call does not compute them again."""
+"""What a later call does not compute again: the keys and values of prompts, and what a model sees in images."""
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from rewardhub.models.inputs import Encoded
+from rewardhub.models.pictures import Patches
 
 
 @dataclass(slots=True)
@@ -55,3 +57,35 @@ def prompt_key(row: Encoded) -> bytes:
         if stop <= row.prompt:
             digest.update(image.digest + start.to_bytes(8, "big"))
     return digest.digest()
+
+
+class ImageMemory:
+    """The features of the images seen last, up to ``budget`` bytes; 0 remembers none.
+
+    They are known by what the image was cut from: under another prompt an image is encoded no more than under its own.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.bytes = 0
+        self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def of(self, rows: Iterable[Encoded]) -> dict[Patches, Tensor]:
+        """What is known of the images of rows."""
+        known: dict[Patches, Tensor] = {}
+        for image in (image for row in rows for image in row.images):
+            if image.digest in self._known:
+                self._known.move_to_end(image.digest)
+                known[image] = self._known[image.digest]
+        return known
+
+    def keep(self, found: dict[Patches, Tensor]) -> None:
+        """Remembers features; those over the whole budget are not kept."""
+        for image, features in found.items():
+            if features.nbytes > self.budget or image.digest in self._known:
+                continue
+            # A part of what a batch gave would keep the whole of it.
+            self._known[image.digest] = features.clone()
+            self.bytes += features.nbytes
+            while self.bytes > self.budget:
+                self.bytes -= self._known.popitem(last=False)[1].nbytes

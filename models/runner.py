@@ -19,8 +19,11 @@ from rewardhub.models.linear import rounded
 from rewardhub.models.memory import NeverFits, memory_errors
 from rewardhub.models.packing import MIN_SHARED, Pack, packs
 from rewardhub.models.pictures import Patches
-from rewardhub.models.prefixes import Prefix, PrefixMemory, prompt_key
+from rewardhub.models.prefixes import ImageMemory, Prefix, PrefixMemory, prompt_key
 from rewardhub.models.progress import progress
+
+IMAGE_BYTES = 64 * 1024 * 1024
+"""Of features of images that are remembered, at most."""
 
 CPU_JOIN = 2048
 """Families share a pack on a CPU up to so many tokens: more make no better use of the cores."""
@@ -40,8 +43,9 @@ class Runner:
     be reproducible to the last bit, where positions depend on the length of a batch's longest row, or where experts are
     chosen by numbers of half precision.
     ``drift`` is how far the state furthest from that of full rows was, as
-    a share of its length. ``memory`` holds the prompts of the packed path; ``tokens`` counts the tokens that went
-    through the layers, ``padding`` those of them that stand behind a row's end.
+    a share of its length. ``memory`` holds the prompts of the packed path, ``images`` what was seen in images, but not
+    where scores are to be reproducible: in other company an image is rounded otherwise. ``tokens`` counts the tokens
+    that went through the layers, ``padding`` those of them that stand behind a row's end.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Runner:
         self._reproducible = reproducible
         alone = reproducible or _turns_by_length(backbone.text_config) or _chooses_by_rounded_numbers(backbone)
         self.memory = PrefixMemory(0)
+        self.images = ImageMemory(0 if reproducible else min(prefix_bytes, IMAGE_BYTES))
         self.tokens = 0
         self.padding = 0
         self.attention: Path = "alone" if alone else "rows"
@@ -113,13 +118,15 @@ class Runner:
     ) -> list[Tensor]:
         """What rows of a kin share is read once, and its cache repeated for them."""
         run = CachedRows(self.backbone, self.encoder, self.token_budget)
-        states = run.states(rows, kin, places)
+        known = self.images.of(rows)
+        states = run.states(rows, kin, places, known)
+        self.images.keep(known)
         self.tokens += run.tokens
         return states
 
     def padded(self, rows: Sequence[Encoded], places: Sequence[Sequence[int]]) -> list[Tensor]:
         """Full rows, padded to the longest of their batch."""
-        known: dict[Patches, Tensor] = {}
+        known = self.images.of(rows)
         found: dict[int, Tensor] = {}
         for batch in batches([len(row) for row in rows], self.token_budget):
             inputs = self.encoder.collate([rows[index] for index in batch])
@@ -128,6 +135,7 @@ class Runner:
             self.tokens += states.shape[0] * states.shape[1]
             self.padding += states.shape[0] * states.shape[1] - sum(len(rows[index]) for index in batch)
             found |= {index: state[list(places[index])] for index, state in zip(batch, states, strict=True)}
+        self.images.keep(known)
         return [found[index] for index in range(len(rows))]
 
     def packed(
@@ -136,7 +144,7 @@ class Runner:
         """Rows behind one another, without padding and without any attention mask."""
         on_cpu = self.backbone.device.type == "cpu"
         join = min(self.token_budget, CPU_JOIN) if on_cpu else self.token_budget
-        known: dict[Patches, Tensor] = {}
+        known = self.images.of(rows)
         past: dict[int, Prefix] = {}
 
         def remembered(members: Sequence[int]) -> int:
@@ -151,6 +159,7 @@ class Runner:
         found: dict[int, Tensor] = {}
         for pack in packs(rows, kin, self.token_budget, join, remembered):
             found |= self._run(pack, rows, places, past, known)
+        self.images.keep(known)
         return [found[index] for index in range(len(rows))]
 
     def _run(

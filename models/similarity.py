@@ -46,7 +46,7 @@ class SimilarityModel:
         check_ids(self.path, self.tokenizer.size, rows)
         self.before, self.behind, self.pad = self._ends()
         check_ids(self.path, 1 + max(*self.before, *self.behind, self.pad), rows)
-        self._known: dict[str | bytes, Tensor] = {}
+        self._known: dict[str | bytes, Tensor | ScoringError] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,9 +134,15 @@ class SimilarityModel:
     def _remember(self, key: str | bytes, encode: Any) -> Tensor:
         """The unit vector of what ``encode`` gives for a text or for the bytes of an image, in fp32."""
         if key not in self._known:
-            features: Tensor = encode().pooler_output[0].float()
-            self._known[key] = features / features.norm()
-        return self._known[key]
+            try:
+                features: Tensor = encode().pooler_output[0].float()
+                self._known[key] = features / features.norm()
+            except ScoringError as error:
+                self._known[key] = error
+        found = self._known[key]
+        if isinstance(found, ScoringError):
+            raise type(found)(found.message, field=found.field)
+        return found
 
 
 def _words(content: Any, media_count: int) -> str:
