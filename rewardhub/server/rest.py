@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from rewardhub.server.exchange import Exchange
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.large import LARGE_ROWS, is_large_json
 from rewardhub.server.metrics import DoorMetrics
+from rewardhub.server.partial import at_hand
 from rewardhub.server.programs import Programs
 from rewardhub.server.quota import Quotas
 from rewardhub.server.session import Answer, Session, failure
@@ -174,8 +176,9 @@ class RestDoor:
     async def chat(self, request: Request) -> Response:
         """OpenAI's chat completions, by the hub's own generative models."""
         tenant = await self._let_in(request)
-        body = decoded(await self._body(request, self._limits.body_bytes, "body"))
-        group, call = openai_chat.question(body)
+        body = await self._body(request, self._limits.body_bytes, "body")
+        group, call = await apart(is_large_json(body), lambda: openai_chat.question(decoded(body)))
+        group = await at_hand(self._hub.media, group, tenant, math.inf)
         (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=tenant))
         return replies.json_reply(openai_chat.completion(scores[0], call.recipe))
 

@@ -385,6 +385,23 @@ async def test_unusable_media_are_refused(service, image):
         assert_error(await http.put("/v1/media", content=b"0" * 1_001), 413, "too_large")
 
 
+async def test_an_image_of_a_chat_is_looked_at_before_it_is_scored(service, image):
+    """A bomb is 413, a GIF 400, both naming the media; a large image is hashed beside the event loop."""
+    from rewardhub.media.store import MediaLimits, MediaStore
+
+    def asked(data: bytes) -> dict:
+        url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        part = {"type": "image_url", "image_url": {"url": url}}
+        return {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+
+    async with service() as running, running.http() as http:
+        running.hub.media = MediaStore(MediaLimits(pixels=1_000))
+        for data, status, code in ((image(1, (100, 100)), 413, "too_large"), (b"GIF89a", 400, "invalid_input")):
+            reply = await http.post("/v1/chat/completions", json=asked(data))
+            assert_error(reply, status, code, "media[0]")
+        assert not running.hub.calls
+
+
 async def test_a_small_request_waits_for_no_timer(service):
     """Answers leave at once: 50 requests on one connection take far less than 50 delayed acknowledgements."""
     async with service() as running, running.http() as http:
