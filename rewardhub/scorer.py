@@ -265,8 +265,7 @@ class BoundVerifier:
             return _over(longest)
         try:
             verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
-            undecided = verdict is None and function is self.verifier.fast
-            return UNDECIDED if undecided else _judged(verdict)
+            return UNDECIDED if verdict is None and function is self.verifier.fast else _judged(verdict)
         except BaseException as error:  # a panic of a library in Rust is no Exception, and sys.exit is none
             return _raised(error, reference)
 
