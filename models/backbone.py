@@ -72,8 +72,14 @@ class Backbone(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """The longest sequence, in tokens, that the model's positions were made for."""
-        return int(self.text_config.max_position_embeddings)
+        """The longest sequence, in tokens, that the model's positions were made for; YaRN (arXiv 2309.00071) stretches
+        the first ones, and repositories leave their number as it was.
+        """
+        most = int(self.text_config.max_position_embeddings)
+        rope = getattr(self.text_config, "rope_parameters", None)
+        if rope and rope.get("rope_type") == "yarn":
+            most = max(most, int(rope["factor"] * (rope.get("original_max_position_embeddings") or most)))
+        return most
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Input embeddings [B, L, H] with the image features in place; see :meth:`embedded`."""

@@ -51,7 +51,8 @@ def check_checkpoint(
 
     Raises ``ConfigError`` for a folder that is missing files, names code of its own (``auto_map``, a
     hub kernel, a quantiser other than its card's ``quantization``), holds only pickled weights or an unmerged
-    adapter, names weights that it does not hold, holds others beside them, or whose architecture is not supported.
+    adapter, names weights that it does not hold, holds others beside them, says in two files how images are cut and not
+    the same, or whose architecture is not supported.
     """
     if not path.is_dir():
         raise ConfigError(f"{path} is not a folder", field="path")
@@ -66,6 +67,7 @@ def check_checkpoint(
         found = f"only pickled weights ({', '.join(pickles)}), which are refused" if pickles else "no weights"
         raise ConfigError(f"{path} holds {found}; expected *.safetensors", field="path")
     _check_index(path)
+    _check_processors(path)
     config = _supported(path / "config.json", architectures)
     if quantization == "int8" and (family := FAMILIES.get(config["model_type"])) and family.experts:
         raise ConfigError(f"{path}: int8 is of linear layers, this model's weights are experts'", field="quantization")
@@ -259,6 +261,19 @@ def _check_index(path: Path) -> None:
         raise ConfigError(f"{reason}; remove what is not meant", field="path")
     if absent := sorted(set(map(str, named.values())) - held):
         raise ConfigError(f"{path / INDEX} names {absent[0]!r}, which is no file of this folder", field="path")
+
+
+def _check_processors(path: Path) -> None:
+    """Settings of images stand in one file or the other; where both hold some, libraries and versions differ in which
+    they read.
+    """
+    first, second = "preprocessor_config.json", "processor_config.json"
+    ours, theirs = _json(path / first), _json(path / second).get("image_processor")
+    theirs = theirs if isinstance(theirs, dict) else {}
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name] and not name.endswith(("_type", "_class")):
+            both = f"{first} sets {name!r} to {ours[name]!r}, {second} to {theirs[name]!r}"
+            raise ConfigError(f"{path}: {both}; keep what the model was trained with", field="path")
 
 
 def _supported(file: Path, architectures: Sequence[str]) -> dict[str, Any]:

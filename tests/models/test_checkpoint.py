@@ -165,6 +165,23 @@ def test_adapters_are_refused(copy, name):
         load(scalar_card(copy))
 
 
+def test_two_files_that_say_otherwise_how_images_are_cut(copy):
+    """transformers 5 reads processor_config.json, others preprocessor_config.json: both may stand there, as one says."""
+    held = json.loads((copy / "preprocessor_config.json").read_text())
+    other = copy / "processor_config.json"
+    first = load(scalar_card(copy)).score([Group("g", "p", (Response("r"),))])[0].values
+    (copy / "processor_config.json").write_text(json.dumps({"processor_class": "P", "image_processor": held}))
+    (copy / "preprocessor_config.json").unlink()
+    assert load(scalar_card(copy)).score([Group("g", "p", (Response("r"),))])[0].values == first
+    (copy / "preprocessor_config.json").write_text(json.dumps(held | {"image_processor_type": "Qwen2VLFast"}))
+    assert load(scalar_card(copy)).fingerprint
+    other.write_text(json.dumps({"image_processor": held | {"image_mean": [0.5, 0.5, 0.5]}}))
+    with pytest.raises(
+        ConfigError, match=r"preprocessor_config.json sets 'image_mean' to .*, processor_config.json to"
+    ):
+        load(scalar_card(copy))
+
+
 @pytest.mark.parametrize("name", ["lora_A.weight", "base_layer.weight", "lora_B.default.weight"])
 def test_adapters_in_the_weights_are_refused(copy, name):
     """LoRA weights that were saved unmerged, alone or beside the model's own, are told as what they are."""

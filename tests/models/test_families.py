@@ -239,3 +239,25 @@ def test_positions_that_depend_on_the_length_are_not_the_companys(tmp_path):
     alone = [model.score([group])[0].values[0] for group in (short, long)]
     together = [column.values[0] for column in model.score([short, long])]
     assert together == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("original", [{"original_max_position_embeddings": 128}, {}])
+def test_stretched_positions_are_longer_than_their_configuration_says(tmp_path, original):
+    """With YaRN by a factor of 4, as Qwen's repositories tell to add it, four times as long rows are scored."""
+    path = tiny_families.build("qwen2", tmp_path / "checkpoint")
+    config = json.loads((path / "config.json").read_text())
+    del config["rope_parameters"]
+    scaling = {"type": "yarn", "factor": 4.0, **original}
+    config |= {"max_position_embeddings": 128, "rope_theta": 1e4, "rope_scaling": scaling, "torch_dtype": "float32"}
+    (path / "config.json").write_text(json.dumps(config))
+    model = load(Card(name="y", kind="scalar", path=path, system=""))
+    assert model.loaded.max_tokens == 512
+    group = Group("g", "word " * 90, (Response("red"), Response("z " * 300)))
+    (column,) = model.score([group])
+    assert column.statuses == [Status.OK, Status.OVER_LIMIT]
+    row = model.encoder.encode(group.prompt, (), group.responses[0])
+    assert len(row) > 256
+    plain = AutoModel.from_pretrained(str(path), dtype=torch.float32).eval()
+    with torch.inference_mode():
+        state = plain(input_ids=torch.from_numpy(row.ids)[None]).last_hidden_state[:, -1]
+    assert column.values[0] == pytest.approx(float(model.loaded.backbone.head(state)), abs=1e-5)

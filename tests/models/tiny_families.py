@@ -56,7 +56,8 @@ def build(kind: str, path: Path, seed: int = 0, begun: tuple[str, ...] | None = 
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(3.0)
+                # Gemma 3's projection of images is made of zeros.
+                parameter.mul_(3.0) if parameter.any() else parameter.normal_(std=0.2)
     logging.disable_progress_bar()
     model.save_pretrained(str(path))
     if images:
