@@ -94,6 +94,17 @@ class HubConfig(BaseModel):
     server: dict[str, Any] = Field(default_factory=dict, description="keys, limits, tls: see server/settings.py")
 
 
+_EXPECTED = {
+    "string_type": "expected a text",
+    "tuple_type": "expected a list",
+    "frozen_set_type": "expected a list",
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "path_type": "expected a path",
+}
+"""In TOML's words; where one is missing, pydantic's own."""
+
+
 def load_config(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[HubConfig, dict[str, str]]:
@@ -127,7 +138,8 @@ def first_fault(model: type[BaseModel], error: ValidationError, *at: str | int) 
         return ConfigError(
             f"{field}: unknown key {key!r}{nearest(key, keys_at(model, first['loc'][:-1]))}", field=field
         )
-    return ConfigError(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
+    reason = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{field}: {reason}", field=field)
 
 
 def keys_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:

@@ -133,12 +133,14 @@ class _Fresh(SourceFileLoader):
         raise OSError("no bytecode cache")
 
 
-def import_file(path: Path) -> ModuleType:
-    """The module of a Python file, under a name of its own; raises ``ConfigError`` where it fails."""
+def import_file(path: Path, field: str = "plugins") -> ModuleType:
+    """The module of a Python file, under a name of its own; raises ``ConfigError``, about ``field``, where it fails."""
     name = f"rewardhub_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"{path} is not a Python file", field="plugins")
+        raise ConfigError(
+            f"{path} is {'no file' if path.exists() else 'not there'}, expected a Python file", field=field
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -146,7 +148,7 @@ def import_file(path: Path) -> ModuleType:
     except BaseException as error:
         if is_interrupt(error):
             raise
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field="plugins") from error
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}", field=field) from error
     return module
 
 

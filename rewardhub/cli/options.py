@@ -44,7 +44,8 @@ def reported(command: F) -> F:
             console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         except RewardHubError as error:
             code = 2 if isinstance(error, InvalidInput) else 1
-            console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            field = "" if error.field in error.message else f"{error.field}: "
+            console.print(f"error: {field}{error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(code)
 
     return run  # type: ignore[return-value]

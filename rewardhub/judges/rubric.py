@@ -178,7 +178,7 @@ def builtin_rubric(name: str) -> Rubric:
 
 def operators_rubric(name: str) -> Rubric:
     """A built-in, or the rubric of a Python file the operator names; not for names that clients send."""
-    return _rubric_in(import_file(Path(name))) if name.endswith(".py") else builtin_rubric(name)
+    return _rubric_in(import_file(Path(name), "rubric")) if name.endswith(".py") else builtin_rubric(name)
 
 
 def _rubric_in(module: ModuleType) -> Rubric:

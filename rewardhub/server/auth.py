@@ -97,12 +97,13 @@ def _presented(headers: Iterable[tuple[str, str]]) -> str:
     return plain
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of ``127.0.0.1:8080`` or ``[::1]:0``; raises ``ConfigError``."""
+def parse_address(field: str, address: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8080`` or ``[::1]:0``; raises ``ConfigError`` that names the field."""
     host, _, port = address.rpartition(":")
     bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
     if not bare or (":" in bare and bare is host) or "/" in bare or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"{address!r} is no address; expected HOST:PORT, an IPv6 host in brackets")
+        reason = f"{address!r} is no address; expected HOST:PORT, an IPv6 host in brackets"
+        raise ConfigError(f"{field}: {reason}", field=field)
     return bare, int(port)
 
 
@@ -113,12 +114,13 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_addresses(settings: ServerSettings, *addresses: str) -> ServerSettings:
+def check_addresses(settings: ServerSettings, **addresses: str) -> ServerSettings:
     """The settings; raises ``ConfigError`` for what is no address, and for one that other machines reach while no key
     is configured.
     """
-    for address in addresses:
-        host, _ = parse_address(address)
+    for field, address in addresses.items():
+        host, _ = parse_address(field, address)
         if not settings.keys and not is_loopback(host):
-            raise ConfigError(f"{address} is reachable from other machines: configure keys, or bind to 127.0.0.1")
+            reason = f"{address} is reachable from other machines: configure keys, or bind to 127.0.0.1"
+            raise ConfigError(f"{field}: {reason}", field=field)
     return settings

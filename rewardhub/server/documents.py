@@ -140,6 +140,10 @@ class ReloadReply(BaseModel):
     restart: list[str]
 
 
+class LifeReply(BaseModel):
+    status: Literal["ok"]
+
+
 class ReadyReply(BaseModel):
     """``reasons`` and ``isolation_level``, of programs, are shown to callers with a key, and to all where no
     keys are configured.

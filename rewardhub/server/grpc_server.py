@@ -114,7 +114,7 @@ def add_port(server: grpc.aio.Server, address: str, credentials: Credentials | N
 
 def _why_not(address: str) -> str:
     """What is wrong with an address, which gRPC tells nobody but its log."""
-    host, port = parse_address(address)
+    host, port = parse_address("grpc", address)
     try:
         family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:

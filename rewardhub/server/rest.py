@@ -5,10 +5,12 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +23,7 @@ from rewardhub.pace import apart
 from rewardhub.server import documents, guard, intake, replay, replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
+from rewardhub.server.compat import documents as foreign
 from rewardhub.server.compat import openai_chat
 from rewardhub.server.exchange import Exchange
 from rewardhub.server.inflight import Inflight
@@ -38,9 +41,20 @@ NDJSON = "application/x-ndjson"
 QUIET = b" "
 """Sent where there is nothing to say for long; JSON may begin with it, so that no line is empty."""
 _REF = "#/components/schemas/{model}"
+_PHRASES = {each.value: each.phrase for each in HTTPStatus}
+_ERROR = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorReply")}}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": documents.ErrorReply} for code in (400, 401, 403, 404, 409, 413, 429, 499, 500, 503, 504)
+    code: {"description": _PHRASES.get(code, "The caller went away"), "content": _ERROR}
+    for code in (400, 401, 403, 404, 409, 413, 415, 429, 431, 499, 500, 501, 503, 504, 505)
 }
+_BODIES: tuple[type[BaseModel], ...] = (
+    documents.ScoreBody,
+    foreign.RunCodeBody,
+    foreign.SubmitBody,
+    foreign.BatchBody,
+    foreign.ChatBody,
+)
+_REPLIES: tuple[type[BaseModel], ...] = (documents.ScoreLine, documents.ErrorReply)
 
 
 class RestDoor:
@@ -91,27 +105,25 @@ class RestDoor:
         await self._programs.finish()
 
     def _routes(self) -> list[tuple[str, str, guard.Endpoint, dict[str, Any]]]:
-        score_body = {"requestBody": _body("application/json", _ref("ScoreBody"))}
-        media_body = {"requestBody": _body("application/octet-stream", {"type": "string", "format": "binary"})}
-        lines = {200: {"content": {NDJSON: {"schema": _ref("ScoreLine")}}, "description": "Lines as they are ready"}}
-        text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}}
-        chat_body = {"requestBody": _json_body()}
-        chat = {200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "OpenAI's form"}}
-        not_ready = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply}}
+        picture = _body("application/octet-stream", {"type": "string", "format": "binary"})
+        line = {"type": "object", **_ref("ScoreLine"), "description": "a line per group, as each is ready"}
+        metrics = _text("text/plain", {"type": "string", "description": "the text format of Prometheus"})
+        open_to_all: dict[str, Any] = {"openapi_extra": {"security": []}}
+        readiness = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply}}
         return [
-            ("/v1/score", "POST", self.score, {"responses": _ok(documents.ScoreReply), "openapi_extra": score_body}),
-            ("/v1/score/stream", "POST", self.score_stream, {"responses": lines, "openapi_extra": score_body}),
-            ("/v1/media", "PUT", self.put_media, {"responses": _ok(documents.MediaReply), "openapi_extra": media_body}),
-            ("/v1/scorers", "GET", self.scorers, {"responses": _ok(documents.ScorersReply)}),
-            ("/run_code", "POST", self.run_code, {"openapi_extra": {"requestBody": _json_body()}}),
-            ("/submit", "POST", self.submit, {"openapi_extra": {"requestBody": _json_body()}}),
-            ("/submit_batch", "POST", self.submit_batch, {"openapi_extra": {"requestBody": _json_body()}}),
-            ("/v1/ping", "GET", self.ping, {}),
-            ("/v1/reload", "POST", self.reload, {"responses": _ok(documents.ReloadReply)}),
-            ("/v1/chat/completions", "POST", self.chat, {"responses": chat, "openapi_extra": chat_body}),
-            ("/healthz", "GET", self.healthz, {}),
-            ("/readyz", "GET", self.readyz, {"responses": not_ready}),
-            ("/metrics", "GET", self.metrics, {"responses": text}),
+            ("/v1/score", "POST", self.score, _json("ScoreBody") | _ok(documents.ScoreReply)),
+            ("/v1/score/stream", "POST", self.score_stream, _json("ScoreBody") | _text(NDJSON, line)),
+            ("/v1/media", "PUT", self.put_media, {"openapi_extra": picture, **_ok(documents.MediaReply)}),
+            ("/v1/scorers", "GET", self.scorers, _ok(documents.ScorersReply)),
+            ("/run_code", "POST", self.run_code, _json("RunCodeBody") | _ok(foreign.RunCodeReply)),
+            ("/submit", "POST", self.submit, _json("SubmitBody") | _ok(foreign.SubmitReply)),
+            ("/submit_batch", "POST", self.submit_batch, _json("BatchBody") | _ok(foreign.BatchReply)),
+            ("/v1/ping", "GET", self.ping, _ok(str)),
+            ("/v1/reload", "POST", self.reload, _ok(documents.ReloadReply)),
+            ("/v1/chat/completions", "POST", self.chat, _json("ChatBody") | _ok(foreign.ChatReply)),
+            ("/healthz", "GET", self.healthz, open_to_all | _ok(documents.LifeReply)),
+            ("/readyz", "GET", self.readyz, open_to_all | {"responses": readiness}),
+            ("/metrics", "GET", self.metrics, metrics),
         ]
 
     async def score(self, request: Request) -> Response:
@@ -290,7 +302,10 @@ async def _route_error(request: Request, error: Exception) -> Response:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
-        _, bodies = models_json_schema([(documents.ScoreBody, "validation")], ref_template=_REF)
+        shown: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
+        shown += [(each, "validation") for each in _BODIES]
+        shown += [(each, "serialization") for each in _REPLIES]
+        _, bodies = models_json_schema(shown, ref_template=_REF)
         components = schema.setdefault("components", {})
         components["schemas"] = {**bodies["$defs"], **components.get("schemas", {})}
         components["securitySchemes"] = {
@@ -307,12 +322,18 @@ def _ref(model: str) -> dict[str, str]:
 
 
 def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"required": True, "content": {media_type: {"schema": schema}}}
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
-def _json_body() -> dict[str, Any]:
-    return _body("application/json", {"type": "object"})
+def _json(model: str) -> dict[str, Any]:
+    return {"openapi_extra": _body("application/json", _ref(model))}
 
 
-def _ok(model: type) -> dict[int | str, dict[str, Any]]:
-    return {200: {"model": model}}
+def _ok(model: type) -> dict[str, Any]:
+    return {"responses": {200: {"model": model}}}
+
+
+def _text(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A body that is no JSON, which FastAPI would take it for."""
+    shown = {200: {"content": {media_type: {"schema": schema}}}}
+    return {"responses": shown, "response_class": type("_Text", (Response,), {"media_type": media_type})}

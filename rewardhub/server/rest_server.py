@@ -69,7 +69,7 @@ class RestServer(uvicorn.Server):
 @contextlib.contextmanager
 def bound(address: str) -> Iterator[socket.socket]:
     """A listening socket; raises ``ConfigError`` where there is none to be had."""
-    host, port = parse_address(address)
+    host, port = parse_address("http", address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)

@@ -46,7 +46,7 @@ async def serve(
     ended the service.
     """
     settings = settings or ServerSettings()
-    check_addresses(settings, http_addr, grpc_addr)
+    check_addresses(settings, http=http_addr, grpc=grpc_addr)
     auth = Auth(settings.keys)
     stop = Stop()
     _allow_descriptors()
@@ -54,7 +54,7 @@ async def serve(
         try:
             doors = Doors(hub, auth, settings, http_socket, grpc_addr)
             if reread is not None:
-                doors.reread(lambda: check_addresses(reread(), http_addr, grpc_addr))
+                doors.reread(lambda: check_addresses(reread(), http=http_addr, grpc=grpc_addr))
             if await stop.run(hub.start()):
                 # What start-up made is there to stay: collections under load need not walk through it.
                 gc.collect()
@@ -66,7 +66,7 @@ async def serve(
 
 def check(settings: ServerSettings, http_addr: str, grpc_addr: str) -> None:
     """Raises ``ConfigError`` for addresses and certificates that cannot be served with."""
-    check_addresses(settings, http_addr, grpc_addr)
+    check_addresses(settings, http=http_addr, grpc=grpc_addr)
     if settings.tls is not None:
         certificates.load(settings.tls)
 

@@ -182,11 +182,11 @@ async def code_of_score(stub, key):
 def test_without_keys_only_loopback_is_bound():
     """Another address without keys is refused; with keys it is not."""
     for address in ("127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"):
-        check_addresses(ServerSettings(), address)
+        check_addresses(ServerSettings(), http=address)
     for address in ("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1", "0:1"):
         with pytest.raises(ConfigError, match="configure keys"):
-            check_addresses(ServerSettings(), "127.0.0.1:1", address)
-        check_addresses(SETTINGS, address)
+            check_addresses(ServerSettings(), http="127.0.0.1:1", grpc=address)
+        check_addresses(SETTINGS, http=address)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_without_keys_only_loopback_is_bound():
 )
 def test_addresses_that_are_none_are_refused(address):
     """HOST:PORT or a ConfigError."""
-    with pytest.raises(ConfigError, match="HOST:PORT"):
-        parse_address(address)
+    with pytest.raises(ConfigError, match="http: .* is no address; expected HOST:PORT"):
+        parse_address("http", address)
 
 
 def test_keys_are_compared_by_hash():

@@ -1,0 +1,136 @@
+"""The bodies of the compatibility routes as OpenAPI describes them. Requests are read by the files beside this one."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+Timeout = Annotated[float, Field(gt=0, le=300, description="seconds")]
+
+
+class RunCodeBody(BaseModel):
+    """A program; unknown fields are ignored."""
+
+    code: str
+    language: str = Field(examples=["python"])
+    stdin: str | None = None
+    run_timeout: Timeout = 10.0
+    compile_timeout: Timeout = 10.0
+    memory_limit_MB: float | None = Field(-1, description="-1 is the default")  # noqa: N815 - their name
+    files: dict[str, str | None] | None = Field(None, description="path to base64")
+    fetch_files: list[str] | None = None
+
+
+class Outcome(BaseModel):
+    status: Literal["Finished", "TimeLimitExceeded"]
+    execution_time: float
+    return_code: int | None
+    stdout: str
+    stderr: str
+
+
+class RunCodeReply(BaseModel):
+    status: Literal["Success", "Failed", "SandboxError"]
+    message: str
+    compile_result: Outcome | None
+    run_result: Outcome | None
+    executor_pod_name: None
+    files: dict[str, str] = Field(description="fetched ones, path to base64")
+
+
+class SubmitConfig(BaseModel):
+    provided_data: dict[str, Any] | list[dict[str, Any]] = Field(description="with the cases as ``test``")
+    dataset_type: Literal["CommonOJDataset"] | None = None
+    language: str | None = None
+    run_timeout: Timeout | None = None
+    compile_timeout: Timeout | None = None
+    extra: dict[str, Any] | None = Field(None, description="``run_all_cases``: go on after a failure")
+
+
+class SubmitBody(BaseModel):
+    """A completion with its test cases; unknown fields are ignored."""
+
+    completion: str
+    config: SubmitConfig
+    id: Any = 0
+
+
+class Tested(BaseModel):
+    passed: bool
+    exec_info: RunCodeReply
+    test_info: dict[str, dict[str, str]]
+
+
+class SubmitReply(BaseModel):
+    id: Any
+    accepted: bool
+    extracted_code: str
+    full_code: str
+    test_code: None
+    tests: list[Tested]
+    extracted_type: Literal["fenced", "heuristic"]
+    extra: None
+
+
+class BatchBody(BaseModel):
+    submissions: list[SubmitBody] = Field(min_length=1, max_length=1_000)
+
+
+class Reason(BaseModel):
+    message: str
+    field: str
+
+
+class RefusedSubmission(BaseModel):
+    id: Any
+    error: Reason
+
+
+class BatchReply(BaseModel):
+    results: list[SubmitReply | RefusedSubmission]
+
+
+class ChatMessage(BaseModel):
+    role: str
+    content: str | list[dict[str, Any]] = Field(description="text, or parts: text, and images as data URLs")
+
+
+class ChatBody(BaseModel):
+    """OpenAI's form, of which replies are greedy, whole and one."""
+
+    model: str = Field(description="a generative card of this hub")
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: dict[str, Any] | None = None
+    temperature: Literal[0] | None = None
+    top_p: Literal[1] | None = None
+    n: Literal[1] | None = None
+    stream: Literal[False] | None = None
+    seed: Any = None
+    user: Any = None
+
+
+class Written(BaseModel):
+    role: Literal["assistant"]
+    content: str
+
+
+class Choice(BaseModel):
+    index: int
+    message: Written
+    finish_reason: str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatReply(BaseModel):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage

@@ -1,0 +1,149 @@
+"""The OpenAPI document is true: what each route answers is what it says, field by field."""
+
+import asyncio
+import hashlib
+import json
+
+import jsonschema
+import pytest
+
+from rewardhub.server.compat import openai_chat
+from rewardhub.server.settings import ApiKey, Limits, Quota, ServerSettings
+from rewardhub.types import Score, Status
+
+KEYS = {"all": {"admin"}, "none": set(), "slow": {"score"}}
+SETTINGS = ServerSettings(
+    keys=tuple(
+        ApiKey(key_sha256=hashlib.sha256(name.encode()).hexdigest(), tenant=name, scopes=scopes)
+        for name, scopes in KEYS.items()
+    ),
+    limits=Limits(body_bytes=2**16, body_s=0.3),
+    quotas={"slow": Quota(requests_per_s=0.01)},
+)
+GROUPS = {"groups": [{"id": "g", "responses": ["a", "b", "c"]}]}
+CASES = {"test": [{"input": {"stdin": "1"}, "output": {"stdout": "1"}}]}
+SUBMISSION = {"completion": "print(input())", "config": {"provided_data": CASES}, "id": 7}
+PROGRAM = {"code": "open('f', 'w').write('x'); print(1)", "language": "python", "fetch_files": ["f"]}
+
+
+def closed(schema):
+    """The schema with every object held to the properties that it names."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and "additionalProperties" not in schema:
+        found["additionalProperties"] = False
+    return found
+
+
+def check(document, reply):
+    """The answer stands in the document under its code and its media type, in that form."""
+    operation = document["paths"][reply.request.url.path][reply.request.method.lower()]
+    kinds = operation["responses"][str(reply.status_code)]["content"]
+    kind = reply.headers["content-type"].partition(";")[0]
+    assert set(kinds) == {kind}, reply.text
+    schema = {**closed(kinds[kind]["schema"]), "components": closed(document["components"])}
+    bodies = [json.loads(line) for line in reply.text.splitlines()] if "ndjson" in kind else [reply.text]
+    for body in [reply.json()] if kind == "application/json" else bodies:
+        jsonschema.Draft202012Validator(schema).validate(body)
+    return reply.status_code
+
+
+@pytest.mark.parametrize(
+    ("code", "method", "path", "options"),
+    [
+        (200, "POST", "/v1/score", {"json": {"recipe": "digest", **GROUPS}}),
+        (200, "POST", "/v1/score", {"json": {"recipe": "nope", **GROUPS}}),
+        (200, "POST", "/v1/score", {"json": {"recipe": "digest", "groups": [{"responses": [3]}, 5]}}),
+        (400, "POST", "/v1/score", {"content": b"{"}),
+        (400, "POST", "/v1/score", {"content": b"{}", "headers": {"host": "a b"}}),
+        (401, "POST", "/v1/score", {"json": GROUPS, "headers": {"x-api-key": "wrong"}}),
+        (403, "POST", "/v1/score", {"json": GROUPS, "headers": {"x-api-key": "none"}}),
+        (409, "POST", "/v1/score", {"json": {"recipe": "pinned", **GROUPS}}),
+        (413, "POST", "/v1/score", {"content": b" " * 2**17}),
+        (415, "POST", "/v1/score", {"json": GROUPS, "headers": {"content-encoding": "gzip"}}),
+        (429, "POST", "/v1/score", {"json": {"recipe": "digest", **GROUPS}, "headers": {"x-api-key": "slow"}}),
+        (431, "POST", "/v1/score", {"json": GROUPS, "headers": {"x-a": "v" * 2**18}}),
+        (500, "POST", "/v1/score", {"json": {"recipe": "broken", **GROUPS}}),
+        (503, "POST", "/v1/score", {"json": {"recipe": "busy", **GROUPS}}),
+        (200, "POST", "/v1/score/stream", {"json": {"recipe": "digest", **GROUPS}}),
+        (400, "POST", "/v1/score/stream", {"content": b"{"}),
+        (200, "PUT", "/v1/media", {"content": "PNG"}),
+        (400, "PUT", "/v1/media", {"content": b"x"}),
+        (200, "GET", "/v1/scorers", {}),
+        (200, "POST", "/run_code", {"json": PROGRAM}),
+        (200, "POST", "/run_code", {"json": {"code": "while True: pass", "language": "python", "run_timeout": 0.2}}),
+        (200, "POST", "/run_code", {"json": {"code": "int main( {", "language": "cpp"}}),
+        (400, "POST", "/run_code", {"json": {"code": "1", "language": "cobol"}}),
+        (200, "POST", "/submit", {"json": SUBMISSION}),
+        (400, "POST", "/submit", {"json": {}}),
+        (200, "POST", "/submit_batch", {"json": {"submissions": [SUBMISSION, {}]}}),
+        (400, "POST", "/submit_batch", {"json": {"submissions": []}}),
+        (200, "GET", "/v1/ping", {}),
+        (200, "POST", "/v1/reload", {}),
+        (403, "POST", "/v1/reload", {"headers": {"x-api-key": "slow"}}),
+        (400, "POST", "/v1/chat/completions", {"json": {"model": "digest", "messages": []}}),
+        (200, "GET", "/healthz", {"headers": {"x-api-key": ""}}),
+        (200, "GET", "/readyz", {}),
+        (200, "GET", "/readyz", {"headers": {"x-api-key": ""}}),
+        (200, "GET", "/metrics", {}),
+    ],
+)
+async def test_an_answer_is_what_the_document_says(service, image, code, method, path, options):
+    """Each with its code, for the routes of other systems too."""
+    if options.get("content") == "PNG":
+        options = {"content": image()}
+    headers = {"x-api-key": "all"} | options.get("headers", {})
+    async with service(SETTINGS) as running, running.http(headers={"x-api-key": "all"}) as http:
+        document = (await http.get("/openapi.json")).json()
+        if code == 429:
+            await http.request(method, path, **{**options, "headers": headers})
+        reply = await http.request(method, path, **{**options, "headers": headers})
+        assert check(document, reply) == code
+
+
+async def test_a_hub_that_is_not_ready_and_a_body_that_does_not_come(service):
+    """503 of readiness has a form of its own; 504 is that of all errors."""
+
+    async def slow():
+        yield b"{"
+        await asyncio.sleep(1)
+
+    async with service(SETTINGS) as running, running.http(headers={"x-api-key": "all"}) as http:
+        document = (await http.get("/openapi.json")).json()
+        running.hub.not_ready.append("it starts")
+        assert check(document, await http.get("/readyz")) == 503
+        assert check(document, await http.post("/v1/score", content=slow())) == 504
+
+
+async def test_requests_are_what_the_document_says(service):
+    """Bodies that the routes take are valid by it, and routes that need no key say so."""
+    async with service() as running, running.http() as http:
+        document = (await http.get("/openapi.json")).json()
+    chat = {"model": "m", "messages": [{"role": "user", "content": "q"}], "max_tokens": 3, "temperature": 0}
+    openai_chat.question(chat)
+    for path, body in {
+        "/v1/score": {"recipe": "digest", **GROUPS},
+        "/run_code": PROGRAM,
+        "/submit": SUBMISSION,
+        "/submit_batch": {"submissions": [SUBMISSION]},
+        "/v1/chat/completions": chat,
+    }.items():
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+    keyless = {
+        path for path, methods in document["paths"].items() for each in methods.values() if each.get("security") == []
+    }
+    assert keyless == {"/healthz", "/readyz"}
+
+
+async def test_a_completion_is_what_the_document_says(service):
+    """As a generative model's score becomes one."""
+    async with service() as running, running.http() as http:
+        document = (await http.get("/openapi.json")).json()
+    details = {"text": "t", "prompt_tokens": 2, "completion_tokens": 1, "finish": "stop"}
+    told = openai_chat.completion(Score(1.0, Status.OK, details=details), "m")
+    schema = {**closed({"$ref": "#/components/schemas/ChatReply"}), "components": closed(document["components"])}
+    jsonschema.Draft202012Validator(schema).validate(told)
