@@ -1,7 +1,7 @@
 """Single flight between hubs: who computes a key holds a short lease on it in Redis.
 
-One script answers per key its score or claims it. The holder renews its leases while it computes and gives them
-back after the scores are stored; both are fenced by a token, so that a holder that was away too long cannot end
+One script answers per key its score or claims it. The holder renews its leases while it computes and gives each
+back after its score is stored; both are fenced by a token, so that a holder that was away too long cannot end
 another's lease. Who finds a key held asks again and again, for as long as the lease can last or half of its own
 remaining time, and then computes itself; where the holder failed or died, one of those who ask holds the key
 next. Where Redis does not answer everything is granted.
@@ -61,6 +61,12 @@ class Lease(AbstractContextManager["Lease"]):
         self._hold([key for key, reply in answers if reply is True])
         known = {key: reply for key, reply in answers if not isinstance(reply, bool)}
         return known, [key for key, reply in answers if reply is True or (late and reply is False)]
+
+    def release(self, keys: Sequence[bytes]) -> None:
+        """Gives back what has been computed: nobody is to wait for it who only waits for the rest with this one."""
+        done = set(keys)
+        self._store.scripted(_RELEASE, [key for key in self._held if key in done], self._token)
+        self._held = [key for key in self._held if key not in done]
 
     def __exit__(self, *_: object) -> None:
         if self._renewing:

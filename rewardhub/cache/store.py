@@ -184,6 +184,7 @@ class Cache:
                 self.memory.put(known.items())
                 flight.take({left.pop(key): row for key, row in known.items()})
                 await self._compute(flight, [left.pop(key) for key in ours])
+                lease.release(ours)
 
     async def _compute(self, flight: Flight, positions: list[int]) -> None:
         if not positions:

@@ -321,3 +321,27 @@ async def test_a_lease_ends_after_its_score_is_stored(hubs):
     ((value, *_),) = await second.redis.claim([b"k"], "other", 1000, 5.0)
     assert value == 1.0
     assert await second.redis.claim([b"free"], "other", 1000, 5.0) == [True]
+
+
+async def test_two_hubs_that_failed_at_each_others_keys_wait_for_neither(hubs, redis_server):
+    """T30: of two hubs each fails at what the other wants too; what has failed is free for the other at once."""
+    first, second = hubs(2)
+    failing, work, loop = Work(status=Status.UNAVAILABLE), Work(), asyncio.get_running_loop()
+    work.gate.set()
+
+    async def failing_first(positions):
+        return await (failing if positions == [0] else work)(positions)
+
+    assert await first.redis.claim([b"b"], "third", 60_000, 5.0) == [True]
+    asked = [ask(first, failing_first, keys=(b"a", b"b"))]
+    await until(lambda: failing.runs == 1)
+    asked.append(ask(second, failing_first, keys=(b"b", b"a")))
+    await asyncio.sleep(0.2)
+    with sync_redis.Redis.from_url(redis_server.url) as admin:
+        admin.delete("rewardhub:score:lease:b")
+    await until(lambda: failing.runs == 2)
+    started = loop.time()
+    failing.gate.set()
+    for answer in await asyncio.gather(*asked):
+        assert answer.statuses == [Status.UNAVAILABLE, Status.OK]
+    assert loop.time() - started < 1.5
