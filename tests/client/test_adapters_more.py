@@ -144,6 +144,44 @@ async def test_verifiers_calls_by_name(fake):
     assert values == [fake.value("p", Response(text)) for text in "56"]
 
 
+class Model:
+    """A message of the package as it is today: a pydantic model with some ways of a dict."""
+
+    def __init__(self, **fields):
+        self.fields = fields
+
+    def get(self, key, default=None):
+        return self.fields.get(key, default)
+
+    def model_dump(self, exclude_none=False):
+        plain = {
+            key: [each.fields for each in value] if isinstance(value, list) else value
+            for key, value in self.fields.items()
+        }
+        return {key: value for key, value in plain.items() if value is not None or not exclude_none}
+
+
+async def test_verifiers_messages_are_models(fake):
+    """They are scored as the dicts that they were."""
+    told = Model(role="user", content=[Model(type="text", text=text) for text in ("2+", "3?")])
+    said = Model(role="assistant", content="5", reasoning_content=None, tool_calls=None)
+    value = await verifiers.reward("math")(prompt=[told], completion=[said], answer="5", info="")
+    assert value == fake.value([user([{"type": "text", "text": text} for text in ("2+", "3?")])], Response("5"))
+
+
+async def test_a_rubric_learns_of_a_failure(broken):
+    """It makes 0 of what a function raises: the error in the state says that this is no reward."""
+    state, states = {"error": None}, [{}, {"error": "an earlier one"}]
+    with pytest.raises(ScoringFailed):
+        await verifiers.reward("math")(completion="5", answer="5", prompt="p", state=state)
+    with pytest.raises(ScoringFailed):
+        await verifiers.group_reward("math")(completions="56", answers="55", prompts="pp", states=states)
+    assert isinstance(state["error"], Exception)
+    assert "scripted" in str(state["error"])
+    assert isinstance(states[0]["error"], Exception)
+    assert states[1]["error"] == "an earlier one"
+
+
 def test_rllm_returns_a_reward_output(fake):
     """The action may be a string or an object that holds one."""
     output = rllm.reward_fn({"question": "2+3?", "ground_truth": "5"}, SimpleNamespace(action="5"))

@@ -51,13 +51,13 @@ class Batch:
     def _messages(self, messages: Chat, media: list[Media]) -> tuple[Message, ...]:
         """Messages whose image parts index ``media``; images that stand in a part join it."""
         places = count()  # parts without an image take those of the column in order
-        return tuple(self._message(each, media, places) for each in cast(Sequence[Mapping[str, Any]], messages))
+        return tuple(self._message(_plain(each), media, places) for each in messages)
 
     def _message(self, message: Mapping[str, Any], media: list[Media], places: Iterator[int]) -> Message:
         content = message.get("content")
         if not isinstance(content, list | tuple):
             return {**message, "content": "" if content is None else content}
-        return {**message, "content": [self._part(part, media, places) for part in content]}
+        return {**message, "content": [self._part(_plain(part), media, places) for part in content]}
 
     def _part(self, part: Mapping[str, Any], media: list[Media], places: Iterator[int]) -> Mapping[str, Any]:
         if part.get("type") not in {"image", "image_url"}:
@@ -84,6 +84,11 @@ class Batch:
         plain = len(messages) == 1 and isinstance(messages[0]["content"], str) and not messages[0].get("tool_calls")
         text = text_of(messages[-1])
         return Response(text) if plain else Response(text, messages, media=tuple(media))
+
+
+def _plain(message: Any) -> Mapping[str, Any]:
+    """A message or part as a mapping, where a trainer has a pydantic model in its place."""
+    return cast(Mapping[str, Any], message.model_dump(exclude_none=True) if hasattr(message, "model_dump") else message)
 
 
 def _image_of(part: Mapping[str, Any]) -> Any:
