@@ -23,8 +23,14 @@ LINES = """\
 
 
 def rewardhub(*arguments, timeout=100):
+    """The command as a process of its own."""
     command = [sys.executable, "-P", "-m", "rewardhub.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def invoked(*arguments, **environ):
+    """The same command in this process: starting another one takes longer than most commands do."""
+    return CliRunner().invoke(app, [*map(str, arguments)], env=environ)
 
 
 @pytest.fixture
@@ -100,8 +106,8 @@ def test_a_log_holds_no_bar(group_file, hub):
 def test_an_output_that_cannot_be_written_ends_with_2(group_file, command):
     """Before any work is done."""
     filled = [str(group_file) if word == "FILE" else word for word in command]
-    done = rewardhub(*filled, "--out", group_file / "below")
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    done = invoked(*filled, "--out", group_file / "below")
+    assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     assert "--out" in done.stderr
 
 
@@ -109,8 +115,8 @@ def test_an_unknown_scorer_is_not_benchmarked(tmp_path):
     """The nearest name is told, and no report is written."""
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
-    done = rewardhub("bench", "pairs", "--data", pairs, "--scorer", "maths", "--out", tmp_path / "out")
-    assert done.returncode == 2 and "did you mean 'math'" in done.stderr
+    done = invoked("bench", "pairs", "--data", pairs, "--scorer", "maths", "--out", tmp_path / "out")
+    assert done.exit_code == 2 and "did you mean 'math'" in done.stderr
     assert not list((tmp_path / "out").glob("*"))
 
 
@@ -127,17 +133,21 @@ def test_unusable_input_ends_with_2(tmp_path, text, message):
     """The line number is named and nothing is scored."""
     path = tmp_path / "groups.jsonl"
     path.write_text(text)
-    done = rewardhub("score", path, "--recipe", "math")
-    assert done.returncode == 2
+    done = invoked("score", path, "--recipe", "math")
+    assert done.exit_code == 2
     assert message in done.stderr
     assert not done.stdout
-    assert rewardhub("score", tmp_path / "none.jsonl", "--recipe", "math").returncode == 2
+
+
+def test_a_file_that_is_not_there_ends_with_2(tmp_path):
+    """Like one that cannot be used."""
+    assert invoked("score", tmp_path / "none.jsonl", "--recipe", "math").exit_code == 2
 
 
 def test_no_hub_ends_with_3(group_file):
     """A hub that nobody runs is told apart from bad input."""
-    done = rewardhub("score", group_file, "--recipe", "math", "--url", "http://127.0.0.1:9")
-    assert done.returncode == 3, done.stderr
+    done = invoked("score", group_file, "--recipe", "math", "--url", "http://127.0.0.1:9")
+    assert done.exit_code == 3, done.stderr
 
 
 def test_other_addresses_need_keys(tmp_path):
@@ -149,35 +159,35 @@ def test_other_addresses_need_keys(tmp_path):
 
 def test_listings():
     """Scorers, recipes and the configuration are printed."""
-    rows = [json.loads(line) for line in rewardhub("scorers", "--json").stdout.splitlines()]
+    rows = [json.loads(line) for line in invoked("scorers", "--json").stdout.splitlines()]
     assert {"math", "mcq", "tags", "box_iou", "code"} <= {row["name"] for row in rows}
-    assert "demo_colour" in rewardhub("recipes", "list").stdout.split()
-    shown = json.loads(rewardhub("recipes", "show", "demo_colour").stdout)
+    assert "demo_colour" in invoked("recipes", "list").stdout.split()
+    shown = json.loads(invoked("recipes", "show", "demo_colour").stdout)
     assert shown["name"] == "demo_colour"
     assert len(shown["fingerprint"]) == 64
-    assert rewardhub("recipes", "show", "demo_color").returncode == 2
-    assert "default" in rewardhub("config", "show").stdout
+    assert invoked("recipes", "show", "demo_color").exit_code == 2
+    assert "default" in invoked("config", "show").stdout
 
 
 def test_catalogue():
     """A recipe's examples are run and its rows counted; the table is the one in the repository."""
-    checked = rewardhub("recipes", "check", "lmm_r1")
-    assert checked.returncode == 0
+    checked = invoked("recipes", "check", "lmm_r1")
+    assert checked.exit_code == 0
     assert checked.stdout.splitlines()[-1] == "1 of 148 rows covered (ok 1, partial 0, none 0)"
     table = Path(__file__).parent.parent / "rewardhub" / "recipes" / "CATALOGUE.md"
-    assert rewardhub("recipes", "table").stdout == table.read_text("utf-8")
+    assert invoked("recipes", "table").stdout == table.read_text("utf-8")
 
 
 def test_config_check(tmp_path):
     """A configuration is checked whole, before anything starts."""
     good = tmp_path / "good.toml"
     good.write_text("workers = 1\n")
-    assert rewardhub("config", "check", "--config", good).returncode == 0
+    assert invoked("config", "check", "--config", good).exit_code == 0
     for text in ("wrkers = 1", 'cards = ["none.toml"]', 'judges = [{nam = "x"}]', "server = {keys = [1]}"):
         bad = tmp_path / "bad.toml"
         bad.write_text(text)
-        done = rewardhub("config", "check", "--config", bad)
-        assert done.returncode == 2, text
+        done = invoked("config", "check", "--config", bad)
+        assert done.exit_code == 2, text
         assert "error:" in done.stderr
 
 
@@ -219,7 +229,7 @@ KEY = 'key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f
 def test_what_would_end_serve_is_found_by_config_check(tmp_path, text, message):
     """In one line, without a password in it."""
     (tmp_path / "hub.toml").write_text(text)
-    done = CliRunner().invoke(app, ["config", "check", "--config", str(tmp_path / "hub.toml")])
+    done = invoked("config", "check", "--config", tmp_path / "hub.toml")
     assert done.exit_code == 2, done.exception
     assert message in done.stderr
     assert "word" not in done.stderr
@@ -228,7 +238,7 @@ def test_what_would_end_serve_is_found_by_config_check(tmp_path, text, message):
 def test_config_check_makes_nothing(tmp_path):
     """The reward log is opened when a hub starts."""
     (tmp_path / "hub.toml").write_text(f'reward_log = "{tmp_path}/deep/rewards.jsonl"')
-    assert CliRunner().invoke(app, ["config", "check", "--config", str(tmp_path / "hub.toml")]).exit_code == 0
+    assert invoked("config", "check", "--config", tmp_path / "hub.toml").exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["hub.toml"]
 
 
@@ -245,7 +255,7 @@ def test_config_check_makes_nothing(tmp_path):
 def test_arguments_without_a_meaning_end_with_2(group_file, arguments):
     """None is left out in silence, and none ends in a stack."""
     filled = [str(group_file) if word == "FILE" else word for word in arguments]
-    done = CliRunner().invoke(app, filled)
+    done = invoked(*filled)
     assert (done.exit_code, done.stdout) == (2, ""), done.exception
 
 
@@ -258,15 +268,15 @@ def test_brackets_are_shown_as_they_stand(tmp_path):
         '@verifier("summed", examples=[Example("a", {}, 1.0)])\n'
         f'def summed(response, reference) -> float:\n    """{summary}"""\n    return 1.0\n'
     )
-    listed = CliRunner().invoke(app, ["scorers", "--plugin", str(plugin)], env={"COLUMNS": "200"})
+    listed = invoked("scorers", "--plugin", plugin, COLUMNS="200")
     assert summary in listed.stdout, listed.exception
     (tmp_path / "hub.toml").write_text('plugins = ["[bold].py"]')
-    shown = CliRunner().invoke(app, ["config", "show", "--config", str(tmp_path / "hub.toml")], env={"COLUMNS": "300"})
+    shown = invoked("config", "show", "--config", tmp_path / "hub.toml", COLUMNS="300")
     assert "[bold].py" in shown.stdout
 
 
 def test_passwords_are_not_shown(tmp_path):
     """Neither one before the host of a URL nor one in its query."""
     (tmp_path / "hub.toml").write_text('redis = "redis://:first@host/0?password=second"')
-    shown = CliRunner().invoke(app, ["config", "show", "--config", str(tmp_path / "hub.toml")])
+    shown = invoked("config", "show", "--config", tmp_path / "hub.toml")
     assert "redis://***@host/0?***" in shown.stdout

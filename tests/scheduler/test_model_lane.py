@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
@@ -19,14 +21,30 @@ CARD = 'name = "tiny"\nkind = "scalar"\npath = "{path}"\nsystem = ""\n'
 VERIFIERS = Path(__file__).with_name("pool_verifiers.py")
 COLOURS = ("red", "green", "blue", "black")
 CALL = Call(recipe="tiny", cache="bypass")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def hub(tiny_card):
-    hub = make_hub(HubConfig(workers=1, cards=(tiny_card,)), Registry())
+@asynccontextmanager
+async def served(card):
+    hub = make_hub(HubConfig(workers=1, cards=(card,)), Registry())
     await hub.start()
-    yield hub
-    await hub.aclose()
+    try:
+        yield hub
+    finally:
+        await hub.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hub(tiny_card):
+    """One for all tests that leave it with its model: starting a worker takes longer than what they do with it."""
+    async with served(tiny_card) as hub:
+        yield hub
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_hub(tiny_card):
+    async with served(tiny_card) as hub:
+        yield hub
 
 
 def groups_of(count):
@@ -53,6 +71,7 @@ async def test_scores_are_the_models(hub, tiny_card):
     """T11: the worker gives the scores and the fingerprint of the model in process, whatever batch they rode in."""
     groups = groups_of(12)
     values, fingerprint = expected(tiny_card, groups)
+    before = figures(hub)
     answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))
     for (scores,), own in zip(answers, values, strict=True):
         assert scores.values == pytest.approx(own, abs=1e-5)
@@ -60,21 +79,15 @@ async def test_scores_are_the_models(hub, tiny_card):
     spread = [max(own) - min(own) for own in values]
     assert min(spread) > 1e-3
     shown = figures(hub)
-    assert shown['rewardhub_scorer_scores_total{scorer="tiny",status="ok"}'] == 48
-    assert shown['rewardhub_queue_wait_seconds_count{lane="tiny"}'] == 12
-    assert (
-        1
-        <= shown['rewardhub_run_seconds_count{lane="tiny"}']
-        == shown['rewardhub_batch_tokens_count{model="tiny"}']
-        <= 12
-    )
-    assert shown['rewardhub_batch_tokens_sum{model="tiny"}'] > 48
-    few = (
-        7 * shown['rewardhub_batch_tokens_count{model="tiny"}'] + shown['rewardhub_batch_tokens_sum{model="tiny"}'] / 16
-    )
-    assert shown['rewardhub_padding_tokens_total{model="tiny"}'] <= few
     assert shown['rewardhub_model_up{model="tiny"}'] == 1
     assert 0 <= shown['rewardhub_model_drift{attention="packed",model="tiny"}'] < 1e-4
+    more = {name: value - before.get(name, 0.0) for name, value in shown.items()}
+    assert more['rewardhub_scorer_scores_total{scorer="tiny",status="ok"}'] == 48
+    assert more['rewardhub_queue_wait_seconds_count{lane="tiny"}'] == 12
+    batches, tokens = (more[f'rewardhub_batch_tokens_{each}{{model="tiny"}}'] for each in ("count", "sum"))
+    assert 1 <= more['rewardhub_run_seconds_count{lane="tiny"}'] == batches <= 12
+    assert tokens > 48
+    assert more['rewardhub_padding_tokens_total{model="tiny"}'] <= 7 * batches + tokens / 16
 
 
 def figures(hub):
@@ -150,9 +163,9 @@ def with_weights(tiny_card, tmp_path, change, **fields):
     return card.model_copy(update={"path": path, **fields})
 
 
-async def test_another_version_under_load(hub, tiny_card, tmp_path):
+async def test_another_version_under_load(own_hub, tiny_card, tmp_path):
     """T23: while 150 groups are scored another version is loaded; every group is of one version, by its label."""
-    lane = hub.scheduler.models[0]
+    lane = own_hub.scheduler.models[0]
     groups = groups_of(150)
     old, first = expected(tiny_card, groups)
     newer = with_weights(tiny_card, tmp_path, lambda weight: -2 * weight)
@@ -161,10 +174,10 @@ async def test_another_version_under_load(hub, tiny_card, tmp_path):
     model = load(newer)
     values = {first: old, model.fingerprint: [model.score([group])[0].values for group in groups]}
     call = Call(recipe="tiny")
-    tasks = [asyncio.create_task(hub.score([group], call)) for group in groups[:75]]
+    tasks = [asyncio.create_task(own_hub.score([group], call)) for group in groups[:75]]
     await tasks[0]
     lane.reload(newer)
-    tasks += [asyncio.create_task(hub.score([group], call)) for group in groups[75:]]
+    tasks += [asyncio.create_task(own_hub.score([group], call)) for group in groups[75:]]
     answers = await asyncio.gather(*tasks)
     labels = []
     for index, (scores,) in enumerate(answers):
@@ -173,7 +186,7 @@ async def test_another_version_under_load(hub, tiny_card, tmp_path):
         assert scores.values == pytest.approx(values[label][index], abs=1e-5)
     assert labels[0] == first
     assert labels[-1] == model.fingerprint == lane.fingerprint
-    (again,) = await hub.score([groups[0]], call)
+    (again,) = await own_hub.score([groups[0]], call)
     assert again[0].fingerprint == model.fingerprint
     assert not again[0].cached
     with pytest.raises(ConfigError):
@@ -250,24 +263,24 @@ async def test_a_worker_that_is_stopped_while_it_loads(hub):
 
 
 @pytest.mark.slow
-async def test_a_model_that_stops_loading_is_given_time(hub, tiny_card, tmp_path):
+async def test_a_model_that_stops_loading_is_given_time(own_hub, tiny_card, tmp_path):
     """T22: a version that cannot be loaded is tried again ever more slowly, and refused meanwhile with its reason."""
     from rewardhub.models.card import load_card
 
-    lane = hub.scheduler.models[0]
-    await hub.score(groups_of(1), CALL)
+    lane = own_hub.scheduler.models[0]
+    await own_hub.score(groups_of(1), CALL)
     good = load_card(tiny_card)
     lane.reload(good.model_copy(update={"path": tmp_path / "nowhere"}))
     for _ in range(200):
         await asyncio.sleep(0.1)
         if lane.failure:
             break
-    (scores,) = await hub.score(groups_of(1), CALL)
+    (scores,) = await own_hub.score(groups_of(1), CALL)
     assert scores[0].status is Status.UNAVAILABLE
     assert "nowhere" in scores[0].details["reason"]
     lane.reload(good)
     await asyncio.wait_for(lane.loaded.wait(), 60)
-    (scores,) = await hub.score(groups_of(1), CALL)
+    (scores,) = await own_hub.score(groups_of(1), CALL)
     assert scores[0].status is Status.OK
     assert lane.attention == "packed"
     assert 0 <= lane.drift < 1e-4
@@ -318,17 +331,17 @@ async def test_a_real_worker_out_of_memory_is_split(tiny_card, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-async def test_a_worker_that_lost_its_memory_is_replaced(hub):
+async def test_a_worker_that_lost_its_memory_is_replaced(own_hub):
     """T19: what a worker had memory for it cannot suddenly lack: no score is made of that, another worker does it."""
     import resource
 
-    lane = hub.scheduler.models[0]
+    lane = own_hub.scheduler.models[0]
     groups = [Group(f"g{n}", "p", tuple(Response(f"{n} {k} " * 60) for k in range(8))) for n in range(4)]
-    alone = [(await hub.score([group], CALL))[0].values for group in groups]
+    alone = [(await own_hub.score([group], CALL))[0].values for group in groups]
     pages = int(Path(f"/proc/{lane.pid}/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE")
     resource.prlimit(lane.pid, resource.RLIMIT_AS, (limit, limit))
-    answers = await asyncio.gather(*(hub.score([group], CALL) for group in groups))
+    answers = await asyncio.gather(*(own_hub.score([group], CALL) for group in groups))
     for (scores,), own in zip(answers, alone, strict=True):
         assert scores.values == pytest.approx(own, abs=1e-5)
 
