@@ -14,8 +14,9 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/rewardhub demo --out out/demo
 
+# A file's tests run in one process, which makes what they share once; long files come early.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not vllm"
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not alone and not gpu and not vllm" --timeout 1800

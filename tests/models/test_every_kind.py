@@ -57,8 +57,8 @@ CARDS: dict[str, tuple[str, dict[str, Any]]] = {
     "similarity": ("clip", {}),
     "sentence": ("bert", {}),
     "token_match": ("", {}),
-    "critique": ("one", {"critique": {"count": 2, "max_tokens": 3, "temperature": 1.0}}),
-    "generative": ("", {"max_reply_tokens": 3}),
+    "critique": ("one", {"critique": {"count": 2, "max_tokens": 2, "temperature": 1.0}}),
+    "generative": ("", {"max_reply_tokens": 2}),
     "ensemble": ("one", {}),
 }
 """What each kind needs: the checkpoint and the fields of its card."""

@@ -24,19 +24,19 @@ def request(texts: list[str]) -> pb.ScoreRequest:
     return pb.ScoreRequest(options=proto.call_to_proto(Call(recipe="nonce")), groups=[proto.group_to_proto(group)])
 
 
-@pytest.mark.parametrize("kind", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-def test_a_compressed_bomb_is_refused_before_it_is_large(serve, kind):
+def test_a_compressed_bomb_is_refused_before_it_is_large(serve):
     """T64, R17: a message that is small on the wire and 200 MB decompressed is refused with at most 64 MB more, and the
     hub goes on; one of a common size is scored."""
+    bomb, common = request(["a" * 200_000_000]), request(["a" * 1_000_000, "b"])
+    assert len(gzip.compress(bomb.SerializeToString())) < 1_000_000
     with serve() as hub, grpc.insecure_channel(hub.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
         stub = stubs.RewardServiceStub(channel)
-        (good,) = stub.Score(request(["a" * 1_000_000, "b"]), compression=kind, timeout=60).groups
+        (good,) = stub.Score(common, timeout=60).groups
         before = peak_kb(hub.pid)
-        bomb = request(["a" * 200_000_000])
-        assert len(gzip.compress(bomb.SerializeToString())) < 1_000_000
-        with pytest.raises(grpc.RpcError) as refused:
-            stub.Score(bomb, compression=kind, timeout=60)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert peak_kb(hub.pid) - before <= PEAK_KB
-        (again,) = stub.Score(request(["a" * 1_000_000, "b"]), compression=kind, timeout=60).groups
-        assert list(again.total.values) == list(good.total.values)
+        for kind in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Score(bomb, compression=kind, timeout=60)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert peak_kb(hub.pid) - before <= PEAK_KB
+            (again,) = stub.Score(common, compression=kind, timeout=60).groups
+            assert list(again.total.values) == list(good.total.values)
