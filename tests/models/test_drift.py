@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -70,10 +68,13 @@ def test_what_is_measured_is_what_scores_differ_by(card, dtype):
 
 def test_the_command_writes_it_into_the_card(card):
     """``rewardhub models drift --write``: comments stay, a second run replaces the table, no fingerprint changes."""
+    from typer.testing import CliRunner
+
+    from rewardhub.cli import app
+
     path = card()
     before = load(load_card(path)).fingerprint
-    command = [sys.executable, "-P", "-m", "rewardhub.cli", "models", "drift", str(path), "--write", "--json"]
-    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    shown = json.loads(CliRunner().invoke(app, ["models", "drift", str(path), "--write", "--json"]).stdout)
     assert load_card(path).measured.model_dump() == shown
     write(path, load_card(path).measured)
     text = path.read_text()
