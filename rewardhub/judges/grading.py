@@ -24,7 +24,7 @@ class Asker:
     """A rubric, the lane that answers it, and the call it is asked for; lives as long as the call.
 
     ``rounds`` above 0 makes pairs meet in a tournament of so many. ``shown`` keeps each image's content
-    part, so that a group's images are encoded once.
+    part by its hash, so that an image is encoded once, whoever shows it.
     """
 
     lane: JudgeLane
@@ -32,7 +32,7 @@ class Asker:
     samples: int
     context: Context
     rounds: int = 0
-    shown: dict[int, Json] = field(default_factory=dict)
+    shown: dict[str, Json] = field(default_factory=dict)
 
     async def ask(self, question: Question) -> list[Answer]:
         """``samples`` answers, asked at once; raises the first failure and drops the other calls."""
@@ -50,17 +50,26 @@ class Asker:
         return shared_part(blocks)
 
     def question(self, case: Case, shared: str, graded: tuple[Block, ...]) -> Question:
-        """Raises ``OverLimit`` where a graded text alone is too long for the judge."""
+        """Raises ``OverLimit`` where a graded text, or what it shows, is too long for the judge."""
         if any(len(block.text) > self.lane.settings.max_chars for block in graded):
             raise OverLimit(f"over {self.lane.settings.max_chars} characters")
         images = self.rubric.images(case) if self.lane.settings.vision else ()
+        self._check_images(case.group, images)
         parts = tuple(map(self._image_part, images))
         return Question(self.rubric.instruction, shared, graded, self.rubric.form(case), parts)
 
+    def _check_images(self, group: Group, images: Sequence[Media]) -> None:
+        """Raises ``InvalidInput`` where the prompt's images are too much already, ``OverLimit`` where others are."""
+        limit, size = self.lane.settings.max_image_bytes, _bytes_of(images)
+        if size > limit:
+            reason = f"{size} bytes of images, over the judge's limit of {limit}"
+            raise InvalidInput(reason, field="media") if _bytes_of(group.media) > limit else OverLimit(reason)
+
     def _image_part(self, media: Media) -> Json:
-        if id(media) not in self.shown:
-            self.shown[id(media)] = image_part(media)
-        return self.shown[id(media)]
+        key = media.sha256 or str(id(media))
+        if key not in self.shown:
+            self.shown[key] = image_part(media)
+        return self.shown[key]
 
     def refusal(self, case: Case) -> str:
         """Why this response gets the lowest value unasked, or ""."""
@@ -72,6 +81,10 @@ class Asker:
     @property
     def lowest(self) -> float:
         return self.rubric.range[0]
+
+
+def _bytes_of(images: Sequence[Media]) -> int:
+    return sum(len(each.data or b"") for each in images)
 
 
 async def together(asked: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

@@ -36,7 +36,8 @@ class JudgeSettings(BaseModel):
     bounds one upstream call, ``attempts`` the calls for one question. Of all calls at most
     ``retry_burst`` plus ``retry_ratio`` of the questions are retries, re-asked verdicts included.
     Requests and tokens per minute are shared by all callers; 0 is no limit.
-    ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge.
+    ``vision`` sends the group's images. ``max_chars`` bounds each piece of text shown to the judge, ``max_image_bytes``
+    all images that are shown with one question.
     ``structured`` asks for a reply that is held to a JSON schema, where the endpoint offers it;
     ``reasoning_chars`` bounds the reasoning in that schema, so that the verdict fits (0 leaves the bound
     out, for endpoints that do not know ``maxLength``). ``hedge_after_s`` puts a question that waits so long
@@ -61,6 +62,7 @@ class JudgeSettings(BaseModel):
     retry_burst: int = Field(default=10, ge=0, le=1000)
     max_reply_bytes: int = Field(default=1_000_000, ge=1_000, le=16_000_000)
     max_chars: int = Field(default=100_000, ge=1, le=1_000_000)
+    max_image_bytes: int = Field(default=20 * 2**20, ge=1, le=2**28)
     vision: bool = False
     structured: bool = False
     reasoning_chars: int = Field(default=0, ge=0, le=1_000_000)

@@ -170,6 +170,18 @@ async def test_images_travel_as_data_urls_before_the_text(judges) -> None:
     assert text["type"] == "text"
 
 
+async def test_images_of_one_question_are_bounded_together(judges) -> None:
+    """R17: an image that is named a hundred times is no request of a hundred times its size; nobody is asked."""
+    red, blue = png("red"), png("blue")
+    scorer, [server] = await judges(verdict(3), vision=True, max_image_bytes=3 * len(red.data))
+    shows = (Response("a", media=(red,)), Response("b", media=(blue,) * 100))
+    rows = await scores(scorer, Group("g", "?", shows, media=(red,)))
+    assert [row.status for row in rows] == [Status.OK, Status.OVER_LIMIT]
+    [row] = await scores(scorer, Group("g", "?", (Response("a"),), media=(red,) * 100))
+    assert (row.status, row.details["field"]) == (Status.INVALID_INPUT, "media")
+    assert len(server.asks) == 1
+
+
 async def test_media_without_bytes_or_of_another_kind_are_refused(judges) -> None:
     """What cannot be shown is not judged blind; a judge without vision reads text only."""
     seeing, [server] = await judges(verdict(3), vision=True)
