@@ -93,9 +93,12 @@ class MediaStore:
         return [sha256 for sha256 in dict.fromkeys(hashes) if self._find(sha256, tenant) is None]
 
     def lacking(self, group: Group, tenant: str = "") -> list[str]:
-        """The hashes that the tenant has to upload for the group; none for what shows more than it may."""
-        few = (media for _, owned in owners(group) if shown(owned) <= self.limits.frames for media in owned)
-        return self.missing((sha256 for media in few for sha256 in _hashes(media)), tenant)
+        """The hashes that the tenant has to upload for the group; none for what shows more than it may, nor for what
+        comes inline.
+        """
+        few = [media for _, owned in owners(group) if shown(owned) <= self.limits.frames for media in owned]
+        inline = {media.sha256 for media in few if media.data is not None}
+        return self.missing((each for media in few for each in _hashes(media) if each not in inline), tenant)
 
     def resolve(self, group: Group, tenant: str = "") -> Group:
         """The group with the bytes of every media at hand; inline bytes are stored on the way.
@@ -110,9 +113,10 @@ class MediaStore:
             return group
         self._check_counts(group)
         self._check_bytes(group, tenant)
+        media = self._all(group.media, tenant, "media")  # first: a response may name what the prompt brought inline
         if brought:
             responses = tuple(self._with_media(each, index, tenant) for index, each in enumerate(responses))
-        return replace(group, media=self._all(group.media, tenant, "media"), responses=responses)
+        return replace(group, media=media, responses=responses)
 
     def fetches(self, group: Group) -> bool:
         """Whether :meth:`fetch` has something to wait for."""

@@ -265,6 +265,17 @@ def test_what_the_store_has_no_room_for_is_unavailable_while_groups_hold_it():
     assert other.media[0].data == png(4)
 
 
+def test_a_response_may_name_what_its_prompt_brought():
+    """One message holds an image's bytes once: for the prompt, by its hash for responses and as a frame."""
+    image = Media.from_bytes(png(1))
+    again = Media(image.sha256), Media(kind="video", frames=(image.sha256,) * 2)
+    group = Group("g", media=(image,), responses=(Response("a"), Response("b", media=again)))
+    store = MediaStore()
+    assert store.lacking(group) == []
+    first, video = store.resolve(group).responses[1].media
+    assert (first.data, video.frame_data) == (png(1), (png(1),) * 2)
+
+
 def test_what_the_caller_keeps_is_not_held():
     """A program that has a hub in it keeps its own images as long as it likes: the store has a copy that may leave."""
     kept = [Media.from_bytes(png(shade)) for shade in range(5)]
