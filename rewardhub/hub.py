@@ -294,10 +294,12 @@ class Hub:
                 outcomes[place] = outcome
         finally:
             book.users -= 1
-        return [
+        answers = [
             each if isinstance(each, GroupScores) else self._failed(group, each, call)
             for group, each in zip(groups, outcomes, strict=True)
         ]
+        outcomes.clear()  # an error holds this frame by its traceback, and so the groups with their media
+        return answers
 
     def _failed(self, group: Group, error: Exception | None, call: Call) -> GroupScores:
         scores = failed(group, error)

@@ -208,6 +208,7 @@ class OpenGroup:
         self.finished.set_result(scores)
         self._out.put_nowait(scores.take([row for row in scores.indices if row not in self._told]))
         self._on_finished(scores)
+        self._on_finished = self._take = _nothing  # they hold this group, and so its media, in a cycle
 
     def _failed(self, status: Status, reason: str, **details: float) -> GroupScores:
         """No value for any row, but for those that were told before."""
@@ -225,6 +226,9 @@ class OpenGroup:
     def _timed(self, scores: GroupScores) -> GroupScores:
         scores.timings = replace(scores.timings, total_ms=(time.monotonic() - self._started) * 1000)
         return scores
+
+
+def _nothing(_: object) -> None: ...
 
 
 class OpenGroups:

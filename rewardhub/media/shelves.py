@@ -4,6 +4,8 @@ What something beside its shelf still holds, as a group that is being scored doe
 memory, and the bounds would not hold.
 """
 
+import gc
+import math
 import sys
 import threading
 from collections import OrderedDict
@@ -11,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewardhub.errors import Unavailable
+
+COLLECT_S = 1.0
+"""The least time between two searches for what only garbage holds."""
 
 
 @dataclass(slots=True)
@@ -46,7 +51,7 @@ class Shelf:
         self.entries[sha256].used = now
         self.entries.move_to_end(sha256)
 
-    def pop_unheld(self, now: float, before: float = float("inf")) -> Entry | None:
+    def pop_unheld(self, now: float, before: float = math.inf) -> Entry | None:
         """The oldest that was last used ``before`` and that nobody holds; None where there is none."""
         for _ in range(len(self.entries)):
             sha256, entry = next(iter(self.entries.items()))
@@ -69,6 +74,7 @@ class Shelves:
         self.evictions = 0
         self._tenant_bytes, self._total_bytes, self._ttl_s = tenant_bytes, total_bytes, ttl_s
         self._clock = clock
+        self._collected = -math.inf
         self._lock = threading.Lock()
 
     def find(self, sha256: str, tenant: str) -> Entry | None:
@@ -119,6 +125,10 @@ class Shelves:
                 self.bytes -= len(entry.data)
                 self.evictions += 1
                 return entry
+        if self._clock() - self._collected >= COLLECT_S:
+            self._collected = self._clock()
+            gc.collect()  # groups that failed may wait for it, in cycles with their errors
+            return self._evicted(shelves)
         raise Unavailable("media of groups that are being scored fill the store", retry_after_s=1.0)
 
     def _drop_expired(self) -> list[Entry]:

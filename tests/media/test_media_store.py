@@ -1,6 +1,7 @@
 """The media store: who sees what, what leaves, and how groups get their bytes."""
 
 import asyncio
+import gc
 import hashlib
 import io
 from dataclasses import replace
@@ -15,8 +16,9 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import InvalidInput, TooLarge, Unavailable
 from rewardhub.media.decode import images
 from rewardhub.media.store import MediaLimits, MediaStore
-from rewardhub.registry import Registry
-from rewardhub.types import Group, Media, Response, Space
+from rewardhub.registry import Registry, verifier
+from rewardhub.server import intake
+from rewardhub.types import Call, Group, Media, Response, Space, Status
 
 
 class Clock:
@@ -110,6 +112,63 @@ async def test_a_hub_sweeps_its_media():
                 await asyncio.sleep(0.05)
     finally:
         await hub.aclose()
+
+
+@pytest.fixture
+def uncollected():
+    """Nothing that lies in a cycle is let go of."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("how", ["scored", "refused", "opened"])
+async def test_a_hub_lets_go_of_what_it_has_answered(uncollected, how):
+    """At once, without a search for garbage: groups one after the other never fill the store."""
+    registry = Registry()
+
+    @verifier("media_count")
+    def count(response, reference, group) -> float:
+        """The number of media."""
+        return float(len(group.media))
+
+    registry.add(count)
+    hub, call = make_hub(HubConfig(workers=1), registry), Call(recipe="nobody" if how == "refused" else "media_count")
+    await hub.start()
+    size = max(len(png(shade)) for shade in range(12))
+    limits = MediaLimits(item_bytes=size, tenant_bytes=2 * size, total_bytes=2 * size)
+    hub.media = MediaStore(limits, clock=Clock())
+    with pytest.raises(Unavailable):  # the one search for garbage that the clock allows
+        hub.media.resolve(Group("g", media=tuple(Media(data=png(shade)) for shade in range(3))))
+    try:
+        for shade in range(12):
+            group = Group("g", responses=(Response("r"),), media=(Media(data=png(shade)),))
+            if how == "opened":
+                opened = hub.open(group, call)
+                opened.close()
+                rows = [row async for scores in opened for row in scores]
+            else:
+                ((*rows,),) = await intake.score(hub, [group], call, "")
+            assert {row.status for row in rows} == {Status.INVALID_INPUT if how == "refused" else Status.OK}
+    finally:
+        await hub.aclose()
+
+
+def test_what_only_garbage_holds_is_let_go_of(uncollected):
+    """Where the store is full, what lies in a cycle is searched for, once in a while."""
+    clock, size = Clock(), len(png(1))
+    store = MediaStore(MediaLimits(item_bytes=size, tenant_bytes=size, total_bytes=size), clock=clock)
+    for later, full in ((0.0, False), (0.5, True), (1.0, False)):
+        clock.now = later
+        cycle = [store.resolve(Group("g", media=(Media(data=png(1)),)))]
+        cycle.append(cycle)
+        del cycle
+        if full:
+            with pytest.raises(Unavailable):
+                store.put(png(2))
+        else:
+            assert store.put(png(2)).sha256 == digest(png(2))
 
 
 def test_unused_media_leave_after_their_time():
