@@ -18,7 +18,7 @@ from redis.exceptions import InvalidResponse, ReadOnlyError
 from rewardhub.cache.background import Background
 from rewardhub.cache.coalesce import Coalescer
 from rewardhub.cache.connections import Connections, packed
-from rewardhub.cache.row import Row, decode, encode
+from rewardhub.cache.row import Row, bytes_of, decode, encode
 
 PREFIX = b"rewardhub:score:"
 """Names of rows begin so, those of leases with :data:`LEASE_PREFIX`."""
@@ -32,7 +32,7 @@ SLICES = 5
 FAILURES = 3
 PROBE_S = 1.0
 MAX_ROW = 256 * 1024
-"""Bytes of a row from which on it is kept in memory only: a group of them would not come in time."""
+"""Bytes of a row above which it is kept in memory only: a group of them would not come in time."""
 _CLAIM = """
 local replies = {}
 for i = 1, #KEYS, 2 do
@@ -106,8 +106,9 @@ class RedisStore:
         return [row if row is not None else bool(reply) for row, reply in zip(rows, replies, strict=True)]
 
     def put(self, rows: Sequence[tuple[bytes, Row]]) -> None:
-        """Stores every row that has a form in Redis, in the background."""
-        bodies = [(key, body) for key, row in rows if (body := encode(key, row)) is not None and len(body) <= MAX_ROW]
+        """Stores every row that is not too large and has a form in Redis, in the background."""
+        small = ((key, row) for key, row in rows if bytes_of(row) <= MAX_ROW)
+        bodies = [(key, body) for key, row in small if (body := encode(key, row)) is not None]
         self._later.add([packed("SET", PREFIX + key, body, "EX", self._ttl_s) for key, body in bodies])
 
     def scripted(self, script: str, keys: Sequence[bytes], *arguments: str) -> None:

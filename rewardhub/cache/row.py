@@ -6,6 +6,7 @@ to another call than asked for it. It is against damage, not against forgery: wh
 """
 
 import json
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ Row = tuple[float | None, Status, float | None, tuple[float | None, ...], Json |
 """Value, status, confidence, steps, details."""
 MARK = b"rh3"
 _BODY = 7
+ENTRY_BYTES = 340
+"""A row without steps and details, with its key and its place in memory."""
 
 
 _Read = tuple[float | None, Status, float | None, tuple[float | None, ...], dict[str, Any] | None]
@@ -53,6 +56,12 @@ def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Colu
 def lasts(row: Row) -> bool:
     """Whether a row is worth remembering: a verdict that will be the same tomorrow."""
     return row[1].is_verdict and not (row[4] and row[4].get(PASSING))
+
+
+def bytes_of(row: Row) -> int:
+    """The bytes of memory that a row takes, with its key."""
+    steps, details = row[3], row[4]
+    return ENTRY_BYTES + (_held([steps, details]) if steps or details else 0)
 
 
 def encode(key: bytes, row: Row) -> bytes | None:
@@ -99,3 +108,20 @@ def _alone(body: bytes) -> Row | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return row if row[1].is_verdict else None
+
+
+def _held(values: Any) -> int:
+    """The bytes of objects and of all that they hold, of which each is counted once."""
+    size, todo, seen = 0, list(values), set()
+    while todo:
+        value = todo.pop()
+        if value is None or value is True or value is False or id(value) in seen:
+            continue
+        seen.add(id(value))
+        size += sys.getsizeof(value)
+        if isinstance(value, dict):
+            todo.extend(value)
+            todo.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            todo.extend(value)
+    return size

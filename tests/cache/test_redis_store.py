@@ -106,6 +106,21 @@ async def test_details_that_are_no_json_cost_no_score(store):
     assert await store.get([b"cut", b"whole"]) == [None, (1.0, Status.OK, None, (), {"reason": "whole"})]
 
 
+async def test_large_rows_stay_in_memory(store):
+    """Details of a megabyte keep no small row waiting, and are known to their own hub."""
+    cache = Cache(MemoryStore(1 << 24), store)
+
+    async def compute(positions):
+        return Column([0.5, 1.0], [Status.OK] * 2, "v1", details=[{"reply": "x" * 1_000_000}, {"reply": "x" * 100_000}])
+
+    first = await cache.lookup([b"large", b"small"], "use", compute, "v1")
+    await store.drained()
+    assert (await cache.lookup([b"large", b"small"], "use", compute, "v1")).details == first.details
+    known = await store.get([b"large", b"small"])
+    assert known == [None, (1.0, Status.OK, None, (), first.details[1])]
+    assert store.errors == 0
+
+
 async def test_dead_server_opens_the_breaker(redis_server):
     """T27: after a few failures nothing is asked any more; when the server is back, it is used again."""
     store = RedisStore(redis_server.url, ttl_s=60)
