@@ -212,6 +212,7 @@ class Hub:
                 continue
 
     async def aclose(self) -> None:
+        self._draining = True
         if self.reloader is not None:
             await self.reloader.aclose()
         if self._sweeping is not None:

@@ -56,7 +56,7 @@ class ModelQueue:
 
     def refuse_all(self, reason: str) -> None:
         while (job := self._jobs.pop()) is not None:
-            job.fail(Status.UNAVAILABLE, reason)
+            job.fail(Status.UNAVAILABLE, reason, retry_after_s=1.0)
 
     def take(self, token_budget: int) -> list[ModelJob]:
         """The next batch in fair order, up to the budget; what lost a worker goes alone."""

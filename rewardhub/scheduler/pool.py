@@ -70,6 +70,7 @@ class Pool:
         self._times = MeanTimes(CHUNK_S)
         self._figures = figures or Figures()
         self._quarantine = quarantine if quarantine is not None else Quarantine()
+        self._closed = False
         self.queued = 0
         self.pids: set[int] = set()
 
@@ -78,9 +79,13 @@ class Pool:
         self._tasks = [asyncio.create_task(lasting("a verifier worker", self._serve)) for _ in range(self._size)]
 
     async def aclose(self) -> None:
+        """Ends the workers; what they had in hand and what waits is ``unavailable``, as is what comes later."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        while (job := self._queue.pop()) is not None:
+            self._enqueue(job)
         if self._zygote:
             await asyncio.to_thread(self._zygote.close)
 
@@ -144,6 +149,9 @@ class Pool:
 
     def _enqueue(self, job: PoolJob, *, lost: bool = False) -> None:
         """Queues what is left of a job; one whose worker was ``lost`` is next of its flow."""
+        if self._closed:
+            _end(job, Score(None, Status.UNAVAILABLE, details={"reason": "the pool has ended", "retry_after_s": 1.0}))
+            return
         job.since = time.monotonic()
         cost = self._times[job.bound.fingerprint] * len(job.left)
         put = self._queue.put_back if lost else self._queue.put
@@ -208,7 +216,7 @@ class Pool:
         """Runs one job; False when the worker was lost."""
         job = await self._queue.get()
         if job.over:
-            self._expire(job)
+            _end(job, Score(None, Status.TIMEOUT, details={"reason": "the deadline passed in the queue"}))
             return True
         alive = False
         started = time.monotonic()
@@ -225,12 +233,6 @@ class Pool:
             elif not job.done.done():
                 self._enqueue(job, lost=not alive)
         return alive
-
-    def _expire(self, job: PoolJob) -> None:
-        for row in job.left:
-            job.scores[row] = Score(None, Status.TIMEOUT, details={"reason": "the deadline passed in the queue"})
-        if not job.done.done():
-            job.done.set_result(None)
 
     async def _attempt(self, worker: PoolWorker, job: PoolJob) -> bool:
         """Runs the rows that are left, of suspected ones only the first; False when the worker was lost."""
@@ -307,6 +309,13 @@ class Pool:
         verdict = self._quarantine.strike(key, score, on_trial=key == suspect)
         if verdict is not None:
             job.scores |= dict.fromkeys(rows[:1] if job.alone else job.left, verdict)
+
+
+def _end(job: PoolJob, score: Score) -> None:
+    """Answers all that is left of a job."""
+    job.scores |= dict.fromkeys(job.left, score)
+    if not job.done.done():
+        job.done.set_result(None)
 
 
 def _patience_s(bound: BoundVerifier, count: int) -> float:

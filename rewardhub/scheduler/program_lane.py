@@ -59,6 +59,8 @@ class ProgramLane:
 
         Raises ``Unavailable`` where the queue does not take them, ``QuotaExceeded`` where the tenant has no slot left.
         """
+        if not self._slots:
+            raise LaneFull("the sandbox has ended", retry_after_s=5.0)
         if self.count + len(works) > self._most:
             raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
         self.tenants.enter(tenant, len(works))
@@ -83,8 +85,11 @@ class ProgramLane:
             await self._empty.wait()
 
     def close(self) -> None:
-        """Begins no more programs."""
+        """Begins no more programs; who waits for one to begin is told."""
         self._slots = 0
+        while (program := self._queue.pop()) is not None:
+            if not program.done.done():
+                program.done.set_exception(LaneFull("the sandbox has ended", retry_after_s=5.0))
         self._threads.close()
 
     def _fill(self) -> None:
