@@ -60,7 +60,7 @@ class ProgramLane:
         Raises ``Unavailable`` where the queue does not take them, ``QuotaExceeded`` where the tenant has no slot left.
         """
         if not self._slots:
-            raise LaneFull("the sandbox has ended", retry_after_s=5.0)
+            raise Unavailable("the sandbox has ended", retry_after_s=5.0)
         if self.count + len(works) > self._most:
             raise Unavailable("the sandbox queue is full", retry_after_s=5.0)
         self.tenants.enter(tenant, len(works))
@@ -89,7 +89,7 @@ class ProgramLane:
         self._slots = 0
         while (program := self._queue.pop()) is not None:
             if not program.done.done():
-                program.done.set_exception(LaneFull("the sandbox has ended", retry_after_s=5.0))
+                program.done.set_exception(Unavailable("the sandbox has ended", retry_after_s=5.0))
         self._threads.close()
 
     def _fill(self) -> None:
