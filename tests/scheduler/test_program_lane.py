@@ -129,14 +129,16 @@ async def test_what_does_not_fit_is_refused_before_it_counts():
 
 
 async def test_a_closed_lane_begins_nothing(lane):
-    """What waits when the hub ends is not begun; what runs ends by itself."""
+    """What waits when the hub ends is not begun, and its caller told; what runs ends by itself."""
     programs = Programs()
     call = asyncio.create_task(lane.run(programs.named("first", "second"), "a"))
     await until(lambda: programs.begun)
     lane.close()
+    with pytest.raises(Unavailable):
+        await call
+    with pytest.raises(Unavailable):
+        await lane.run(programs.named("third"), "a")
+    assert lane.count == 1
     programs.go.set()
-    await until(lambda: lane.count == 1)
+    await until(lambda: lane.count == 0)
     assert programs.begun == ["first"]
-    call.cancel()
-    await asyncio.gather(call, return_exceptions=True)
-    assert lane.count == 0
