@@ -94,7 +94,8 @@ class Worker:
         if isinstance(message, Probe):
             return _probe(message, model, pace)
         pictures = self._pictures.pop(message.seat, {})
-        with self._cores.batch(steady=any(card.reproducible for card in cards)):
+        alone = any(runner.attention == "alone" for runner in _runners(model))
+        with self._cores.batch(steady=alone or any(card.reproducible for card in cards)):
             return _score(message, pictures, model, pace)
 
     def _hangs(self) -> bool:

@@ -104,7 +104,9 @@ def test_a_reproducible_member_has_always_all_threads(clock, classifier, tmp_pat
         worker._cores.watched(1.0, 1.05, 200)
         group = group_to_proto(Group("g", "p", (Response("x"),))).SerializeToString()
         assert isinstance(worker._work(ScoreBatch(1, [group], 1)), Scored)
-    assert threads == [2 if reproducible else 1]
+        model.members[0].runner.attention = "alone"  # as where experts are chosen in bf16
+        assert isinstance(worker._work(ScoreBatch(2, [group], 1)), Scored)
+    assert threads == [2 if reproducible else 1, 2]
     strict = Card(name="e", kind="ensemble", ensemble={"members": members}, reproducible=True)
     with pytest.raises(ConfigError, match="must be reproducible"):
         load(strict)
