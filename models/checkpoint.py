@@ -59,8 +59,14 @@ def check_checkpoint(
     allowed = _check_quantizer(path, quantization)
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
         for key in CODE_FIELDS:
-            if key != allowed and _mentions(_json(path / name), key):
-                raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
+            if key == allowed or not _mentions(_json(path / name), key):
+                continue
+            if key == QUANTIZER and (method := _method(path)):
+                reason = f"weights quantised by {method!r}, and the card's quantization is {quantization!r}"
+                readable = ", ".join(sorted(PUBLISHED))
+                reason = f"{path / name} sets {key!r}: {reason}; the vllm backend reads {readable}"
+                raise ConfigError(reason, field="quantization")
+            raise ConfigError(f"{path / name} sets {key!r}: code a checkpoint names is not run", field="path")
     _check_adapters(path)
     if not weight_files(path):
         pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
@@ -307,11 +313,15 @@ def _check_quantizer(path: Path, quantization: str) -> str:
     """The field of ``config.json`` that a checkpoint published as quantised has to bring; "" for any other."""
     if quantization not in PUBLISHED:
         return ""
-    settings = read_config(path).get(QUANTIZER)
-    found = settings.get("quant_method") if isinstance(settings, dict) else None
-    if found != quantization:
+    if (found := _method(path)) != quantization:
         raise ConfigError(f"{path} is quantised by {found!r}, its card says {quantization!r}", field="quantization")
     return QUANTIZER
+
+
+def _method(path: Path) -> str | None:
+    settings = read_config(path).get(QUANTIZER)
+    found = settings.get("quant_method") if isinstance(settings, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _mentions(value: Any, key: str) -> bool:

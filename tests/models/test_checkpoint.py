@@ -48,6 +48,13 @@ def test_code_in_a_checkpoint_is_refused(copy):
         (copy / name).write_text(kept)
 
 
+def test_quantised_weights_say_what_reads_them(copy):
+    """A checkpoint published in fp8 or as AWQ is told as what it is, not as code."""
+    edit(copy / "config.json", quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]})
+    with pytest.raises(ConfigError, match=r"quantised by 'fp8', and the card's quantization is 'none'; .* reads awq"):
+        load(scalar_card(copy))
+
+
 def test_nested_code_is_refused(copy):
     """A sub-configuration may not name code either."""
     config = json.loads((copy / "config.json").read_text())
