@@ -2,9 +2,9 @@
 
 One script answers per key its score or claims it. The holder renews its leases while it computes and gives each
 back after its score is stored; both are fenced by a token, so that a holder that was away too long cannot end
-another's lease. Who finds a key held asks again and again, for as long as the lease can last or half of its own
-remaining time, and then computes itself; where the holder failed or died, one of those who ask holds the key
-next. Where Redis does not answer everything is granted.
+another's lease. Who finds a key held asks again and again, for half of its own remaining time, and then computes
+itself; where the holder failed, or died and its lease has ended, one of those who ask holds the key next. Where Redis
+does not answer everything is granted.
 """
 
 import asyncio
@@ -47,8 +47,6 @@ class Lease(AbstractContextManager["Lease"]):
 
     async def claim(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Row], list[bytes]]:
         """The rows known by now, and the keys that this look-up is to compute; to be asked again for the rest."""
-        if self._turn == 1:  # what it held itself is computed
-            self._until = min(self._until, time.monotonic() + self._lease_ms / 1000)
         if self._turn:
             await asyncio.sleep(POLL_S[min(self._turn, len(POLL_S)) - 1])
         self._turn += 1

@@ -253,6 +253,18 @@ async def test_hubs_share_one_computation(hubs):
     assert sum(answer.cached is None for answer in answers) == 1
 
 
+async def test_hubs_share_one_computation_longer_than_a_lease(hubs, monkeypatch):
+    """T30: a holder that lives renews its lease, and the others wait for what it computes."""
+    monkeypatch.setitem(Lease.__init__.__kwdefaults__, "lease_ms", 600)
+    work = Work()
+    asked = [ask(cache, work) for cache in hubs(3) for _ in range(5)]
+    await asyncio.sleep(2.0)
+    assert work.runs == 1
+    work.gate.set()
+    assert all(answer.values == [1.0] for answer in await asyncio.gather(*asked))
+    assert work.runs == 1
+
+
 async def test_what_is_computed_anew_comes_from_no_cache(hubs):
     """A refresh takes no row that a twin in flight finds in Redis; refreshes at once share one computation."""
     first, second = hubs(2)
