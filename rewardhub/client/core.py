@@ -140,11 +140,18 @@ class Home:
             if self._closed:
                 raise InvalidInput("this client is closed", field="client")
             if self._made is None:
-                thread = LoopThread()
-                core = thread.run(_made(self.settings, self.stats))
-                self._made = thread, core
-                self._finalizer = weakref.finalize(self, _shut, os.getpid(), thread, core)
+                self._made = self._make()
             return self._made
+
+    def _make(self) -> tuple[LoopThread, Core]:
+        thread = LoopThread()
+        try:
+            core = thread.run(_made(self.settings, self.stats))
+            self._finalizer = weakref.finalize(self, _shut, os.getpid(), thread, core)
+        except BaseException:  # a signal's, too, which would leave the thread behind
+            thread.stop()
+            raise
+        return thread, core
 
     def close(self) -> None:
         """Ends the connection; what is under way is cancelled."""

@@ -29,7 +29,11 @@ class LoopThread:
         self._stopping = False
         self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._main, name="rewardhub-client", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # of a signal that came while it starts
+            self.stop()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; an interrupt of the calling thread cancels it. ``Cancelled`` once stopped."""
@@ -93,14 +97,14 @@ class LoopThread:
             self._submit_unless_stopped(made.close())
             raise
 
-    def stop(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def stop(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Cancels what still runs, whose callers get ``Cancelled``, and does ``last``. Waits for it, but on the thread
         itself, where the garbage collector may call this.
         """
         self._stopping, self._last = True, last
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        if threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
 
     def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T]:

@@ -139,7 +139,9 @@ class RestDoor:
         return await apart(large, partial(replies.scores_reply, answers, details=call.details))
 
     async def score_stream(self, request: Request) -> Response:
-        """Scores groups; answers one score line per group as each is ready, in any order."""
+        """Scores groups; answers one score line per group as each is ready, in any order. White space comes before the
+        next line where none is ready for long.
+        """
         tenant = await self._let_in(request)
         call, items = await self._read(request)
         answers = self._counted(_lines(request, Session(self._hub, tenant), items, call))

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rewardhub.client import AsyncClient, Client
+from rewardhub.client.settings import Settings
 from rewardhub.errors import Cancelled, InvalidInput
 from rewardhub.types import Call, Group, Response
 
@@ -72,6 +74,7 @@ def test_one_async_client_serves_loops_at_once(url, fake):
 FORKING = """
 import os, sys
 from rewardhub.client import Client
+from rewardhub.client.settings import Settings
 from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput
 from rewardhub.types import Call, Group, Response
 
@@ -110,6 +113,7 @@ def test_a_forked_child_connects_anew(url, fake):
 FORKING_MIDWAY = """
 import os, sys, threading
 from rewardhub.client import Client
+from rewardhub.client.settings import Settings
 from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput
 from rewardhub.types import Call, Group, Response
 
@@ -247,6 +251,47 @@ def test_a_client_that_its_own_thread_collects_ends(url):
     thread._loop.call_soon_threadsafe(gc.collect)
     thread._thread.join(10)
     assert not thread._thread.is_alive()
+
+
+struck = threading.Event()
+
+
+class Striking(Settings):
+    """Sends a signal to the process, once, while a client is made of it on the client's own thread."""
+
+    def __getattribute__(self, name):
+        if name == "url" and threading.current_thread().name == "rewardhub-client" and not struck.is_set():
+            struck.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            time.sleep(0.1)
+        return super().__getattribute__(name)
+
+
+def test_a_signal_while_a_client_begins_leaves_no_thread(url):
+    """A handler that raises, as those of trainers' own time limits do; the client can still be used."""
+
+    class Late(Exception):
+        pass
+
+    def late(*_):
+        raise Late
+
+    def others():
+        return [each for each in threading.enumerate() if each.name == "rewardhub-client"]
+
+    struck.clear()
+    before, old = len(others()), signal.signal(signal.SIGUSR1, late)
+    client = Client(url)
+    try:
+        client._home.settings = Striking(url)
+        with pytest.raises(Late):
+            client.score([group("a")], CALL)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert len(others()) == before
+    client._home.settings = Settings(url)
+    assert client.score([group("b")], CALL)
+    client.close()
 
 
 def test_a_forgotten_client_leaves_no_thread(url):
