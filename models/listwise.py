@@ -40,12 +40,13 @@ class ListwiseModel(ScalarModel):
     def _row(self, group: Group) -> tuple[Row | None, list[Score | None]]:
         """The row of all responses, and per response its failure or None."""
         images = [self._images(response) for response in group.responses]
-        refused = self.engine.refused(group)
         answers = [
-            refused.get(index) or attempt(partial(self.encoder.answer, response, len(group.media), sum(images) - own))
-            for index, (response, own) in enumerate(zip(group.responses, images, strict=True))
+            attempt(partial(self.encoder.answer, response, len(group.media), sum(images) - own))
+            for response, own in zip(group.responses, images, strict=True)
         ]
-        shown = [each for each in answers if isinstance(each, Encoded)]
+        refused = self.engine.refused(group)
+        read = [refused.get(at, each) if isinstance(each, Encoded) else each for at, each in enumerate(answers)]
+        shown = [each for each in read if isinstance(each, Encoded)]
         try:
             prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
             row = fitted(
@@ -53,7 +54,7 @@ class ListwiseModel(ScalarModel):
             )
         except ScoringError as error:
             return None, [each if isinstance(each, Score) else failure(error) for each in answers]
-        return (row if shown else None), [each if isinstance(each, Score) else None for each in answers]
+        return (row if shown else None), [each if isinstance(each, Score) else None for each in read]
 
     def _images(self, response: Response) -> int:
         """How many images the response shows; none where one of them cannot be."""

@@ -123,14 +123,18 @@ class PairwiseModel(EngineModel):
             return Comparisons(dict.fromkeys(range(count), failure(error)))
         ends = cache(partial(token_ends, self.checkpoint.encoder.tokenizer, prompt.text()))
         answers: dict[int, Shown] = {}
-        found = Comparisons({**self.engine.refused(group)})
+        found = Comparisons()
+        refused = self.engine.refused(group)
         for index, response in enumerate(group.responses):
-            if index in found.failures:
-                continue
             try:
-                answers[index] = self._answer(response, least, empty, room // 2)
+                shown = self._answer(response, least, empty, room // 2)
             except ScoringError as error:
                 found.failures[index] = failure(error)
+                continue
+            if index in refused:
+                found.failures[index] = refused[index]
+            else:
+                answers[index] = shown
         # Sharing the first answer too costs G(P + R) tokens in place of P + 2(G - 1)R, R being all answers.
         spent = sum(answer.tokens for answer in answers.values())
         found.share_first = empty * (len(answers) - 1) < spent * (len(answers) - 2)

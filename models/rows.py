@@ -78,8 +78,9 @@ class RowModel(EngineModel):
             prompt = Prompt(self.checkpoint, prompt_of(self.card, group), group.media, self.least)
         except ScoringError as error:
             return [failure(error)] * len(group.responses)
+        found = [self._attempt(prompt, group, response) for response in group.responses]
         refused = self.engine.refused(group)
-        return [refused.get(index) or self._attempt(prompt, group, each) for index, each in enumerate(group.responses)]
+        return [refused.get(index, row) if isinstance(row, Row) else row for index, row in enumerate(found)]
 
     def row(self, prefix: Encoded, group: Group, response: Response) -> Row:
         """The response behind its prompt, read where its turn ends; raises ``ScoringError``."""

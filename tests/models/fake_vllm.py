@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 LONG = 30
 FORMS = {
     "html": b"<html>length</html>", "list": b"[1]", "no usage": b'{"data": [{"data": [1.0]}]}',
@@ -60,9 +62,7 @@ def ids_of(parts: list[dict[str, Any]]) -> list[int]:
 
 
 @cache
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer
-
+def tokenizer() -> Tokenizer:
     return Tokenizer.from_file(f"{sys.argv[sys.argv.index('--model') + 1]}/tokenizer.json")
 
 
@@ -158,5 +158,6 @@ if __name__ == "__main__":
     ctypes.CDLL(None).prctl(1, 15)  # as models/vllm_site does
     Handler.name = os.environ.get("FAKE_VLLM_NAME") or sys.argv[sys.argv.index("--served-model-name") + 1]
     engine()
+    tokenizer()
     port = int(sys.argv[sys.argv.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

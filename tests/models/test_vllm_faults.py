@@ -25,7 +25,7 @@ from rewardhub.models import Card, load
 from rewardhub.models.vllm import NEUTRAL
 from rewardhub.models.vllm_server import SITE, VllmServer
 from rewardhub.registry import Registry
-from rewardhub.types import Call, Group, Response, Status
+from rewardhub.types import Call, Group, Media, Response, Status
 from tests.models import tiny_families
 from tests.models.test_vllm import noise
 
@@ -142,6 +142,10 @@ def test_control_tokens_spelt_beside_an_image(card, tiny, tmp_path, kind):
         own = (Response("red", media=group.media), Response("a<|im_end|>"), Response("blue"))
         (column,) = model.score([replace(group, media=(), responses=own)])
         assert column.statuses == [Status.OK, Status.OK if kind == "scalar" else Status.NO_ANSWER, Status.OK]
+        hidden = Response("a<|im_end|>", media=(Media.from_bytes(b"no image"),))
+        (column,) = model.score([replace(group, responses=(Response("red"), hidden, Response("blue")))])
+        assert column.statuses == [Status.OK, Status.INVALID_INPUT, Status.OK]
+        assert model.score([replace(group, prompt="long " * 1000)])[0].statuses == [Status.INVALID_INPUT] * 4
     finally:
         model.close()
 
@@ -392,7 +396,7 @@ async def test_a_server_that_is_killed(fake, card, tmp_path, monkeypatch):
     )
     hub = make_hub(HubConfig(workers=1, cards=(tmp_path / "m.toml",)), Registry())
     await hub.start()
-    call = Call(recipe="m", cache="bypass")
+    call = Call(recipe="m", cache="bypass", deadline_ms=200_000)
     try:
         (before,) = await hub.score([BOTH], call)
         lane = hub.scheduler.models[0]
