@@ -35,9 +35,18 @@ def _own_digest_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+FEW = {"pairs": 64, "eval_pairs": 16}
+"""Pairs, for what says nothing of how well a model learns: evaluating it takes longer than a few steps."""
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy(tmp_path_factory.mktemp("toy"))
+    return write_toy(tmp_path_factory.mktemp("toy"), steps=120)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy(tmp_path_factory.mktemp("small"), **FEW)
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +112,18 @@ def test_metrics_are_one_line_per_step(trained):
     assert sum(line["loss"] for line in steps[-20:]) < 0.7 * sum(line["loss"] for line in steps[:20])
 
 
-def test_the_same_seed_gives_the_same_model(toy, tmp_path):
+def test_the_same_seed_gives_the_same_model(small, tmp_path):
     """Two runs agree in every score; another seed does not."""
-    config = load_config(toy).model_copy(update={"steps": 3, "batch": 8})
+    config = load_config(small).model_copy(update={"steps": 3, "batch": 8})
     first, second = train(config, tmp_path / "a"), train(config, tmp_path / "b")
     other = train(config.model_copy(update={"seed": 1}), tmp_path / "c")
     assert first.evaluation == second.evaluation
     assert first.evaluation != other.evaluation
 
 
-def test_other_heads_and_autocast_train(toy, tmp_path):
+def test_other_heads_and_autocast_train(small, tmp_path):
     """A two-layer head under bfloat16 autocast trains, is exported and is served."""
-    config = load_config(toy).model_copy(update={"steps": 3, "batch": 8, "activation": "silu", "dtype": "bfloat16"})
+    config = load_config(small).model_copy(update={"steps": 3, "batch": 8, "activation": "silu", "dtype": "bfloat16"})
     result = train(config, tmp_path)
     pair = result.eval_pairs[0]
     column = load(load_card(result.card)).score([Group("0", pair.prompt, (pair.chosen,), media=pair.media)])[0]
@@ -163,11 +172,11 @@ def test_ties_alone_evaluate_nothing(toy, tmp_path):
         train(config, tmp_path / "out")
 
 
-def test_the_toy_is_reproducible(toy, tmp_path):
+def test_the_toy_is_reproducible(small, tmp_path):
     """The same arguments write the same bytes."""
-    write_toy(tmp_path)
+    write_toy(tmp_path, **FEW)
     for file in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
-        assert file.read_bytes() == (toy.parent / file.relative_to(tmp_path)).read_bytes()
+        assert file.read_bytes() == (small.parent / file.relative_to(tmp_path)).read_bytes()
 
 
 def test_rate_rises_and_falls(toy):
@@ -200,9 +209,9 @@ def test_equal_scores_are_not_right():
     assert Evaluation([1.0, 2.0, 0.0], [1.0, 1.0, 1.0]).accuracy == pytest.approx(1 / 3)
 
 
-def test_a_diverging_run_stops(toy, tmp_path, monkeypatch):
+def test_a_diverging_run_stops(small, tmp_path, monkeypatch):
     """A loss that is not a number ends the run with the advice to lower the rate."""
-    config = load_config(toy).model_copy(update={"steps": 3, "batch": 4})
+    config = load_config(small).model_copy(update={"steps": 3, "batch": 4})
     monkeypatch.setattr(Trainer, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(ConfigError, match="not finite at step 1"):
         train(config, tmp_path)
