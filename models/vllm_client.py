@@ -8,6 +8,7 @@ a prompt that does (``invalid_input``).
 
 import base64
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -32,6 +33,8 @@ T = TypeVar("T")
 CONCURRENT = 16
 BEAT_S = 15.0
 """How long an idle server may take for a row of a few tokens; its health does not say whether its engine hangs."""
+SHOWN_CHARS = 64 * 1024 * 1024
+"""Of images in the form that vLLM reads, which are kept for later batches."""
 BUSY = frozenset({429, 502, 503, 504})
 """Answers of a server that is overloaded, or of a proxy before one that is not there."""
 TEMPLATE = (
@@ -60,6 +63,7 @@ class VllmClient:
     def __init__(self, card: Card, path: Path, encoder: Encoder, arguments: Sequence[str]) -> None:
         self.encoder = encoder
         self.tokenizer = TextTokenizer(path)
+        self._shown: OrderedDict[bytes, str] = OrderedDict()
         self.server = VllmServer(card, path, ["--chat-template", TEMPLATE, *arguments])
         limits = httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT)
         self.http = httpx.Client(
@@ -130,13 +134,19 @@ class VllmClient:
         reader = self.encoder.reader
         if not isinstance(reader, QwenImages):
             return {}
-        known = by_digest(media)
         images = {image.digest: image for row in rows for image in row.images}
-        resized = pool.map(reader.resized, [known[digest] for digest in images], images.values())
-        return {
-            digest: f"data:image/png;base64,{base64.b64encode(data).decode()}"
-            for digest, data in zip(images, resized, strict=True)
-        }
+        fresh = {digest: image for digest, image in images.items() if digest not in self._shown}
+        if fresh:
+            known = by_digest(media)
+            resized = pool.map(reader.resized, [known[digest] for digest in fresh], fresh.values())
+            for digest, data in zip(fresh, resized, strict=True):
+                self._shown[digest] = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        for digest in images:
+            self._shown.move_to_end(digest)
+        found = {digest: self._shown[digest] for digest in images}
+        while sum(map(len, self._shown.values())) > SHOWN_CHARS:
+            self._shown.popitem(last=False)
+        return found
 
     def parts(self, row: Encoded, shown: Mapping[bytes, str]) -> list[dict[str, Any]]:
         """The row's text and images in OpenAI's form; raises ``InvalidInput`` where vLLM would read it otherwise."""

@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import rewardhub.models.pictures as pictures
-from rewardhub.models import Card, load
+from rewardhub.models import Card, load, vllm_client
 from rewardhub.models.checkpoint import read_config
 from rewardhub.models.families import FAMILIES
+from rewardhub.models.inputs import Encoder
+from rewardhub.models.vllm_client import VllmClient
 from rewardhub.types import Group, Media, Response, Status
 
 spec = importlib.util.spec_from_file_location("tiny_families", Path(__file__).with_name("tiny_families.py"))
@@ -124,3 +128,27 @@ def test_cards_with_other_bounds_share_no_image(path):
         for model, values in zip(models, alone, strict=True):
             assert model.score([group])[0].values == pytest.approx(values, abs=1e-5)
     assert abs(alone[0][0] - alone[1][0]) > 1e-3
+
+
+def test_what_vllm_is_shown_is_made_once(path, monkeypatch):
+    """An image in the size that vLLM reads is kept for later batches; the oldest leave."""
+    encoder = Encoder(path)
+    if not FAMILIES[read_config(path)["model_type"]].reader.bounded:
+        return
+    client = object.__new__(VllmClient)  # of a server that is not asked
+    client.encoder, client._shown = encoder, OrderedDict()
+    images = [picture(6), picture(7), picture(8)]
+    rows = [encoder.prefix("What?", [image]) for image in images]
+    made = []
+    resized = encoder.reader.resized
+    monkeypatch.setattr(encoder.reader, "resized", lambda data, image: made.append(data) or resized(data, image))
+    with ThreadPoolExecutor(2) as pool:
+        first = client.shown(rows[:2], images, pool)
+        assert client.shown([*rows[:2], rows[0]], images, pool) == first
+        assert len(made) == len(first) == 2
+        assert all(url.startswith("data:image/png;base64,") for url in first.values())
+        monkeypatch.setattr(vllm_client, "SHOWN_CHARS", max(map(len, first.values())) + 1)
+        client.shown([rows[2]], images, pool)
+        assert list(client._shown) == [rows[2].images[0].digest]
+        assert client.shown(rows[:2], images, pool) == first
+        assert len(made) == 5
