@@ -225,7 +225,7 @@ async def test_a_sleeping_model_is_woken_by_work(hub):
     assert lane.asleep
     assert lane.pid == 0
     (after,) = await hub.score([group], CALL)
-    assert after.values == before.values
+    assert after.values == pytest.approx(before.values, abs=1e-5)  # the prompt was known to the one, not to the other
     assert lane.pid not in {0, pid}
     assert not lane.asleep
 
