@@ -209,7 +209,7 @@ async def test_a_score_is_worth_nothing_under_another_key(redis_server, store_at
     assert await store.claim([mine], "token", 100, 5.0) == [True]
 
 
-@pytest.mark.parametrize("jitter_s", [0.0, 0.005])
+@pytest.mark.parametrize("jitter_s", [0.0, pytest.param(0.005, marks=pytest.mark.slow)])
 async def test_a_server_far_away_is_used(redis_server, store_at, jitter_s):
     """A server 20 ms away answers in time, though a connection to it takes longer than any call may."""
     async with FaultProxy(redis_server.port) as proxy:

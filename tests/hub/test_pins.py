@@ -1,7 +1,5 @@
 """A run keeps the recipe it began with, until it says repin."""
 
-import asyncio
-
 import pytest
 
 from rewardhub.errors import InvalidInput
@@ -27,21 +25,6 @@ async def test_a_changed_model_is_refused_for_a_run(hub, dear):
     assert (await hub.score([group], Call(recipe="dear", run="r2")))[0][0].status is Status.OK
     assert (await hub.score([group], Call(recipe="dear", run="r1", repin=True)))[0][0].status is Status.OK
     assert (await hub.score([group], call))[0][0].status is Status.OK
-
-
-async def test_a_member_keeps_the_pin_of_its_own_run(hub, dear):
-    """A call that joins an open group which another run began is refused where its own run pinned something else."""
-    await hub.score([Group("g", "p", (Response("x"),))], Call(recipe="dear", run="r1"))
-    dear.version = "2"
-    first = asyncio.create_task(
-        hub.score([Group("o", "p", (Response("a"),), expected=2)], Call(recipe="dear", run="r2"))
-    )
-    await asyncio.sleep(0.02)
-    member = Group("o", "p", (Response("b"),), expected=2)
-    (refused,) = await hub.score([member], Call(recipe="dear", run="r1"))
-    assert refused[0].details["code"] == "pin_mismatch"
-    (scores,) = await hub.score([member], Call(recipe="dear", run="r1", repin=True))
-    assert (scores.indices, scores[0].status, (await first)[0][0].status) == ([1], Status.OK, Status.OK)
 
 
 async def test_no_tenant_evicts_the_pins_of_another(hub, dear, monkeypatch):

@@ -209,7 +209,7 @@ def test_a_plugin_that_interrupts_is_refused(tmp_path):
     plugin, config = tmp_path / "raises.py", HubConfig(workers=1)
     plugin.write_text("raise KeyboardInterrupt")
     with LocalHub(lambda: make_hub(config)) as local:
-        local.hub.reloader = Reload(local.hub, lambda: HubConfig(workers=1, plugins=(plugin,)))
+        local.hub.reloader = Reload(local.hub, config, lambda: HubConfig(workers=1, plugins=(plugin,)))
         with pytest.raises(ConfigError, match=r"raises\.py"):
             local._await(local.hub.reload())
         assert local.hub.ready() == []

@@ -183,9 +183,10 @@ CARDS = {
     "implicit": 'kind = "implicit"\npath = "policy"\nimplicit.reference = "checkpoint"',
     "ensemble": 'kind = "ensemble"\nensemble.members = ["member.toml"]',
 }
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("implicit", "ensemble")]
 
 
-@pytest.mark.parametrize("kind", CARDS)
+@pytest.mark.parametrize("kind", ["scalar", *SLOW])
 async def test_a_checkpoint_that_was_exchanged_is_loaded(kind, tiny_card, tmp_path):
     """T23: weights written over under the same card are another version after a reload, those of a reference and of an
     ensemble's member too; untouched ones stay loaded."""
@@ -239,7 +240,7 @@ async def test_a_hub_that_ends_within_a_reload_leaves_nothing_behind(tiny_card, 
     card.write_text('name = "tiny"\nkind = "scalar"\npath = "checkpoint"\n')
     config = HubConfig(workers=1)
     hub, before = make_hub(config), children()
-    hub.reloader = Reload(hub, lambda: config.model_copy(update={"cards": (card,)}))
+    hub.reloader = Reload(hub, config, lambda: config.model_copy(update={"cards": (card,)}))
     await hub.start()
     reloading = asyncio.create_task(hub.reload())
     await asyncio.sleep(after_s)

@@ -358,6 +358,7 @@ def test_the_port_of_a_server(fake, card):
     server.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_just_started(fake, card, tmp_path):
     """A process that is killed while its server starts leaves none behind, however early."""
     script = fake[0].read_text()

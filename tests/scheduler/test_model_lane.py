@@ -346,6 +346,7 @@ async def test_a_worker_that_lost_its_memory_is_replaced(own_hub):
         assert scores.values == pytest.approx(own, abs=1e-5)
 
 
+@pytest.mark.slow
 async def test_a_stopped_worker_does_not_keep_a_large_batch(hub):
     """T18: a process that was stopped before it had read a batch of many kilobytes is found by its silence too."""
     lane = hub.scheduler.models[0]

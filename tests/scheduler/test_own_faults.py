@@ -182,7 +182,7 @@ async def test_what_cannot_be_sent_in_the_background_holds_up_nothing():
             raise Fault
 
     background = Background(send)
-    background.add(range(300))
+    background.add([b"command"] * 300)
     await background.drained()
     assert [len(each) for each in sent] == [256, 44]
 

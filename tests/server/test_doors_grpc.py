@@ -246,6 +246,7 @@ async def test_metadata_have_one_limit(service, size, code):
             assert await call.code() == code
 
 
+@pytest.mark.slow
 async def test_a_quiet_stream_may_be_kept_alive(service, monkeypatch):
     """Pings of a caller that waits for long end nothing; a flood of them ends its connection, and no other."""
     options = [

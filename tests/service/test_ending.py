@@ -199,6 +199,7 @@ async def test_a_crash_leaves_nothing_behind(doomed, how):
     assert ports_free(hub.url, hub.grpc)
 
 
+@pytest.mark.slow
 async def test_a_program_that_outlasts_the_grace_ends_with_the_hub(serve):
     """T20: what still runs in the sandbox when the grace is over is killed: the hub exits, and nothing is left."""
     sleeper = {"code": "import time\ntime.sleep(45)", "language": "python", "run_timeout": 45}

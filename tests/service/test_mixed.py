@@ -5,6 +5,8 @@ import random
 import sys
 from pathlib import Path
 
+import pytest
+
 from rewardhub.client import AsyncClient
 from rewardhub.types import Call, Group, Response
 
@@ -21,6 +23,7 @@ CALLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_two_thousand_mixed_groups_at_once(serve):
     """T01: 2,000 groups of two to five responses at once, by both doors, inline and on the pool with delays of their
     own, whole and member by member: each is answered once, in its order, with the value of its own input."""

@@ -35,6 +35,7 @@ def counted(response, reference, *, log: str) -> float:
 """
 
 
+@pytest.mark.slow
 async def test_deadlines_hold_and_late_work_is_never_done(serve, tmp_path):
     """T03: with 50 ms for what takes 500 ms, each call is answered as a timeout within 20 ms of that, by median, and
     what waited in the queue is never executed."""

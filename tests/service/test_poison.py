@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import httpx
+import pytest
 
 from rewardhub.client import AsyncClient
 from rewardhub.types import Call, Group, Response
@@ -18,6 +19,7 @@ def key_of(name):
     return f'[[server.keys]]\nkey_sha256 = "{digest}"\ntenant = "{name}"\nscopes = {scopes}\n'
 
 
+@pytest.mark.slow
 async def test_poison_costs_two_workers_whatever_its_way_in(serve, tmp_path):
     """T16: REST under one key, then gRPC under another, many at once: two workers in all, honest neighbours are
     scored, the hub stays ready, its metrics say so, and a reload lets it try again."""
