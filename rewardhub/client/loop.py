@@ -122,15 +122,19 @@ class LoopThread:
 
     def _main(self) -> None:
         self._loop.run_forever()
-        self._loop.run_until_complete(asyncio.sleep(0))  # what was submitted a moment ago becomes a task
-        pending = asyncio.all_tasks(self._loop)
-        for task in pending:
-            task.cancel()
-        if pending:
-            self._loop.run_until_complete(asyncio.wait(pending))
+        self._end_tasks()
         if self._last:
             self._loop.run_until_complete(self._last())
+            self._end_tasks()
         self._loop.close()
+
+    def _end_tasks(self) -> None:
+        """Cancels tasks until there is none: what is cancelled may have begun another."""
+        self._loop.run_until_complete(asyncio.sleep(0))  # what was submitted a moment ago becomes a task
+        while pending := asyncio.all_tasks(self._loop):
+            for task in pending:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(pending))
 
 
 def _closed() -> Cancelled:
