@@ -63,8 +63,9 @@ def make_hub(config: HubConfig, registry: Registry | None = None) -> Hub:
     for scorer in scorers:
         registry.add(scorer)
     total = config.media_mb * MB
-    item = min(total, MediaLimits().item_bytes)
-    limits = MediaLimits(item_bytes=item, tenant_bytes=total, total_bytes=total, ttl_s=config.media_ttl_s)
+    share = min(total, config.media_tenant_mb * MB or total)
+    item = min(share, MediaLimits().item_bytes)
+    limits = MediaLimits(item_bytes=item, tenant_bytes=share, total_bytes=total, ttl_s=config.media_ttl_s)
     log = RewardLog(Path(config.reward_log), texts=config.reward_log_texts) if config.reward_log else None
     book = RecipeBook(registry, config.recipes)
     media, bounds = _media_store(limits, config), Limits(config.deadline_ms, config.open_group_s, config.in_hand)

@@ -77,6 +77,7 @@ class HubConfig(BaseModel):
     in_hand: Count = Field(default=400_000, ge=1, description="responses of all calls; further ones are refused unread")
     cache_mb: Count = 256
     media_mb: Count = Field(default=1_024, ge=1)
+    media_tenant_mb: Count = Field(default=0, description="of them for one tenant at most; 0 is all")
     media_ttl_s: Count = Field(default=3_600, ge=1)
     media_fetch: tuple[str, ...] = Field(default=(), description="hosts: name, *.name, or * for public ones")
     media_fetch_networks: tuple[str, ...] = Field(default=(), description="of them, networks that are not public")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import io
+import random
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,14 @@ class Clock:
 def png(shade: int, size=(8, 6)) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, (shade % 256, shade // 256, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def noise(seed: int, size: int) -> bytes:
+    """A picture of about so many bytes."""
+    side = int((size / 3) ** 0.5)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -81,6 +90,16 @@ def test_a_flood_of_one_tenant_pushes_out_its_own():
         store.put(png(shade), f"flood{shade % 2}")
     assert store.missing([quiet], "quiet") == []
     assert store.stats()["bytes"] <= 4 * size
+
+
+def test_the_share_of_a_tenant_is_the_operators_to_say():
+    """`media_tenant_mb` of a hub: one tenant's uploads, whoever still holds them, leave room for another's."""
+    store = make_hub(HubConfig(workers=1, media_mb=2, media_tenant_mb=1)).media
+    pictures = [noise(shade, 400_000) for shade in range(4)]
+    held = [store.get(store.put(each, "greedy").sha256, "greedy") for each in pictures[:2]]
+    with pytest.raises(Unavailable):
+        store.put(pictures[2], "greedy")
+    assert store.get(store.put(pictures[3], "other").sha256, "other") == pictures[3] and len(held) == 2
 
 
 def test_a_sweep_lets_go_of_what_is_over_and_says_when_to_come_again():
