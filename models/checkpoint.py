@@ -248,11 +248,8 @@ def _check_adapters(path: Path) -> None:
     if adapter := next((each for name in ADAPTERS for each in path.glob(name)), None):
         raise ConfigError(f"{adapter} is an adapter's; merge it into {into} first", field="path")
     for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                found = next((name for name in opened.keys() if ADAPTED.search(name)), None)  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: {error}", field="path") from error
+        with _opened(file) as weights:
+            found = next((name for name in weights.keys() if ADAPTED.search(name)), None)  # noqa: SIM118
         if found:
             raise ConfigError(f"{file} holds an adapter's {found!r}; merge it into {into} first", field="path")
 

@@ -31,7 +31,7 @@ UNUSABLE = 4_096
 """Images that are remembered as damaged or of no usable shape, so that a thousand responses cost one decode."""
 
 PIXEL_S = 5e-7
-"""Seconds that a pixel of an image may take to be decoded, or to be cut: ten times what it takes on a slow CPU."""
+"""Seconds that a pixel of an image may take to be decoded, or to be cut: far more than on a slow CPU."""
 
 
 @dataclass(frozen=True, slots=True)

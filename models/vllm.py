@@ -12,14 +12,14 @@ from torch import Tensor
 
 from rewardhub.errors import ConfigError, InternalError, RewardHubError
 from rewardhub.models.card import Card
-from rewardhub.models.digest import digest_as_loaded, tree_stamp
+from rewardhub.models.digest import tree_stamp
 from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.model import Checkpoint, card_as_read, encoder_of, folder_of, sources
+from rewardhub.models.model import Checkpoint, encoder_of, fingerprint_of, folder_of
 from rewardhub.models.progress import progress
 from rewardhub.models.vllm_client import CONCURRENT, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
-from rewardhub.scorer import digest_of, failure
+from rewardhub.scorer import failure
 from rewardhub.types import Group, Media, Score
 
 KINDS = ("scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise")
@@ -73,11 +73,9 @@ class VllmEngine:
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights, the card, the version of vLLM, what it says that it serves and how it is asked."""
-        read = card_as_read(self.card)
-        server, weights = self.client.server, digest_as_loaded(self.checkpoint.path, self.stamp)
-        limit, served = str(self.checkpoint.max_tokens), self.client.served
-        told = served.other_than(self.card.name, self.checkpoint.path)
-        return digest_of("vllm", server.version, weights, read, limit, *told, *server.spec.arguments, *sources())
+        server, path, limit = self.client.server, self.checkpoint.path, str(self.checkpoint.max_tokens)
+        told = self.client.served.other_than(self.card.name, path)
+        return fingerprint_of("vllm", self.card, path, self.stamp, server.version, limit, *told, *server.spec.arguments)
 
     def refused(self, group: Group) -> dict[int, Score]:
         return self.client.refused(group)

@@ -98,7 +98,7 @@ class Hub:
         self.admit()
         if not groups:
             return []
-        size = sum([len(group.responses) for group in groups if not _is_member(group)])
+        size = sum([len(group.responses) for group in groups if not group.is_member])
         self._running += 1
         self._responses += size
         try:
@@ -271,7 +271,7 @@ class Hub:
 
     def _waits(self, group: Group) -> bool:
         """Whether it waits for other members of its open group, or for media from elsewhere."""
-        return _is_member(group) or self.media.fetches(group)
+        return group.is_member or self.media.fetches(group)
 
     async def _whole(
         self, groups: Sequence[Group], call: Call, tenant: str, since: float | None = None
@@ -326,7 +326,7 @@ class Hub:
         started = time.monotonic()
         try:
             _check_size(group)
-            if _is_member(group):
+            if group.is_member:
                 return await self._join(group, call, tenant)
             self.book.resolve(group.recipe, call, tenant)
             here = await self.media.fetch(group, tenant, self._seconds(call))
@@ -369,11 +369,6 @@ class Hub:
 def _check_size(group: Group) -> None:
     if len(group.responses) > MAX_RESPONSES:
         raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
-
-
-def _is_member(group: Group) -> bool:
-    """Whether it is a part of an open group, whose other members come in other calls."""
-    return group.expected > len(group.responses)
 
 
 def failed(group: Group, error: Exception | None) -> GroupScores:

@@ -299,12 +299,10 @@ def _check_same(opened: Group, group: Group, call: Call, of: Call) -> None:
     open group that it names.
     """
     scored_by = () if group.recipe else ("recipe", "recipe_text")
+    options = (*scored_by, "inputs", "run", "cache", "priority")
     for name, theirs, ours in (
         *((name, getattr(opened, name), getattr(group, name)) for name in _SHARED),
-        *(
-            (name, getattr(of, name), getattr(call, name))
-            for name in (*scored_by, "inputs", "run", "cache", "priority")
-        ),
+        *((name, getattr(of, name), getattr(call, name)) for name in options),
     ):
         if theirs != ours:
             values = f": {ours!r}, not {theirs!r}" if name in _SHORT else ""
@@ -314,6 +312,5 @@ def _check_same(opened: Group, group: Group, call: Call, of: Call) -> None:
 def _agreed(one: Call, other: Call) -> Call:
     """The call of a group: which step and policy its members are of, where they agree."""
     step = one.step if one.step == other.step else None
-    return replace(
-        one, step=step, policy_version=one.policy_version if one.policy_version == other.policy_version else ""
-    )
+    version = one.policy_version if one.policy_version == other.policy_version else ""
+    return replace(one, step=step, policy_version=version)

@@ -161,15 +161,16 @@ class Group:
     expected: int = 0
     lost: int = 0
 
+    @property
+    def is_member(self) -> bool:
+        """Whether it is a part of an open group, whose other members come in other calls or under its id in this."""
+        return self.expected > len(self.responses)
 
-MAX_CHARS = 1_000_000
-"""Characters of a response that any scorer reads: with more it is over the limit of every one of them."""
 
-MAX_RUN = 256
-"""Characters of a run's name."""
-
-MAX_RESPONSES = 16_384
-"""Responses of a group, whole or open."""
+MAX_CHARS, MAX_RUN, MAX_RESPONSES = 1_000_000, 256, 16_384
+"""Characters of a response that any scorer reads: with more it is over the limit of every one of them. Characters of a
+run's name. Responses of a group, whole or open.
+"""
 
 CacheMode = Literal["use", "bypass", "read_only", "refresh"]
 

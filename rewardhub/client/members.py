@@ -23,13 +23,13 @@ class Members:
         self._asked = asked
         found: dict[str, list[Group]] = {}
         for group in asked:
-            if is_member(group):
+            if group.is_member:
                 found.setdefault(group.id, []).append(group)
         self._parted = {name for name, members in found.items() if len(members) > 1}
         told: set[str] = set()
         self.groups: list[Group] = []
         for group in asked:
-            if not (is_member(group) and group.id in self._parted):
+            if not (group.is_member and group.id in self._parted):
                 self.groups.append(group)
             elif group.id not in told:
                 told.add(group.id)
@@ -46,11 +46,6 @@ class Members:
                 answer = answer.take(range(start, end))
             found.append(answer)
         return found
-
-
-def is_member(group: Group) -> bool:
-    """Whether others of its group come in other calls, or under its id in this one."""
-    return group.expected > len(group.responses)
 
 
 def _together(members: Sequence[Group]) -> Group:

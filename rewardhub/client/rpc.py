@@ -145,7 +145,7 @@ class EventStream:
     def send(self, group: Group, deadline_ms: int) -> None:
         """A whole group, in several messages where one would be too large, or members of one; raises ``TooLarge``."""
         message = group_to_proto(group)
-        members = group.expected > len(group.responses)  # which the hub joins to others by messages of groups
+        members = group.is_member  # which the hub joins to others by messages of groups
         if message.ByteSize() <= (MESSAGE_BYTES - 4096 if members else FILL_BYTES):
             self._remember(group)
             self._deadline(deadline_ms)

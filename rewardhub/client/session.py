@@ -14,7 +14,6 @@ from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
 from rewardhub.client.dropped import UNSENDABLE, Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
 from rewardhub.client.media import MediaBook, lost_media
-from rewardhub.client.members import is_member
 from rewardhub.client.parts import sendable
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
@@ -51,7 +50,7 @@ class Entry:
     @property
     def is_fragment(self) -> bool:
         """Whether more responses come under this id in other calls: sent twice it would count twice."""
-        return is_member(self.group)
+        return self.group.is_member
 
 
 class Door(Protocol):
@@ -98,7 +97,7 @@ class Session:
         its id is under way already, but for members of one group.
         """
         if under_way := self._entries.get(group.id):
-            if not (is_member(group) and under_way.is_fragment):
+            if not (group.is_member and under_way.is_fragment):
                 raise InvalidInput(f"group id {group.id!r} is doubled", field="groups.id")
             self._apart(group, first)
             return
@@ -125,7 +124,7 @@ class Session:
             raise Cancelled("this stream is over")
         self._places += 1
         sent = sendable(group, f"#{self._places}")
-        self.put(sent, self._count(sent) if is_member(sent) else None)
+        self.put(sent, self._count(sent) if sent.is_member else None)
 
     async def abort(self, error: BaseException) -> None:
         """The caller's groups broke off with ``error``, which :meth:`next` raises."""

@@ -11,7 +11,7 @@ from rewardhub.sandbox.runner import settings
 
 
 def place() -> str:
-    """The address of the server where programs run, else what is installed here, which takes 0.1 s to find out once."""
+    """The address of the server where programs run, else what is installed here, which takes a while to find out."""
     return f"remote {settings.remote_url}" if settings.remote_url else _here()
 
 

@@ -194,7 +194,7 @@ def _distinct(items: list[Item]) -> list[Item]:
 
 
 def _unless_seen(item: Item, field: str, seen: set[str]) -> Item:
-    if isinstance(item, GroupScores) or (isinstance(item, Group) and item.expected > len(item.responses)):
+    if isinstance(item, GroupScores) or (isinstance(item, Group) and item.is_member):
         return item  # members of one open group share its id
     if item.id in seen:
         return failed(item.id, rows_of(item), InvalidInput(f"the id {item.id!r} comes twice", field=field))

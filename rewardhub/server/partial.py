@@ -76,7 +76,7 @@ async def resolved(item: Group | Partial, media: MediaStore, tenant: str, within
         ready = await at_hand(media, group, tenant, within_s)
         return ready if isinstance(item, Group) else replace(item, group=ready)
     except RewardHubError as error:
-        if not error.field.startswith("responses[") or group.expected > len(group.responses):
+        if not error.field.startswith("responses[") or group.is_member:
             raise
     kept, errors = (range(len(group.responses)), {}) if isinstance(item, Group) else (item.kept, item.errors)
     empty = replace(group, responses=(), expected=0)  # what is left of a whole group waits for no others
