@@ -13,12 +13,14 @@ from contextlib import contextmanager
 import torch
 
 SHARE = 0.7
-"""Processor time of a batch, per thread and second, below which cores were missing."""
+"""Processor time of batches, per thread and second, below which cores were missing: with less, one thread is faster."""
 
 PREEMPTED_HZ = 80.0
 """Threads of a process that is left alone are taken off their cores less often than this."""
 
-LEAST_S = 0.02
+WATCHED_S = 0.5
+"""Seconds of work behind a conclusion: a burst of others' work, as when many calls arrive at once, is soon over."""
+
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 30.0
 
 
@@ -29,6 +31,8 @@ class Cores:
         self.most = torch.get_num_threads()
         self._again = 0.0
         self._pause = FIRST_RETRY_S
+        self._seconds = self._processor_s = 0.0
+        self._preemptions = 0
 
     @contextmanager
     def batch(self, *, steady: bool = False) -> Iterator[None]:
@@ -48,17 +52,24 @@ class Cores:
         self.watched(time.monotonic() - start, time.process_time() - used, _preemptions() - taken)
 
     def watched(self, seconds: float, processor_s: float, preemptions: int) -> None:
-        """Draws the conclusion from a batch of so many seconds, processor seconds and preemptions."""
+        """Adds a batch of so many seconds, processor seconds and preemptions; concludes when they are enough."""
         threads = torch.get_num_threads()
-        if threads == 1 or seconds < LEAST_S:
+        if threads == 1:
             return
-        cores = processor_s / seconds
-        if cores >= SHARE * threads or preemptions < PREEMPTED_HZ * seconds:
+        self._seconds += seconds
+        self._processor_s += processor_s
+        self._preemptions += preemptions
+        if self._seconds < WATCHED_S:
+            return
+        cores = self._processor_s / self._seconds
+        if cores >= SHARE * threads or self._preemptions < PREEMPTED_HZ * self._seconds:
             self._pause = FIRST_RETRY_S
-            return
-        torch.set_num_threads(max(1, int(cores)))
-        self._again = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LAST_RETRY_S)
+        else:
+            torch.set_num_threads(max(1, int(cores)))
+            self._again = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LAST_RETRY_S)
+        self._seconds = self._processor_s = 0.0
+        self._preemptions = 0
 
 
 def _preemptions() -> int:

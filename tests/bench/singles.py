@@ -7,7 +7,8 @@ to the same client, in turns; scores are compared first. Beside each rate stands
 per request, which others on the machine change less. Two kinds of traffic: unrelated prompts of a few tokens, of
 which nothing can be shared, and what a trainer sends that scores sample by sample, members of groups of
 8 with a prompt of 300 tokens in common. At the end, 64 single calls for 8 prompts beside 8 calls with
-whole groups, both to the hub.
+whole groups, both to the hub: with the model of 34 million parameters of ``prefix.py``, and with the tiny one, whose passes
+take so little that the calls themselves are seen.
 
 On a CPU a single row of 300 tokens already keeps the multipliers busy, so for unrelated prompts a batch
 saves the calls' overhead and no arithmetic. With ``cuda`` the model has the shape of Qwen2.5-VL-3B, in bf16, and
@@ -35,6 +36,7 @@ import httpx
 
 sys.path.append(str(Path(__file__).parent))
 from hub_process import hardware, hub, report
+from prefix_model import THREE_BILLION, build_classifier
 
 from rewardhub.types import Call, Group, Response
 from rewardhub.v1 import reward_service_pb2 as pb
@@ -44,6 +46,9 @@ CLIENTS = 64
 TURNS = 4
 SETTINGS = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """What serves the peers best: threads that wait busily get in the way of the client and the hub."""
+
+ROUNDS, ROUNDS_TINY = 4, 24
+"""How often single calls and whole groups take turns, behind a round that warms up."""
 
 MAX_BATCH, WAIT_S = 32, 0.01
 TOLERANCE = {"cpu": 1e-4, "cuda": 0.25}
@@ -81,7 +86,6 @@ TRAFFIC = {"unrelated": unrelated, "members": member}
 def build(folder: Path, device: str) -> None:
     """The checkpoint and its card."""
     import torch
-    from prefix_model import THREE_BILLION, build_classifier
 
     from rewardhub.models.backbone import load_headless
     from rewardhub.models.checkpoint import save_classifier
@@ -267,20 +271,25 @@ def ours_grpc(prompt: str, responses: list[str]) -> bytes:
 
 
 def singles_for_groups(
-    door: str, send: Callable[[list[bytes]], Awaitable[float]], encode: Callable[[str, list[str]], bytes]
+    door: str, send: Callable[[list[bytes]], Awaitable[float]], encode: Callable[[str, list[str]], bytes], rounds: int
 ) -> float:
     """How many times longer 64 single calls for 8 prompts of 1,200 tokens take than 8 calls with groups."""
     ratios = []
-    for turn in range(9):
-        groups = [
-            (f"{door}/{turn}/{g} " + sample(g)[1] * 4, [sample(100 * g + k)[1] for k in range(8)]) for g in range(8)
-        ]
-        groups = [(prompt[:1200], responses) for prompt, responses in groups]
-        other = [(f"again {prompt}"[:1200], responses) for prompt, responses in groups]
-        whole = asyncio.run(send([encode(*group) for group in groups]))
-        single = asyncio.run(send([encode(prompt, [text]) for prompt, texts in other for text in texts]))
-        ratios.append(single / whole)
-    return statistics.median(ratios)
+    for turn in range(rounds + 1):
+        prompts = [f"{door}/{turn}/{g} {sample(g)[1] * 4}"[:1200] for g in range(8)]
+        texts = [[sample(100 * g + k)[1] for k in range(8)] for g in range(8)]
+        whole = [encode(*group) for group in zip(prompts, texts, strict=True)]
+        single = [encode(f"again {p}"[:1200], [text]) for p, each in zip(prompts, texts, strict=True) for text in each]
+        first, second = (whole, single) if turn % 2 else (single, whole)
+        ratio = asyncio.run(send(first)) / asyncio.run(send(second))
+        ratios.append(1 / ratio if first is whole else ratio)
+    return statistics.median(ratios[1:])
+
+
+def by_door(address: dict[str, str], rounds: int) -> tuple[float, float]:
+    """That ratio over REST and over gRPC."""
+    over_rest = singles_for_groups("rest", partial(together, address["http"]), ours, rounds)
+    return over_rest, singles_for_groups("grpc", partial(together_grpc, address["grpc"]), ours_grpc, rounds)
 
 
 @contextmanager
@@ -366,8 +375,11 @@ def main(seconds: float, device: str) -> None:
             for values in others:
                 agree(values, expected, device)
             rates = in_turns(services, seconds)
-            over_rest = singles_for_groups("rest", partial(together, url), ours)
-            over_grpc = singles_for_groups("grpc", partial(together_grpc, address["grpc"]), ours_grpc)
+            ratios_of = {"for_groups" if device == "cuda" else "for_groups_tiny": by_door(address, ROUNDS_TINY)}
+        if device == "cpu":
+            build_classifier(folder)  # in place of the tiny one
+            with hub() as address:
+                ratios_of["for_groups"] = by_door(address, ROUNDS)
     name = "singles" if device == "cpu" else "singles_gpu"
     for traffic, figure in (("unrelated", name), ("members", f"{name}.of_groups")):
         for kind, peer_name, text in (
@@ -376,8 +388,9 @@ def main(seconds: float, device: str) -> None:
         ):
             ratios = [a / b for a, b in zip(rates["hub", traffic], rates[kind, traffic], strict=True)]
             report(f"{figure}.{peer_name}", statistics.median(ratios), text)
-    report(f"{name}.for_groups", over_rest, "eight calls with whole groups (time; below is better)")
-    report(f"{name}.for_groups_grpc", over_grpc, "the same over gRPC")
+    for figure, (over_rest, over_grpc) in ratios_of.items():
+        report(f"{name}.{figure}", over_rest, "eight calls with whole groups (time; below is better)")
+        report(f"{name}.{figure}_grpc", over_grpc, "the same over gRPC")
 
 
 if __name__ == "__main__":

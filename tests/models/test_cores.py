@@ -62,6 +62,19 @@ def test_other_slowness_costs_no_threads(clock, seconds, processor_s, preemption
     assert after(found) == 2
 
 
+def test_a_short_burst_of_others_costs_no_threads(clock):
+    """A batch beside the arrival of many calls is preempted; what follows has its cores."""
+    found = Cores()
+    found.watched(0.06, 0.06, 20)
+    assert after(found) == 2
+    for _ in range(10):
+        found.watched(0.05, 0.085, 5)
+        assert after(found) == 2
+    for _ in range(10):
+        found.watched(0.05, 0.05, 10)
+    assert after(found) == 1
+
+
 def test_a_busy_neighbour_is_found(clock, monkeypatch):
     """Two threads beside a process that keeps a core: one is left, where there are no more cores."""
     monkeypatch.undo()
