@@ -10,8 +10,18 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _or_null(schema: dict[str, Any]) -> None:
+    """Says of every field that may be missing that null is the same."""
+    about = ("title", "description", "default", "examples")
+    for name, field in schema["properties"].items():
+        kinds = {key: value for key, value in field.items() if key not in about}
+        if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+            rest = {key: value for key, value in field.items() if key in about}
+            schema["properties"][name] = {"anyOf": [*kinds.pop("anyOf", [kinds]), {"type": "null"}], **rest}
+
+
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_or_null)
 
 
 class MediaLine(_Closed):
@@ -58,7 +68,7 @@ class ScoreBody(_Closed):
     """Groups, and how to score them."""
 
     recipe: str = Field("", examples=["math"])
-    groups: list[GroupLine]
+    groups: list[GroupLine] = Field(description="each answered by itself: one that is malformed loses no other")
     run: str = Field("", description="the training run; pins the recipe's fingerprint at first use")
     step: int | None = None
     policy_version: str = ""

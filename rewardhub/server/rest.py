@@ -95,7 +95,7 @@ class RestDoor:
             app.add_api_route(path, endpoint, methods=[method], responses=responses, **extra)
         app.add_exception_handler(HTTPException, _route_error)
         app.add_exception_handler(Exception, _unknown_error)
-        app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+        app.openapi = lambda: _openapi(app, self._auth.keyless)  # type: ignore[method-assign]
         check_scopes(app)
         direct = {(method, path): endpoint for path, method, endpoint, _ in routes}
         return guard.Guard(app, direct, self._auth, self._inflight, self._metrics)
@@ -301,7 +301,7 @@ async def _route_error(request: Request, error: Exception) -> Response:
     return reply
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, keyless: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         shown: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = []
@@ -314,9 +314,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         }
-        schema["security"] = [{"bearer": []}, {"key": []}]
         app.openapi_schema = schema
-    return app.openapi_schema
+    return {**app.openapi_schema, "security": [] if keyless else [{"bearer": []}, {"key": []}]}
 
 
 def _ref(model: str) -> dict[str, str]:

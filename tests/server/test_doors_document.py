@@ -7,9 +7,12 @@ import json
 import jsonschema
 import pytest
 
-from rewardhub.server.compat import openai_chat
+from rewardhub.errors import InvalidInput
+from rewardhub.server import documents
+from rewardhub.server.compat import openai_chat, sandbox_fusion
 from rewardhub.server.settings import ApiKey, Limits, Quota, ServerSettings
 from rewardhub.types import Score, Status
+from rewardhub.wire.lines import call_from_json, group_from_json
 
 KEYS = {"all": {"admin"}, "none": set(), "slow": {"score"}}
 SETTINGS = ServerSettings(
@@ -137,6 +140,39 @@ async def test_requests_are_what_the_document_says(service):
         path for path, methods in document["paths"].items() for each in methods.values() if each.get("security") == []
     }
     assert keyless == {"/healthz", "/readyz"}
+    assert document["security"] == []
+    async with service(SETTINGS) as running, running.http(headers={"x-api-key": "all"}) as http:
+        assert (await http.get("/openapi.json")).json()["security"] == [{"bearer": []}, {"key": []}]
+
+
+def test_null_is_a_field_that_is_missing():
+    """Every optional field of a body says that null is as good as nothing, and is read so; a needed one does not."""
+
+    def optional(body):
+        schema = body.model_json_schema()
+        kinds = {name: field.get("anyOf", []) for name, field in schema["properties"].items()}
+        assert {name for name, kind in kinds.items() if {"type": "null"} not in kind} == set(schema.get("required", ()))
+        return dict.fromkeys(kinds.keys() - set(schema.get("required", ())))
+
+    picture = {"sha256": "0" * 64}
+    response = {"text": "t", "media": [picture]}
+    line = {"id": "g", "prompt": "p", "media": [picture], "responses": [response]}
+    nulls = {
+        "media": [optional(documents.MediaLine) | picture],
+        "responses": [optional(documents.ResponseLine) | response],
+    }
+    assert group_from_json(optional(documents.GroupLine) | line | nulls, "g") == group_from_json(line, "g")
+    assert call_from_json(optional(documents.ScoreBody) | {"groups": []}) == call_from_json({"groups": []})
+
+
+@pytest.mark.parametrize("field", ["files", "fetch_files", "stdin"])
+@pytest.mark.parametrize("value", [False, 0, 1, ["a"], {"a": 1}])
+def test_what_a_program_takes_with_it_has_its_type(field, value):
+    """Null is none, and what only looks empty is refused."""
+    if (field, value) != ("fetch_files", ["a"]):
+        with pytest.raises(InvalidInput) as refused:
+            sandbox_fusion.run_code({"code": "1", "language": "python", field: value})
+        assert refused.value.field.startswith(field)
 
 
 async def test_a_completion_is_what_the_document_says(service):

@@ -17,7 +17,7 @@ class RunCodeBody(BaseModel):
     compile_timeout: Timeout = 10.0
     memory_limit_MB: float | None = Field(-1, description="-1 is the default")  # noqa: N815 - their name
     files: dict[str, str | None] | None = Field(None, description="path to base64")
-    fetch_files: list[str] | None = None
+    fetch_files: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = None
 
 
 class Outcome(BaseModel):
@@ -37,8 +37,25 @@ class RunCodeReply(BaseModel):
     files: dict[str, str] = Field(description="fetched ones, path to base64")
 
 
+class Stdin(BaseModel):
+    stdin: str
+
+
+class Stdout(BaseModel):
+    stdout: str
+
+
+class Case(BaseModel):
+    input: Stdin
+    output: Stdout
+
+
+class Problem(BaseModel):
+    test: Annotated[list[Case], Field(min_length=1, max_length=1_000)] | str = Field(description="or its JSON text")
+
+
 class SubmitConfig(BaseModel):
-    provided_data: dict[str, Any] | list[dict[str, Any]] = Field(description="with the cases as ``test``")
+    provided_data: Problem | Annotated[list[Problem], Field(min_length=1, max_length=1)]
     dataset_type: Literal["CommonOJDataset"] | None = None
     language: str | None = None
     run_timeout: Timeout | None = None
@@ -72,7 +89,7 @@ class SubmitReply(BaseModel):
 
 
 class BatchBody(BaseModel):
-    submissions: list[SubmitBody] = Field(min_length=1, max_length=1_000)
+    submissions: list[SubmitBody] = Field(min_length=1, max_length=1_000, description="each is answered by itself")
 
 
 class Reason(BaseModel):

@@ -59,7 +59,8 @@ def run_code(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(request: Mapping[str, Any]) -> tuple[Program, str, Limits]:
-    code, stdin = request.get("code"), request.get("stdin") or ""
+    code, stdin = request.get("code"), request.get("stdin")
+    stdin = "" if stdin is None else stdin
     for name, value in (("code", code), ("stdin", stdin)):
         if not isinstance(value, str) or len(value) > MAX_CODE:
             raise InvalidInput(f"{name} must be a text of at most {MAX_CODE} characters", field=name)
@@ -86,7 +87,8 @@ def _language(name: Any) -> str:
 
 
 def _files(request: Mapping[str, Any], language: str) -> tuple[tuple[str, bytes], ...]:
-    files = request.get("files") or {}
+    files = request.get("files")
+    files = {} if files is None else files
     if not isinstance(files, Mapping) or len(files) > MAX_FILES:
         raise InvalidInput(f"files must map at most {MAX_FILES} paths to base64", field="files")
     if files and language == pytest_mode.LANGUAGE:
@@ -103,7 +105,8 @@ def _files(request: Mapping[str, Any], language: str) -> tuple[tuple[str, bytes]
 
 
 def _fetch_files(request: Mapping[str, Any], language: str) -> list[str]:
-    paths = request.get("fetch_files") or []
+    paths = request.get("fetch_files")
+    paths = [] if paths is None else paths
     if not isinstance(paths, list) or len(paths) > MAX_FILES:
         raise InvalidInput(f"fetch_files must be a list of at most {MAX_FILES} paths", field="fetch_files")
     if paths and language not in _NAMES["python"]:
