@@ -96,7 +96,7 @@ def _files(request: Mapping[str, Any], language: str) -> tuple[tuple[str, bytes]
     given = []
     for path, content in files.items():
         try:
-            given.append((_path(path, "files"), base64.b64decode(content or "", validate=True)))
+            given.append((_path(path, "files"), base64.b64decode("" if content is None else content, validate=True)))
         except (binascii.Error, TypeError, ValueError):
             raise InvalidInput(f"files.{path} is not base64", field=f"files.{path}") from None
     if sum(len(data) for _, data in given) > MAX_FILE_BYTES:
