@@ -69,8 +69,7 @@ class Core:
     async def put_media(self, data: bytes) -> Media:
         """Uploads in any case: the caller may know that the hub has lost it."""
         media = Media.from_bytes(data)
-        self.media.forget([media.sha256])
-        await self.media.ensure([media])
+        await self.media.again(media)
         return media
 
     async def next(self, session: Session) -> GroupScores | None:

@@ -7,6 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from rewardhub.types import Group, GroupScores, Media, Status
 
 _MOST_HASHES = 100_000
+AT_ONCE = 16
+"""Uploads at a time. A group is sent as soon as its own are done: behind these alone, which would else push its media
+out of a small store before it is there.
+"""
 
 
 class MediaBook:
@@ -16,6 +20,7 @@ class MediaBook:
         self._upload = upload
         self._known: OrderedDict[str, None] = OrderedDict()
         self._uploads: dict[str, asyncio.Task[object]] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def missing(self, group: Group) -> list[Media]:
         """Media of the group whose bytes are at hand and that were not uploaded yet."""
@@ -28,6 +33,11 @@ class MediaBook:
         """Uploads these; a media that several groups ask for at once is uploaded once."""
         waiting = [self._started(each) for each in media]
         await asyncio.gather(*(asyncio.shield(task) for task in waiting))
+
+    async def again(self, media: Media) -> None:
+        """Uploads it in any case: the hub may have lost it."""
+        self.forget([media.sha256])
+        await self.ensure([media])
 
     def forget(self, sha256s: Iterable[str]) -> None:
         """The hub does not hold these (any more)."""
@@ -42,7 +52,8 @@ class MediaBook:
 
     async def _put(self, media: Media) -> None:
         try:
-            await self._upload(media.data or b"")
+            async with self._turns:
+                await self._upload(media.data or b"")
             self._known[media.sha256] = None
             if len(self._known) > _MOST_HASHES:
                 self._known.popitem(last=False)
@@ -56,15 +67,15 @@ def media_of(group: Group) -> Iterator[Media]:
         yield from response.media
 
 
-def lost_media(group: Group, scores: GroupScores) -> list[str]:
-    """Hashes that we could upload again and that the hub, by these scores, seems not to hold.
+def lost_media(group: Group, scores: GroupScores, *, guess: bool) -> list[str]:
+    """Hashes that we could upload again and that the hub, by these scores, does not hold.
 
-    A hub says so with ``invalid_input`` and a reason that names the hash; without details every media
-    of the group is suspected.
+    A hub says so with ``invalid_input`` and a reason that names the hash; where there are no details, and we may
+    ``guess``, every media of the group is suspected.
     """
     if Status.INVALID_INPUT not in scores.total.statuses:
         return []
     ours = [media.sha256 for media in media_of(group) if media.data is not None]
     rows = [score for score in scores if score.status is Status.INVALID_INPUT]
     reasons = " ".join(str(score.details.get("reason", "")) for score in rows)
-    return [sha256 for sha256 in ours if not reasons.strip() or sha256 in reasons]
+    return [sha256 for sha256 in ours if (guess and not reasons.strip()) or sha256 in reasons]

@@ -27,7 +27,7 @@ class Opened:
         self._answers: asyncio.Queue[GroupScores | RewardHubError | None] = asyncio.Queue()
         self._so_far: GroupScores | None = None
         self._closed = False
-        self._events: EventStream = door.events(call)
+        self._events: EventStream = door.events(call, media, lambda: [self._group])
         self._reader = asyncio.create_task(self._read())
 
     async def start(self) -> None:

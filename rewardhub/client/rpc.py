@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import grpc
 
 from rewardhub.client.calls import Bidi, awaited
 from rewardhub.client.dropped import UNSENDABLE, unsendable
-from rewardhub.client.media import media_of
+from rewardhub.client.media import MediaBook, media_of
 from rewardhub.client.refusal import from_proto, from_rpc
 from rewardhub.client.session import Entry, Session
 from rewardhub.client.settings import Settings
-from rewardhub.errors import TooLarge
-from rewardhub.types import Call, Group, GroupScores, Json, Response
+from rewardhub.errors import RewardHubError, TooLarge
+from rewardhub.types import Call, Group, GroupScores, Json, Media, Response
 from rewardhub.v1 import reward_service_pb2 as service
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.v1.reward_service_pb2_grpc import RewardServiceStub
@@ -84,7 +84,7 @@ class RpcDoor:
             session.settle(scores_from_proto(message, reply.fingerprints), final=True)
 
     async def _streamed(self, session: Session, entries: list[Entry]) -> None:
-        events = self.events(session.call)
+        events = self.events(session.call, session.media, session.groups)
         sender = asyncio.create_task(_send_all(events, session, entries))
         try:
             async for scores, retry_after_s in events.answers():
@@ -93,9 +93,9 @@ class RpcDoor:
             sender.cancel()
             events.cancel()
 
-    def events(self, call: Call) -> "EventStream":
-        """A stream for open groups."""
-        return EventStream(Bidi(self._stub.ScoreStream, self._metadata), call)
+    def events(self, call: Call, media: MediaBook, under_way: Callable[[], Iterable[Group]]) -> "EventStream":
+        """A stream for groups; media that the hub lacks are looked for in those ``under_way``."""
+        return EventStream(Bidi(self._stub.ScoreStream, self._metadata), call, media, under_way)
 
     async def put_media(self, data: bytes, timeout_s: float) -> None:
         chunks = (service.PutMediaRequest(chunk=chunk) for chunk in _chunks(data))
@@ -136,10 +136,10 @@ async def _send_all(events: "EventStream", session: Session, entries: list[Entry
 class EventStream:
     """One ScoreStream call: events out, scores in. Events after the end of the call are dropped."""
 
-    def __init__(self, rpc: Bidi, call: Call) -> None:
-        self._rpc, self._call = rpc, call
+    def __init__(self, rpc: Bidi, call: Call, media: MediaBook, under_way: Callable[[], Iterable[Group]]) -> None:
+        self._rpc, self._call, self._media, self._under_way = rpc, call, media, under_way
         self._deadline_ms = -1
-        self._media: dict[str, bytes] = {}
+        self._uploads: set[asyncio.Task[None]] = set()
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def send(self, group: Group, deadline_ms: int) -> None:
@@ -147,7 +147,6 @@ class EventStream:
         message = group_to_proto(group)
         members = group.is_member  # which the hub joins to others by messages of groups
         if message.ByteSize() <= (MESSAGE_BYTES - 4096 if members else FILL_BYTES):
-            self._remember(group)
             self._deadline(deadline_ms)
             self._rpc.write(service.ScoreStreamRequest(group=message))
             return
@@ -161,7 +160,6 @@ class EventStream:
 
     def open(self, group: Group, deadline_ms: int) -> None:
         """Opens the group without its responses."""
-        self._remember(group)
         self._deadline(deadline_ms)
         message = group_to_proto(group, with_responses=False)
         self._rpc.write(service.ScoreStreamRequest(open=service.Open(group=message)))
@@ -179,6 +177,8 @@ class EventStream:
 
     def cancel(self) -> None:
         self._timer.cancel()
+        for task in self._uploads:
+            task.cancel()
         self._rpc.cancel()
 
     async def answers(self) -> AsyncIterator[tuple[GroupScores, float]]:
@@ -188,19 +188,34 @@ class EventStream:
         async for reply in self._rpc.replies():
             for message in reply.groups:
                 yield scores_from_proto(message, reply.fingerprints), message.error.retry_after_ms / 1000
-            for sha256 in reply.missing_media:
-                self._send_media(sha256)
+            if reply.missing_media:
+                self._send_again(reply.missing_media)
             if reply.HasField("error"):
                 raise from_proto(reply.error)
 
-    def _remember(self, group: Group) -> None:
-        self._media |= {media.sha256: media.data for media in media_of(group) if media.data is not None}
+    def _send_again(self, missing: Sequence[str]) -> None:
+        """What the hub lacks: on this stream, or beside it where no message holds it."""
+        wanted = set(missing)
+        media = (each for group in self._under_way() for each in media_of(group) if each.sha256 in wanted)
+        found = {each.sha256: each for each in media if each.data is not None}
+        for sha256 in missing:
+            each = found.get(sha256, Media(sha256))
+            if len(each.data or b"") <= FILL_BYTES:
+                self._tell(sha256, each.data or b"")
+                continue
+            task = asyncio.create_task(self._upload(each))
+            self._uploads.add(task)
+            task.add_done_callback(self._uploads.discard)
 
-    def _send_media(self, sha256: str) -> None:
-        data = self._media.get(sha256, b"")
-        if 0 < len(data) <= FILL_BYTES:
-            message = pb.Media(sha256=sha256, data=data)
-            self._rpc.write(service.ScoreStreamRequest(media=message))
+    async def _upload(self, media: Media) -> None:
+        try:
+            await self._media.again(media)  # the hub sees that it is there
+        except RewardHubError:
+            self._tell(media.sha256, b"")
+
+    def _tell(self, sha256: str, data: bytes) -> None:
+        """The bytes of a media that the hub lacks; none where it need not wait for them."""
+        self._rpc.write(service.ScoreStreamRequest(media=pb.Media(sha256=sha256, data=data)))
 
     def _beat(self) -> None:
         if self._deadline_ms > 0:  # the same options once more change nothing

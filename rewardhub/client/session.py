@@ -157,6 +157,14 @@ class Session:
     # for a door
 
     @property
+    def media(self) -> MediaBook:
+        return self._media
+
+    def groups(self) -> list[Group]:
+        """What is not answered yet."""
+        return [entry.group for entry in self._entries.values()]
+
+    @property
     def finished(self) -> bool:
         return self._ended and not self._entries and not self._beside
 
@@ -324,7 +332,11 @@ class Session:
     def _repeat(self, entry: Entry, pause: float) -> None:
         entry.sent, entry.partial = False, None
         self._stats.retries += 1
-        self._loop.call_later(pause, self._push, entry)
+        self._loop.call_later(pause, self._again, entry)
+
+    def _again(self, entry: Entry) -> None:
+        if not self._told_end:
+            self._prepare(entry)
 
     def _may_repeat(self, entry: Entry, pause: float) -> bool:
         """Whether there is time; a hub that answered before is waited for until the deadline."""
@@ -333,20 +345,21 @@ class Session:
     def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
         if entry.is_fragment:
             return False
-        lost = [] if entry.reuploaded else lost_media(entry.group, answer)
-        if lost:
-            entry.reuploaded, entry.sent = True, False
-            self._stats.retries += 1
-            self._media.forget(lost)
-            self._prepare(entry)
-            return True
-        if not any(status.retryable for status in set(answer.total.statuses)):
+        lost = lost_media(entry.group, answer, guess=not entry.reuploaded)
+        pause = 0.0
+        if lost and not entry.reuploaded:  # of a hub that was started anew
+            entry.reuploaded = True
+        elif lost or any(status.retryable for status in set(answer.total.statuses)):
+            # Whose store is smaller than the media under way has room once others are answered.
+            entry.tries += 1
+            pause = pause_s(entry.tries, max(retry_after_s, told_wait_s(answer)))
+            if not self._may_repeat(entry, pause):
+                return False
+        else:
             return False
-        pause = pause_s(entry.tries + 1, max(retry_after_s, told_wait_s(answer)))
-        entry.tries += 1
-        if not self._may_repeat(entry, pause):
-            return False
-        entry.earlier = better(answer, entry.earlier)
+        if not lost:
+            entry.earlier = better(answer, entry.earlier)
+        self._media.forget(lost)
         self._repeat(entry, pause)
         return True
 

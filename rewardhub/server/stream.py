@@ -196,6 +196,8 @@ class Events:
         try:
             if message.data:
                 await self._put(message.sha256, message.data)
+            else:  # the caller has none either
+                self._parking.wait_no_more(message.sha256)
         except Unavailable as error:
             self._parking.refuse(message.sha256, error)
             raise

@@ -153,7 +153,7 @@ class ScoreStreamRequest(google.protobuf.message.Message):
     def cancel(self) -> global___Cancel: ...
     @property
     def media(self) -> rewardhub.v1.types_pb2.Media:
-        """bytes for a hash that the hub named as missing"""
+        """bytes for a hash that the hub named as missing; none: do not wait for them"""
 
     def __init__(
         self,

@@ -2,10 +2,14 @@
 
 import asyncio
 import io
+import os
+import random
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,17 +25,18 @@ from rewardhub.types import Call, Group, Media, Response, Status
 CALL = Call(recipe="math")
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    """``rewardhub serve`` on free ports; yields the addresses of its doors."""
+@contextmanager
+def serving(path, **settings):
+    """``rewardhub serve`` on free ports; gives the addresses of its doors."""
     program = Path(sys.executable).with_name("rewardhub")
-    path = tmp_path_factory.mktemp("hub") / "log"
+    environment = {f"REWARDHUB_{name.upper()}": str(value) for name, value in settings.items()}
     with path.open("w") as log:
         process = subprocess.Popen(
             [program, "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            env={**os.environ, **environment},
         )
     with process:
         line = process.stdout.readline()
@@ -42,6 +47,20 @@ def hub(tmp_path_factory):
         finally:
             process.terminate()
     assert process.returncode == 0, path.read_text()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("hub") / "log") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A hub whose store of media is small, and forgets what nobody used for a second."""
+    path = tmp_path_factory.mktemp("small") / "log"
+    with serving(path, media_mb=10, media_tenant_mb=6, media_ttl_s=1) as found:
+        yield found
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -165,6 +184,42 @@ def test_images_travel(address):
         assert client.score(asked, CALL)[0].values == [1.0]
         assert [scores.values for scores in client.stream(asked, CALL)] == [[1.0]]
         assert client.stats.uploads == 1
+
+
+def picture(seed: int, size: int) -> Media:
+    """About so many bytes of noise."""
+    side = int((size / 3) ** 0.5)
+    data = io.BytesIO()
+    noise = random.Random(seed).randbytes(3 * side * side)
+    Image.frombytes("RGB", (side, side), noise).save(data, format="PNG", compress_level=1)
+    return Media.from_bytes(data.getvalue())
+
+
+def test_media_that_the_hub_has_lost_are_sent_again_at_once(small):
+    """Whatever their size, those of an open group's responses too, and none is waited for that the client has not."""
+    images = [picture(1, 4_000_000), picture(2, 40_000)]
+    asked = [Group(f"g{n}", "p", (Response("1"),), {"answer": "1"}, (each,)) for n, each in enumerate(images)]
+    unknown = Group("u", "p", (Response("1"),), {"answer": "1"}, (Media("f" * 64),))
+    with Client(small["grpc"], on_failure="none") as client:
+        assert [scores.values for scores in client.stream(asked, CALL)] == [[1.0]] * 2
+        time.sleep(1.2)
+        started = time.monotonic()
+        answers = {scores.id: scores.total.statuses for scores in client.stream([*asked, unknown], CALL)}
+        assert answers == {"g0": [Status.OK], "g1": [Status.OK], "u": [Status.INVALID_INPUT]}
+        with client.open(replace(asked[1], id="open"), CALL) as opened:
+            time.sleep(1.2)
+            opened.add(Response("1", media=(images[1],)))
+            assert opened.result().values == [1.0, 1.0]
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_media_under_way_may_be_more_than_the_store_holds(small, door):
+    """What others pushed out before its group was there is sent again, as often as it takes."""
+    images = [picture(seed, 600_000) for seed in range(40)]
+    asked = [Group(f"g{n}", "p", (Response("1"),), {"answer": "1"}, (each,)) for n, each in enumerate(images)]
+    with Client(small[door]) as client:
+        assert [scores.values for scores in client.score(asked, CALL)] == [[1.0]] * 40
 
 
 def test_single_calls_join_an_open_group(address):

@@ -171,6 +171,31 @@ def test_media_lost_while_streaming_are_sent_again(url, fake, ask):
     assert fake.media == {image.sha256: b"bytes"}
 
 
+class Bytes(bytes):
+    """Of which it is known how many there are."""
+
+    alive = 0
+
+    def __init__(self, _: bytes) -> None:
+        Bytes.alive += 1
+
+    def __del__(self) -> None:
+        Bytes.alive -= 1
+
+
+def test_a_stream_lets_go_of_the_media_of_answered_groups(url):
+    """A client holds the images of the groups under way, not of all that a stream has sent."""
+
+    def source():
+        for n in range(200):
+            data = Bytes(b"image %d" % n)
+            yield group(f"g{n}", media=(Media(Media.from_bytes(data).sha256, data=data),))
+
+    with Client(url, in_flight=8) as client:
+        most = max(Bytes.alive for _ in client.stream(source(), CALL))
+    assert most < 40
+
+
 def test_a_group_larger_than_a_message_is_streamed(doors, fake):
     """Over gRPC a large group becomes Open, several Adds and Close."""
     big = Group("big", "p", tuple(Response(str(k) * 1_000_000) for k in range(9)))

@@ -380,16 +380,20 @@ async def test_adds_wait_in_order_for_their_media(service, image):
 
 
 async def test_media_that_never_come_are_invalid_input(service, monkeypatch):
-    """After its time, and at the end of the stream, a waiting group is invalid_input."""
+    """After its time, where the caller says that it has none, and at the end of the stream, a waiting group is
+    invalid_input.
+    """
     monkeypatch.setattr(stream, "MEDIA_WAIT_S", 0.2)
     async with service() as running, running.stub() as stub:
         talk = Talk(stub)
         await talk.send(options(), whole(group("timed", media=(Media(sha256="a" * 64),))))
         await talk.until(lambda t: "timed" in t.scores)
         monkeypatch.setattr(stream, "MEDIA_WAIT_S", 30)
+        await talk.send(whole(group("unheld", media=(Media(sha256="c" * 64),))), sent(b"", "c" * 64))
+        await talk.until(lambda t: "unheld" in t.scores)
         await talk.send(whole(group("ended", media=(Media(sha256="b" * 64),))))
         await talk.end()
-    for name in ("timed", "ended"):
+    for name in ("timed", "unheld", "ended"):
         assert talk.scores[name][0].total.statuses == [Status.INVALID_INPUT] * 2
 
 
