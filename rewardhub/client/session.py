@@ -343,9 +343,11 @@ class Session:
         return self._loop.time() + pause < entry.deadline and entry.tries <= self._settings.retries
 
     def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
-        if entry.is_fragment:
-            return False
         lost = lost_media(entry.group, answer, guess=not entry.reuploaded)
+        self._media.forget(lost)
+        refused = self.call.details and {*answer.total.statuses} == {Status.INVALID_INPUT}
+        if entry.is_fragment and not (lost and refused):
+            return False  # it may have joined its group
         pause = 0.0
         if lost and not entry.reuploaded:  # of a hub that was started anew
             entry.reuploaded = True
@@ -359,7 +361,6 @@ class Session:
             return False
         if not lost:
             entry.earlier = better(answer, entry.earlier)
-        self._media.forget(lost)
         self._repeat(entry, pause)
         return True
 

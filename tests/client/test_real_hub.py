@@ -222,6 +222,18 @@ def test_media_under_way_may_be_more_than_the_store_holds(small, door):
         assert [scores.values for scores in client.score(asked, CALL)] == [[1.0]] * 40
 
 
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_members_bring_media_that_the_hub_has_lost(small, door):
+    """Single calls that join one group are refused before they have joined, and so sent again with their image."""
+    image = picture(3, 40_000)
+    member = Group("m", "p", (Response("1"),), {"answer": "1"}, (image,), expected=2)
+    with Client(small[door], timeout_s=20) as client, ThreadPoolExecutor(2) as threads:
+        for n in range(2):
+            calls = [threads.submit(client.score, [replace(member, id=f"m{n}")], CALL) for _ in range(2)]
+            assert [call.result()[0].values for call in calls] == [[1.0]] * 2
+            time.sleep(1.2)
+
+
 def test_single_calls_join_an_open_group(address):
     """Eight single calls under one id score as one group of eight."""
     with Client(address) as client, ThreadPoolExecutor(8) as pool:
