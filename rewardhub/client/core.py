@@ -57,7 +57,6 @@ class Core:
         if not isinstance(self.door, RpcDoor):
             raise InvalidInput("open groups need gRPC: a url that begins with grpc:// or grpcs://", field="url")
         group, call = sendable(group, ""), sendable_call(call)
-        await self.media.ensure(self.media.missing(group))
         opened = Opened(self.door, self.media, group, call, self.settings.allowed_s(call))
         try:
             await opened.start()

@@ -11,7 +11,7 @@ from rewardhub.client.media import MediaBook
 from rewardhub.client.parts import readable
 from rewardhub.client.refusal import ConnectionLost, from_rpc
 from rewardhub.client.rpc import EventStream, RpcDoor
-from rewardhub.errors import RewardHubError
+from rewardhub.errors import DeadlineExceeded, RewardHubError
 from rewardhub.types import Call, Group, GroupScores, Response, Status
 from rewardhub.wire.proto import response_to_proto
 
@@ -27,13 +27,18 @@ class Opened:
         self._answers: asyncio.Queue[GroupScores | RewardHubError | None] = asyncio.Queue()
         self._so_far: GroupScores | None = None
         self._closed = False
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._events: EventStream = door.events(call, media, lambda: [self._group])
         self._reader = asyncio.create_task(self._read())
 
     async def start(self) -> None:
-        """Opens the group, with the responses that it has already."""
+        """Opens the group, with the responses that it has already. Raises ``DeadlineExceeded``, as :meth:`add` does,
+        where media are not uploaded by the deadline.
+        """
+        await self._bring(replace(self._group, responses=()))
         responses, self._group = self._group.responses, replace(self._group, responses=())
-        self._events.open(self._group, int(self._timeout_s * 1000))
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        self._events.open(self._group, max(int(left_s * 1000), 1))
         if responses:
             await self.add(responses)
 
@@ -41,7 +46,7 @@ class Opened:
         """Adds responses under the next free indices."""
         responses = readable(tuple(responses))
         added = replace(self._group, media=(), responses=responses)
-        await self._media.ensure(self._media.missing(added))
+        await self._bring(added)
         self._group = replace(self._group, responses=(*self._group.responses, *responses))
         self._events.add(self._group.id, map(response_to_proto, responses))
 
@@ -74,9 +79,17 @@ class Opened:
         self._events.cancel()
         await asyncio.wait([self._reader])
 
+    async def _bring(self, group: Group) -> None:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._media.ensure(self._media.missing(group))
+        except TimeoutError:
+            reason = f"media of group {group.id!r} were not uploaded within {self._timeout_s:g} s"
+            raise DeadlineExceeded(reason) from None
+
     async def _read(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(self._deadline):
                 await self._receive()
         except TimeoutError:
             late = failed(self._group, Status.TIMEOUT, f"not complete within {self._timeout_s:g} s")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rewardhub.client import AsyncClient, Client
-from rewardhub.errors import InvalidInput, PinMismatch
+from rewardhub.errors import DeadlineExceeded, InvalidInput, PinMismatch
 from rewardhub.types import Call, Group, Media, Response
 
 CALL = Call(recipe="math")
@@ -240,6 +240,24 @@ def test_an_open_group_that_is_late_has_a_status(doors, fake):
         opened.add("a")
         result = opened.result()
     assert result.values == [None] and result.complete
+
+
+def test_an_open_group_waits_for_uploads_until_its_deadline(doors):
+    """Its own, not the client's: where the hub has gone, media neither open a group nor join one for longer."""
+    first, second = (Media.from_bytes(each) for each in (b"first", b"second"))
+    with Client(doors.url("grpc"), timeout_s=20) as client:
+        client.scorers()
+        opened = client.open(group("o"), Call(recipe="math", deadline_ms=1_500))
+        doors.stop()
+        started = time.monotonic()
+        try:
+            with pytest.raises(DeadlineExceeded, match="group 'p' were not uploaded within 0.5 s"):
+                client.open(group("p", media=(first,)), Call(recipe="math", deadline_ms=500))
+            with pytest.raises(DeadlineExceeded):
+                opened.add(Response("r", media=(second,)))
+            assert time.monotonic() - started < 5
+        finally:
+            doors.start()
 
 
 def test_open_groups_need_grpc(doors):
