@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from rewardhub.types import Group, GroupScores, Media, Status
 
@@ -13,13 +14,19 @@ out of a small store before it is there.
 """
 
 
+@dataclass(slots=True, eq=False)
+class _Upload:
+    task: asyncio.Task[None]
+    waiting: int = 0
+
+
 class MediaBook:
     """The hashes that the hub behind one connection was given. Not for several event loops."""
 
     def __init__(self, upload: Callable[[bytes], Awaitable[object]]) -> None:
         self._upload = upload
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._uploads: dict[str, asyncio.Task[object]] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def missing(self, group: Group) -> list[Media]:
@@ -30,9 +37,18 @@ class MediaBook:
         return [media for sha256, media in found.items() if sha256 not in self._known]
 
     async def ensure(self, media: Iterable[Media]) -> None:
-        """Uploads these; a media that several groups ask for at once is uploaded once."""
-        waiting = [self._started(each) for each in media]
-        await asyncio.gather(*(asyncio.shield(task) for task in waiting))
+        """Uploads these; a media that several groups ask for at once is uploaded once, as long as one waits for it."""
+        uploads = {each.sha256: self._started(each) for each in media}
+        for each in uploads.values():
+            each.waiting += 1
+        try:
+            await asyncio.gather(*(asyncio.shield(each.task) for each in uploads.values()))
+        finally:
+            for sha256, each in uploads.items():
+                each.waiting -= 1
+                if not each.waiting:
+                    each.task.cancel()
+                    del self._uploads[sha256]
 
     async def again(self, media: Media) -> None:
         """Uploads it in any case: the hub may have lost it."""
@@ -44,21 +60,17 @@ class MediaBook:
         for sha256 in sha256s:
             self._known.pop(sha256, None)
 
-    def _started(self, media: Media) -> asyncio.Task[object]:
-        task = self._uploads.get(media.sha256)
-        if task is None:
-            task = self._uploads[media.sha256] = asyncio.create_task(self._put(media))
-        return task
+    def _started(self, media: Media) -> _Upload:
+        if media.sha256 not in self._uploads:
+            self._uploads[media.sha256] = _Upload(asyncio.create_task(self._put(media)))
+        return self._uploads[media.sha256]
 
     async def _put(self, media: Media) -> None:
-        try:
-            async with self._turns:
-                await self._upload(media.data or b"")
-            self._known[media.sha256] = None
-            if len(self._known) > _MOST_HASHES:
-                self._known.popitem(last=False)
-        finally:
-            del self._uploads[media.sha256]
+        async with self._turns:
+            await self._upload(media.data or b"")
+        self._known[media.sha256] = None
+        if len(self._known) > _MOST_HASHES:
+            self._known.popitem(last=False)
 
 
 def media_of(group: Group) -> Iterator[Media]:

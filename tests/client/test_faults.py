@@ -1,6 +1,7 @@
 """Retries, deadlines, policies and typed errors."""
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from rewardhub.errors import (
     Unavailable,
     UnknownName,
 )
-from rewardhub.types import Call, Group, Response, Status
+from rewardhub.types import Call, Group, Media, Response, Status
 from tests.chaos.fault_proxy import FaultProxy
 
 CALL = Call(recipe="math")
@@ -132,6 +133,24 @@ async def test_a_far_hub_is_reached(doors, scheme):
         async with AsyncClient(f"{scheme}://127.0.0.1:{proxy.port}", timeout_s=20, retries=0) as client:
             (scores,) = await client.score([group("far")], CALL)
     assert None not in scores.values
+
+
+def test_an_upload_ends_with_those_that_wait_for_it(doors, url, caplog):
+    """An image of a call that is over is asked for no longer, and how that would have ended is told to nobody."""
+    image = Media.from_bytes(b"bytes")
+    asked = Group("g", "p", (Response("r"),), media=(image,))
+    with Client(url, timeout_s=2, on_failure="none") as client:
+        client.scorers()
+        doors.stop()
+        try:
+            (scores,) = client.score([asked], Call(recipe="math", deadline_ms=300))
+            assert scores.total.statuses == [Status.TIMEOUT]
+            time.sleep(2.5)
+        finally:
+            doors.start()
+        gc.collect()
+        assert client.score([asked], CALL)[0].values != [None]
+    assert not caplog.records
 
 
 def test_a_restarted_hub_is_found_again(doors, fake, url):
