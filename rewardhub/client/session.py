@@ -17,7 +17,15 @@ from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.parts import sendable
 from rewardhub.client.refusal import ConnectionLost
 from rewardhub.client.settings import Settings, pause_s
-from rewardhub.errors import Cancelled, HubUnreachable, InvalidInput, RewardHubError, TooLarge
+from rewardhub.errors import (
+    Cancelled,
+    HubUnreachable,
+    InvalidInput,
+    QuotaExceeded,
+    RewardHubError,
+    TooLarge,
+    Unavailable,
+)
 from rewardhub.types import Call, Group, GroupScores, Status
 from rewardhub.wire.proto import response_to_proto
 
@@ -70,8 +78,8 @@ class Session:
     """
 
     def __init__(self, door: Door, media: MediaBook, settings: Settings, call: Call, stats: Stats) -> None:
-        self.call = call
-        self._door, self._media, self._settings, self._stats = door, media, settings, stats
+        self.call, self.media = call, media
+        self._door, self._settings, self._stats = door, settings, stats
         self._loop = asyncio.get_running_loop()
         self._timeout_s = settings.allowed_s(call)
         self._entries: dict[str, Entry] = {}
@@ -155,10 +163,6 @@ class Session:
             await asyncio.wait([self._task, *self._beside])
 
     # for a door
-
-    @property
-    def media(self) -> MediaBook:
-        return self._media
 
     def groups(self) -> list[Group]:
         """What is not answered yet."""
@@ -274,7 +278,7 @@ class Session:
         return first
 
     def _apart(self, member: Group, first: int | None) -> None:
-        session = Session(self._door, self._media, self._settings, self.call, self._stats)
+        session = Session(self._door, self.media, self._settings, self.call, self._stats)
         session.put(member, first)
         session.end()
         task = asyncio.create_task(self._follow(session))
@@ -295,7 +299,7 @@ class Session:
         self._wake_up()
 
     def _prepare(self, entry: Entry) -> None:
-        missing = self._media.missing(entry.group)
+        missing = self.media.missing(entry.group)
         if not missing:
             self._push(entry)
             return
@@ -304,12 +308,15 @@ class Session:
         task.add_done_callback(self._uploads.discard)
 
     async def _upload(self, entry: Entry) -> None:
-        missing = self._media.missing(entry.group)
-        uploads = (self._media.ensure([media]) for media in missing)
+        missing = self.media.missing(entry.group)
+        uploads = (self.media.ensure([media]) for media in missing)
         refused: dict[str, str] = {}
         for media, error in zip(missing, await asyncio.gather(*uploads, return_exceptions=True), strict=True):
             if isinstance(error, (InvalidInput, TooLarge)):
                 refused[media.sha256] = error.message
+            elif isinstance(error, (Unavailable, QuotaExceeded)):  # for this media; groups without it go on
+                self._finish(entry, failed(entry.group, error.status, error.message))
+                return
             elif error is not None:
                 self._fail(error)
                 return
@@ -344,7 +351,7 @@ class Session:
 
     def _sent_again(self, entry: Entry, answer: GroupScores, retry_after_s: float) -> bool:
         lost = lost_media(entry.group, answer, guess=not entry.reuploaded)
-        self._media.forget(lost)
+        self.media.forget(lost)
         refused = self.call.details and {*answer.total.statuses} == {Status.INVALID_INPUT}
         if entry.is_fragment and not (lost and refused):
             return False  # it may have joined its group

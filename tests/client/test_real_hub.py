@@ -223,6 +223,22 @@ def test_media_under_way_may_be_more_than_the_store_holds(small, door):
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])
+def test_an_image_that_the_store_has_no_room_for_costs_its_own_group(small, door):
+    """While groups that are being scored fill it: the others of the call are scored."""
+    text = Group("text", "p", (Response("1"),), {"answer": "1"})
+    image = replace(text, id="image", media=(picture(5, 3_000_000),))
+    with (
+        Client(small["grpc"]) as filler,
+        filler.open(replace(text, id="o", media=(picture(4, 4_000_000),)), CALL),
+        Client(small[door], retries=1, on_failure="none") as client,
+    ):
+        answers = {scores.id: scores.total for scores in client.score([text, image], CALL)}
+    assert answers["text"].statuses == [Status.OK]
+    assert answers["image"].statuses == [Status.UNAVAILABLE]
+    assert "fill the store" in answers["image"].details[0]["reason"]
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
 def test_members_bring_media_that_the_hub_has_lost(small, door):
     """Single calls that join one group are refused before they have joined, and so sent again with their image."""
     image = picture(3, 40_000)
