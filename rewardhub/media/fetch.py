@@ -45,8 +45,7 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._within_s = within_s
         self._ssl = ssl_context
-        # Names are looked up on threads of their own, so that slow name servers delay fetches only.
-        self._pinned = _Pinned(policy, look_up, Threads(WIDTH, "names"))
+        self._names = _Names(look_up)
         self._turns = Turns(WIDTH, QUEUE)
 
     async def get(self, url: str, tenant: str = "") -> bytes:
@@ -57,7 +56,7 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(self._within_s), self._turns.turn(tenant):
-                return await self._follow(parse(url))
+                return await self._follow(parse(url), _Pinned(self._policy, self._names, tenant))
         except TimeoutError:
             raise DeadlineExceeded(f"the fetch took more than {self._within_s:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
@@ -65,10 +64,10 @@ class Fetcher:
         except ValueError:  # of the name's encoding, or of a redirect; errors of TLS, caught above, are some too
             raise InvalidInput("the address, or one that it redirects to, names no host") from None
 
-    async def _follow(self, target: Target) -> bytes:
+    async def _follow(self, target: Target, network: "_Pinned") -> bytes:
         for _ in range(REDIRECTS + 1):
             self._policy.check_host(target)
-            answer = await self._request(target)
+            answer = await self._request(target, network)
             if isinstance(answer, bytes):
                 return answer
             if target.scheme == "https" and answer.scheme == "http":
@@ -76,11 +75,11 @@ class Fetcher:
             target = answer
         raise InvalidInput(f"the host redirects more than {REDIRECTS} times")
 
-    async def _request(self, target: Target) -> bytes | Target:
+    async def _request(self, target: Target, network: "_Pinned") -> bytes | Target:
         """The body, or where the host redirects to."""
         url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         async with (
-            httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=self._pinned) as pool,
+            httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=network) as pool,
             pool.stream("GET", url, headers=[*_HEADERS, (b"host", _host(target))]) as response,
         ):
             headers = {name.lower(): value for name, value in response.headers}
@@ -108,13 +107,32 @@ class Fetcher:
         return TooLarge(f"the media has more than the limit of {self._max_bytes} bytes")
 
 
+class _Names:
+    """Looks names up on threads of its own, so that slow name servers delay fetches only, and of one tenant first."""
+
+    def __init__(self, look_up: LookUp) -> None:
+        self._look_up = look_up
+        self._threads = Threads(WIDTH, "names")
+        self._turns = Turns(WIDTH, QUEUE)
+
+    async def addresses(self, host: str, port: int, tenant: str) -> list[str]:
+        await self._turns.take(tenant)
+        looking = self._threads.run(lambda: self._look_up(host, port, type=socket.SOCK_STREAM))
+
+        def over(looked: asyncio.Future[Any]) -> None:
+            looked.exception()  # is told to who waits, if anyone does
+            self._turns.give_back(tenant)
+
+        looking.add_done_callback(over)
+        found = await asyncio.shield(looking)  # which goes on, and holds its turn, where nobody waits any more
+        return list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+
+
 class _Pinned(httpcore.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to a name."""
 
-    def __init__(self, policy: Policy, look_up: LookUp, threads: Threads) -> None:
-        self._policy = policy
-        self._look_up = look_up
-        self._threads = threads
+    def __init__(self, policy: Policy, names: _Names, tenant: str) -> None:
+        self._policy, self._names, self._tenant = policy, names, tenant
         self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -134,8 +152,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """Every address of the name, all of them allowed."""
-        found = await self._threads.run(lambda: self._look_up(host, port, type=socket.SOCK_STREAM))
-        addresses = list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+        addresses = await self._names.addresses(host, port, self._tenant)
         for address in addresses:
             self._policy.check_address(address, port)
         return addresses

@@ -24,29 +24,33 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, tenant: str) -> AsyncIterator[None]:
-        """Holds a slot; raises ``Unavailable`` where the tenant has too many that wait."""
-        if tenant in self._waits or not self._may(tenant):
-            await self._wait(tenant)
-        else:
-            self._take(tenant)
+        """Holds a slot meanwhile; raises as :meth:`take`."""
+        await self.take(tenant)
         try:
             yield
         finally:
-            self._give_back(tenant)
+            self.give_back(tenant)
 
-    def _may(self, tenant: str) -> bool:
-        return self._held[tenant] < self._free
+    async def take(self, tenant: str) -> None:
+        """Waits for a slot; raises ``Unavailable`` where the tenant has too many that wait."""
+        if tenant in self._waits or not self._may(tenant):
+            await self._wait(tenant)
+        else:
+            self._hold(tenant)
 
-    def _take(self, tenant: str) -> None:
-        self._free -= 1
-        self._held[tenant] += 1
-
-    def _give_back(self, tenant: str) -> None:
+    def give_back(self, tenant: str) -> None:
         self._free += 1
         self._held[tenant] -= 1
         if not self._held[tenant]:
             del self._held[tenant]
         self._grant()
+
+    def _may(self, tenant: str) -> bool:
+        return self._held[tenant] < self._free
+
+    def _hold(self, tenant: str) -> None:
+        self._free -= 1
+        self._held[tenant] += 1
 
     async def _wait(self, tenant: str) -> None:
         waits = self._waits.get(tenant, deque())
@@ -60,7 +64,7 @@ class Turns:
             await wait
         except asyncio.CancelledError:
             if not wait.cancelled():
-                self._give_back(tenant)
+                self.give_back(tenant)
             elif wait in self._waits.get(tenant, ()):
                 self._leave(tenant, wait)
             raise
@@ -78,5 +82,5 @@ class Turns:
             wait = self._waits[tenant][0]
             self._leave(tenant, wait)
             if not wait.done():
-                self._take(tenant)
+                self._hold(tenant)
                 wait.set_result(None)

@@ -305,6 +305,22 @@ async def test_slow_hosts_of_one_tenant_hold_up_no_other(host):
     assert await asyncio.gather(*(shared.get(host.url(), "slow") for _ in range(40))) == [png()] * 40
 
 
+async def test_slow_names_of_one_tenant_hold_up_no_other(host):
+    """Nobody can call off a look-up: while one goes on beyond its fetch, it still counts as its tenant's."""
+
+    def look_up(name, port, **_):
+        if name == "slow.test":
+            time.sleep(3)
+        return [(0, 0, 0, "", ("127.0.0.1", port))]
+
+    shared = fetcher(within_s=0.5, look_up=look_up)
+    for _ in range(4):
+        slow = (shared.get(host.url(host="slow.test"), "slow") for _ in range(40))
+        answers = await asyncio.gather(*slow, return_exceptions=True)
+        assert {type(each) for each in answers} == {DeadlineExceeded}
+    assert await asyncio.gather(*(shared.get(host.url(host="a.test"), f"t{n}") for n in range(8))) == [png()] * 8
+
+
 async def test_an_address_is_fetched_once(host):
     """Equal addresses of one tenant are one request and one stored media; another tenant's is its own."""
     store = MediaStore()
