@@ -1,5 +1,6 @@
 """Answers for one group, made by the client or put together from what the hub sent."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rewardhub.types import Column, Group, GroupScores, Score, Status
@@ -31,17 +32,19 @@ def better(answer: GroupScores, earlier: GroupScores | None) -> GroupScores:
     return earlier if earlier.values.count(None) < answer.values.count(None) else answer
 
 
-def merged(first: GroupScores, second: GroupScores) -> GroupScores:
-    """The rows of two answers for one group, ordered by index; the second wins where both have a row."""
+def merged(answers: Sequence[GroupScores]) -> GroupScores:
+    """The rows of all answers for one group, ordered by index; the last wins where several have a row."""
+    if len(answers) == 1:
+        return answers[0]
     rows: dict[int, Score] = {}
-    for scores in (first, second):
+    for scores in answers:
         rows.update(zip(scores.indices, scores, strict=True))
     indices = sorted(rows)
     ordered = [rows[index] for index in indices]
     paths = {path: None for row in ordered for path in row.parts}
     pending = Score(None, Status.INCOMPLETE_GROUP)
     parts = {path: column_of([row.parts.get(path, pending) for row in ordered]) for path in paths}
-    return replace(second, total=column_of(ordered), parts=parts, indices=indices)
+    return replace(answers[-1], total=column_of(ordered), parts=parts, indices=indices)
 
 
 def told_wait_s(scores: GroupScores) -> float:

@@ -25,7 +25,7 @@ class Opened:
         self._door, self._media, self._call, self._timeout_s = door, media, call, timeout_s
         self._group = group
         self._answers: asyncio.Queue[GroupScores | RewardHubError | None] = asyncio.Queue()
-        self._so_far: GroupScores | None = None
+        self._so_far: list[GroupScores] = []
         self._closed = False
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._events: EventStream = door.events(call, media, lambda: [self._group])
@@ -70,9 +70,9 @@ class Opened:
         await self.end()
         while await self.next() is not None:
             pass
-        if self._so_far is None:
+        if not self._so_far:
             return failed(self._group, Status.INTERNAL_ERROR, "the hub gave no scores")
-        return whole(self._group, self._so_far)
+        return whole(self._group, merged(self._so_far))
 
     async def close(self) -> None:
         self._reader.cancel()
@@ -93,7 +93,7 @@ class Opened:
                 await self._receive()
         except TimeoutError:
             late = failed(self._group, Status.TIMEOUT, f"not complete within {self._timeout_s:g} s")
-            self._take(replace(merged(late, self._so_far), complete=True) if self._so_far else late)
+            self._take(replace(merged([late, *self._so_far]), complete=True))
         except grpc.RpcError as error:
             self._answers.put_nowait(from_rpc(error, self._door.url))
         except RewardHubError as error:
@@ -109,5 +109,5 @@ class Opened:
         raise ConnectionLost("the hub ended the stream before the group was complete")
 
     def _take(self, scores: GroupScores) -> None:
-        self._so_far = merged(self._so_far, scores) if self._so_far else scores
+        self._so_far.append(scores)
         self._answers.put_nowait(scores)

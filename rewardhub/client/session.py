@@ -51,7 +51,7 @@ class Entry:
     waits: int = 0
     reuploaded: bool = False
     lost: bool = False
-    partial: GroupScores | None = None
+    parts: list[GroupScores] = field(default_factory=list)
     earlier: GroupScores | None = None
     dropped: Dropped = field(default_factory=Dropped)
 
@@ -214,11 +214,10 @@ class Session:
         entry = self._entries.get(scores.id)
         if entry is None:
             return  # its deadline passed, or a twin of an answer given before
-        entry.partial = merged(entry.partial, scores) if entry.partial else scores
+        entry.parts.append(scores)
         if not scores.complete and not final:
             return
-        answer, entry.partial = entry.partial, None
-        answer = whole(entry.group, answer)
+        answer, entry.parts = whole(entry.group, merged(entry.parts)), []
         if not self._sent_again(entry, answer, retry_after_s):
             self._finish(entry, better(answer, entry.earlier))
 
@@ -337,7 +336,7 @@ class Session:
             self._answers.put_nowait(None)
 
     def _repeat(self, entry: Entry, pause: float) -> None:
-        entry.sent, entry.partial = False, None
+        entry.sent, entry.parts = False, []
         self._stats.retries += 1
         self._loop.call_later(pause, self._again, entry)
 

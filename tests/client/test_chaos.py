@@ -103,9 +103,7 @@ def test_pieces_of_an_answer_join_in_any_order(cuts, order):
         part = Column.of([rows[n].parts["a"] for n in indices], "f")
         return GroupScores("g", Column.of([rows[n] for n in indices], "t"), {"a": part}, list(indices))
 
-    whole = answer(pieces[0])
-    for piece in pieces[1:]:
-        whole = merged(whole, answer(piece))
+    whole = merged([answer(piece) for piece in pieces])
     assert list(whole) == list(answer(range(8))) and whole.indices == list(range(8))
 
 

@@ -358,6 +358,16 @@ def test_an_open_group_over_grpc(hub):
     assert result.values == [0.0, 1.0, 0.0] and result.indices == [0, 1, 2]
 
 
+def test_an_open_group_costs_the_same_per_response_however_many_there_are(hub):
+    """Two thousand responses, one by one, are a second's work of the client."""
+    began = time.process_time()
+    with Client(hub["grpc"]) as client, client.open(Group("o", "p", (), {"answer": "7"}), CALL) as opened:
+        for n in range(2_000):
+            opened.add(str(n % 8))
+        assert opened.result().values == [float(n % 8 == 7) for n in range(2_000)]
+    assert time.process_time() - began < 4
+
+
 def test_a_refused_open_group_has_a_row_for_each_response(hub):
     """What the hub refused before it knew of any response is the status of each, so that none is missing from a batch;
     a large group, which travels as an open one, too."""
