@@ -8,12 +8,13 @@ from typing import Any, Self
 
 from rewardhub.client.core import Core, Home
 from rewardhub.client.failure import OnFailure, Stats
-from rewardhub.client.loop import LoopThread
+from rewardhub.client.loop import LoopThread, SourceFailed
 from rewardhub.client.opened import Opened
 from rewardhub.client.parts import make_group
 from rewardhub.client.session import Session
 from rewardhub.client.settings import Settings
 from rewardhub.client.sync import feed
+from rewardhub.errors import Cancelled
 from rewardhub.types import Call, Group, GroupScores, Json, Media, Message, Response, Score
 
 _CALL = Call()
@@ -70,6 +71,8 @@ class AsyncClient:
         try:
             while (scores := await thread.call(core.next(session))) is not None:
                 yield scores
+        except SourceFailed as failed:
+            raise failed.error from None
         finally:
             if reader:
                 reader.cancel()
@@ -156,8 +159,12 @@ async def _feed(thread: LoopThread, session: Session, groups: AsyncIterable[Grou
         async for group in groups:
             await thread.call(session.admit(group))
         await thread.call(session.admit(None))
-    except Exception as error:
-        await thread.call(session.abort(error))
+    except BaseException as error:
+        task = asyncio.current_task()
+        if task and task.cancelling():  # of the stream, which is over
+            raise
+        stopped = isinstance(error, asyncio.CancelledError)
+        await thread.call(session.abort(Cancelled("the source of the groups was cancelled") if stopped else error))
 
 
 def _revived(settings: Settings) -> AsyncClient:

@@ -17,6 +17,14 @@ class Closing(Protocol):
     async def close(self) -> None: ...
 
 
+class SourceFailed(Exception):
+    """The caller's groups broke off with ``error``: whatever it is, it ends the caller's thread or task, never ours."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
 T = TypeVar("T")
 C = TypeVar("C", bound=Closing)
 

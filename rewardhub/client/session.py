@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
 from rewardhub.client.dropped import UNSENDABLE, Dropped, unsendable, without_media
 from rewardhub.client.failure import Stats
+from rewardhub.client.loop import SourceFailed
 from rewardhub.client.media import MediaBook, lost_media
 from rewardhub.client.parts import sendable
 from rewardhub.client.refusal import ConnectionLost
@@ -135,9 +136,9 @@ class Session:
         self.put(sent, self._count(sent) if sent.is_member else None)
 
     async def abort(self, error: BaseException) -> None:
-        """The caller's groups broke off with ``error``, which :meth:`next` raises."""
+        """The caller's groups broke off with ``error``, which is in what :meth:`next` raises."""
         if not self._told_end:
-            self._fail(error)
+            self._fail(SourceFailed(error))
 
     async def next(self) -> GroupScores | None:
         """The next answer, without a policy applied; None after the last."""

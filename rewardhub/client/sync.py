@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from rewardhub.client.core import Core, Home
 from rewardhub.client.failure import OnFailure, Stats
-from rewardhub.client.loop import LoopThread
+from rewardhub.client.loop import LoopThread, SourceFailed
 from rewardhub.client.opened import Opened
 from rewardhub.client.parts import make_group
 from rewardhub.client.session import Session
@@ -81,6 +81,8 @@ class Client:
         try:
             while (scores := thread.run(core.next(session))) is not None:
                 yield scores
+        except SourceFailed as failed:
+            raise failed.error from None
         finally:
             thread.run_unless_stopped(session.close())
 

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
 from rewardhub.client import AsyncClient, Client
-from rewardhub.errors import DeadlineExceeded, InvalidInput, PinMismatch
+from rewardhub.errors import Cancelled, DeadlineExceeded, InvalidInput, PinMismatch
 from rewardhub.types import Call, Group, Media, Response
 
 CALL = Call(recipe="math")
@@ -78,6 +79,43 @@ def test_an_error_of_the_source_is_raised(url):
 
     with Client(url) as client, pytest.raises(ZeroDivisionError, match="mine"):
         list(client.stream(source(), CALL))
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, futures.CancelledError])
+def test_whatever_ends_a_source_ends_its_stream_alone(url, fake, error):
+    """What would end a thread ends the caller's, not the client's own: it scores on."""
+    raised = []
+
+    def source():
+        yield group("a")
+        raise error("mine")
+
+    def read():
+        try:
+            list(client.stream(source(), CALL))
+        except BaseException as caught:
+            raised.append(caught)
+
+    with Client(url) as client:
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reader.join(10)
+        assert [type(each) for each in raised] == [error]
+        assert right(fake, client.score([group("b")], CALL)[0])
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, ValueError])
+async def test_whatever_ends_an_async_source_ends_its_stream(url, error):
+    """Rollouts that were cancelled, too: the stream waited for their groups for ever."""
+
+    async def source():
+        yield group("a")
+        raise error
+
+    expected = Cancelled if error is asyncio.CancelledError else error
+    async with AsyncClient(url) as client, asyncio.timeout(10):
+        with pytest.raises(expected):
+            _ = [scores async for scores in client.stream(source(), CALL)]
 
 
 def test_a_stream_left_early_lets_its_source_go(url):
