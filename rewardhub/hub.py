@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rewardhub import tracing
-from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import Cancelled, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.group_lanes import GroupLanes
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
@@ -144,9 +144,11 @@ class Hub:
                 async for group in aiter_of(groups):
                     await slots.acquire()
                     tasks.create_task(one(group))
-        except ExceptionGroup as errors:
+        except BaseExceptionGroup as errors:
             ready.put_nowait(errors.exceptions[0])
-        except Exception as error:
+        except asyncio.CancelledError:
+            ready.put_nowait(Cancelled("the source of the groups was cancelled"))  # or nobody reads any more
+        except BaseException as error:
             ready.put_nowait(error)
         ready.put_nowait(None)
 

@@ -8,6 +8,7 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.errors import Cancelled
 from rewardhub.hub import IN_FLIGHT
 from rewardhub.local import LocalHub
 from rewardhub.types import Call, Group, Response
@@ -66,6 +67,21 @@ async def test_an_error_of_the_producer_is_raised(hub):
     assert (await anext(stream)).id == "g0"
     with pytest.raises(RuntimeError, match="the generator broke"):
         await anext(stream)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+async def test_a_producer_that_was_cancelled_ends_its_stream(hub, error):
+    """Its consumer waited for ever."""
+
+    async def produce():
+        yield group(0)
+        await asyncio.sleep(0.05)
+        raise error
+
+    expected = Cancelled if error is asyncio.CancelledError else error
+    async with asyncio.timeout(5):
+        with pytest.raises(expected):
+            _ = [scores async for scores in hub.stream(produce(), Call(recipe="oracle"))]
 
 
 def test_a_hub_in_process_for_blocking_callers(registry, monkeypatch):
