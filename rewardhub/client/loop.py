@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -35,6 +36,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
+        self._process = os.getpid()
         self._last: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._main, name="rewardhub-client", daemon=True)
         try:
@@ -116,6 +118,9 @@ class LoopThread:
             self._thread.join(timeout=5)
 
     def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if os.getpid() != self._process:  # a forked child, where no thread runs this loop
+            work.close()
+            raise Cancelled("this stream or open group is of the process that began it")
         try:
             if self._stopping:
                 raise RuntimeError

@@ -146,6 +146,43 @@ def test_a_stream_survives_a_fork(url, fake):
     assert done.stdout.split() == ["a", "b"] and fake.seen == {"a": 1, "b": 1, "child": 1}
 
 
+FORKING_A_GROUP = """
+import os, sys
+from rewardhub.client import Client
+from rewardhub.errors import Cancelled
+from rewardhub.types import Call, Group, Response
+
+client, call = Client(sys.argv[1], timeout_s=20), Call(recipe="math")
+opened, answers = client.open(Group("o", "p", (Response("r"),)), call), client.stream([Group("s", "p")], call)
+next(answers)
+child = os.fork()
+if child == 0:
+    try:
+        for use in (lambda: opened.add("x"), lambda: next(answers)):
+            try:
+                use()
+            except Cancelled as error:
+                print(error, flush=True)
+        answers.close()
+        opened.close()
+        os._exit(0)
+    finally:
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+opened.add("x")
+print(len(opened.result()), list(answers))
+"""
+
+
+def test_what_was_under_way_stays_with_its_process(doors):
+    """A forked child that uses a stream or an open group of its parent is told so: it waited for ever."""
+    command = [sys.executable, "-c", FORKING_A_GROUP, doors.url("grpc")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    told = "this stream or open group is of the process that began it"
+    assert done.stdout.splitlines() == [told, told, "2 []"]
+
+
 FORKING_WHILE_CALLING = """
 import os, sys, threading
 from rewardhub.client import Client
