@@ -7,6 +7,8 @@ from typing import Self
 from rewardhub.errors import TooLarge, Unavailable
 
 _RETRY_S = 0.5
+_CRUMBS_BYTES = 4_096
+"""Chunks are kept in pieces of about so many bytes: one of a few bytes alone takes ten times as many of memory."""
 
 
 class Inflight:
@@ -64,7 +66,10 @@ class Upload:
             raise self.too_large()
         self._inflight.take(len(chunk))
         self._size += len(chunk)
-        self._chunks.append(chunk)
+        if self._chunks and len(self._chunks[-1]) + len(chunk) <= _CRUMBS_BYTES:
+            self._chunks[-1] += chunk
+        else:
+            self._chunks.append(chunk)
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"the {self._what} has more than the limit of {self.limit} bytes")

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 import rewardhub
 from rewardhub import logs, tracing
-from rewardhub.errors import InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.errors import DeadlineExceeded, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.pace import apart
 from rewardhub.server import intake, replay
 from rewardhub.server.auth import Auth, Caller
@@ -103,10 +103,14 @@ class RewardService:
     ) -> pb.PutMediaResponse:
         sha256 = ""
         with self._inflight.upload(self._hub.media.limits.item_bytes, "media") as upload:
-            async for message in chunks:
-                chunk = _parsed(message)
-                upload.add(chunk.chunk)
-                sha256 = chunk.sha256 or sha256
+            try:
+                async with asyncio.timeout(self._limits.body_s):
+                    async for message in chunks:
+                        chunk = _parsed(message)
+                        upload.add(chunk.chunk)
+                        sha256 = chunk.sha256 or sha256
+            except TimeoutError:
+                raise DeadlineExceeded(f"the media did not come within {self._limits.body_s:g} s") from None
             data = upload.joined()
             media = await asyncio.to_thread(self._hub.media.put, data, self._caller(context).tenant)
         if sha256 not in {"", media.sha256}:

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import random
+import tracemalloc
 
 import grpc
 import pytest
@@ -149,6 +150,19 @@ async def test_a_body_of_many_pieces_has_no_long_head(service, monkeypatch):
         writer.write(b"0\r\n\r\n")
         assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
         writer.close()
+
+
+def test_a_body_in_crumbs_takes_no_more_memory_than_it_counts():
+    """Two hundred thousand bytes, two at a time."""
+    tracemalloc.start()
+    try:
+        with Inflight(1, 2**20).upload(2**20, "body") as upload:
+            for _ in range(100_000):
+                upload.add(bytes([1, 2]))
+            assert tracemalloc.get_traced_memory()[0] < 400_000
+            assert upload.joined() == b"\1\2" * 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_upload_counts_its_chunks():

@@ -195,6 +195,21 @@ async def test_put_media_checks_hash_size_and_format(service, image):
             assert error["message"]
 
 
+async def test_an_upload_that_trickles_is_given_up(service):
+    """Media that do not come within the time of a body are a timeout, and their bytes are in flight no longer."""
+
+    async def chunks():
+        yield pb.PutMediaRequest(chunk=b"0" * 600)
+        await asyncio.sleep(30)
+
+    limits = Limits(body_s=0.3, inflight_bytes=1_000)
+    async with service(ServerSettings(limits=limits)) as running, running.stub() as stub:
+        for _ in range(2):
+            code, error = await failure_of(stub.PutMedia(chunks()))
+            assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+            assert error["message"] == "the media did not come within 0.3 s"
+
+
 async def test_health_follows_the_hub(service):
     """Check says SERVING, NOT_SERVING within a second when the hub is not ready, and back."""
     async with service() as running, grpc.aio.insecure_channel(running.grpc_addr) as channel:
