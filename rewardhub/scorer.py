@@ -312,7 +312,16 @@ def _raised(error: BaseException, reference: Json) -> Score:
             json.dumps(reference, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             error = ReferenceUnparseable("the reference holds half of a surrogate pair", field="reference")
+    _let_go(error)
     return failure(error)
+
+
+def _let_go(error: BaseException) -> None:
+    """Frames that hold an error, which holds them, would keep the group with its media until they are searched for."""
+    each: BaseException | None = error
+    while each is not None and each.__traceback__ is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 def _judged(verdict: Any) -> Verdict:

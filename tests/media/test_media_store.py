@@ -142,7 +142,7 @@ def uncollected():
     gc.enable()
 
 
-@pytest.mark.parametrize("how", ["scored", "refused", "opened"])
+@pytest.mark.parametrize("how", ["scored", "refused", "failed", "opened"])
 async def test_a_hub_lets_go_of_what_it_has_answered(uncollected, how):
     """At once, without a search for garbage: groups one after the other never fill the store."""
     registry = Registry()
@@ -152,8 +152,19 @@ async def test_a_hub_lets_go_of_what_it_has_answered(uncollected, how):
         """The number of media."""
         return float(len(group.media))
 
+    @verifier("broken")
+    def broken(response, reference, group) -> float:
+        """An error that its own frame holds, as many libraries' are."""
+        try:
+            raise ValueError("the cause")
+        except ValueError as cause:
+            kept = RuntimeError("the error")
+            raise kept from cause
+
     registry.add(count)
-    hub, call = make_hub(HubConfig(workers=1), registry), Call(recipe="nobody" if how == "refused" else "media_count")
+    registry.add(broken)
+    recipe = {"refused": "nobody", "failed": "broken"}.get(how, "media_count")
+    hub, call = make_hub(HubConfig(workers=1), registry), Call(recipe=recipe)
     await hub.start()
     size = max(len(png(shade)) for shade in range(12))
     limits = MediaLimits(item_bytes=size, tenant_bytes=2 * size, total_bytes=2 * size)
@@ -169,7 +180,8 @@ async def test_a_hub_lets_go_of_what_it_has_answered(uncollected, how):
                 rows = [row async for scores in opened for row in scores]
             else:
                 ((*rows,),) = await intake.score(hub, [group], call, "")
-            assert {row.status for row in rows} == {Status.INVALID_INPUT if how == "refused" else Status.OK}
+            ends = {"refused": Status.INVALID_INPUT, "failed": Status.INTERNAL_ERROR}
+            assert {row.status for row in rows} == {ends.get(how, Status.OK)}
     finally:
         await hub.aclose()
 
