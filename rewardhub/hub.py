@@ -192,6 +192,10 @@ class Hub:
         """Every scorer and recipe with its fingerprint."""
         return self.book.listing()
 
+    def writers(self) -> list[str]:
+        """The generative models, by name."""
+        return [lane.card.name for lane in self.scheduler.models if lane.card.kind == "generative"]
+
     def ready(self) -> list[str]:
         """Why the hub should get no work now; empty when it is ready."""
         reasons = [f"{lane.card.name} is not loaded" for lane in self.scheduler.models if not lane.loaded.is_set()]

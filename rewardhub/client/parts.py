@@ -1,17 +1,17 @@
 """Groups from what people and trainers have at hand: texts, numbers, images of any make."""
 
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 from rewardhub.errors import InvalidInput
-from rewardhub.types import MAX_CHARS, Call, Group, Json, Media, Message, Response
+from rewardhub.types import MAX_CHARS, Call, Group, Media, Message, Response
 from rewardhub.wire.data_url import bytes_of, is_data_url
 from rewardhub.wire.fields import describe, expect
 from rewardhub.wire.lines import call_from_json, call_to_json, dumps, loads
+from rewardhub.wire.samples import as_reference
 
 _NO_PNG = ("CMYK", "YCbCr", "HSV", "LAB")
 """Modes of PIL that PNG does not know and RGB can stand for."""
@@ -74,21 +74,6 @@ def make_group(
         reference=as_reference(reference),
         media=tuple(map(as_media, images)),
     )
-
-
-def as_reference(value: Any) -> Json:
-    """An object as it is; anything else becomes ``{"answer": value}``, numbers as text, arrays as lists.
-
-    None and NaN, which tables hold where they hold nothing, are no reference: ``{}``.
-    """
-    if isinstance(value, Mapping):
-        return value
-    if hasattr(value, "tolist") and not isinstance(value, str):
-        value = value.tolist()  # of NumPy or torch
-        value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return {}
-    return {"answer": str(value) if isinstance(value, int | float) else value}
 
 
 def as_media(image: Any) -> Media:

@@ -4,6 +4,7 @@ Keys are compared by their hashes, all of them, in constant time. Without keys e
 nameless tenant with every scope, and the doors may only be reached from the same machine.
 """
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -24,6 +25,9 @@ SCOPES: dict[str, Scope | None] = {
     "/run_code": "score",
     "/submit": "score",
     "/submit_batch": "score",
+    "/openrlhf/get_reward": "score",
+    "/slime/reward": "score",
+    "/v1/models": None,
     "/v1/ping": None,
     "/v1/reload": "admin",
     "/metrics": "metrics",
@@ -76,7 +80,7 @@ class Auth:
             return ANYONE
         key = _presented(headers)
         if not key:
-            raise Unauthenticated("a key is needed: Authorization: Bearer KEY, or x-api-key: KEY")
+            raise Unauthenticated("a key is needed: Authorization: Bearer KEY, x-api-key: KEY, or http://hub:KEY@…")
         digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
         found = None
         for known, caller in self._callers:
@@ -92,9 +96,19 @@ def _presented(headers: Iterable[tuple[str, str]]) -> str:
     for name, value in headers:
         if name == "authorization" and value[:7].lower() == "bearer ":
             return value[7:].strip()
+        if name == "authorization" and value[:6].lower() == "basic ":
+            return _password(value[6:])
         if name == "x-api-key":
             plain = value.strip()
     return plain
+
+
+def _password(credentials: str) -> str:
+    """Of ``http://hub:KEY@host/…``: trainers that know of nothing but an address send a key so."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1")
+    except ValueError:
+        return ""
 
 
 def parse_address(field: str, address: str) -> tuple[str, int]:

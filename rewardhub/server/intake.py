@@ -32,7 +32,11 @@ def from_json(body: bytes, limits: Limits) -> tuple[Call, list[Item]]:
     """A REST body; raises ``InvalidInput`` where the request as a whole is unusable, ``TooLarge`` where it asks for
     more than one request may.
     """
-    data = expect(decoded(body), dict, "body")
+    return from_data(expect(decoded(body), dict, "body"), limits)
+
+
+def from_data(data: dict[str, Any], limits: Limits) -> tuple[Call, list[Item]]:
+    """A decoded REST body; raises as :func:`from_json`."""
     call = lines.call_from_json(data)
     if "groups" not in data:
         raise InvalidInput("groups is missing, expected a list", field="groups")

@@ -134,6 +134,9 @@ class Metered:
     def scorers(self) -> list[dict[str, Any]]:
         return self._hub.scorers()
 
+    def writers(self) -> list[str]:
+        return self._hub.writers()
+
     async def reload(self) -> dict[str, list[str]]:
         return await self._hub.reload()
 

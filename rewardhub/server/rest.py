@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -20,11 +21,11 @@ from starlette.types import ASGIApp
 import rewardhub
 from rewardhub.errors import ConfigError, RewardHubError, nearest
 from rewardhub.pace import apart
-from rewardhub.server import documents, guard, intake, replay, replies
+from rewardhub.server import documents, guard, intake, replay, replies, trainers
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import documents as foreign
-from rewardhub.server.compat import openai_chat
+from rewardhub.server.compat import openai_chat, openrlhf, slime
 from rewardhub.server.exchange import Exchange
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.large import LARGE_ROWS, is_large_json
@@ -53,6 +54,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     foreign.SubmitBody,
     foreign.BatchBody,
     foreign.ChatBody,
+    foreign.OpenrlhfBody,
+    foreign.SlimeBody,
 )
 _REPLIES: tuple[type[BaseModel], ...] = (documents.ScoreLine, documents.ErrorReply)
 
@@ -78,6 +81,7 @@ class RestDoor:
         self._replays = replay.Replays(self._inflight)
         self.leaving = False
         self._exchange = exchange
+        self._started = time.time()
 
     def app(self) -> ASGIApp:
         """The application behind its guard; raises ``ConfigError`` for a route without a scope."""
@@ -121,6 +125,9 @@ class RestDoor:
             ("/v1/ping", "GET", self.ping, _ok(str)),
             ("/v1/reload", "POST", self.reload, _ok(documents.ReloadReply)),
             ("/v1/chat/completions", "POST", self.chat, _json("ChatBody") | _ok(foreign.ChatReply)),
+            ("/v1/models", "GET", self.models, _ok(foreign.ModelsReply)),
+            ("/openrlhf/get_reward", "POST", self.openrlhf, _of_recipe("OpenrlhfBody") | _ok(foreign.OpenrlhfReply)),
+            ("/slime/reward", "POST", self.slime, _of_recipe("SlimeBody") | _ok(float)),
             ("/healthz", "GET", self.healthz, open_to_all | _ok(documents.LifeReply)),
             ("/readyz", "GET", self.readyz, open_to_all | {"responses": readiness}),
             ("/metrics", "GET", self.metrics, metrics),
@@ -195,6 +202,26 @@ class RestDoor:
         group = await at_hand(self._hub.media, group, tenant, math.inf)
         (scores,) = await unless_gone(request, self._hub.score([group], call, tenant=tenant))
         return replies.json_reply(openai_chat.completion(scores[0], call.recipe))
+
+    async def models(self, _: Request) -> Response:
+        """The hub's own generative models, which ``/v1/chat/completions`` may name."""
+        return replies.json_reply(openai_chat.models(self._hub.writers(), self._started))
+
+    async def openrlhf(self, request: Request) -> Response:
+        """OpenRLHF's remote reward model; an error where a score has no value."""
+        return await self._translated(request, openrlhf)
+
+    async def slime(self, request: Request) -> Response:
+        """The remote reward model of slime: a bare number; an error where the score has no value."""
+        return await self._translated(request, slime)
+
+    async def _translated(self, request: Request, trainer: trainers.Translation) -> Response:
+        tenant = await self._let_in(request)
+        body = await self._body(request, self._limits.body_bytes, "body")
+        reading = partial(trainers.read, body, request.query_params, trainer, self._limits)
+        call, items = await apart(is_large_json(body), reading)
+        answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
+        return replies.json_reply(trainer.reply(answers))
 
     async def healthz(self, _: Request) -> Response:
         """The process lives."""
@@ -328,6 +355,11 @@ def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _json(model: str) -> dict[str, Any]:
     return {"openapi_extra": _body("application/json", _ref(model))}
+
+
+def _of_recipe(model: str) -> dict[str, Any]:
+    recipe = {"name": "recipe", "in": "query", "required": True, "schema": {"type": "string"}}
+    return {"openapi_extra": {"parameters": [recipe], **_body("application/json", _ref(model))}}
 
 
 def _ok(model: type) -> dict[str, Any]:

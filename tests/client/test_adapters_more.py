@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from rewardhub.client.adapters import areal, easyr1, ms_swift, nemo_rl, openrlhf, rllm, skyrl, slime, verifiers
-from rewardhub.errors import ScoringFailed
+from rewardhub.errors import InvalidInput, ScoringFailed
 from rewardhub.types import Response, Status
 
 
@@ -59,6 +59,15 @@ def test_openrlhf_scores_what_was_said(fake, end):
     text = "<think>x</think><answer>5</answer>"
     found = openrlhf.reward_func([f"p{text}{end}"], ["p"], ["5"])
     assert found["rewards"].tolist() == pytest.approx([fake.value("p", Response(text))])
+
+
+def test_openrlhf_scores_no_prompt(fake):
+    """White space of the prompt may have changed in decoding; a query with another beginning is no response to it."""
+    found = openrlhf.reward_func(["<s> [INST] 2+3? [/INST] 5"], ["<s>[INST] 2+3?\n[/INST]"], ["5"])
+    assert found["rewards"].tolist() == pytest.approx([fake.value("<s>[INST] 2+3?\n[/INST]", Response(" 5"))])
+    for query in ("+3? [/INST] 5", "<s>[INST] 2+", ""):
+        with pytest.raises(InvalidInput, match="does not begin with its prompt"):
+            openrlhf.reward_func([query], ["<s>[INST] 2+3? [/INST]"], ["5"])
 
 
 def test_openrlhf_answers_an_empty_batch(fake):

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from rewardhub.client import Client
-from rewardhub.client.parts import as_media, as_reference, make_group
+from rewardhub.client.parts import as_media, make_group
 from rewardhub.errors import InvalidInput
 from rewardhub.types import Call, Group, Response
+from rewardhub.wire.samples import as_reference
 
 CALL = Call(recipe="math")
 

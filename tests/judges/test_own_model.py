@@ -106,11 +106,13 @@ async def test_a_model_that_cannot_write_a_verdict_gives_none(chat_url) -> None:
 
 
 def test_the_chat_door_speaks_openai(chat_url) -> None:
-    """A completion in OpenAI's form, greedy and so the same twice; what it cannot do names its field."""
+    """A completion in OpenAI's form, greedy and so the same twice; what it cannot do names its field; its models are
+    listed."""
     body = {"model": "writer", "messages": [{"role": "user", "content": "What colour is it?"}], "max_tokens": 5}
     with httpx.Client(base_url=chat_url, timeout=60) as http:
         first, second = (http.post("/chat/completions", json=body).json() for _ in range(2))
         assert first["choices"] == second["choices"]
+        assert [each["id"] for each in http.get("/models").json()["data"]] == [body["model"]]
         assert (first["object"], first["model"], first["choices"][0]["finish_reason"]) == (
             "chat.completion", "writer", "length",
         )  # fmt: skip

@@ -161,6 +161,9 @@ class FakeHub:
         common = {"fingerprint": "f" * 16, "cost": "cheap", "deterministic": True, "ready": True, "summary": "s"}
         return [{"name": name, "family": "verifier", "scope": "response", **common} for name in RECIPES]
 
+    def writers(self):
+        return ["writer"]
+
     async def reload(self):
         return {"added": [], "removed": [], "changed": [], "restart": []}
 

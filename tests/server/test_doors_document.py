@@ -28,6 +28,9 @@ CASES = {"test": [{"input": {"stdin": "1"}, "output": {"stdout": "1"}}]}
 SUBMISSION = {"completion": "print(input())", "config": {"provided_data": CASES}, "id": 7}
 PROGRAM = {"code": "open('f', 'w').write('x'); print(1)", "language": "python", "fetch_files": ["f"]}
 
+QUERIES = {"query": ["pa", "pb"], "prompts": ["p", "p"], "labels": ["5", {"answer": "5"}]}
+SAMPLE = {"prompt": "p", "response": "a", "label": "5"}
+
 
 def closed(schema):
     """The schema with every object held to the properties that it names."""
@@ -84,6 +87,11 @@ def check(document, reply):
         (400, "POST", "/submit", {"json": {}}),
         (200, "POST", "/submit_batch", {"json": {"submissions": [SUBMISSION, {}]}}),
         (400, "POST", "/submit_batch", {"json": {"submissions": []}}),
+        (200, "POST", "/openrlhf/get_reward?recipe=digest", {"json": QUERIES}),
+        (400, "POST", "/openrlhf/get_reward", {"json": QUERIES}),
+        (200, "POST", "/slime/reward?recipe=digest", {"json": SAMPLE}),
+        (503, "POST", "/slime/reward?recipe=busy", {"json": SAMPLE}),
+        (200, "GET", "/v1/models", {}),
         (200, "GET", "/v1/ping", {}),
         (200, "POST", "/v1/reload", {}),
         (403, "POST", "/v1/reload", {"headers": {"x-api-key": "slow"}}),
@@ -133,6 +141,8 @@ async def test_requests_are_what_the_document_says(service):
         "/submit": SUBMISSION,
         "/submit_batch": {"submissions": [SUBMISSION]},
         "/v1/chat/completions": chat,
+        "/openrlhf/get_reward": QUERIES,
+        "/slime/reward": SAMPLE,
     }.items():
         schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(body)

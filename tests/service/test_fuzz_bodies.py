@@ -1,6 +1,6 @@
 """Every place of every body that a route takes, filled with what does not belong there: no 5xx, no crash (R15).
 
-One case is one request. The bodies are valid ones of our routes and of other systems' (SandboxFusion's, OpenAI's);
+One case is one request. The bodies are valid ones of our routes and of other systems' (SandboxFusion's, OpenAI's, trainers');
 each place of each of them holds each piece of junk once, and then two places at once by a seeded choice.
 """
 
@@ -54,6 +54,8 @@ BODIES = {
             {"type": "text", "text": "t"}, {"type": "image_url", "image_url": {"url": PICTURE}},
         ]}],
     },
+    "/openrlhf/get_reward?recipe=math": {"query": ["p5", "p6"], "prompts": ["p", "p"], "labels": ["5", {"answer": "5"}]},
+    "/slime/reward?recipe=math": {"prompt": [{"role": "user", "content": "q"}], "response": "5", "label": "5"},
 }  # fmt: skip
 JUNK = [
     "null", "true", "0", "-1", "1.5", "-0.0", "NaN", "Infinity", "-Infinity", "1e400", str(2**31), str(2**63), str(2**64),

@@ -12,8 +12,8 @@ from rewardhub.client.adapters.connection import target
 from rewardhub.client.adapters.rollouts import Batch, Chat, column
 from rewardhub.client.adapters.trl import REFERENCES
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 DEADLINE_S = 12.0
 

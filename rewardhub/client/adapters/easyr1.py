@@ -10,8 +10,9 @@ from typing import Any
 
 from rewardhub.client.adapters.connection import target_of
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference, make_group
+from rewardhub.client.parts import make_group
 from rewardhub.types import Call, Group, Response
+from rewardhub.wire.samples import as_reference
 
 
 def compute_score(reward_inputs: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, float]]:

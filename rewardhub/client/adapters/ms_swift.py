@@ -10,8 +10,8 @@ from rewardhub.client.adapters.connection import target
 from rewardhub.client.adapters.rollouts import Batch, Chat, column
 from rewardhub.client.adapters.trl import REFERENCES
 from rewardhub.client.failure import OnFailure
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 try:
     from swift.rewards import AsyncORM, orms  # type: ignore[import-not-found,unused-ignore]

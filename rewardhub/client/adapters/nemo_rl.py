@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from rewardhub.client.adapters.connection import Target, target
 from rewardhub.client.adapters.rollouts import Batch, text_of
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 Log = Sequence[Mapping[str, Any]]
 

@@ -4,20 +4,14 @@ Hub and recipe come from the environment. Called on threads, one sample per call
 arguments, not with OpenRLHF itself.
 """
 
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from rewardhub.client.adapters.connection import target
-from rewardhub.client.parts import as_reference, make_group
+from rewardhub.client.parts import make_group
 from rewardhub.types import Call
-
-_ENDS = re.compile(
-    r"(?:\s|<\|(?:im_end|endoftext|end_of_text|eot_id|end|eot|return|end_of_turn)\|>|<end_of_turn>|<eos>|</s>|<pad>"
-    r"|<\uff5cend\u2581of\u2581sentence\uff5c>)+\Z"
-)
-"""End-of-turn, end-of-text and padding tokens of the usual families; nothing else of a response is touched."""
+from rewardhub.wire.samples import as_reference, said
 
 
 def reward_func(
@@ -26,19 +20,18 @@ def reward_func(
     """``{"rewards", "scores", "extra_logs"}`` as float tensors with one number per query.
 
     The response is the query less its prompt and less the end and padding tokens that OpenRLHF decodes
-    with it. Raises ``ScoringFailed`` on a score without a value.
+    with it. Raises ``ScoringFailed`` on a score without a value, and ``InvalidInput`` for a query that does not begin
+    with its prompt.
     """
     torch = import_module("torch")  # the trainer's own
 
     hub = target()
     rows = enumerate(zip(queries, prompts, labels, strict=True))
     groups = [
-        make_group([_response(query, prompt)], prompt=prompt, reference=as_reference(label), group_id=str(n))
+        make_group(
+            [said(query, prompt, f"queries[{n}]")], prompt=prompt, reference=as_reference(label), group_id=str(n)
+        )
         for n, (query, prompt, label) in rows
     ]
     values = torch.tensor([scores.values[0] for scores in hub.client().score(groups, Call(recipe=hub.recipe))])
     return {"rewards": values, "scores": values, "extra_logs": {"rewardhub": values}}
-
-
-def _response(query: str, prompt: str) -> str:
-    return _ENDS.sub("", query.removeprefix(prompt))

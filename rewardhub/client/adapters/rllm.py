@@ -11,8 +11,9 @@ from rewardhub.client.adapters.connection import target
 from rewardhub.client.adapters.rollouts import column
 from rewardhub.client.adapters.trl import REFERENCES
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference, make_group
+from rewardhub.client.parts import make_group
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 try:
     from rllm.rewards.reward_types import RewardOutput  # type: ignore[import-not-found,unused-ignore]

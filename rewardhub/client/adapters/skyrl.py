@@ -10,8 +10,8 @@ from typing import Any
 from rewardhub.client.adapters.connection import target_of
 from rewardhub.client.adapters.rollouts import Batch
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 try:
     from skyrl_gym.envs.base_text_env import (  # type: ignore[import-not-found,unused-ignore]

@@ -10,8 +10,8 @@ from typing import Any
 from rewardhub.client.adapters.connection import target
 from rewardhub.client.adapters.rollouts import Batch
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 
 async def reward(args: Any, samples: Any, **_: Any) -> float | list[float]:  # noqa: ARG001 - slime's arguments

@@ -9,9 +9,9 @@ from typing import Any
 from rewardhub.client.adapters.connection import Target, target
 from rewardhub.client.adapters.rollouts import Batch, Chat, column
 from rewardhub.client.failure import OnFailure
-from rewardhub.client.parts import as_reference
 from rewardhub.errors import InvalidInput, nearest
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 AsyncReward = Callable[..., Coroutine[Any, Any, list[float | None]]]
 Reward = Callable[..., list[float | None]]

@@ -13,8 +13,8 @@ from typing import Any
 from rewardhub.client.adapters.connection import target
 from rewardhub.client.adapters.rollouts import Batch, Chat
 from rewardhub.client.failure import OnFailure, failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call
+from rewardhub.wire.samples import as_reference
 
 
 def reward(

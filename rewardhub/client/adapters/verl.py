@@ -12,8 +12,8 @@ from typing import Any
 from rewardhub.client.adapters.connection import Target, target_of
 from rewardhub.client.adapters.rollouts import Batch
 from rewardhub.client.failure import failure_of
-from rewardhub.client.parts import as_reference
 from rewardhub.types import Call, Group, GroupScores, Json
+from rewardhub.wire.samples import as_reference
 
 _EXTRA = ("prompt", "question")
 

@@ -151,3 +151,39 @@ class ChatReply(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
+
+
+class Model(BaseModel):
+    id: str = Field(description="a generative card of this hub")
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelsReply(BaseModel):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class OpenrlhfBody(BaseModel):
+    """Samples, of which each is scored alone; unknown fields are ignored."""
+
+    query: list[str] = Field(description="the decoded tokens of prompt and response")
+    prompts: list[str]
+    labels: list[Any] | None = Field(None, description="references: text means answer")
+
+
+class OpenrlhfReply(BaseModel):
+    """A number per query; a failed score fails the request."""
+
+    rewards: list[float]
+    scores: list[float]
+    extra_logs: dict[str, list[float]]
+
+
+class SlimeBody(BaseModel):
+    """A sample; unknown fields are ignored."""
+
+    prompt: str | list[dict[str, Any]] | None = ""
+    response: str
+    label: Any = Field(None, description="the reference: text means answer")

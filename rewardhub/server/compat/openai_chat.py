@@ -1,4 +1,4 @@
-"""OpenAI's ``POST /v1/chat/completions`` on the hub's own generative models.
+"""OpenAI's ``POST /v1/chat/completions`` and ``GET /v1/models`` on the hub's own generative models.
 
 Field names: the public API of OpenAI, as judges and other clients of it speak it. Replies are greedy and
 whole: no sampling, no streaming, one choice. ``model`` is the name of a card of the generative kind.
@@ -6,10 +6,11 @@ whole: no sampling, no streaming, one choice. ``model`` is the name of a card of
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rewardhub.errors import DeadlineExceeded, InternalError, InvalidInput, RewardHubError, Unavailable, nearest
+from rewardhub.errors import InvalidInput, nearest
+from rewardhub.server.compat.values import error_of
 from rewardhub.types import Call, Group, Media, Response, Score, Status
 from rewardhub.wire.data_url import bytes_of, is_data_url
 
@@ -17,14 +18,10 @@ _FIELDS = frozenset({
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stream",
     "response_format", "seed", "user",
 })  # fmt: skip
-_FAILURES: Mapping[Status, type[RewardHubError]] = {
-    Status.UNAVAILABLE: Unavailable,
-    Status.TIMEOUT: DeadlineExceeded,
-    Status.INVALID_INPUT: InvalidInput,
-    Status.OVER_LIMIT: InvalidInput,
-    Status.CANCELLED: Unavailable,
-    Status.INTERNAL_ERROR: InternalError,
-}
+_FAILURES = frozenset({
+    Status.UNAVAILABLE, Status.TIMEOUT, Status.INVALID_INPUT, Status.OVER_LIMIT, Status.CANCELLED,
+    Status.INTERNAL_ERROR,
+})  # fmt: skip
 
 
 def question(body: Any) -> tuple[Group, Call]:
@@ -51,8 +48,7 @@ def completion(score: Score, model: str) -> dict[str, Any]:
     """The answer; raises the error that the score's status stands for."""
     details = score.details
     if score.status in _FAILURES:
-        reason, field = str(details.get("reason", score.status)), str(details.get("field", ""))
-        raise _FAILURES[score.status](reason, field=field, retry_after_s=float(details.get("retry_after_s", 0.0)))
+        raise error_of(score)
     if not isinstance(details.get("text"), str) or "completion_tokens" not in details:
         raise InvalidInput(f"{model} is not a generative model", field="model")
     message = {"role": "assistant", "content": details["text"]}
@@ -100,3 +96,9 @@ def _part(part: Any, where: str, media: list[Media]) -> dict[str, Any]:
         raise InvalidInput(f"{where} must be a text, or an image as a data URL", field=where)
     media.append(Media.from_bytes(bytes_of(url, where)) if is_data_url(url) else Media(url=url))
     return {"type": "image", "media": len(media) - 1}
+
+
+def models(names: Iterable[str], started: float) -> dict[str, Any]:
+    """The list of ``GET /v1/models``; ``started`` is when the hub began, in seconds of the epoch."""
+    rows = [{"id": name, "object": "model", "created": int(started), "owned_by": "rewardhub"} for name in names]
+    return {"object": "list", "data": rows}
