@@ -349,7 +349,7 @@ def load_card(path: Path) -> Card:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}", field="card") from error
+        raise ConfigError.of_file(path, error, "card") from error
     try:
         card = Card.model_validate(values)
     except ValidationError as error:

@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}", field="config") from None
+        raise ConfigError.of_file(path, error, "config") from None
     for place in _PATHS:
         data = _beside(path.parent, data, place)
     return data

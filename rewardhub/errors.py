@@ -119,6 +119,11 @@ class UnspokenHttp(InvalidInput):
 class ConfigError(InvalidInput):
     """A configuration, card or recipe is wrong; the message names file and line where known."""
 
+    @classmethod
+    def of_file(cls, path: object, error: OSError | ValueError | RecursionError, field: str) -> "ConfigError":
+        """For a file that cannot be read, or that is not in its format."""
+        return cls(f"{path}: {getattr(error, 'strerror', None) or error}", field=field)
+
 
 class Unavailable(RewardHubError):
     code, http, grpc, status = "unavailable", 503, "UNAVAILABLE", Status.UNAVAILABLE

@@ -26,7 +26,7 @@ def _read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", field="recipes") from None
+        raise ConfigError.of_file(path, error, "recipes") from None
     return parse_recipe(text, str(path))
 
 

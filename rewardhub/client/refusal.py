@@ -1,6 +1,7 @@
 """Errors of a whole call, from the two doors back to the classes of ``rewardhub.errors``."""
 
 import math
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -104,7 +105,18 @@ def from_httpx(error: httpx.HTTPError, url: str) -> RewardHubError:
     if isinstance(error, httpx.TimeoutException) and not before:
         return errors.DeadlineExceeded(f"no answer from {url} in time")
     kind = HubUnreachable if before else ConnectionLost
-    return kind(f"{url}: {str(error) or type(error).__name__}")
+    hint = "; is this the REST door of a hub?" if str(error).startswith("illegal ") else ""
+    return kind(f"{url}: {_reason(error)}{hint}")
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said of a connection, where libraries have put words of their own before it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if (type(cause) is OSError or isinstance(cause, ConnectionError)) and (cause.errno or 0) > 0:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def from_rpc(error: Any, url: str) -> RewardHubError:

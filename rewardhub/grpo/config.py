@@ -78,7 +78,7 @@ def load_config(path: Path, **overrides: Any) -> GrpoConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", field="config") from error
+        raise ConfigError.of_file(path, error, "config") from error
     try:
         return config_of({**values, **overrides})
     except ConfigError as error:

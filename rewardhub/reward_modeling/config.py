@@ -66,7 +66,7 @@ def load_config(path: Path) -> TrainConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}", field="config") from error
+        raise ConfigError.of_file(path, error, "config") from error
     try:
         config = TrainConfig.model_validate(values)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The server below the REST door: its socket, its limits and its certificates."""
 
 import contextlib
+import os
 import math
 import socket
 import ssl
@@ -66,6 +67,10 @@ class RestServer(uvicorn.Server):
         yield
 
 
+def _said(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)  # of a name: negative
+
+
 @contextlib.contextmanager
 def bound(address: str) -> Iterator[socket.socket]:
     """A listening socket; raises ``ConfigError`` where there is none to be had."""
@@ -74,7 +79,7 @@ def bound(address: str) -> Iterator[socket.socket]:
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(f"http: REST cannot listen on {address}: {error.strerror}", field="http") from None
+        raise ConfigError(f"http: REST cannot listen on {address}: {_said(error)}", field="http") from None
     # asyncio sets this only on sockets that name their protocol; accepted ones inherit it from here.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:

@@ -43,6 +43,13 @@ def expect(value: Any, kind: type[T], where: str) -> T:
     return _float(value, where) if kind is float else value  # type: ignore[return-value]
 
 
+def text_or(value: Any, kind: type[T], where: str) -> str | T:
+    """``value`` if it is a text or of type ``kind``."""
+    if isinstance(value, str | kind):
+        return expect(value, str, where) if isinstance(value, str) else value
+    raise InvalidInput(f"{where} is {describe(value)}, expected text or {_WORDS[kind]}", field=where)
+
+
 def each(data: Mapping[str, Any], key: str, read: Callable[[Any, str], T], where: str) -> tuple[T, ...]:
     """The list under ``key``, each item read by ``read(item, where)``."""
     items = take(data, key, list, [], where)

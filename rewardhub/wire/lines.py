@@ -28,7 +28,7 @@ from rewardhub.types import (
     Status,
     Timings,
 )
-from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, run_name, take
+from rewardhub.wire.fields import choice, each, expect, join, known_only, natural, numbers, run_name, take, text_or
 
 ReadPath = Callable[[str], bytes]
 GROUP_FIELDS = (
@@ -146,9 +146,9 @@ def _identifier(data: Mapping[str, Any], where: str) -> str:
 
 
 def _prompt(value: Any, where: str, media: int) -> str | tuple[Message, ...]:
-    if value is None or isinstance(value, str):
-        return expect(value or "", str, where)
-    items = expect(value, list, where)
+    items = text_or("" if value is None else value, list, where)
+    if isinstance(items, str):
+        return items
     return tuple(_message(item, f"{where}[{index}]", media) for index, item in enumerate(items))
 
 
@@ -156,11 +156,10 @@ def _message(value: Any, where: str, media: int) -> Message:
     data = bounded(expect(value, dict, where), where)
     take(data, "role", str, "", where)
     content = data.get("content")
-    if isinstance(content, list):
-        for index, part in enumerate(content):
+    parts = text_or("" if content is None else content, list, f"{where}.content")
+    if not isinstance(parts, str):
+        for index, part in enumerate(parts):
             _check_part(expect(part, dict, f"{where}.content[{index}]"), f"{where}.content[{index}]", media)
-    elif content is not None:
-        expect(content, str, f"{where}.content")
     return data
 
 
@@ -175,17 +174,14 @@ def _check_part(part: Mapping[str, Any], where: str, media: int) -> None:
 
 
 def reference_from_json(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    return (
-        {"answer": expect(value, str, where)} if isinstance(value, str) else bounded(expect(value, dict, where), where)
-    )
+    told = text_or({} if value is None else value, dict, where)
+    return {"answer": told} if isinstance(told, str) else bounded(told, where)
 
 
 def _response(value: Any, where: str, read_path: ReadPath | None) -> Response:
-    if isinstance(value, str):
-        return Response(expect(value, str, where))
-    data = expect(value, dict, where)
+    data = text_or(value, dict, where)
+    if isinstance(data, str):
+        return Response(data)
     known_only(data, _RESPONSE_FIELDS, where)
     media = each(data, "media", lambda item, at: _media(item, at, read_path), where)
     return Response(

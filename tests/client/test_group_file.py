@@ -37,6 +37,10 @@ def test_a_path_is_read_relative_to_the_file(tmp_path):
     [
         ("{", "not a JSON value"),
         ('["a list"]', "expected an object"),
+        ({"reference": 5}, "reference is an integer, expected text or an object"),
+        ({"prompt": 5}, "prompt is an integer, expected text or a list"),
+        ({"responses": [5]}, "responses[0] is an integer, expected text or an object"),
+        ({"prompt": [{"content": 5}]}, "prompt[0].content is an integer, expected text or a list"),
         ({"reponses": []}, "did you mean 'responses'"),
         ({"media": [{"path": "none.png"}]}, "cannot be read"),
         ({"media": [{"path": "a\0b"}]}, "cannot be read"),

@@ -445,7 +445,7 @@ def test_a_pin_is_kept_per_run(address):
 
 def test_a_dead_hub_is_unreachable(hub):
     """A port that nobody listens on."""
-    with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(HubUnreachable):
+    with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(HubUnreachable, match="Connection refused$"):
         client.score(groups(1), CALL)
 
 
