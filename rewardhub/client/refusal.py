@@ -113,7 +113,11 @@ def _reason(error: BaseException) -> str:
     """What the system said of a connection, where libraries have put words of their own before it."""
     cause: BaseException | None = error
     while cause is not None:
-        if (type(cause) is OSError or isinstance(cause, ConnectionError)) and (cause.errno or 0) > 0:
+        if (
+            (type(cause) is OSError or isinstance(cause, ConnectionError))
+            and cause.errno is not None
+            and cause.errno > 0
+        ):
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
 """The server below the REST door: its socket, its limits and its certificates."""
 
 import contextlib
-import os
 import math
+import os
 import socket
 import ssl
 from collections.abc import Iterator
