@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,36 @@ def test_unusable_input_ends_with_2(tmp_path, text, message):
 def test_a_file_that_is_not_there_ends_with_2(tmp_path):
     """Like one that cannot be used."""
     assert invoked("score", tmp_path / "none.jsonl", "--recipe", "math").exit_code == 2
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (413, 2), (500, 3)])
+def test_a_key_that_is_not_known_ends_with_2(group_file, status, code):
+    """It is for the caller to mend, as a key without the scope is."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_error(status)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = invoked("score", group_file, "--recipe", "math", "--url", url, "--deadline-ms", 500)
+        server.shutdown()
+    assert done.exit_code == code, done.stderr
+
+
+def test_a_recipe_of_ones_own_is_benchmarked(tmp_path):
+    """Its file is named as for other commands."""
+    (tmp_path / "mine.yaml").write_text("name: mine\nversion: 1\nterms: {t: {scorer: math}}\nvalue: 2 * t\n")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "p", "chosen": "5", "rejected": "6", "reference": "5"}\n')
+    files = ["--data", tmp_path / "pairs.jsonl", "--recipe-file", tmp_path / "mine.yaml", "--out", tmp_path / "out"]
+    done = invoked("bench", "pairs", "--scorer", "mine", *files)
+    assert done.exit_code == 0, done.stderr
+    assert "100.0" in done.stdout
 
 
 def test_no_hub_ends_with_3(group_file):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardhub.errors import InvalidInput
+from rewardhub.wire.fields import describe, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Row:
             return default
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(each.__name__ for each in kinds)
-            raise self.fail(field, f"is {type(value).__name__}, expected {names}")
+            names = " or ".join(map(named, kinds))
+            raise self.fail(field, f"is {describe(value)}, expected {names}")
         return value
 
     def need(self, field: str, kind: type | tuple[type, ...]) -> Any:
@@ -53,7 +54,7 @@ class Row:
         values: list[Any] = self.need(field, list)
         for value in values:
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise self.fail(field, f"has a member that is {type(value).__name__}")
+                raise self.fail(field, f"has a member that is {describe(value)}")
         if count and len(values) != count:
             raise self.fail(field, f"has {len(values)} members, expected {count}")
         return values
@@ -110,5 +111,5 @@ def _parse(path: Path, line: int, raw: bytes) -> Any:
 
 def _row(path: Path, line: int, value: Any) -> Row:
     if not isinstance(value, dict):
-        raise InvalidInput(f"{path}:{line}: expected an object, not {type(value).__name__}", field="data")
+        raise InvalidInput(f"{path}:{line}: expected an object, not {describe(value)}", field="data")
     return Row(path, line, value)

@@ -1,6 +1,6 @@
 """The command line: starts hubs, scores files, checks verifiers, trains, benchmarks.
 
-Exit codes: 0 done, 1 a fault of ours, 2 unusable input, 3 the hub cannot be reached.
+Exit codes: 0 done, 1 a fault of ours, 2 unusable input or key, 3 the hub cannot be reached.
 """
 
 import typer

@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rewardhub.client import Client
-from rewardhub.errors import HubUnreachable, InvalidInput, RewardHubError
+from rewardhub.errors import (
+    Forbidden,
+    HubUnreachable,
+    InvalidInput,
+    PinMismatch,
+    RewardHubError,
+    TooLarge,
+    Unauthenticated,
+)
 from rewardhub.types import Rewards
 
 console = Console(stderr=True)
@@ -32,6 +40,9 @@ Url = Annotated[str | None, typer.Option("--url", help="hub to ask, http:// or g
 ApiKey = Annotated[str | None, typer.Option("--api-key", envvar="REWARDHUB_API_KEY", show_envvar=True)]
 
 
+_OF_THE_CALLER = (InvalidInput, Unauthenticated, Forbidden, PinMismatch, TooLarge)
+
+
 def reported(command: F) -> F:
     """Turns errors into one line and an exit code."""
 
@@ -43,7 +54,7 @@ def reported(command: F) -> F:
             code = 3
             console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         except RewardHubError as error:
-            code = 2 if isinstance(error, InvalidInput) else 1
+            code = 2 if isinstance(error, _OF_THE_CALLER) else 1
             field = "" if error.field in error.message else f"{error.field}: "
             console.print(f"error: {field}{error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(code)

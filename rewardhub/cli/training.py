@@ -40,6 +40,7 @@ def bench(
     config: Config = None,
     card: Cards = None,
     plugin: Plugins = None,
+    recipe_file: RecipeFiles = None,
     judge_url: JudgeUrl = None,
     judge_model: JudgeModel = "",
 ) -> None:
@@ -58,7 +59,7 @@ def bench(
         if scorer in CONTROLS:
             report = run(name, data, control(scorer), call, out=out, limit=limit, progress=tell)
         else:
-            with rewards(url, api_key, (config, {}, card, plugin, None, judge_url, judge_model)) as hub:
+            with rewards(url, api_key, (config, {}, card, plugin, recipe_file, judge_url, judge_model)) as hub:
                 scope = _scope(hub, scorer, CONTROLS)
                 report = run(name, data, hub, call, out=out, limit=limit, scope=scope, progress=tell)
     sys.stdout.write(report.text() + "\n")

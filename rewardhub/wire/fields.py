@@ -37,7 +37,7 @@ def expect(value: Any, kind: type[T], where: str) -> T:
         value = int(value)
     right = isinstance(value, (int, float) if kind is float else kind)
     if not right or (isinstance(value, bool) and kind is not bool):
-        raise InvalidInput(f"{where} is {describe(value)}, expected {_WORDS.get(kind, kind.__name__)}", field=where)
+        raise InvalidInput(f"{where} is {describe(value)}, expected {named(kind)}", field=where)
     if kind is str:
         _check_text(str(value), where)
     return _float(value, where) if kind is float else value  # type: ignore[return-value]
@@ -47,7 +47,7 @@ def text_or(value: Any, kind: type[T], where: str) -> str | T:
     """``value`` if it is a text or of type ``kind``."""
     if isinstance(value, str | kind):
         return expect(value, str, where) if isinstance(value, str) else value
-    raise InvalidInput(f"{where} is {describe(value)}, expected text or {_WORDS[kind]}", field=where)
+    raise InvalidInput(f"{where} is {describe(value)}, expected text or {named(kind)}", field=where)
 
 
 def each(data: Mapping[str, Any], key: str, read: Callable[[Any, str], T], where: str) -> tuple[T, ...]:
@@ -96,7 +96,12 @@ def join(where: str, key: str) -> str:
 
 
 def describe(value: Any) -> str:
-    return "null" if value is None else _WORDS.get(type(value), type(value).__name__)
+    return "null" if value is None else named(type(value))
+
+
+def named(kind: type) -> str:
+    """The kind of value in words."""
+    return _WORDS.get(kind, kind.__name__)
 
 
 def _float(value: Any, where: str) -> float:

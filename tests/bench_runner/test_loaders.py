@@ -109,6 +109,14 @@ def test_pairs_with_media_reference_and_chat(write_lines, tmp_path):
     assert content["problem_type"] == "vqa"
 
 
+def test_a_reference_of_pairs_may_be_the_answer(write_lines):
+    """As in a group file; another kind is named in words."""
+    (item,) = pairs.load(write_lines([PAIR | {"reference": "red"}]))
+    assert item.content((0, 1))["reference"] == {"answer": "red"}
+    with pytest.raises(InvalidInput, match="'reference' is an integer, expected text or an object"):
+        list(pairs.load(write_lines([PAIR | {"reference": 5}])))
+
+
 def test_pairs_without_id_are_named_by_line(write_lines):
     """A pair without an id is called by its file and line."""
     assert [item.id for item in pairs.load(write_lines([PAIR, PAIR]))] == ["pairs.jsonl:1", "pairs.jsonl:2"]

@@ -2,11 +2,12 @@
 
 A line is ``{"prompt", "chosen", "rejected"}`` and, optionally, ``id``, ``category``, ``group`` (pairs of
 one group are not independent), ``tie`` (true: the label says that both are equal), ``media`` (list of
-``{"path"}`` relative to the file), ``reference`` and ``problem_type`` for scorers that read them.
+``{"path"}`` relative to the file), ``reference`` (an object, or the answer itself) and
+``problem_type`` for scorers that read them.
 ``prompt`` is a string or a list of chat messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,15 @@ def _item(row: Row) -> Item:
         category=row.name("category"),
         cluster=row.name("group"),
         media=tuple(_media(row)),
-        reference=row.get("reference", dict, {}),
+        reference=_reference(row),
         problem_type=row.name("problem_type"),
         tie=row.get("tie", bool, False),
     )
+
+
+def _reference(row: Row) -> Mapping[str, Any]:
+    told: str | dict[str, Any] = row.get("reference", (str, dict), {})
+    return {"answer": told} if isinstance(told, str) else told
 
 
 def _prompt(row: Row) -> str | tuple[Message, ...]:
