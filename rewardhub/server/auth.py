@@ -27,6 +27,8 @@ SCOPES: dict[str, Scope | None] = {
     "/submit_batch": "score",
     "/openrlhf/get_reward": "score",
     "/slime/reward": "score",
+    "/verify": "score",
+    "/seed_session": None,
     "/v1/models": None,
     "/v1/ping": None,
     "/v1/reload": "admin",

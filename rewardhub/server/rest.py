@@ -25,7 +25,7 @@ from rewardhub.server import documents, guard, intake, replay, replies, trainers
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth
 from rewardhub.server.body import decoded, discard_unread, disconnected, read_body, unless_gone
 from rewardhub.server.compat import documents as foreign
-from rewardhub.server.compat import openai_chat, openrlhf, slime
+from rewardhub.server.compat import nemo_gym, openai_chat, openrlhf, slime
 from rewardhub.server.exchange import Exchange
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.large import LARGE_ROWS, is_large_json
@@ -56,6 +56,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     foreign.ChatBody,
     foreign.OpenrlhfBody,
     foreign.SlimeBody,
+    foreign.VerifyBody,
 )
 _REPLIES: tuple[type[BaseModel], ...] = (documents.ScoreLine, documents.ErrorReply)
 
@@ -128,6 +129,8 @@ class RestDoor:
             ("/v1/models", "GET", self.models, _ok(foreign.ModelsReply)),
             ("/openrlhf/get_reward", "POST", self.openrlhf, _of_recipe("OpenrlhfBody") | _ok(foreign.OpenrlhfReply)),
             ("/slime/reward", "POST", self.slime, _of_recipe("SlimeBody") | _ok(float)),
+            ("/verify", "POST", self.verify, _of_recipe("VerifyBody", False) | _ok(foreign.VerifyReply)),
+            ("/seed_session", "POST", self.seed_session, _ok(dict[str, Any])),
             ("/healthz", "GET", self.healthz, open_to_all | _ok(documents.LifeReply)),
             ("/readyz", "GET", self.readyz, open_to_all | {"responses": readiness}),
             ("/metrics", "GET", self.metrics, metrics),
@@ -215,13 +218,21 @@ class RestDoor:
         """The remote reward model of slime: a bare number; an error where the score has no value."""
         return await self._translated(request, slime)
 
+    async def verify(self, request: Request) -> Response:
+        """A resource server of NeMo Gym: the request with its reward; an error where the score has no value."""
+        return await self._translated(request, nemo_gym)
+
+    async def seed_session(self, _: Request) -> Response:
+        """NeMo Gym's beginning of an episode, of which nothing is kept."""
+        return replies.json_reply({})
+
     async def _translated(self, request: Request, trainer: trainers.Translation) -> Response:
         tenant = await self._let_in(request)
         body = await self._body(request, self._limits.body_bytes, "body")
         reading = partial(trainers.read, body, request.query_params, trainer, self._limits)
-        call, items = await apart(is_large_json(body), reading)
+        asked, call, items = await apart(is_large_json(body), reading)
         answers = await unless_gone(request, intake.score(self._hub, items, call, tenant))
-        return replies.json_reply(trainer.reply(answers))
+        return replies.json_reply(trainer.reply(answers, asked))
 
     async def healthz(self, _: Request) -> Response:
         """The process lives."""
@@ -357,8 +368,8 @@ def _json(model: str) -> dict[str, Any]:
     return {"openapi_extra": _body("application/json", _ref(model))}
 
 
-def _of_recipe(model: str) -> dict[str, Any]:
-    recipe = {"name": "recipe", "in": "query", "required": True, "schema": {"type": "string"}}
+def _of_recipe(model: str, required: bool = True) -> dict[str, Any]:
+    recipe = {"name": "recipe", "in": "query", "required": required, "schema": {"type": "string"}}
     return {"openapi_extra": {"parameters": [recipe], **_body("application/json", _ref(model))}}
 
 

@@ -29,6 +29,11 @@ SUBMISSION = {"completion": "print(input())", "config": {"provided_data": CASES}
 PROGRAM = {"code": "open('f', 'w').write('x'); print(1)", "language": "python", "fetch_files": ["f"]}
 
 QUERIES = {"query": ["pa", "pb"], "prompts": ["p", "p"], "labels": ["5", {"answer": "5"}]}
+ROW = {
+    "responses_create_params": {"input": [{"role": "user", "content": "q"}], "temperature": 1},
+    "response": {"id": "r", "output": [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}]},
+    "recipe": "digest", "expected_answer": "5", "difficulty": 3,
+}  # fmt: skip
 SAMPLE = {"prompt": "p", "response": "a", "label": "5"}
 
 
@@ -91,6 +96,9 @@ def check(document, reply):
         (400, "POST", "/openrlhf/get_reward", {"json": QUERIES}),
         (200, "POST", "/slime/reward?recipe=digest", {"json": SAMPLE}),
         (503, "POST", "/slime/reward?recipe=busy", {"json": SAMPLE}),
+        (200, "POST", "/verify", {"json": ROW}),
+        (400, "POST", "/verify?recipe=digest", {"json": {"response": {}}}),
+        (200, "POST", "/seed_session", {"json": {}}),
         (200, "GET", "/v1/models", {}),
         (200, "GET", "/v1/ping", {}),
         (200, "POST", "/v1/reload", {}),
@@ -143,6 +151,7 @@ async def test_requests_are_what_the_document_says(service):
         "/v1/chat/completions": chat,
         "/openrlhf/get_reward": QUERIES,
         "/slime/reward": SAMPLE,
+        "/verify": ROW,
     }.items():
         schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(body)

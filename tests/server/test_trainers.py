@@ -1,6 +1,7 @@
 """Trainers that know of a hub by its address only: their own clients' requests, over real sockets, to a real hub."""
 
 import asyncio
+import base64
 import hashlib
 import subprocess
 import sys
@@ -104,6 +105,25 @@ async def test_slime(hub) -> None:
         (SLIME, {"prompt": 3, "response": "5", "label": "5"}, "groups[0].prompt"),
         (SLIME, {"prompt": "p", "response": "5", "label": "\\frac{1"}, "reference.answer"),
         ("/slime/reward?recipe=", SAMPLE, "recipe"),
+        ("/verify", {}, "responses_create_params"),
+        ("/verify", {"responses_create_params": {"input": "q"}}, "response"),
+        (
+            "/verify",
+            {"responses_create_params": {"input": 3}, "response": {"output": []}},
+            "responses_create_params.input",
+        ),
+        ("/verify", {"responses_create_params": {"input": "q"}, "response": {"output": [3]}}, "output[0]"),
+        (
+            "/verify",
+            {"responses_create_params": {"input": "q"}, "response": {"output": [{"type": "x"}]}},
+            "output[0].type",
+        ),
+        ("/verify", {"responses_create_params": {"input": "q"}, "response": {"output": []}}, "recipe"),
+        (
+            "/verify?recipe=math",
+            {"responses_create_params": {"input": "q"}, "response": {"output": []}},
+            "reference.answer",
+        ),
     ],
 )
 async def test_what_cannot_be_scored_is_an_error(hub, path, body, field) -> None:
@@ -111,6 +131,59 @@ async def test_what_cannot_be_scored_is_an_error(hub, path, body, field) -> None
     async with httpx.AsyncClient(base_url=hub, timeout=20) as http:
         reply = await http.post(path, json=body)
     assert (reply.status_code, reply.json()["error"]["field"]) == (400, field), reply.text
+
+
+def row(*output: object, **fields: object) -> dict[str, object]:
+    """A request of NeMo Gym: what was asked, the output of the model, and fields of the data set's row."""
+    asked = {"input": [{"role": "user", "content": "2 + 3?"}], "instructions": "Be brief.", "temperature": 1.0}
+    response = {"id": "resp_1", "object": "response", "output": list(output), "model": "m"}
+    return {"responses_create_params": asked, "response": response, "recipe": "math", "expected_answer": "5"} | fields
+
+
+def message(text: str) -> dict[str, object]:
+    parts = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": parts}
+
+
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "6"}]}
+
+
+async def test_nemo_gym(hub) -> None:
+    """The request comes back with its reward; the reference stands in one of several places."""
+    metadata = {"expected_answer": None, "verifier_metadata": {"answer": {"answer": "5"}}}
+    async with httpx.AsyncClient(base_url=hub, timeout=20) as http:
+        assert (await http.post("/seed_session", json={})).json() == {}
+        for body, reward in [
+            (row(THOUGHT, message("\\boxed{5}"), question_id=7), 1.0),
+            (row(message("6")), 0.0),
+            (row(message("5"), **metadata), 1.0),
+            (row(message("5"), expected_answer=5), 1.0),
+            (row(message("5"), responses_create_params={"input": "2 + 3?"}), 1.0),
+            (row(), 0.0),
+        ]:
+            reply = await http.post("/verify", json=body)
+            assert (reply.status_code, reply.json()) == (200, body | {"reward": reward}), reply.text
+        in_address = await http.post("/verify?recipe=math", json=row(message("5"), recipe=None))
+        assert in_address.json()["reward"] == 1.0
+
+
+async def test_nemo_gym_is_heard_as_it_speaks(service, image) -> None:
+    """Messages with images, calls of tools and what these said reach the scorer; thoughts do not."""
+    url = f"data:image/png;base64,{base64.b64encode(image()).decode()}"
+    parts = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": url, "detail": "auto"}]
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    output = (THOUGHT, call, {"type": "function_call_output", "call_id": "c", "output": "7"}, message("5"))
+    asked = {"input": [{"role": "user", "content": parts}], "instructions": "Be brief."}
+    async with service() as running, running.http() as http:
+        reply = await http.post("/verify", json=row(*output, recipe="digest", responses_create_params=asked))
+        assert reply.status_code == 200, reply.text
+        ((group,), _, _) = running.hub.calls[0]
+    shown = [{"type": "text", "text": "What?"}, {"type": "image", "media": 0}]
+    assert group.prompt == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": shown})
+    assert [each.sha256 for each in group.media] == [hashlib.sha256(image()).hexdigest()]
+    (response,) = group.responses
+    assert (response.text, [each["role"] for each in response.messages]) == ("5", ["assistant", "tool", "assistant"])
+    assert response.messages[0]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
 
 
 CODES = {
@@ -133,7 +206,7 @@ async def test_a_failure_of_any_kind_is_an_error(service, fake_hub, monkeypatch)
     assert CODES.keys() == set(Status) - {Status.OK}
     async with service(hub=hub) as running, running.http() as http:
         for status, code in CODES.items():
-            for path, body in ((OPENRLHF, queries("5", "5")), (SLIME, SAMPLE)):
+            for path, body in ((OPENRLHF, queries("5", "5")), (SLIME, SAMPLE), ("/verify", row(message("5")))):
                 reply = await http.post(path, json=body)
                 assert (reply.status_code, reply.json()["error"]["message"]) == (code, "why")
                 assert reply.headers["retry-after"] == "3"

@@ -56,6 +56,17 @@ BODIES = {
     },
     "/openrlhf/get_reward?recipe=math": {"query": ["p5", "p6"], "prompts": ["p", "p"], "labels": ["5", {"answer": "5"}]},
     "/slime/reward?recipe=math": {"prompt": [{"role": "user", "content": "q"}], "response": "5", "label": "5"},
+    "/verify": {
+        "responses_create_params": {"instructions": "i", "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": PICTURE}]},
+            {"type": "function_call", "name": "f", "arguments": "{}"}, {"type": "function_call_output", "output": "3"},
+        ]},
+        "response": {"output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "5"}]},
+        ]},
+        "recipe": "math", "verifier_metadata": {"expected_answer": "5"},
+    },
 }  # fmt: skip
 JUNK = [
     "null", "true", "0", "-1", "1.5", "-0.0", "NaN", "Infinity", "-Infinity", "1e400", str(2**31), str(2**63), str(2**64),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Timeout = Annotated[float, Field(gt=0, le=300, description="seconds")]
 
@@ -187,3 +187,35 @@ class SlimeBody(BaseModel):
     prompt: str | list[dict[str, Any]] | None = ""
     response: str
     label: Any = Field(None, description="the reference: text means answer")
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+
+
+class Said(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    output: list[dict[str, Any]]
+
+
+class VerifyBody(BaseModel):
+    """A sample as OpenAI's Responses write it, and the fields of its row; the first reference that is there counts."""
+
+    model_config = ConfigDict(extra="allow")
+    responses_create_params: Asked
+    response: Said
+    recipe: str | None = Field(None, description="where the address names none")
+    reference: Any = None
+    expected_answer: Any = None
+    answer: Any = None
+    ground_truth: Any = None
+    solution: Any = None
+    verifier_metadata: dict[str, Any] | None = Field(None, description="another place of the reference")
+
+
+class VerifyReply(VerifyBody):
+    """The request with its reward."""
+
+    reward: float

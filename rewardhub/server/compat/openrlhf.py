@@ -29,7 +29,7 @@ def groups(body: Any) -> list[Mapping[str, Any]]:
     return [_group(n, *row) for n, row in enumerate(zip(queries, prompts, labels, strict=True))]
 
 
-def reply(answers: list[GroupScores]) -> Any:
+def reply(answers: list[GroupScores], _: Any) -> Any:
     """The answer; raises the error of the first score without a value."""
     values = values_of(answers)
     return {"rewards": values, "scores": values, "extra_logs": {"rewardhub": values}}

@@ -23,7 +23,7 @@ def groups(body: Any) -> list[Mapping[str, Any]]:
     return [{"prompt": data.get("prompt"), "reference": as_reference(data.get("label")), "responses": [text]}]
 
 
-def reply(answers: list[GroupScores]) -> Any:
+def reply(answers: list[GroupScores], _: Any) -> Any:
     """The number; raises the error of a score without one."""
     (value,) = values_of(answers)
     return value
