@@ -118,6 +118,11 @@ async def test_slime(hub) -> None:
             {"responses_create_params": {"input": "q"}, "response": {"output": [{"type": "x"}]}},
             "output[0].type",
         ),
+        (
+            "/verify",
+            {"responses_create_params": {"input": [{"content": [{"type": []}]}]}, "response": {"output": []}},
+            "input[0].content[0].type",
+        ),
         ("/verify", {"responses_create_params": {"input": "q"}, "response": {"output": []}}, "recipe"),
         (
             "/verify?recipe=math",

@@ -92,7 +92,7 @@ def _content(item: Mapping[str, Any], where: str, media: list[Any]) -> Any:
 
 def _part(part: Any, where: str, media: list[Any]) -> Message:
     data = expect(part, dict, where)
-    kind = data.get("type")
+    kind = take(data, "type", str, "", where)
     if kind in _TEXTS:
         return {"type": "text", "text": take(data, "refusal" if kind == "refusal" else "text", str, "", where)}
     url = data.get("image_url") if kind == "input_image" else None
