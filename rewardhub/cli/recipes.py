@@ -48,7 +48,7 @@ def check(
     plugin: Plugins = None,
     recipe_file: RecipeFiles = None,
 ) -> None:
-    """Runs the worked examples that recipes carry, and counts the covered rows; 0 when none fails."""
+    """Runs the worked examples that recipes carry, and counts the covered rows; ends with 0 when none fails."""
     from rewardhub.recipe_check import check_recipes
 
     chosen = names if names and not every else []

@@ -10,12 +10,12 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import rewardhub
@@ -329,7 +329,7 @@ async def _route_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
     if error.status_code == 404:
-        known = [route.path for route in request.app.routes if isinstance(route, APIRoute)]
+        known = [route.path for route in request.app.routes if isinstance(route, Route)]
         reply = replies.route_error_reply(404, "not_found", f"no route {path!r}{nearest(path, known)}")
     else:
         reply = replies.route_error_reply(error.status_code, "method_not_allowed", f"no {method} on {path!r}")

@@ -101,26 +101,22 @@ async def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="the hub, http:// or grpc://")
     parser.add_argument("--recipe", default="nonce")
-    parser.add_argument("--rate", type=float, default=100.0)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--size", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=100.0, help="groups per second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="at most 600")
+    parser.add_argument("--size", type=int, default=8, help="responses of a group")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if urlsplit(options.url).hostname not in {"127.0.0.1", "localhost", "::1"}:
         parser.error("loopback only")
-    outcome = asyncio.run(
-        run(
-            options.url,
-            options.recipe,
-            rate=options.rate,
-            seconds=min(options.seconds, 600.0),
-            size=options.size,
-            seed=options.seed,
-        )  # fmt: skip
-    )
+    seconds = min(options.seconds, 600.0)
+    asked = run(options.url, options.recipe, rate=options.rate, seconds=seconds, size=options.size, seed=options.seed)
+    try:
+        outcome = asyncio.run(asked)
+    except RewardHubError as error:
+        parser.error(str(error))
     print(outcome.summary())
     sys.exit(bool(outcome.wrong))
 

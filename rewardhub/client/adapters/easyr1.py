@@ -1,4 +1,6 @@
-"""EasyR1: ``reward_function=.../rewardhub/client/adapters/easyr1.py:compute_score``, ``reward_type=batch``.
+"""EasyR1: ``reward_function=.../rewardhub/client/adapters/easyr1.py:compute_score``.
+
+Rewards come in batches: older releases are told so by ``reward_type=batch``, newer ones have no such setting.
 
 Recipe and hub come through ``reward_function_kwargs`` or the environment. EasyR1 hands over no prompt
 and no image; put them into a ``ground_truth`` object as ``prompt`` and ``images``. Tested with recorded

@@ -2,6 +2,8 @@
 
 Recipe and hub come through ``reward_kwargs`` (``url``, ``recipe``, ``api_key``, ``timeout_s``,
 ``on_failure``, ``parts``) or the environment. Tested with recorded arguments, not with verl itself.
+
+verl's manager ``rate_limited`` counts an error as 0: choose another.
 """
 
 import math
