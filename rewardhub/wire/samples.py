@@ -13,6 +13,8 @@ _ENDS = re.compile(
     r"|<\uff5cend\u2581of\u2581sentence\uff5c>)+\Z"
 )
 """End-of-turn, end-of-text and padding tokens of the usual families; nothing else of a response is touched."""
+_PIECE = re.compile(r"<\|?\w{1,40}\|?>|\S")
+_SKIPPED = re.compile(r"\s+|<\|?\w{0,20}(?:image|video|vision)\w{0,20}\|?>")
 
 
 def as_reference(value: Any) -> Json:
@@ -32,7 +34,8 @@ def as_reference(value: Any) -> Json:
 
 def said(query: str, prompt: str, where: str) -> str:
     """The response in a query, which is the decoded tokens of prompt and response: without the prompt and without the
-    end and padding tokens. White space of the prompt may differ, as decoding changes it.
+    end and padding tokens. In the prompt white space may differ, as decoding changes it, and placeholders of images
+    may come once per patch.
 
     Raises ``InvalidInput`` where the query does not begin with its prompt, which would be scored as if it were said.
     """
@@ -44,10 +47,11 @@ def said(query: str, prompt: str, where: str) -> str:
 
 def _behind(query: str, prompt: str) -> str | None:
     place = 0
-    for wanted in filter(None, map(str.strip, prompt)):
-        while query[place : place + 1].isspace():
-            place += 1
-        if query[place : place + 1] != wanted:
-            return None
-        place += 1
+    for piece in _PIECE.finditer(prompt):
+        while not query.startswith(piece[0], place):
+            skipped = _SKIPPED.match(query, place)
+            if skipped is None:
+                return None
+            place = skipped.end()
+        place += len(piece[0])
     return query[place:]

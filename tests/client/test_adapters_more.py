@@ -70,6 +70,23 @@ def test_openrlhf_scores_no_prompt(fake):
             openrlhf.reward_func([query], ["<s>[INST] 2+3? [/INST]"], ["5"])
 
 
+@pytest.mark.parametrize(
+    ("prompt", "query"),
+    [
+        ("<|vision_start|><|image_pad|><|vision_end|>What?", "<|vision_start|>{}<|vision_end|>What?".format("<|image_pad|>" * 99)),
+        ("<start_of_image>What?", "\n\n<start_of_image>{}<end_of_image>\n\nWhat?".format("<image_soft_token>" * 99)),
+        ("a<|image_pad|>b<|image_pad|>What?", "a{0}b{0}What?".format("<|image_pad|>" * 99)),
+    ],
+)  # fmt: skip
+def test_openrlhf_shows_images_in_its_queries(fake, prompt, query):
+    """The prompt's placeholder comes once per patch; what was said is left as it is, images in it too."""
+    text = "<|image_pad|><|image_pad|>5 < 6"
+    found = openrlhf.reward_func([query + "x" + text], [prompt + "x"], ["5"])
+    assert found["rewards"].tolist() == pytest.approx([fake.value(prompt + "x", Response(text))])
+    with pytest.raises(InvalidInput, match="does not begin with its prompt"):
+        openrlhf.reward_func([query.replace("What", "Who")], [prompt], ["5"])
+
+
 def test_openrlhf_answers_an_empty_batch(fake):
     """No queries give empty tensors."""
     assert openrlhf.reward_func([], [], [])["rewards"].shape == (0,)
