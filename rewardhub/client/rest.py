@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
+from rewardhub.client.entry import Entry
 from rewardhub.client.refusal import ConnectionLost, from_httpx, from_reply, from_stranger, refusal
-from rewardhub.client.session import Entry, Session
+from rewardhub.client.session import Session
 from rewardhub.client.settings import GROUPS_OF_A_REQUEST, RESPONSES_OF_A_REQUEST, Settings
 from rewardhub.errors import InternalError, InvalidInput, RewardHubError
 from rewardhub.types import Group, Json

@@ -11,9 +11,10 @@ import grpc
 
 from rewardhub.client.calls import Bidi, awaited
 from rewardhub.client.dropped import UNSENDABLE, unsendable
+from rewardhub.client.entry import Entry
 from rewardhub.client.media import MediaBook, media_of
 from rewardhub.client.refusal import from_proto, from_rpc
-from rewardhub.client.session import Entry, Session
+from rewardhub.client.session import Session
 from rewardhub.client.settings import Settings
 from rewardhub.errors import RewardHubError, TooLarge
 from rewardhub.types import Call, Group, GroupScores, Json, Media, Response

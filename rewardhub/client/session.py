@@ -7,11 +7,12 @@ A :class:`Session` is the same for both doors and both twins. A door takes entri
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from rewardhub.client.answers import better, failed, merged, told_wait_s, whole
-from rewardhub.client.dropped import UNSENDABLE, Dropped, unsendable, without_media
+from rewardhub.client.dropped import UNSENDABLE, unsendable, without_media
+from rewardhub.client.entry import Entry
 from rewardhub.client.failure import Stats
 from rewardhub.client.loop import SourceFailed
 from rewardhub.client.media import MediaBook, lost_media
@@ -34,32 +35,6 @@ _LINGER_S = 5.0
 _NAMED = 65_536
 """Groups whose members a session has numbered, the oldest of which are forgotten."""
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A group that is not answered yet; ``deadline`` is in seconds of the loop's clock, ``post`` is what it was last
-    sent in, ``first`` the index of its first response in the answer, None where the hub says it. ``waits`` are tries
-    that met no hub, while one that answered before restarts; ``lost`` says that a connection broke.
-    """
-
-    group: Group
-    deadline: float
-    first: int | None = None
-    sent: bool = False
-    post: object = None
-    tries: int = 0
-    waits: int = 0
-    reuploaded: bool = False
-    lost: bool = False
-    parts: list[GroupScores] = field(default_factory=list)
-    earlier: GroupScores | None = None
-    dropped: Dropped = field(default_factory=Dropped)
-
-    @property
-    def is_fragment(self) -> bool:
-        """Whether more responses come under this id in other calls: sent twice it would count twice."""
-        return self.group.is_member
 
 
 class Door(Protocol):
