@@ -40,14 +40,16 @@ def verifier(
     time_limit_s: float = 2.0,
     max_chars: int = MAX_CHARS,
     place: Callable[[], str] | None = None,
+    signals: bool = True,
 ) -> Callable[[Callable[..., Any]], Verifier]:
     """Makes a verifier of a plain function ``(response, reference, *, parameters…) -> float or Score``.
 
     ``libraries`` are the distributions and ``sources`` the further modules whose change changes the
     verdicts. A verifier that may run longer than a millisecond belongs on the ``pool`` lane, where it
     is killed after ``time_limit_s``; ``fast`` is tried first, in process, and returns None where it
-    cannot decide. ``place`` says on what else its verdicts depend where it runs. Raises ``ConfigError`` for
-    ``max_chars`` over ``MAX_CHARS``.
+    cannot decide. ``place`` says on what else its verdicts depend where it runs. Without
+    ``signals`` it is given no ``tokens`` and ``signals`` of responses, and its verdicts are found again where these
+    differ. Raises ``ConfigError`` for ``max_chars`` over ``MAX_CHARS``.
     """
     if max_chars > MAX_CHARS:
         raise ConfigError(f"{name} reads {max_chars} characters, at most {MAX_CHARS}", field="max_chars")
@@ -57,6 +59,7 @@ def verifier(
         info = ScorerInfo(
             name=name, family="verifier", lane=lane, scope=scope, range=range, summary=" ".join(summary.split()),
             time_limit_s=time_limit_s, max_chars=max_chars, cost="dear" if lane == "sandbox" else "cheap",
+            signals=signals,
         )  # fmt: skip
         return Verifier(info, function, fast, tuple(examples), tuple(libraries), tuple(sources), place)
 

@@ -36,6 +36,8 @@ Verdict = float | Score
 class ScorerInfo:
     """What a scorer declares. ``time_limit_s`` bounds one response on the pool and sandbox lanes;
     a response of more than ``max_chars`` characters is ``over_limit``; pair and group scope see its beginning.
+    ``signals`` says whether it may read the ``tokens`` and ``signals`` of responses, ``metadata`` the ``metadata`` and
+    ``problem_type`` of their group: what it may not read it is not given, see :func:`given`.
     """
 
     name: str
@@ -48,6 +50,8 @@ class ScorerInfo:
     time_limit_s: float = 2.0
     max_chars: int = MAX_CHARS
     summary: str = ""
+    signals: bool = True
+    metadata: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,15 @@ class Ask:
         responses = [self.group.responses[row] for row in self.rows]
         turns = [weight(response.messages) for response in responses if response.messages]
         return weight(self.group.reference) * len(responses) + sum(turns) + sum([len(each.text) for each in responses])
+
+
+def given(info: ScorerInfo, group: Group) -> Group:
+    """The group without what its scorer declares that it never reads: inputs that differ only in that are one."""
+    if not info.metadata and (group.metadata or group.problem_type):
+        group = replace(group, metadata={}, problem_type="")
+    if info.signals or not any(each.signals or each.tokens is not None for each in group.responses):
+        return group
+    return replace(group, responses=tuple(replace(each, signals={}, tokens=None) for each in group.responses))
 
 
 MOST_WEIGHED = 100_000

@@ -41,6 +41,7 @@ _EXAMPLES = (
 @verifier(
     "cad_code",
     lane="sandbox",
+    signals=False,
     place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.cadlib.solid", "rewardhub.verifiers.cadlib.overlap"),

@@ -37,6 +37,7 @@ _NEAR = _BAR.replace("10, 20, 30", "10.4, 21.2, 30")
 @verifier(
     "chart_code",
     lane="sandbox",
+    signals=False,
     place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.chartlib.probe", "rewardhub.verifiers.chartlib.compare"),

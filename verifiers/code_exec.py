@@ -51,6 +51,7 @@ _PYTEST = {"language": "python", "mode": "pytest", "tests": _TESTS}
 @verifier(
     "code",
     lane="sandbox",
+    signals=False,
     place=place,
     time_limit_s=3600.0,
     sources=SANDBOX,

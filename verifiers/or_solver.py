@@ -46,6 +46,7 @@ _LATE = _ELEVEN | {"limits": {"time_s": 0.5}}
 @verifier(
     "or_solver",
     lane="sandbox",
+    signals=False,
     place=place,
     time_limit_s=3600.0,
     sources=SANDBOX,

@@ -41,6 +41,7 @@ _SOLUTION = "```python\ndef solution():\n    bags = 3\n    return bags * 4\n```"
 @verifier(
     "program_of_thought",
     lane="sandbox",
+    signals=False,
     place=place,
     time_limit_s=3600.0,
     sources=(*SANDBOX, "rewardhub.verifiers.answerlib.numerals", "rewardhub.verifiers.answerlib.scope"),

@@ -1,7 +1,8 @@
 """Cache keys: the scorer's fingerprint and a digest of everything in its input.
 
 The run, the deadline, the priority and the group's id are not input; of a verifier that does not take the group,
-nothing of it is but the reference. A tenant salts its keys, so that no timing tells one tenant what another has scored.
+nothing of it is but the reference. What a scorer declares that it never reads has been taken from the group before
+(:func:`rewardhub.scorer.given`). A tenant salts its keys, so that no timing tells one tenant what another has scored.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ from typing import Protocol
 from rewardhub.recipes.compose import absent, compose, condition_rows, gravest, scope_of, stated_values
 from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan, PlannedTerm
-from rewardhub.scorer import Ask
+from rewardhub.scorer import Ask, given
 from rewardhub.types import Call, Column, Group, GroupScores, Json, Media, Response, Status
 
 
@@ -138,7 +138,7 @@ class Execution:
             self._fill_rows(term, chosen, Status.REFERENCE_UNPARSEABLE, f"reference.{name} is missing")
             return None
         chosen = self._fed(term, group, chosen)
-        return Ask(bound, self._seen(term, group, chosen), chosen) if chosen else None
+        return Ask(bound, given(bound.info, self._seen(term, group, chosen)), chosen) if chosen else None
 
     def _fed(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
         """The rows for which there is something to read; the others are filled with why not."""

@@ -141,6 +141,35 @@ async def test_any_ingredient_of_the_input_changes_the_key(hub, dear):
     assert len(dear.computed) == 2 * len(variants)
 
 
+async def test_what_a_scorer_never_reads_is_not_input(hub, registry):
+    """A scorer that declares so is given no token counts, signals, metadata and types, and none of them is a miss."""
+
+    class Blind(Dear):
+        @property
+        def info(self):
+            return replace(super().info, signals=False, metadata=False)
+
+        async def score_remote(self, group, indices, context):
+            assert not group.metadata
+            assert not group.problem_type
+            assert not any(each.signals or each.tokens is not None for each in group.responses)
+            return await super().score_remote(group, indices, context)
+
+    registry.add(blind := Blind("blind"))
+    told = Response("x", tokens=3, signals={"s": 1.0})
+    groups = [
+        one("x"),
+        Group("g", "p", (told, Response("x", signals={"s": 2.0}), Response("y", tokens=1))),
+        Group("g", "p", (told,), metadata={"k": 1}, problem_type="t"),
+    ]
+    for group in groups:
+        (scores,) = await hub.score([group], Call(recipe="blind"))
+        assert scores.values == [oracle("p", each.text) for each in group.responses]
+    assert sorted(blind.computed) == ["x", "y"]
+    steps = Group("g", "p", (replace(told, steps=((0, 1),)),))
+    assert (await hub.score([steps], Call(recipe="blind")))[0][0].cached is False
+
+
 async def test_identity_is_not_input(hub, dear):
     """The group's id, the run, the step and the priority do not change the key."""
     await hub.score([one("x")], Call(recipe="dear"))

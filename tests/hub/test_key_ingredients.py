@@ -134,6 +134,19 @@ def test_each_ingredient_of_a_model_is_a_miss(tiny_card, tmp_path):
     assert key("copy", name="other") == variants[0]
 
 
+def test_what_no_model_and_no_program_reads(tiny_card):
+    """Token counts and signals, which differ from one sample of a text to the next; a generative model reads metadata."""
+    from rewardhub.models.card import load_card
+    from rewardhub.scheduler.model_info import info_of
+
+    card = load_card(tiny_card)
+    assert (info_of(card).signals, info_of(card).metadata) == (False, False)
+    assert info_of(card.model_copy(update={"kind": "generative"})).metadata
+    programs = [each for each in default_registry([]) if each.info.lane == "sandbox"]
+    assert programs
+    assert not any(each.info.signals for each in programs)
+
+
 def test_each_ingredient_of_a_judge_is_a_miss(tmp_path):
     """The words of a rubric, its parser, the model asked for, temperature, and how often is asked."""
     shutil.copy(default_rubric("quality.py"), tmp_path / "own.py")
