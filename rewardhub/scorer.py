@@ -174,10 +174,10 @@ class Example:
 class Verifier:
     """A plain function ``(response, reference, *, parameters…)`` made into a scorer.
 
-    The function may take a third positional parameter ``group``. With ``scope="group"`` it gets all
-    responses at once and returns one verdict each. ``fast`` has the same signature and the same defaults
-    and returns None where it cannot decide. The text of a response is always UTF-8: half of a surrogate
-    pair is a question mark.
+    The function may take a third positional parameter ``group``, whose id and responses it does not see.
+    With ``scope="group"`` it gets all responses at once and returns one verdict each. ``fast`` has the same
+    signature and the same defaults and returns None where it cannot decide. The text of a response is always
+    UTF-8: half of a surrogate pair is a question mark.
     """
 
     info: ScorerInfo
@@ -263,7 +263,7 @@ class BoundVerifier:
         responses = [group.responses[index] for index in indices]
         if self.info.lane != "sandbox":  # a program is run as it was written
             responses = [*map(_legible, responses)]
-        extra = (group,) if self.verifier.takes_group else ()
+        extra = (_stated(group),) if self.verifier.takes_group else ()
         if self.info.scope == "response":
             longest = self.info.max_chars
             verdicts = [self._one(function, response, group.reference, extra, longest) for response in responses]
@@ -297,6 +297,11 @@ class BoundVerifier:
             return [_fault("the scorer returned other than a list with one verdict each")] * len(responses)
         pairs = zip(responses, verdicts, strict=True)
         return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
+
+
+def _stated(group: Group) -> Group:
+    """The group without whose it is and who is in it, of which a score is the same wherever its response stands."""
+    return replace(group, id="", responses=(), recipe="", expected=0, lost=0)
 
 
 def _legible(response: Response) -> Response:

@@ -7,7 +7,7 @@ nothing of it is but the reference. What a scorer declares that it never reads h
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardhub.scorer import Bound, BoundVerifier
@@ -16,11 +16,22 @@ from rewardhub.wire.plain import is_plain, plain_texts
 
 SCHEMA = "3"
 _PLAIN = b"t"
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict, ensure_ascii=False)
+
+
+def _object(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):  # dict() makes one of a set of pairs too
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return dict(value)
+
+
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_object, ensure_ascii=False)
 
 
 def row_keys(bound: Bound, group: Group, rows: Sequence[int], tenant: str) -> list[bytes]:
-    """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it."""
+    """One SHA-256 per row for response scope; for pair and group scope every row has the whole group in it.
+
+    Raises ``TypeError``, ``ValueError`` or ``RecursionError`` for a group that is not JSON.
+    """
     sha256 = hashlib.sha256
     shared = sha256(_shared(bound, group, tenant)).digest()
     responses = [group.responses[row] for row in rows]

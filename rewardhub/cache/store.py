@@ -33,6 +33,8 @@ class Cache:
         self.hits = 0
         self.misses = 0
         self._flights: dict[bytes, list[Waiting]] = {}
+        self._wanted: set[bytes] = set()
+        """What somebody waits for who may keep it."""
 
     async def known(
         self, lookups: Sequence[tuple[Sequence[bytes], str]], within_s: float = math.inf
@@ -144,12 +146,15 @@ class Cache:
         self._flights[name].remove(waiting)
         if not self._flights[name]:
             del self._flights[name]
+            self._wanted.discard(name)
 
     async def _follow(self, flight: Flight, theirs: dict[int, Waiting], failed: set[int], limit: float) -> list[int]:
         """Takes what others have computed by ``limit``, computes what is of another version; the rest is to be claimed.
 
         ``failed`` are the positions for which somebody failed before.
         """
+        if flight.mode == "use":
+            self._wanted.update(flight.names[position] for position in theirs)
         if theirs:
             await asyncio.wait(set(theirs.values()), timeout=limit - time.monotonic())
         other: list[int] = []
@@ -199,7 +204,7 @@ class Cache:
         ]  # fmt: skip
         self._tell(verdicts)
         if flight.mode == "read_only":
-            return
+            verdicts = [each for each in verdicts if each[0] in self._wanted]
         self.memory.put(verdicts)
         if self.redis:
             self.redis.put(verdicts)

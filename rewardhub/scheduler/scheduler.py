@@ -138,7 +138,10 @@ class Scheduler:
         run = whole(compute, len(rows)) if bound.info.scope != "response" else compute
         for _ in range(VERSIONS):
             fingerprint = bound.fingerprint
-            keys = await _keys(bound, group, rows, context.tenant)
+            try:
+                keys = await _keys(bound, group, rows, context.tenant)
+            except (TypeError, ValueError, RecursionError) as error:
+                return Column.failed(len(rows), Status.INVALID_INPUT, f"the group is not JSON: {error}")
             patience_s = max(0.0, context.deadline - time.monotonic()) / 2
             try:
                 return await self.cache.lookup(keys, mode, run, fingerprint, patience_s)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rewardhub.cache.key import row_keys
-from rewardhub.registry import default_registry
+from rewardhub.registry import default_registry, verifier
 from rewardhub.sandbox import place, runner
 from rewardhub.scorer import ScorerInfo
 from rewardhub.types import Group, Media, Response, Space
@@ -70,22 +70,49 @@ def test_responses_that_differ_in_order_or_number_are_another_group():
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("verifier", VERIFIERS, ids=lambda verifier: verifier.info.name)
-def test_what_is_not_in_the_key_changes_no_score(verifier):
+@pytest.mark.parametrize("scorer", VERIFIERS, ids=lambda scorer: scorer.info.name)
+def test_what_is_not_in_the_key_changes_no_score(scorer):
     """The order of names, whose group it is, and for a verifier that does not take the group all but its reference."""
-    for example in verifier.examples:
+    for example in scorer.examples:
         group = example.as_group()
-        bound, rows = verifier.bind(example.params), range(len(group.responses))
+        bound, rows = scorer.bind(example.params), range(len(group.responses))
         others = [
             replace(group, reference=turned(group.reference), metadata=turned(group.metadata)),
             replace(group, id="other", recipe="other", expected=99, lost=3),
         ]
-        if not verifier.takes_group:
+        if not scorer.takes_group:
             others.append(replace(group, prompt="q", problem_type="t", metadata={"user": "u"}, media=(ONE,)))
         key, score = row_keys(bound, group, rows, ""), bound.score(group, rows)
         for other in others:
             assert row_keys(bound, other, rows, "") == key
             assert bound.score(other, rows) == score
+
+
+def test_a_verifier_is_shown_nothing_that_is_not_in_its_key():
+    """Whose group it is and which responses stand beside one is no input: a function that takes the group finds neither."""
+    seen = []
+
+    def curious(response, reference, group):
+        seen.append(group)
+        return 1.0
+
+    bound = verifier("curious", lane="sandbox")(curious).bind({})
+    groups = [
+        Group("g", "p", (Response("x"),), {"a": 1}, (ONE,), "t", metadata={"m": 2}),
+        Group("h", "p", (Response("x"), Response("y")), {"a": 1}, (ONE,), "t", "r", {"m": 2}, expected=4, lost=1),
+    ]
+    keys = [row_keys(bound, group, [0], "")[0] for group in groups]
+    for group in groups:
+        assert bound.score(group, [0]).values == [1.0]
+    assert keys[0] == keys[1]
+    assert seen[0] == seen[1] == Group("", "p", (), {"a": 1}, (ONE,), "t", metadata={"m": 2})
+
+
+@pytest.mark.parametrize("value", [{"ab"}, frozenset({("k", "v")}), b"x", object(), iter([("k", "v")])], ids=repr)
+def test_what_is_no_json_has_no_key(value):
+    """A set of pairs is no mapping, and shares no key with one."""
+    with pytest.raises(TypeError):
+        row_keys(Fixed("response"), Group("g", "p", (Response("x"),), {"a": value}), [0], "")
 
 
 def turned(value):

@@ -28,6 +28,29 @@ async def test_modes(hub, dear):
         assert len(dear.computed) == expected, mode
 
 
+async def test_a_score_that_a_reader_computed_is_kept_for_who_keeps_it(hub, dear):
+    """A call that may write and waits for one that may not remembers what it got; a call that may not still does not."""
+    dear.gate = asyncio.Event()
+    tasks = []
+    for mode in ("read_only", "read_only", "use"):
+        tasks.append(asyncio.create_task(hub.score([one("x")], Call(recipe="dear", cache=mode))))
+        tasks.append(asyncio.create_task(hub.score([one("y")], Call(recipe="dear", cache="read_only"))))
+        await asyncio.sleep(0.02)
+    dear.gate.set()
+    await asyncio.gather(*tasks)
+    assert sorted(dear.computed) == ["x", "y"]
+    for text, cached in (("x", True), ("y", False)):
+        assert (await hub.score([one(text)], Call(recipe="dear")))[0][0].cached is cached
+
+
+async def test_a_group_that_is_no_json_is_the_callers_fault(hub):
+    """What has no key, as bytes in a reference of a hub in process, is told to the caller, and not that we failed."""
+    for reference in ({"a": b"x"}, {"a": {"ab"}}, {1: "x"}):
+        (scores,) = await hub.score([one("x", reference=reference)], Call(recipe="dear"))
+        assert (scores[0].status, scores[0].value) == (Status.INVALID_INPUT, None)
+        assert "JSON" in scores[0].details["reason"]
+
+
 async def test_twins_in_flight_share_one_computation(hub, dear):
     """T30: 100 identical requests at once are one execution."""
     dear.gate = asyncio.Event()
