@@ -14,18 +14,17 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
 
+from rewardhub.cache.link import Link, NotRedis, Refused
 from rewardhub.errors import ConfigError
 
 CONNECT_S = 2.0
 """What a connection takes at most, once its server's name is looked up."""
 MOST = 16
-TOLD_S = 60.0
-"""How often one kind of trouble is written to the log."""
-MOST_TOLD = 120
+TOLD_S, MOST_TOLD = 60.0, 8
+"""How often one kind of trouble is written to the log, and how many kinds in that time."""
+MOST_WORDS = 120
+CLUSTER = frozenset({"MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN", "TRYAGAIN"})
 _log = logging.getLogger("rewardhub.cache")
 
 
@@ -34,40 +33,33 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         try:
-            self._pool: Any = ConnectionPool.from_url(url)
-            self._make()  # connects to nothing yet, but has read all that the URL says
+            pool: Any = ConnectionPool.from_url(url)
+            self._stated = pool.make_connection()  # which is never connected, but has read all that the URL says
         except (TypeError, ValueError):  # whose words may quote a part of the password
             reason = "redis: no usable URL; expected redis://host:port/db, rediss://… or unix://…"
             raise ConfigError(reason, field="redis") from None
-        self._idle: list[Any] = []
-        self._busy: set[Any] = set()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._idle: list[Link] = []
+        self._busy: set[Link] = set()
+        self._waiting: deque[asyncio.Future[Link]] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._told: dict[str, float] = {}
 
     async def ask(self, commands: Sequence[bytes], within_s: float) -> list[Any]:
-        """The replies to packed commands, an error of the server in the place of its reply.
+        """The replies to packed commands, :class:`Refused` in the place of one.
 
         Raises what went wrong with the connection, ``TimeoutError`` after ``within_s`` seconds.
         """
         async with asyncio.timeout(within_s):
-            connection = await self._take()
-            replies: list[Any] = []
+            link = await self._take()
             try:
-                await connection.send_packed_command(commands, check_health=False)
-                while len(replies) < len(commands):
-                    try:
-                        replies.append(await connection.read_response())
-                    except ResponseError as error:
-                        replies.append(error)
+                return await link.ask(commands)
             finally:
-                self._give(connection, len(replies) == len(commands))
-            return replies
+                self._give(link)
 
     def drop(self) -> None:
         """Leaves every connection, so that the next goes to whatever answers under the server's name by then."""
-        for connection in self._idle:
-            _end(connection)
+        for link in self._idle:
+            link.end()
         self._idle.clear()
         self._busy.clear()
 
@@ -81,7 +73,8 @@ class Connections:
     def tell(self, error: BaseException) -> None:
         """Writes to the log what went wrong, the same once in ``TOLD_S`` seconds."""
         text, now = self._reason(error), time.monotonic()
-        if now - self._told.get(text, -TOLD_S) >= TOLD_S:
+        self._told = {known: at for known, at in self._told.items() if now - at < TOLD_S}
+        if text not in self._told and len(self._told) < MOST_TOLD:
             self._told[text] = now
             _log.warning("redis: %s", text)
 
@@ -92,35 +85,30 @@ class Connections:
         self._refuse(ConnectionError("closed"))
         self.drop()
 
-    def _begun(self, first: asyncio.Future[Any]) -> None:
+    def _begun(self, first: asyncio.Future[Link]) -> None:
         if not first.cancelled() and not first.exception():
-            self._give(first.result(), True)
+            self._give(first.result())
 
     def _reason(self, error: BaseException) -> str:
         """What went wrong; of the server's words none that may quote a password."""
-        cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError) and cause.args:
-            return f"{type(cause).__name__}: {cause.strerror or cause}"
-        words = str(error).split(", with args")[0][:MOST_TOLD] if isinstance(error, RedisError) else ""
-        secret = self._pool.connection_kwargs.get("password") or ""
-        return type(error).__name__ + (f": {words}" if words and not (secret and secret in words) else "")
+        if isinstance(error, OSError) and error.args:
+            return f"{type(error).__name__}: {error.strerror or error}"
+        if not isinstance(error, (Refused, NotRedis)):
+            return type(error).__name__
+        if isinstance(error, Refused) and error.code in CLUSTER:
+            return "this is a cluster, which is not spoken to: expected one server, or a proxy before it"
+        words, secret = str(error).split(", with args")[0][:MOST_WORDS], self._stated.password or ""
+        if words == "ERR unknown command 'MGET'":
+            words += ": it is no server of Redis that keeps values; is it a Sentinel?"
+        return f"{type(error).__name__}" if secret and secret in words else f"{type(error).__name__}: {words}"
 
-    def _make(self) -> Any:
-        """A connection without a socket. RESP2 is all that is needed, and every server speaks it."""
-        ours = {
-            "socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S, "retry": Retry(NoBackoff(), 0),
-            "protocol": 2, "decode_responses": False,
-        }  # fmt: skip
-        return self._pool.connection_class(**{**self._pool.connection_kwargs, **ours})
-
-    async def _take(self) -> Any:
+    async def _take(self) -> Link:
         while self._idle:
-            connection = self._idle.pop()
-            if await _usable(connection):
-                self._busy.add(connection)
-                return connection
-            _end(connection)
-        waiting = asyncio.get_running_loop().create_future()
+            link = self._idle.pop()
+            if link.usable:
+                self._busy.add(link)
+                return link
+        waiting: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._open()
         try:
@@ -129,26 +117,26 @@ class Connections:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             elif not waiting.cancelled() and not waiting.exception():
-                self._give(waiting.result(), True)
+                self._give(waiting.result())
             raise
 
-    def _give(self, connection: Any, intact: bool) -> None:
-        if connection not in self._busy or not intact or not connection.is_connected:
-            self._busy.discard(connection)
-            _end(connection)
+    def _give(self, link: Link) -> None:
+        dropped = link not in self._busy
+        self._busy.discard(link)
+        if dropped or not link.usable:
+            link.end()
             self._open()
-            return
-        self._busy.discard(connection)
-        self._hand(connection)
+        else:
+            self._hand(link)
 
-    def _hand(self, connection: Any) -> None:
+    def _hand(self, link: Link) -> None:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                self._busy.add(connection)
-                waiting.set_result(connection)
+                self._busy.add(link)
+                waiting.set_result(link)
                 return
-        self._idle.append(connection)
+        self._idle.append(link)
 
     def _open(self) -> None:
         if self._opening is None and self._waiting and len(self._busy) < MOST:
@@ -164,43 +152,41 @@ class Connections:
         finally:
             self._opening = None
 
-    async def _connected(self) -> Any:
-        connection = self._make()
-        try:
-            if context := getattr(connection, "ssl_context", None):
-                await asyncio.to_thread(context.get)  # reads certificates
-            if host := getattr(connection, "host", ""):
-                # without an end: a thread that looks up a name cannot be called back, and must not be joined by others
-                await asyncio.get_running_loop().getaddrinfo(host, connection.port)
-            async with asyncio.timeout(CONNECT_S):
-                await connection.connect()
-        except BaseException:
-            _end(connection)
-            raise
-        return connection
+    async def _connected(self) -> Link:
+        loop, stated = asyncio.get_running_loop(), self._stated
+        context = getattr(stated, "ssl_context", None)
+        tls = await asyncio.to_thread(context.get) if context else None  # reads certificates
+        if host := getattr(stated, "host", ""):
+            # without an end: a thread that looks up a name cannot be called back, and must not be joined by others
+            await loop.getaddrinfo(host, stated.port)
+        async with asyncio.timeout(CONNECT_S):
+            if host:
+                _, link = await loop.create_connection(Link, host, stated.port, ssl=tls)
+            else:
+                _, link = await loop.create_unix_connection(Link, stated.path)
+            await self._greet(link)
+        return link
+
+    async def _greet(self, link: Link) -> None:
+        """Says who this is and which database it uses. Nothing else is agreed on: every server speaks RESP2."""
+        stated, greetings = self._stated, []
+        if stated.username or stated.password:
+            names = [stated.username] if stated.username else []
+            greetings.append(packed("AUTH", *names, stated.password or ""))
+        if stated.db:
+            greetings.append(packed("SELECT", stated.db))
+        if stated.client_name:
+            greetings.append(packed("CLIENT", "SETNAME", stated.client_name))
+        for reply in await link.ask(greetings) if greetings else ():
+            if reply != b"OK":
+                link.end()
+                raise reply if isinstance(reply, Refused) else NotRedis("a reply to something else")
 
     def _refuse(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, deque()
         for each in waiting:
             if not each.done():
                 each.set_exception(error)
-
-
-async def _usable(connection: Any) -> bool:
-    """Whether the server has neither closed the connection nor sent what nobody asked for."""
-    unread = getattr(connection, "can_read", None) or connection.can_read_destructive
-    try:
-        return connection.is_connected and not await unread()
-    except Exception:
-        return False
-
-
-def _end(connection: Any) -> None:
-    """Closes at once: what a server that is stopped does not take would keep the socket open."""
-    if writer := connection._writer:
-        writer.transport.abort()
-    connection._parser.on_disconnect()
-    connection._reader = connection._writer = None
 
 
 def packed(name: str, *args: Any) -> bytes:

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import Any, NamedTuple
 
-from redis.exceptions import InvalidResponse, ReadOnlyError
-
 from rewardhub.cache.background import Background
 from rewardhub.cache.coalesce import Coalescer
 from rewardhub.cache.connections import Connections, packed
+from rewardhub.cache.link import NotRedis, Refused
 from rewardhub.cache.row import Row, bytes_of, decode, encode
 
 PREFIX = b"rewardhub:score:"
@@ -58,8 +57,11 @@ class _Command(NamedTuple):
         return type(reply) is list and len(reply) == self.size and self.kinds.issuperset(map(type, reply))
 
 
-_OFF_COURSE = (ReadOnlyError, InvalidResponse)
-"""A master that is one no longer keeps its connections, and a connection that is out of step stays so."""
+def _off_course(error: Exception) -> bool:
+    """A master that is one no longer keeps its connections, and a connection that is out of step stays so."""
+    return isinstance(error, NotRedis) or (isinstance(error, Refused) and error.code == "READONLY")
+
+
 _ROWS: frozenset[type] = frozenset({bytes, NoneType})
 _CLAIMED: frozenset[type] = frozenset({bytes, int})
 
@@ -172,7 +174,7 @@ class RedisStore:
             if isinstance(reply, Exception):
                 raise reply
             if not command.fits(reply):
-                raise InvalidResponse("a reply to something else")
+                raise NotRedis("a reply to something else")
         return replies
 
     def _told(self, answer: asyncio.Task[Any]) -> None:
@@ -184,7 +186,7 @@ class RedisStore:
         self.errors += 1
         self._failures += 1
         self._connections.tell(error)
-        if isinstance(error, _OFF_COURSE) and time.monotonic() >= self._dropped_until:
+        if _off_course(error) and time.monotonic() >= self._dropped_until:
             self._dropped_until = time.monotonic() + PROBE_S
             self._connections.drop()
         if self._failures == FAILURES:

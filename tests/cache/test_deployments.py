@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 import socket
 import subprocess
 import time
@@ -10,11 +11,13 @@ import time
 import pytest
 import redis as sync_redis
 
+from rewardhub.cache.connections import Connections, packed
 from rewardhub.cache.memory import MemoryStore
 from rewardhub.cache.redis_store import RedisStore
 from rewardhub.cache.store import Cache
 from rewardhub.types import Column, Status
 from tests.chaos.fault_proxy import FaultProxy, Faults
+from tests.conftest import free_port
 
 ROW = (0.25, Status.OK, 0.5, (0.1, None), {"reason": "ok"})
 KEYS = itertools.count()
@@ -53,11 +56,41 @@ async def store_at():
 
 
 @pytest.fixture
+async def store_at_one_who_says(store_at):
+    """A store at a server that answers whatever it is sent with what ``say`` gives, and goes where that is nothing."""
+    stores, servers, serving = [], [], []
+
+    async def make(say, user=""):
+        async def serve(reader, writer):
+            serving.append(asyncio.current_task())
+            try:
+                while await reader.read(65_536) and (words := say()):
+                    writer.write(words)
+            except ConnectionError:
+                return
+            finally:
+                writer.close()
+
+        servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
+        stores.append(store_at(f"redis://{user}127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}/0"))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.aclose()
+    for server in servers:
+        server.close()
+    await asyncio.gather(*serving)
+
+
+@pytest.fixture
 def redis_with(redis_server):
     """Starts the server anew with options of its own; gives what its password's place in a URL needs."""
 
     def make(*options):
         redis_server.stop()
+        while "--cluster-enabled" in options and redis_server.port > 55_535:  # its bus is 10,000 ports above
+            redis_server.port = free_port()
         redis_server.start(*options)
         return redis_server.port
 
@@ -137,10 +170,10 @@ async def test_certificates(redis_with, redis_server, store_at, authority, caplo
 @pytest.mark.parametrize(
     ("options", "user", "told"),
     [
-        (("--requirepass", PASSWORD), ":wrong-secret@", "AuthenticationError"),
+        (("--requirepass", PASSWORD), ":wrong-secret@", "WRONGPASS"),
         (("--rename-command", "AUTH", "gone"), ":wrong-secret@", "unknown command 'AUTH'"),
         (("--rename-command", "EVAL", ""), "", "unknown command 'EVAL'"),
-        (("--cluster-enabled", "yes"), "", "Cluster"),
+        (("--cluster-enabled", "yes"), "", "a cluster"),
     ],
 )
 async def test_the_log_says_why_redis_is_not_used(redis_with, store_at, tmp_path, caplog, options, user, told):
@@ -150,6 +183,62 @@ async def test_the_log_says_why_redis_is_not_used(redis_with, store_at, tmp_path
     assert not await shares(store_at(f"redis://{user}127.0.0.1:{port}/0"), 0.5)
     assert caplog.text.count(told) == 1
     assert "wrong-secret" not in caplog.text
+
+
+async def test_a_cluster_is_named_in_one_line(redis_with, store_at, tmp_path, caplog, monkeypatch):
+    """Each key may be moved elsewhere, with words of its own: the log names the cluster once, not a line for each key."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.FAILURES", 1000)
+    port = redis_with("--dir", str(tmp_path), "--cluster-enabled", "yes")
+    with sync_redis.Redis("127.0.0.1", port) as admin:
+        half = {"CLUSTER ADDSLOTSRANGE": (0, 8191), "CONFIG SET": ("cluster-require-full-coverage", "no")}
+        for command, arguments in half.items():
+            admin.execute_command(*command.split(), *arguments)
+        until = time.monotonic() + 10
+        while admin.execute_command("CLUSTER INFO")["cluster_state"] != "ok" and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+    store = store_at(f"redis://127.0.0.1:{port}/0")
+    for _ in range(100):
+        await store.get([key(), key()])
+        await store.get([key()])
+    assert store.errors
+    (line,) = [record.message for record in caplog.records]
+    assert "cluster" in line
+
+
+async def test_a_server_of_many_words_does_not_fill_the_log(store_at_one_who_says, caplog, monkeypatch):
+    """An error with another text each time is told a few times a minute, and not kept for ever."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.FAILURES", 1000)
+    count = itertools.count()
+    store = await store_at_one_who_says(lambda: b"-ERR number %d\r\n" % next(count))
+    for _ in range(50):
+        await store.get([key()])
+    assert 1 <= len(caplog.records) <= 10
+
+
+async def test_a_reply_without_end_is_left(store_at_one_who_says, monkeypatch):
+    """Of a value that somebody wrote by hand, however large, no more is read than replies may have."""
+    monkeypatch.setattr("rewardhub.cache.redis_store.BUDGET_S", 20.0)
+    monkeypatch.setattr("rewardhub.cache.link.MOST_BYTES", 1 << 20)
+    store = await store_at_one_who_says(lambda: b"*1\r\n$500000000\r\n" + bytes(4 << 20))
+    started = time.monotonic()
+    assert await store.get([key()]) == [None]
+    assert time.monotonic() - started < 5
+    assert store.errors == 1
+
+
+async def test_a_stopped_server_keeps_no_socket(redis_server):
+    """What a server does not take is thrown away with its connection: neither sockets nor bytes add up."""
+    connections = Connections(redis_server.url)
+    await connections.ask([packed("SET", key(), b"x")], 5.0)
+    redis_server.pause()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            await connections.ask([packed("SET", key(), bytes(32 << 20))], 0.1)
+        await asyncio.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    redis_server.resume()
+    await connections.aclose()
 
 
 NOT_REDIS = {
@@ -171,16 +260,9 @@ NOT_REDIS = {
 
 @pytest.mark.parametrize("password", ["", ":pw@"])
 @pytest.mark.parametrize("kind", NOT_REDIS)
-async def test_what_is_no_redis_is_a_miss(store_at, kind, password):
+async def test_what_is_no_redis_is_a_miss(store_at_one_who_says, kind, password):
     """Whatever comes for an answer raises nothing, keeps nobody waiting and is no row."""
-
-    async def serve(reader, writer):
-        while await reader.read(65_536):
-            writer.write(NOT_REDIS[kind])
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    store = store_at(f"redis://{password}127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    store = await store_at_one_who_says(lambda: NOT_REDIS[kind], password)
 
     async def compute(positions):
         return Column([1.0] * len(positions), [Status.OK] * len(positions), "v1")
@@ -188,13 +270,10 @@ async def test_what_is_no_redis_is_a_miss(store_at, kind, password):
     async with asyncio.timeout(5):
         for _ in range(4):
             assert await store.get([key(), key()]) == [None, None]
-            assert (await Cache(MemoryStore(0), store).lookup([key(), key()], "use", compute, "v1")).values == [
-                1.0,
-                1.0,
-            ]
+            column = await Cache(MemoryStore(0), store).lookup([key(), key()], "use", compute, "v1")
+            assert column.values == [1.0, 1.0]
         await store.drained()
     assert store.errors >= 3
-    server.close()
 
 
 async def test_a_score_is_worth_nothing_under_another_key(redis_server, store_at):
