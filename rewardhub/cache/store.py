@@ -101,7 +101,7 @@ class Cache:
         failed: set[int] = set()
         for limit in (until, until + patience_s / 2):
             while todo:
-                mine, waited = self._claim(flight.names, todo, waited)
+                mine, waited = self._claim(flight, todo, waited)
                 if mine:
                     await self._lead(flight, mine, patience_s, until)
                 todo = await self._follow(flight, waited, failed, limit)
@@ -111,15 +111,18 @@ class Cache:
             await self._compute(flight, todo)
 
     def _claim(
-        self, names: Sequence[bytes], todo: list[int], waited: dict[int, Waiting]
+        self, flight: Flight, todo: list[int], waited: dict[int, Waiting]
     ) -> tuple[dict[int, Waiting], dict[int, Waiting]]:
         """By position what is claimed: names that nobody computes, or only who was ``waited`` for; and the others."""
         mine: dict[int, Waiting] = {}
         theirs: dict[int, Waiting] = {}
         for position in todo:
-            flights = self._flights.setdefault(names[position], [])
+            name = flight.names[position]
+            flights = self._flights.setdefault(name, [])
             if flights and flights[-1] is not waited.get(position):
                 theirs[position] = flights[-1]
+                if flight.mode == "use":
+                    self._wanted.add(name)
             else:
                 mine[position] = asyncio.get_running_loop().create_future()
                 flights.append(mine[position])
@@ -153,8 +156,6 @@ class Cache:
 
         ``failed`` are the positions for which somebody failed before.
         """
-        if flight.mode == "use":
-            self._wanted.update(flight.names[position] for position in theirs)
         if theirs:
             await asyncio.wait(set(theirs.values()), timeout=limit - time.monotonic())
         other: list[int] = []

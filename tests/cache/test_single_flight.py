@@ -211,6 +211,21 @@ async def test_a_slow_leader_is_overtaken_by_one():
     assert (await leader).values == [1.0]
 
 
+async def test_nothing_is_kept_of_what_is_over():
+    """A leader that ended while who waits for it was at work elsewhere leaves nothing behind in memory."""
+    cache, one, other = Cache(MemoryStore(1 << 20)), Work(), Work()
+    first = ask(cache, one, keys=(b"a",))
+    await turns()
+    second = ask(cache, other, keys=(b"a", b"b"))
+    await turns()
+    one.gate.set()
+    await first
+    other.gate.set()
+    assert (await second).values == [1.0, 1.0]
+    assert not cache._flights
+    assert not cache._wanted
+
+
 async def test_nobody_waits_past_its_deadline():
     """T30: of five twins none of whose computations ends, each has begun its own before its deadline."""
     cache, hung, loop = Cache(MemoryStore(1 << 20)), Work(), asyncio.get_running_loop()
