@@ -55,7 +55,7 @@ class JudgeScorer:
         return ScorerInfo(
             name=self.settings.name, family="judge", lane="judge", scope=rubric.scope, cost="dear",
             deterministic=False, range=rubric.range, time_limit_s=self.settings.timeout_s,
-            max_chars=self.settings.max_chars, summary=rubric.summary,
+            max_chars=self.settings.max_chars, summary=rubric.summary, signals=not rubric.builtin,
         )  # fmt: skip
 
     def bind(self, params: Json) -> "BoundJudge":

@@ -58,7 +58,8 @@ class BoundPanel:
     @property
     def info(self) -> ScorerInfo:
         summary = f"The {self.settings.rule} of {', '.join(self.settings.members)}."
-        return replace(self.members[0].info, name=self.settings.name, summary=summary)
+        signals = any(member.info.signals for member in self.members)
+        return replace(self.members[0].info, name=self.settings.name, summary=summary, signals=signals)
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -157,6 +157,11 @@ class Rubric:
         return Path(self.file).with_suffix(".txt").read_text("utf-8").strip()
 
     @property
+    def builtin(self) -> bool:
+        """Whether it is one of ours, of which none reads what the trainer knows of a response."""
+        return Path(self.file).parent == Path(__file__).with_name("rubrics")
+
+    @property
     def digest(self) -> str:
         """Digest of the instruction, of the rubric's source, and of gate, prompt and parser."""
         files = [self.file, __file__, *(str(module.__file__) for module in (gate, prompt, verdict))]

@@ -147,6 +147,15 @@ def test_what_no_model_and_no_program_reads(tiny_card):
     assert not any(each.info.signals for each in programs)
 
 
+def test_no_rubric_of_ours_reads_what_the_trainer_knows():
+    """Neither token counts nor signals: equal answers of a group are asked about once."""
+    from importlib.resources import files
+
+    sources = [each for each in files("rewardhub.judges.rubrics").iterdir() if each.name.endswith(".py")]
+    assert len(sources) > 20
+    assert not [each.name for each in sources if "signals" in each.read_text() or ".tokens" in each.read_text()]
+
+
 def test_each_ingredient_of_a_judge_is_a_miss(tmp_path):
     """The words of a rubric, its parser, the model asked for, temperature, and how often is asked."""
     shutil.copy(default_rubric("quality.py"), tmp_path / "own.py")

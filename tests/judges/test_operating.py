@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from scripted_judge import ScriptedJudge, verdict
 
+from rewardhub import judges
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError, UnknownName
 from rewardhub.types import Call, Group, Response
 
+RUBRICS = Path(judges.__file__).with_name("rubrics")
 JUDGE = Path(__file__).with_name("scripted_judge.py")
 SEVEN = Group("g", "What is 3 + 4?", (Response("It is seven."),), {"answer": "7"})
 
@@ -68,6 +70,26 @@ def test_an_inline_recipe_asks_only_so_often(terms, asked) -> None:
     else:
         with pytest.raises(ConfigError, match=f"asks judges up to {asked} times per response, at most 32"):
             hub.book.resolve("", Call(recipe_text=text), "")
+
+
+@pytest.mark.parametrize(("named", "asked"), [("judge", 2), ("own", 3), ("panel", 6)])
+async def test_equal_answers_of_a_group_are_asked_about_once(tmp_path, named, asked) -> None:
+    """Their token counts and signals, which no built-in rubric reads, make them no others; one's own may read them."""
+    for end in (".py", ".txt"):
+        (tmp_path / f"own{end}").write_text((RUBRICS / f"equivalence{end}").read_text())
+    texts = [("It is seven.", 4), ("It is seven.", None), ("Seven, I say.", 4)]
+    responses = tuple(Response(text, tokens=count, signals={"entropy": n}) for n, (text, count) in enumerate(texts))
+    async with ScriptedJudge(verdict(1)) as server:
+        own = judge("own", server.url, rubric=str(tmp_path / "own.py"))
+        panel = {"name": "panel", "members": ["judge", "own"]}
+        hub = make_hub(HubConfig(workers=1, judges=(judge("judge", server.url), own), panels=(panel,)))
+        await hub.start()
+        try:
+            (scores,) = await hub.score([Group("g", SEVEN.prompt, responses, SEVEN.reference)], Call(recipe=named))
+        finally:
+            await hub.aclose()
+        assert scores.values == [1.0, 1.0, 1.0]
+        assert len(server.asks) == asked
 
 
 async def test_figures_tell_cost_by_judge_tenant_and_recipe() -> None:
