@@ -42,15 +42,16 @@ class Link(asyncio.Protocol):
         if self._transport is None or not self.usable:
             raise ConnectionResetError("the connection is closed")
         self._replies, self._wanted, self._bytes = [], len(commands), 0
-        self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
             self._transport.writelines(commands)
-            return await self._answer
+            return await answer
         except BaseException:
             self.end()
             raise
         finally:
-            self._answer, self._wanted = None, 0
+            self._answer = None
 
     def end(self, error: Exception | None = None) -> None:
         """Closes at once: what a server that is stopped does not take would keep the socket open."""
@@ -75,7 +76,9 @@ class Link(asyncio.Protocol):
         except Exception as error:
             self.end(error)
             return
-        if len(self._replies) > self._wanted or self._bytes > MOST_BYTES:
+        left = self._wanted - len(self._replies)
+        if self._answer is None or left < 0 or self._bytes > MOST_BYTES or (not left and self._reader.has_data()):
             self.end(NotRedis("more than was asked for"))
-        elif self._answer and len(self._replies) == self._wanted and not self._answer.done():
+        elif not left and not self._answer.done():
             self._answer.set_result(self._replies)
+            self._answer = None

@@ -215,6 +215,30 @@ async def test_a_server_of_many_words_does_not_fill_the_log(store_at_one_who_say
     assert 1 <= len(caplog.records) <= 10
 
 
+@pytest.mark.parametrize("words", [b"$5\r\nab", b"+PONG\r\n"])
+async def test_what_comes_unasked_ends_a_connection(words):
+    """Law 2: a part of a reply that nobody asked for is no part of the answer to the next call."""
+    writers, asked = [], []
+
+    async def serve(reader, writer):
+        writers.append(writer)
+        while asking := await reader.read(65_536):
+            asked.append(asking)
+            writer.write(b"+OK\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    connections = Connections(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    for count in (1, 2):
+        assert await connections.ask([packed("SET", b"k", b"x")], 5.0) == [b"OK"]
+        assert len(asked) == len(writers) == count
+        writers[-1].write(words)
+        await asyncio.sleep(0.05)
+    await connections.aclose()
+    await asyncio.sleep(0.05)
+    server.close()
+
+
 async def test_a_reply_without_end_is_left(store_at_one_who_says, monkeypatch):
     """Of a value that somebody wrote by hand, however large, no more is read than replies may have."""
     monkeypatch.setattr("rewardhub.cache.redis_store.BUDGET_S", 20.0)
@@ -248,6 +272,7 @@ NOT_REDIS = {
     "number": b":1\r\n",
     "too few": b"*1\r\n$-1\r\n",
     "too many": b"*3\r\n$-1\r\n$-1\r\n$-1\r\n",
+    "a part more": b"*2\r\n$-1\r\n$-1\r\n$5\r\nab",
     "numbers": b"*2\r\n:1\r\n:1\r\n",
     "lists": b"*2\r\n*1\r\n:1\r\n*1\r\n:1\r\n",
     "errors": b"*2\r\n-ERR x\r\n-ERR y\r\n",
