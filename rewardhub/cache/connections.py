@@ -7,6 +7,7 @@ did not wait for it. One that served a call which failed is not used again: what
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -161,7 +162,8 @@ class Connections:
             await loop.getaddrinfo(host, stated.port)
         async with asyncio.timeout(CONNECT_S):
             if host:
-                _, link = await loop.create_connection(Link, host, stated.port, ssl=tls)
+                transport, link = await loop.create_connection(Link, host, stated.port, ssl=tls)
+                _keep_alive(transport, stated)
             else:
                 _, link = await loop.create_unix_connection(Link, stated.path)
             await self._greet(link)
@@ -187,6 +189,14 @@ class Connections:
         for each in waiting:
             if not each.done():
                 each.set_exception(error)
+
+
+def _keep_alive(transport: asyncio.Transport, stated: Any) -> None:
+    """Has the kernel say now and then that it is there: what lies between forgets connections that are silent."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(stated.socket_keepalive))
+    for option, value in (stated.socket_keepalive_options or {}).items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def packed(name: str, *args: Any) -> bytes:

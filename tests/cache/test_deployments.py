@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import redis as sync_redis
@@ -213,6 +214,16 @@ async def test_a_server_of_many_words_does_not_fill_the_log(store_at_one_who_say
     for _ in range(50):
         await store.get([key()])
     assert 1 <= len(caplog.records) <= 10
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells of the timers of sockets")
+async def test_an_idle_connection_is_kept_alive(redis_server, store_at):
+    """Between two runs nobody asks for hours, and what lies between would forget the connection."""
+    assert await shares(store_at(redis_server.url))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    timers = [row[5] for row in rows if row[2] == f"0100007F:{redis_server.port:04X}" and row[3] == "01"]
+    assert timers
+    assert all(timer.startswith("02:") for timer in timers)
 
 
 @pytest.mark.parametrize("words", [b"$5\r\nab", b"+PONG\r\n"])
