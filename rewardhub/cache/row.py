@@ -40,17 +40,28 @@ def rows_of(column: Column) -> list[Row]:
 
 
 def column_of(rows: Sequence[Row], fingerprint: str, cached: list[bool]) -> Column:
-    """The inverse of :func:`rows_of`; ``cached`` says which rows were not computed for this call."""
+    """The inverse of :func:`rows_of`; ``cached`` says which rows were not computed for this call.
+
+    Details are copies: a caller in process may write into what it gets, and others get the row too.
+    """
     values, statuses, confidence, steps, details = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [], [])
     return Column(
         values,
         statuses,
         fingerprint,
-        details=details if any(details) else None,
+        details=_copies(details) if any(details) else None,
         confidence=confidence if confidence.count(None) < len(rows) else None,
         steps=steps if any(steps) else None,
         cached=cached if any(cached) else None,
     )
+
+
+def _copies(details: list[Json | None]) -> list[Json | None]:
+    try:
+        copies: list[Json | None] = msgspec.to_builtins(details)
+    except (TypeError, RecursionError):  # no JSON, which no scorer's details are
+        return details
+    return copies
 
 
 def lasts(row: Row) -> bool:
@@ -84,7 +95,7 @@ def decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[Row | 
     kept = [body for body in bodies if body is not None]
     try:
         rows = _many.decode(b"[" + b",".join(kept) + b"]")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         rows = []
     statuses = {row[1] for row in rows}
     if len(rows) != len(kept) or not all(status.is_verdict for status in statuses):
@@ -105,7 +116,7 @@ def _intact(key: bytes, value: bytes) -> bytes | None:
 def _alone(body: bytes) -> Row | None:
     try:
         row = _one.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return row if row[1].is_verdict else None
 

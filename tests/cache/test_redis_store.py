@@ -72,7 +72,16 @@ def test_what_is_not_intact_is_a_miss(value):
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b'["x","ok",null,[],null]', b'[1.0,"timeout",null,[],null]', b"1],[2", b"\xff"]
+    "body",
+    [
+        b"{}",
+        b'["x","ok",null,[],null]',
+        b'[1.0,"timeout",null,[],null]',
+        b"1],[2",
+        b"\xff",
+        b'[1.0,"ok",null,[],{"a":' + b"[" * 5000 + b"]" * 5000 + b"}]",
+    ],
+    ids=lambda body: body[:20],
 )
 def test_what_is_intact_and_no_verdict_is_a_miss(body):
     """T32: a body under a right checksum that holds no verdict costs nobody else's row."""

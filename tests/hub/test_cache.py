@@ -43,6 +43,26 @@ async def test_a_score_that_a_reader_computed_is_kept_for_who_keeps_it(hub, dear
         assert (await hub.score([one(text)], Call(recipe="dear")))[0][0].cached is cached
 
 
+async def test_who_edits_details_changes_no_later_score(hub, dear, monkeypatch):
+    """Law 7: a trainer in process may write into what it got, first, known or waited for; the cache keeps its own."""
+    score = dear.score_remote
+
+    async def detailed(group, indices, context):
+        column = await score(group, indices, context)
+        return replace(column, details=[{"weight": 1.0, "more": [{"w": 1.0}]} for _ in indices])
+
+    monkeypatch.setattr(dear, "score_remote", detailed)
+    call = Call(recipe_text="name: r\nterms: {d: {scorer: dear}}\nvalue: detail(d, 'weight', 7)")
+    for _ in range(3):
+        asked = (hub.score([one("x"), one("x")], call) for _ in range(2))
+        for scores in [each for answer in await asyncio.gather(*asked) for each in answer]:
+            (details,) = scores.parts["d"].details
+            assert (scores.values, details) == ([1.0], {"weight": 1.0, "more": [{"w": 1.0}]})
+            details["weight"] = 100.0
+            details["more"][0]["w"] = 100.0
+    assert dear.computed == ["x"]
+
+
 async def test_a_group_that_is_no_json_is_the_callers_fault(hub):
     """What has no key, as bytes in a reference of a hub in process, is told to the caller, and not that we failed."""
     for reference in ({"a": b"x"}, {"a": {"ab"}}, {1: "x"}):
