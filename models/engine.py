@@ -55,7 +55,7 @@ class Engine(Protocol):
         ...
 
     def probe(self, tokens: int) -> int:
-        """Reads one row of so many tokens, or as many as a row may have, and returns how many; 0 in another process."""
+        """Reads one row of so many tokens, or as many as a row may have, and returns how many."""
         ...
 
     @property

@@ -56,7 +56,7 @@ class EnsembleModel:
         ]  # fmt: skip
 
     def probe(self, tokens: int) -> int:
-        """See :class:`~rewardhub.models.model.RewardModel`: of all members, those in other processes count for 0."""
+        """See :class:`~rewardhub.models.model.RewardModel`: of all members."""
         return min([member.probe(tokens) for member in self.members])
 
     @property

@@ -53,7 +53,7 @@ class RewardModel(Protocol):
     def probe(self, tokens: int) -> int:
         """Makes a real score of one text of so many tokens of nothing, as many as fit the model.
 
-        Returns how many were read, 0 where another process reads, a few then, or their number changes nothing. Raises
+        Returns how many were read, 0 where their number changes nothing. Raises
         ``MemoryError`` where there is no room, and whatever else keeps the model from scoring.
         """
         ...

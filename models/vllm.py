@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 
 from rewardhub.errors import ConfigError, InternalError, RewardHubError
+from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.digest import tree_stamp
 from rewardhub.models.head import Reads, softcapped
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.model import Checkpoint, encoder_of, fingerprint_of, folder_of
 from rewardhub.models.progress import progress
-from rewardhub.models.vllm_client import CONCURRENT, VllmClient
+from rewardhub.models.vllm_client import CONCURRENT, FIRST_S, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
+from rewardhub.models.vllm_pulse import Pulse
 from rewardhub.scorer import failure
 from rewardhub.types import Group, Media, Score
 
@@ -68,6 +71,8 @@ class VllmEngine:
         self.client = VllmClient(card, path, encoder, ["--max-model-len", str(limit), *arguments])
         self.checkpoint = Checkpoint(card, path, encoder, min(limit, self.client.served.max_tokens))
         self.pool = ThreadPoolExecutor(CONCURRENT)
+        self.short = encoder.encode("Hi")
+        self.pulse = Pulse(self.client.figures, self._beat)
         self._check()
 
     @cached_property
@@ -83,7 +88,7 @@ class VllmEngine:
     def outputs(
         self, rows: Sequence[Row], kin: Iterable[Sequence[int]], media: Sequence[Media]
     ) -> list[Tensor | Score]:
-        with progress.elsewhere():
+        with progress.elsewhere(), self.pulse.watched():
             shown = self.client.shown([row.encoded for row in rows], media, self.pool)
             asked: dict[bytes, Future[Any]] = {}
             parts = [self._asked(row, shown, asked) for row in rows]
@@ -92,43 +97,40 @@ class VllmEngine:
             return found
 
     def texts(self, rows: Sequence[Encoded], count: int, media: Sequence[Media]) -> list[list[str] | Score]:
-        with progress.elsewhere():
+        with progress.elsewhere(), self.pulse.watched():
             shown = self.client.shown(rows, media, self.pool)
-            asked = [self.pool.submit(self._texts, row, count, shown) for row in rows]
+            asked = [self._sent(self._texts, row, count, shown) for row in rows]
             found = [_told(each) for each in asked]
             self.client.check_same()
             return found
 
     def probe(self, tokens: int) -> int:
-        """Has a short row scored, whatever ``tokens`` says: it is to tell that the engine behind the server lives."""
-        with progress.elsewhere():
-            row = self.checkpoint.encoder.encode("Hi")
-            if self.writes:
-                self.client.beat("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row))
-            else:
-                self.client.beat("/pooling", self._body(row), len(row))
-        return 0
+        tokens = max(1, min(tokens, self.checkpoint.max_tokens - 1))
+        with progress.elsewhere(), self.pulse.watched():
+            started = time.monotonic()
+            if self._beat(blank(tokens)):
+                self.pulse.measured(tokens, time.monotonic() - started)
+        return tokens
 
     @property
     def alive(self) -> bool:
-        """False where the server that we started has ended or was stopped."""
-        return self.client.server.alive
+        """False where the server that we started has ended or was stopped, or one has rows in flight and hangs."""
+        return self.client.server.alive and not self.pulse.lost
 
     def close(self) -> None:
         self.client.close()
-        self.pool.shutdown(cancel_futures=True)
+        self.pool.shutdown(wait=False, cancel_futures=True)  # a server that hangs would be waited for
 
     def _check(self) -> None:
         """Raises ``ConfigError`` where a short row has no outputs: vLLM may load what it cannot compute."""
-        row = self.checkpoint.encoder.encode("Hi")
+        row = self.short
+        read: Callable[[Any], Any] = _written if self.writes else _pooled
         try:
-            if self.writes:
-                self.client.post("/v1/completions", {"prompt": row.ids.tolist(), "max_tokens": 1}, len(row), _written)
+            found = self.client.post(*self._question(row), len(row), read, FIRST_S)
+            expected = self.width * (len(row) if self.task == "token_classify" else 1)
+            if self.writes or len(found) == expected:
                 return
-            (found,) = self.outputs([Row(row, (len(row) - 1,))], (), ())
-            if not isinstance(found, Score):
-                return
-            reason = found.details["reason"]
+            reason = f"{len(found)} outputs, expected {expected}"
         except (RewardHubError, SystemExit) as error:
             reason = str(error)
         reason = f"{reason} {self.client.server.last_error}"
@@ -143,9 +145,15 @@ class VllmEngine:
             cut = row.encoded.until(end)
             key = hashlib.sha256(cut.ids.tobytes() + b"".join(image.digest for image in cut.images)).digest()
             if key not in asked:
-                asked[key] = self.pool.submit(self._pooled, cut, shown)
+                asked[key] = self._sent(self._pooled, cut, shown)
             found.append(asked[key])
         return found
+
+    def _sent(self, ask: Callable[..., Any], *about: Any) -> "Future[Any]":
+        """The request that ``ask`` makes; its answer is a sign of life."""
+        asked = self.pool.submit(ask, *about)
+        asked.add_done_callback(self.pulse.sign)
+        return asked
 
     def _texts(self, row: Encoded, count: int, shown: Mapping[bytes, str]) -> list[str]:
         """What vLLM writes behind a row, ``count`` times."""
@@ -169,15 +177,23 @@ class VllmEngine:
 
     def _pooled(self, row: Encoded, shown: Mapping[bytes, str]) -> Tensor:
         """What the pooler gives for a row: [O] of its last token, or [L, O] of all."""
-        body = self._body(row)
+        path, body = self._question(row)
         if row.images:
             del body["input"]
             body["messages"] = [{"role": "user", "content": self.client.parts(row, shown)}]
-        return self.client.post("/pooling", body, len(row), _pooled)
+        return self.client.post(path, body, len(row), _pooled)
 
-    def _body(self, row: Encoded) -> dict[str, Any]:
-        """What is asked of the pooler for a row of text."""
-        return {"task": self.task, "use_activation": False, "input": row.ids.tolist()}
+    def _question(self, row: Encoded) -> tuple[str, dict[str, Any]]:
+        """Where and what is asked for a row of text: what the pooler gives, or one token behind it."""
+        ids = row.ids.tolist()
+        if self.writes:
+            return "/v1/completions", {"prompt": ids, "max_tokens": 1}
+        return "/pooling", {"task": self.task, "use_activation": False, "input": ids}
+
+    def _beat(self, row: Encoded | None = None) -> bool:
+        """Whether the server scores a row, of a few tokens where none is given."""
+        row = row or self.short
+        return self.client.beat(*self._question(row), len(row))
 
     def _gathered(self, row: Row, parts: Sequence["Future[Any]"]) -> Tensor | Score:
         try:

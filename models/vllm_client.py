@@ -31,8 +31,12 @@ from rewardhub.types import Group, Media, Message, Score
 
 T = TypeVar("T")
 CONCURRENT = 16
-BEAT_S = 15.0
-"""How long an idle server may take for a row of a few tokens; its health does not say whether its engine hangs."""
+FIRST_S = 30.0
+"""How long a server may take for the first row, which is of a few tokens."""
+LOOK_S = 2.0
+"""How long its figures may take to be told."""
+STEPS = ("vllm:iteration_tokens", "vllm:generation_tokens", "vllm:prompt_tokens", "vllm:num_requests", "vllm:kv_cache")
+"""Figures of /metrics that nothing but a step of the engine moves."""
 SHOWN_CHARS = 64 * 1024 * 1024
 """Of images in the form that vLLM reads, which are kept for later batches."""
 BUSY = frozenset({429, 502, 503, 504})
@@ -66,10 +70,11 @@ class VllmClient:
         self._shown: OrderedDict[bytes, str] = OrderedDict()
         self.server = VllmServer(card, path, ["--chat-template", TEMPLATE, *arguments])
         limits = httpx.Limits(max_connections=CONCURRENT, max_keepalive_connections=CONCURRENT)
-        self.http = httpx.Client(
-            base_url=self.server.url, timeout=600.0, limits=limits, trust_env=self.server.trust_env,
-            headers=self.server.headers,
-        )  # fmt: skip
+        known: dict[str, Any] = {
+            "base_url": self.server.url, "trust_env": self.server.trust_env, "headers": self.server.headers,
+        }  # fmt: skip
+        self.http = httpx.Client(timeout=600.0, limits=limits, **known)
+        self.beside = httpx.Client(timeout=600.0, **known)
         try:
             self.served = self._served()
         except BaseException:
@@ -99,6 +104,7 @@ class VllmClient:
     def close(self) -> None:
         self.server.close()
         self.http.close()
+        self.beside.close()
 
     def refused(self, group: Group) -> dict[int, Score]:
         """The responses that vLLM cannot be asked for, by their places, each with the score that says why.
@@ -158,10 +164,12 @@ class VllmClient:
             at = stop
         return [*found, self._text(row.ids[at:].tolist())]
 
-    def post(self, path: str, body: dict[str, Any], tokens: int, read: Callable[[Any], T]) -> T:
+    def post(
+        self, path: str, body: dict[str, Any], tokens: int, read: Callable[[Any], T], timeout_s: float = 600.0
+    ) -> T:
         """What ``read`` takes from the answer to a row of so many tokens; raises ``RewardHubError``."""
         try:
-            answer = self.http.post(path, json={"model": self.served.name, **body})
+            answer = self.http.post(path, json={"model": self.served.name, **body}, timeout=timeout_s)
         except httpx.HTTPError as error:
             self.check_alive()
             raise Unavailable(f"vLLM does not answer: {type(error).__name__}", retry_after_s=5.0) from error
@@ -175,19 +183,27 @@ class VllmClient:
             raise InternalError(f"vLLM read {seen} tokens of a row of {tokens}")
         return result
 
-    def beat(self, path: str, body: dict[str, Any], tokens: int) -> None:
-        """Has a row of a few tokens scored, within ``BEAT_S``; raises ``InternalError`` where it is not.
+    def beat(self, path: str, body: dict[str, Any], tokens: int) -> bool:
+        """Whether the server scores a row of a few tokens, or says that it is busy, which shows that it lives.
 
-        A server that says it is busy lives, and one of an operator that is away comes back: rows are ``unavailable``.
+        One of an operator that is away comes back: rows are ``unavailable``. Raises ``InternalError`` where it refuses.
         """
         try:
-            self._check(self.http.post(path, json={"model": self.served.name, **body}, timeout=BEAT_S), tokens)
-        except httpx.TimeoutException as error:
-            raise InternalError(f"vLLM does not score a row of {tokens} tokens within {BEAT_S:g} s") from error
+            self._check(self.beside.post(path, json={"model": self.served.name, **body}), tokens)
         except httpx.HTTPError:
             self.check_alive()
+            return False
         except Unavailable:
-            return
+            pass
+        return True
+
+    def figures(self) -> str:
+        """What moves with the engine's steps; "" where the server does not tell."""
+        try:
+            told = self.beside.get("/metrics", timeout=LOOK_S).text
+        except (httpx.HTTPError, RuntimeError):  # the client may be closed meanwhile
+            return ""
+        return "\n".join(line for line in told.splitlines() if line.startswith(STEPS))
 
     def _check(self, answer: httpx.Response, tokens: int) -> None:
         """Raises for all but success; only our count of ``tokens`` makes it the input's fault."""

@@ -2,7 +2,8 @@
 one cannot be made to show.
 
 The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
-"together N" texts are written once N are asked for at a time; "busy" refuses every row. "version V" is told instead of
+"together N" texts are written once N are asked for at a time; "busy" refuses every row; "slow S" has them wait S seconds,
+others pass them by, "steps S" has the engine take as long for them, whose /metrics move meanwhile. "version V" is told instead of
 its own, "serves NAME ROOT" instead of what it serves, by whose name alone it is asked then.
 """
 
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 LONG = 30
+steps = 0
 FORMS = {
     "html": b"<html>length</html>", "list": b"[1]", "no usage": b'{"data": [{"data": [1.0]}]}',
     "no data": b'{"data": [], "usage": {"prompt_tokens": %d}}',
@@ -72,11 +75,26 @@ def engine() -> subprocess.Popen[bytes]:
     return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def through_engine() -> None:
+turn = threading.Lock()
+
+
+def through_engine(seconds: float = 0.0) -> None:
+    """In turn, one step in a tenth of a second."""
+    with turn:
+        until = time.monotonic() + seconds
+        step()
+        while time.monotonic() < until:
+            time.sleep(0.1)
+            step()
+
+
+def step() -> None:
+    global steps
     assert engine().stdin and engine().stdout
     engine().stdin.write(b".")
     engine().stdin.flush()
     engine().stdout.read(1)
+    steps += 1
 
 
 @cache
@@ -110,6 +128,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         version = asked.removeprefix("version ") if asked.startswith("version ") else "0.32.0"
         if self.path == "/v1/models" and asked == "key":
             self.reply(401, b'{"error": "Unauthorized"}')
+        elif self.path == "/metrics":
+            moves = fault().startswith("steps")
+            self.reply(200 if moves else 404, b'vllm:iteration_tokens_total_count{engine="0"} %d\n' % steps * moves)
         else:
             name, root = served(self.name)
             models = {"data": [{"id": name, "root": root, "max_model_len": 512}]}
@@ -122,7 +143,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body["model"] != served(self.name)[0]:
             self.reply(404, b'{"error": "no such model"}')
             return
-        through_engine()
+        how, _, seconds = fault().partition(" ")
+        long = len(body.get("input") or body.get("prompt") or ()) > LONG
+        if how == "slow" and long:
+            time.sleep(float(seconds))
+        through_engine(float(seconds) if how == "steps" and long else 0.0)
         if fault() == "busy":
             self.reply(429, b"{}")
         elif self.path == "/v1/completions":
