@@ -119,4 +119,4 @@ async def _ask_ranking(asker: Asker, group: Group, shared: str, order: list[int]
     blocks = tuple(Block(f"RESPONSE {n}", response_text(each)) for n, each in enumerate(responses, 1))
     media = tuple(each for response in responses for each in response.media)
     shown = Case(Group(id=group.id, responses=responses, media=group.media), Response(media=media))
-    return await asker.lane.ask(asker.question(shown, shared, blocks), asker.context)
+    return await asker.lane.ask(await asker.question(shown, shared, blocks), asker.context)

@@ -1,13 +1,15 @@
 """Grading responses one by one: gate, question, verdict, value."""
 
 import asyncio
+import math
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, TypeVar
 
-from rewardhub.errors import InvalidInput, OverLimit
+from rewardhub.errors import DeadlineExceeded, InvalidInput, OverLimit
 from rewardhub.judges.gate import content_free
 from rewardhub.judges.lane import Answer, JudgeLane
 from rewardhub.judges.prompt import Block, Question, final_text, image_part, shared_part
@@ -49,13 +51,15 @@ class Asker:
             )
         return shared_part(blocks)
 
-    def question(self, case: Case, shared: str, graded: tuple[Block, ...]) -> Question:
-        """Raises ``OverLimit`` where a graded text, or what it shows, is too long for the judge."""
+    async def question(self, case: Case, shared: str, graded: tuple[Block, ...]) -> Question:
+        """Raises ``OverLimit`` where a graded text, or what it shows, is too long for the judge, and ``InvalidInput``
+        for an image that cannot be shown or is damaged, which an endpoint would only refuse.
+        """
         if any(len(block.text) > self.lane.settings.max_chars for block in graded):
             raise OverLimit(f"over {self.lane.settings.max_chars} characters")
         images = self.rubric.images(case) if self.lane.settings.vision else ()
         self._check_images(case.group, images)
-        parts = tuple(map(self._image_part, images))
+        parts = tuple([await self._image_part(each) for each in images])
         return Question(self.rubric.instruction, shared, graded, self.rubric.form(case), parts)
 
     def _check_images(self, group: Group, images: Sequence[Media]) -> None:
@@ -65,11 +69,21 @@ class Asker:
             reason = f"{size} bytes of images, over the judge's limit of {limit}"
             raise InvalidInput(reason, field="media") if _bytes_of(group.media) > limit else OverLimit(reason)
 
-    def _image_part(self, media: Media) -> Json:
+    async def _image_part(self, media: Media) -> Json:
         key = media.sha256 or str(id(media))
         if key not in self.shown:
-            self.shown[key] = image_part(media)
+            part = image_part(media)
+            await self._looked_at(media)
+            self.shown[key] = part
         return self.shown[key]
+
+    async def _looked_at(self, media: Media) -> None:
+        remaining = self.context.deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(None if math.isinf(remaining) else remaining):
+                await self.lane.balancer.pool.looker.check(media)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while an image was looked at") from None
 
     def refusal(self, case: Case) -> str:
         """Why this response gets the lowest value unasked, or ""."""
@@ -115,7 +129,7 @@ async def _grade_one(asker: Asker, case: Case, shared: str) -> Score:
         reason = asker.refusal(case)
         if reason:
             return Score(asker.lowest, details={"reason": reason, "gate": True})
-        question = asker.question(case, shared, asker.rubric.graded(case))
+        question = await asker.question(case, shared, asker.rubric.graded(case))
         return _score(asker.rubric, case, await asker.ask(question))
     except Exception as error:
         return failure(error)

@@ -35,4 +35,5 @@ async def both_orders(asker: Asker, group: Group, shared: str, pair: tuple[int, 
 
 async def _ask_pair(asker: Asker, group: Group, shared: str, first: Response, second: Response) -> list[Answer]:
     blocks = Block("RESPONSE A", response_text(first)), Block("RESPONSE B", response_text(second))
-    return await asker.ask(asker.question(Case(group, Response(media=first.media + second.media)), shared, blocks))
+    shown = Case(group, Response(media=first.media + second.media))
+    return await asker.ask(await asker.question(shown, shared, blocks))

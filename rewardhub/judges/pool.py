@@ -8,6 +8,7 @@ from ssl import SSLContext
 import httpx
 
 from rewardhub.errors import Unavailable
+from rewardhub.media.look import Looker
 
 CONNECT_TIMEOUT_S = 5.0
 CALLS_PER_CLIENT = 8
@@ -20,7 +21,8 @@ class _Shard:
 
 
 class JudgePool:
-    """The connections of a hub's judges. ``start`` and ``aclose`` belong to one event loop.
+    """The connections of a hub's judges, and what looks at their images. ``start`` and ``aclose`` belong to one event
+    loop.
 
     A client's connection pool takes time in the square of its connections for every request, so a
     client serves a few calls at once and more of them are made as they are needed.
@@ -29,6 +31,7 @@ class JudgePool:
     def __init__(self) -> None:
         self._shards: list[_Shard] = []
         self._ssl: SSLContext | None = None
+        self.looker = Looker()
 
     @contextmanager
     def client(self) -> Iterator[httpx.AsyncClient]:
@@ -54,6 +57,7 @@ class JudgePool:
         shards, self._shards, self._ssl = self._shards, [], None
         for shard in shards:
             await shard.client.aclose()
+        await self.looker.aclose()
 
 
 def _new_client(ssl: SSLContext) -> httpx.AsyncClient:

@@ -195,6 +195,30 @@ async def test_media_without_bytes_or_of_another_kind_are_refused(judges) -> Non
     assert [part["type"] for part in server.asks[0].parts] == ["text"]
 
 
+def damaged(media: Media) -> Media:
+    """The image with another byte among its pixels: its header is good."""
+    at = media.data.index(b"IDAT") + 8
+    return Media.from_bytes(media.data[:at] + bytes([media.data[at] ^ 255]) + media.data[at + 1 :])
+
+
+async def test_damaged_images_are_the_inputs_fault(judges) -> None:
+    """An image whose header is good and whose pixels are not is named, and no endpoint is asked, which would refuse it;
+    other images are looked at behind it as before it."""
+    scorer, [server] = await judges(answers(400), vision=True)
+    bad = damaged(png("red"))
+    shown = Group("g", "?", tuple(map(Response, "ab")), media=(bad,))
+    for row in [*await scores(scorer, shown), *await scores(scorer, shown, rubric="pairwise")]:
+        assert (row.value, row.status, row.details["field"]) == (None, Status.INVALID_INPUT, "media")
+        assert bad.sha256[:12] in row.details["reason"]
+    assert not server.asks
+    server.script = verdict(3)
+    own = (Response("a", media=(bad,)), Response("b", media=(png("blue"),)))
+    assert [row.status for row in await scores(scorer, Group("g", "?", own))] == [Status.INVALID_INPUT, Status.OK]
+    late = Group("g", "?", (Response("a"),), media=(png("green"),))
+    [row] = await scores(scorer, late, Context(deadline=time.monotonic() + 0.001))
+    assert row.status is Status.TIMEOUT
+
+
 async def test_chat_prompts_and_trajectories_are_shown_with_their_roles(judges) -> None:
     """Messages of prompt and response become text; images keep their index."""
     scorer, [server] = await judges(verdict(3))
