@@ -19,8 +19,7 @@ from rewardhub.errors import InvalidInput, OverLimit, ScoringError
 from rewardhub.models.card import MARKERS, TRUNCATED, Card
 from rewardhub.models.chat import Piece, flat, shifted, text_of, without_first
 from rewardhub.models.engine import EngineModel
-from rewardhub.models.inputs import Encoded, Row
-from rewardhub.models.inputs import Shown as Images
+from rewardhub.models.inputs import Encoded, Row, Shown
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import finite
 from rewardhub.models.rows import media_of, prompt_of
@@ -35,23 +34,23 @@ MOST_COMPARED = 128
 
 
 @dataclass
-class Shown:
+class Content:
     """Text and pictures, and the media that the pictures name, each with what it shows alone."""
 
     pieces: list[Piece]
     media: Sequence[Media] = ()
-    images: Sequence[Images] = ()
+    images: Sequence[Shown] = ()
     tokens: int = 0
 
     def text(self) -> str:
         return text_of(self.pieces)
 
-    def without(self, characters: int) -> "Shown":
+    def without(self, characters: int) -> "Content":
         """Without the first characters of its text; media stay."""
         return replace(self, pieces=without_first(self.pieces, characters))
 
 
-NOTHING = Shown([])
+NOTHING = Content([])
 
 
 @dataclass
@@ -122,7 +121,7 @@ class PairwiseModel(EngineModel):
         except ScoringError as error:
             return Comparisons(dict.fromkeys(range(count), failure(error)))
         ends = cache(partial(token_ends, self.checkpoint.encoder.tokenizer, prompt.text()))
-        answers: dict[int, Shown] = {}
+        answers: dict[int, Content] = {}
         found = Comparisons()
         refused = self.engine.refused(group)
         for index, response in enumerate(group.responses):
@@ -149,7 +148,7 @@ class PairwiseModel(EngineModel):
         found = self.engine.outputs(rows, kin, media)
         return [each if isinstance(each, Score) else _chance(each) for each in found]
 
-    def _answer(self, response: Response, prompt: Shown, empty: int, room: int) -> Shown:
+    def _answer(self, response: Response, prompt: Content, empty: int, room: int) -> Content:
         """The answer, of as many tokens as it adds to ``empty`` ones in either place: alone it may have fewer."""
         shown = self._shown(response.messages or response.text, response.media)
         places = self._sequence(prompt, shown, NOTHING), self._sequence(prompt, NOTHING, shown)
@@ -158,10 +157,10 @@ class PairwiseModel(EngineModel):
             raise OverLimit(f"{shown.tokens} tokens, over the {room} that a compared answer may fill")
         return shown
 
-    def _shown(self, content: str | Sequence[Message], media: Sequence[Media]) -> Shown:
-        return Shown(flat(content, len(media)), media, [self.checkpoint.encoder.patches(each) for each in media])
+    def _shown(self, content: str | Sequence[Message], media: Sequence[Media]) -> Content:
+        return Content(flat(content, len(media)), media, [self.checkpoint.encoder.patches(each) for each in media])
 
-    def _row(self, prompt: Shown, first: Shown, second: Shown, ends: Callable[[], list[int]]) -> Row | Score:
+    def _row(self, prompt: Content, first: Content, second: Content, ends: Callable[[], list[int]]) -> Row | Score:
         def lay(without: int) -> Row:
             encoded = self._sequence(prompt.without(without), first, second)
             return Row(encoded, (len(encoded) - 1,))
@@ -171,11 +170,11 @@ class PairwiseModel(EngineModel):
         except ScoringError as error:
             return failure(error)
 
-    def _sequence(self, prompt: Shown, first: Shown, second: Shown) -> Encoded:
+    def _sequence(self, prompt: Content, first: Content, second: Content) -> Encoded:
         encoder, text = self.checkpoint.encoder, self.card.instruction
         parts = dict(zip(MARKERS, (prompt, first, second), strict=True))
         media: list[Media] = []
-        images: list[Images] = []
+        images: list[Shown] = []
         pieces: list[Piece] = []
         for marker in sorted(MARKERS, key=text.index):
             before, text = text.split(marker, 1)

@@ -19,6 +19,7 @@ import httpx
 
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card, VllmSpec
+from rewardhub.process_state import process_state
 
 VERSIONS = ((0, 32), (0, 33))
 """The first and the last minor version whose answers were read as they are read here."""
@@ -82,7 +83,7 @@ class VllmServer:
         behind those in flight, which may take minutes.
         """
         return self.process is None or (
-            self.process.poll() is None and not any(map(_stopped, _family(self.process.pid)))
+            self.process.poll() is None and all(process_state(each).code != "T" for each in _family(self.process.pid))
         )
 
     @property
@@ -195,13 +196,6 @@ def _family(pid: int) -> list[int]:
             with suppress(OSError):
                 found += map(int, task.read_text().split())
     return found
-
-
-def _stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0] == "T"
-    except OSError:
-        return False
 
 
 def reason_of(log: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardhub.models.card import Card
+from rewardhub.process_state import process_state
 from rewardhub.scheduler.messages import (
     Channel,
     Failed,
@@ -35,7 +36,6 @@ from rewardhub.scheduler.messages import (
     Scored,
     Unload,
 )
-from rewardhub.scheduler.process_state import process_state
 
 _log = logging.getLogger("rewardhub.scheduler")
 LOOK_S = 0.5

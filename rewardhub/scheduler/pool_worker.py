@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rewardhub.process_state import process_state
 from rewardhub.scheduler.beginnings import Shared
 from rewardhub.scheduler.messages import Begun, Channel, HandedBack, PoolTask, Row
-from rewardhub.scheduler.process_state import process_state
 from rewardhub.scheduler.zygote import Zygote
 
 LOOK_S = 0.5

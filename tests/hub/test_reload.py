@@ -12,8 +12,8 @@ from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError, InvalidInput, Unavailable
 from rewardhub.models.card import load_card
+from rewardhub.process_state import process_state
 from rewardhub.reload import Reload
-from rewardhub.scheduler.process_state import process_state
 from rewardhub.types import Call, Group, Response, Status
 
 PLUGIN = """

@@ -1,4 +1,4 @@
-"""What the kernel says of a worker: whether it was stopped, and how much processor time it had."""
+"""What the kernel says of a process: whether it was stopped, and how much processor time it had."""
 
 import os
 from typing import NamedTuple
