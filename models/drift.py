@@ -11,6 +11,7 @@ from typing import Any
 from rewardhub.errors import ConfigError
 from rewardhub.models.card import Card, Measured, load_card
 from rewardhub.models.colours import COLOURS, answer, colour_items
+from rewardhub.models.engine import EngineModel
 from rewardhub.models.kinds import build
 from rewardhub.models.model import RewardModel
 from rewardhub.types import Group, Response
@@ -36,7 +37,7 @@ def measure(card: Card) -> Measured:
     model = build(card)
     groups = samples(card, _sees(model))
     found = [column.values for column in model.score(groups)]
-    runner = getattr(model, "runner", None)
+    runner = next(iter(model.runners), None)
     attention, device = (runner.attention, runner.backbone.device.type) if runner else ("", card.device)
     fingerprint = model.fingerprint
     del model, runner
@@ -95,5 +96,6 @@ def write(path: Path, measured: Measured) -> None:
 
 
 def _sees(model: RewardModel) -> bool:
-    loaded = getattr(model, "loaded", None)
-    return bool(loaded.encoder.family.image) if loaded else model.card.kind == "similarity"
+    if isinstance(model, EngineModel):
+        return bool(model.checkpoint.encoder.family.image)
+    return model.card.kind == "similarity"

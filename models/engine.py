@@ -14,7 +14,7 @@ from rewardhub.models.gate import Gate
 from rewardhub.models.head import Reads
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import Checkpoint, Loaded, open_checkpoint
+from rewardhub.models.model import Checkpoint, Loaded, RewardModel, open_checkpoint
 from rewardhub.models.runner import Runner
 from rewardhub.models.vllm import VllmEngine
 from rewardhub.models.writing import Writer
@@ -131,7 +131,7 @@ class LocalEngine:
         return (torch.cat([outputs, self.gate(states)], -1) if self.gate else outputs).cpu()
 
 
-class EngineModel:
+class EngineModel(RewardModel):
     """What the kinds share that read outputs of rows, here or from vLLM."""
 
     def __init__(self, card: Card, reads: Reads, *, language: bool = False) -> None:
@@ -154,6 +154,10 @@ class EngineModel:
         """What runs rows here; None where another process does."""
         return self.engine.runner
 
+    @property
+    def runners(self) -> Sequence[Runner]:
+        return () if self.runner is None else (self.runner,)
+
     def probe(self, tokens: int) -> int:
         """See :class:`~rewardhub.models.model.RewardModel`."""
         with memory_errors():
@@ -161,7 +165,6 @@ class EngineModel:
 
     @property
     def alive(self) -> bool:
-        """False where another process that ran rows for it has ended: this model scores no more."""
         return self.engine.alive
 
     def close(self) -> None:

@@ -8,12 +8,13 @@ from rewardhub.errors import ConfigError
 from rewardhub.models.backbone import same_device
 from rewardhub.models.card import TRUNCATED, Card, EnsembleSpec, load_card
 from rewardhub.models.model import RewardModel, finite
+from rewardhub.models.runner import Runner
 from rewardhub.models.truncation import flagged
 from rewardhub.scorer import digest_of
 from rewardhub.types import Column, Group, Score
 
 
-class EnsembleModel:
+class EnsembleModel(RewardModel):
     """Mean, minimum (worst case), or mean less lambda times the population variance (arXiv 2310.02743).
 
     A response that one member cannot score has no value, with the status of the first such member. It is
@@ -41,6 +42,14 @@ class EnsembleModel:
             self.close()
             raise
 
+    @property
+    def cards(self) -> Sequence[Card]:
+        return self.card, *(member.card for member in self.members)
+
+    @property
+    def runners(self) -> Sequence[Runner]:
+        return [runner for member in self.members for runner in member.runners]
+
     @cached_property
     def fingerprint(self) -> str:
         return digest_of("ensemble", self.spec.combine, repr(self.spec.weight), self.card.calibration.model_dump_json(),
@@ -61,14 +70,11 @@ class EnsembleModel:
 
     @property
     def alive(self) -> bool:
-        """False where a process that runs a member has ended."""
-        return all(getattr(member, "alive", True) for member in self.members)
+        return all(member.alive for member in self.members)
 
     def close(self) -> None:
-        """Ends the processes that run members."""
         for member in self.members:
-            if close := getattr(member, "close", None):
-                close()
+            member.close()
 
     def _combined(self, scores: Sequence[Score]) -> Score:
         failed = next((score for score in scores if score.value is None), None)

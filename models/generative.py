@@ -17,14 +17,15 @@ from rewardhub.models.budget import blank
 from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import Loaded, open_checkpoint
+from rewardhub.models.model import Loaded, RewardModel, open_checkpoint
+from rewardhub.models.runner import Runner
 from rewardhub.models.schema import TextField, text_fields
 from rewardhub.models.writing import Writer
 from rewardhub.scorer import failure
 from rewardhub.types import Column, Group, Response, Score
 
 
-class GenerativeModel:
+class GenerativeModel(RewardModel):
     """Writes what follows the prompt, or, where the response has text, what the card's ``question`` asks of it.
 
     The value is 1.0 and ``details.text`` what was written, for other terms of a recipe to score and for the
@@ -38,6 +39,10 @@ class GenerativeModel:
         self.loaded: Loaded = open_checkpoint(card, head=False)
         self.runner = self.loaded.runner()
         self.writer = Writer(self.loaded, max_tokens=card.max_reply_tokens, temperature=0.0)
+
+    @property
+    def runners(self) -> Sequence[Runner]:
+        return (self.runner,)
 
     @cached_property
     def fingerprint(self) -> str:

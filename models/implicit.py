@@ -15,6 +15,7 @@ from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import Loaded, open_checkpoint
 from rewardhub.models.pictures import cutting
 from rewardhub.models.rows import RowModel
+from rewardhub.models.runner import Runner
 from rewardhub.models.sample_image import check_images
 from rewardhub.scorer import digest_of
 from rewardhub.types import Group, Response, Score
@@ -42,6 +43,10 @@ class ImplicitModel(RowModel):
         self.checkpoint = replace(self.checkpoint, max_tokens=limit)
         self.reference_runner = self.reference.runner()
         self.header = len(self.encoder.pieces(self.encoder.template.opening(), ()))
+
+    @property
+    def runners(self) -> Sequence[Runner]:
+        return *super().runners, self.reference_runner
 
     @cached_property
     def fingerprint(self) -> str:

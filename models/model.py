@@ -1,12 +1,12 @@
 """The reward model as the worker sees it, and what its kinds share: loading, limits, fingerprint."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
 import rewardhub.media.decode as decoder
 from rewardhub.errors import ConfigError, InvalidInput, ScoringError
@@ -33,30 +33,50 @@ from rewardhub.types import Column, Group, Score, Status
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "safetensors")
 
 
-class RewardModel(Protocol):
+class RewardModel(ABC):
     """Scores groups; not safe for use from several threads at once."""
 
-    @property
-    def card(self) -> Card: ...
+    card: Card
 
     @property
-    def fingerprint(self) -> str: ...
+    def cards(self) -> Sequence[Card]:
+        """Its own, and those of its members."""
+        return (self.card,)
 
+    @property
+    def runners(self) -> Sequence[Runner]:
+        """All that run rows in this process for it."""
+        return ()
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of all that can change a score."""
+
+    @property
+    def alive(self) -> bool:
+        """False where another process that runs rows for it has ended, or hangs: this model scores no more."""
+        return True
+
+    def close(self) -> None:
+        """Ends the processes that it started."""
+        return
+
+    @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[Column]:
         """One column per group and one row per response; the bytes of all media are at hand.
 
         What is wrong with one response is the status of its row. Raises ``MemoryError`` where the
         device's memory does not suffice, so that the caller can split the work.
         """
-        ...
 
+    @abstractmethod
     def probe(self, tokens: int) -> int:
         """Makes a real score of one text of so many tokens of nothing, as many as fit the model.
 
-        Returns how many were read, 0 where their number changes nothing. Raises
-        ``MemoryError`` where there is no room, and whatever else keeps the model from scoring.
+        Returns how many were read, 0 where their number changes nothing. Raises ``MemoryError`` where there is no
+        room, and whatever else keeps the model from scoring.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rewardhub.models.chat import flat
 from rewardhub.models.checkpoint import named_token, read_config
 from rewardhub.models.digest import tree_stamp
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import check_ids, fingerprint_of, finite, folder_of
+from rewardhub.models.model import RewardModel, check_ids, fingerprint_of, finite, folder_of
 from rewardhub.models.pictures import decoded
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
@@ -30,7 +30,7 @@ from rewardhub.types import Column, Group, Media, Response, Score
 ARCHITECTURES = ("clip", "siglip")
 
 
-class SimilarityModel:
+class SimilarityModel(RewardModel):
     """The value is the cosine in [-1, 1], a mean over images where there are several, by the card's calibration."""
 
     def __init__(self, card: Card) -> None:

@@ -5,7 +5,7 @@
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.checkpoint import read_config, tensor_named
 from rewardhub.models.digest import tree_stamp
 from rewardhub.models.memory import memory_errors
-from rewardhub.models.model import check_ids, fingerprint_of, finite, folder_of
+from rewardhub.models.model import RewardModel, check_ids, fingerprint_of, finite, folder_of
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
 from rewardhub.scorer import failure
@@ -36,7 +36,7 @@ STAGES = ("Transformer", "Pooling", "Normalize")
 MAX_TOKENS, MAX_GOLDS = 4_096, 64
 
 
-class WordingModel(ABC):
+class WordingModel(RewardModel):
     """The value is the similarity in [-1, 1] to the nearest of ``reference.answer``, by the card's calibration.
 
     ``reference.answer`` is a text or a list of texts. The response is read whole: a recipe names the term

@@ -25,7 +25,6 @@ from rewardhub.models.digest import tree_digest
 from rewardhub.models.memory import NeverFits, give_back_memory, keep_freed_memory, memory_errors
 from rewardhub.models.model import RewardModel
 from rewardhub.models.progress import Pace, progress
-from rewardhub.models.runner import Runner
 from rewardhub.scheduler.messages import (
     SILENT_S,
     Failed,
@@ -89,13 +88,12 @@ class Worker:
 
     def _work(self, message: ScoreBatch | Probe) -> Message:
         model = self._models[message.seat]
-        cards = [model.card, *(member.card for member in getattr(model, "members", ()))]
         pace = self._paces[message.seat]
         if isinstance(message, Probe):
             return _probe(message, model, pace)
         pictures = self._pictures.pop(message.seat, {})
-        alone = any(runner.attention == "alone" for runner in _runners(model))
-        with self._cores.batch(steady=alone or any(card.reproducible for card in cards)):
+        alone = any(runner.attention == "alone" for runner in model.runners)
+        with self._cores.batch(steady=alone or any(card.reproducible for card in model.cards)):
             return _score(message, pictures, model, pace)
 
     def _hangs(self) -> bool:
@@ -128,8 +126,8 @@ class Worker:
     def _end_with_servers(self) -> None:
         """Ends this process where a vLLM that it started has ended or is stopped: the lane starts both anew."""
         for model in [*self._models.values()]:
-            if not getattr(model, "alive", True):
-                _close(model)
+            if not model.alive:
+                model.close()
                 raise SystemExit
 
     def _prepare(self) -> None:
@@ -156,7 +154,8 @@ class Worker:
                 self._measure()
         except Exception as error:
             failed = Failed(0, f"{type(error).__name__}: {error}", isinstance(error, MemoryError), message.seat)
-            _close(model)
+            if model is not None:
+                model.close()
             del error, model
             give_back_memory()
             with suppress(MemoryError), memory_errors():
@@ -165,9 +164,10 @@ class Worker:
             return
         self._models[message.seat], self._paces[message.seat] = model, pace
         loaded = Loaded(fingerprint, time.monotonic() - started, seat=message.seat)
-        if runner := _runner(model):
-            loaded.token_budget, loaded.attention = runner.token_budget, runner.attention
-            loaded.drift = runner.drift
+        if runners := model.runners:
+            loaded.token_budget = min(runner.token_budget for runner in runners)
+            loaded.attention = ", ".join(sorted({runner.attention for runner in runners}))
+            loaded.drift = max(runner.drift for runner in runners)
         self._reply(loaded)
 
     def _unload(self, seat: int) -> None:
@@ -175,7 +175,8 @@ class Worker:
         model = self._models.pop(seat, None)
         for each in (self._paces, self._pictures):
             each.pop(seat, None)
-        _close(model)
+        if model is not None:
+            model.close()
         del model
         give_back_memory()
         self._measure()
@@ -183,14 +184,14 @@ class Worker:
     def _measure(self) -> None:
         """What the batches of the models that are there may hold, now that more or less of the memory is free."""
         for model in self._models.values():
-            for runner in _runners(model):
+            for runner in model.runners:
                 runner.measure()
 
 
 def _paced(model: RewardModel) -> Pace:
     """What a model's passes take; raises whatever keeps it from scoring, but for a shortage of memory."""
     pace = Pace()
-    most = min((runner.token_budget for runner in _runners(model)), default=max(PASSES))
+    most = min((runner.token_budget for runner in model.runners), default=max(PASSES))
     with suppress(MemoryError):
         for tokens in PASSES:
             started = time.monotonic()
@@ -229,27 +230,9 @@ def _read(group: bytes, pictures: Mapping[str, bytes]) -> Group:
     return with_pictures(group_from_proto(pb.Group.FromString(group)), pictures)
 
 
-def _close(model: RewardModel | None) -> None:
-    """Ends the processes that a model started, if it has any."""
-    if close := getattr(model, "close", None):
-        close()
-
-
 def _counted(model: RewardModel) -> tuple[int, int]:
     """Tokens that went through the layers so far, and how many of them were padding."""
-    runners = _runners(model)
-    return sum(runner.tokens for runner in runners), sum(runner.padding for runner in runners)
-
-
-def _runner(model: RewardModel) -> Runner | None:
-    """What runs the model's rows in this process, if anything does."""
-    return getattr(model, "runner", None)
-
-
-def _runners(model: RewardModel) -> list[Runner]:
-    """All that run rows in this process for a model, or for the members of an ensemble."""
-    found = map(_runner, [model, *getattr(model, "members", ())])
-    return [runner for runner in found if runner is not None]
+    return sum(runner.tokens for runner in model.runners), sum(runner.padding for runner in model.runners)
 
 
 if __name__ == "__main__":

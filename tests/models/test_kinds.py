@@ -387,6 +387,8 @@ def test_implicit(tiny, plain, groups, tmp_path, per_token):
         near = 1e-5 if model.loaded.backbone.device.type == "cpu" else 1e-4
         assert model.score([group])[0].values == pytest.approx(expected, abs=near)
         assert np.abs(expected).max() > 1e-3
+    # What both models read is counted, and both share out what memory is free.
+    assert len({runner.tokens for runner in model.runners if runner.tokens}) == 1 < len(model.runners)
 
 
 @pytest.mark.parametrize(("name", "value"), [

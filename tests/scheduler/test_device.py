@@ -272,10 +272,13 @@ def test_a_checkpoint_that_vanishes_costs_no_neighbour(cards, monkeypatch):
     import threading
 
     from rewardhub.models import load_card
+    from rewardhub.models.model import RewardModel
     from rewardhub.scheduler import model_worker
     from rewardhub.scheduler.messages import Failed, InHand, Load, Loaded, receive, send
 
-    class Gone:
+    class Gone(RewardModel):
+        score = probe = None
+
         @property
         def fingerprint(self):
             raise FileNotFoundError("model.safetensors")
