@@ -71,10 +71,10 @@ class Balancer:
         """The least loaded endpoint beside ``busy`` that may be called at once and has no circuit to probe."""
         now = time.monotonic()
         ready = [e for e in self.endpoints if e is not busy and not e.open_until and e.not_before <= now]
-        return min(ready, key=lambda each: (each.in_flight, each.failures), default=None)
+        return min(ready, key=lambda each: (each.ailing(now), each.in_flight, each.failures), default=None)
 
     async def choose(self, avoid: EndpointState | None, deadline: float) -> EndpointState:
-        """The least loaded endpoint that may be called, ``avoid`` last; waits out a push-back.
+        """The least loaded endpoint that may be called, ``avoid`` and those that ail last; waits out a push-back.
 
         Raises ``DeadlineExceeded`` where no endpoint has ever been fast enough, and ``Unavailable`` at once
         when every circuit is open, or when all want to be left alone beyond the deadline or for longer
@@ -101,7 +101,8 @@ class Balancer:
         self._turn += 1
         start = self._turn % len(able)
         turned = able[start:] + able[:start]
-        return min(turned, key=lambda each: (each is avoid, each.in_flight, each.failures))
+        now = time.monotonic()
+        return min(turned, key=lambda each: (each.ailing(now), each is avoid, each.in_flight, each.failures))
 
     def refuse_if_down(self) -> None:
         """Raises ``Unavailable`` with the time to wait where every circuit is open."""

@@ -14,6 +14,8 @@ from rewardhub.errors import InternalError, JudgeUnparseable, RewardHubError, Un
 LONGEST_RETRY_AFTER_S = 3600.0
 UNSTATED_PUSH_BACK_S = 0.25
 LONGEST_MODEL_NAME = 200
+BROKEN_OFF = frozenset({"length", "max_tokens", "content_filter", "abort", "error"})
+"""Ends of a reply that may lack its end."""
 
 
 class _Part(msgspec.Struct):
@@ -34,13 +36,13 @@ class _Message(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: Any = None
 
 
 class _Completion(msgspec.Struct):
     """The names, counts and errors beside the text are read leniently: they void no verdict."""
 
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     model: Any = None
     usage: Any = None
     error: Any = None
@@ -48,11 +50,13 @@ class _Completion(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an endpoint answered; token counts are the endpoint's own, 0 where it gave none that can be true."""
+    """What an endpoint answered, and what broke it off, "" for nothing; token counts are the endpoint's own, 0 where it
+    gave none that can be true.
+    """
 
     text: str
     model: str = ""
-    truncated: bool = False
+    broken_off: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -141,11 +145,12 @@ def _decoded(data: bytes, most_tokens: int) -> Reply:
     text = completion.choices[0].message.text if completion.choices else None
     if text is None:
         raise JudgeUnparseable("the reply holds no text")
+    finish = completion.choices[0].finish_reason if completion.choices else None
     usage = completion.usage if isinstance(completion.usage, dict) else {}
     return Reply(
         text=text,
         model=completion.model[:LONGEST_MODEL_NAME] if isinstance(completion.model, str) else "",
-        truncated=completion.choices[0].finish_reason == "length",
+        broken_off=finish if isinstance(finish, str) and finish in BROKEN_OFF else "",
         prompt_tokens=_count(usage.get("prompt_tokens"), most_tokens),
         completion_tokens=_count(usage.get("completion_tokens"), most_tokens),
     )

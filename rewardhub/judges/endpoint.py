@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 FAILURES_TO_OPEN = 5
 QUIET_S = 1.0
+AILING = 0.2
+"""The share of calls that fail, lately, above which an endpoint is asked only where there is no other."""
 FIRST_COOLDOWN_S = 1.0
 LONGEST_COOLDOWN_S = 30.0
 
@@ -30,6 +32,8 @@ class EndpointState:
     openings: int = 0
     open_until: float = 0.0
     last_success: float = -math.inf
+    last_failure: float = -math.inf
+    failing: float = 0.0
     not_before: float = 0.0
     probing: bool = False
     fastest_s: float = math.inf
@@ -53,6 +57,10 @@ class EndpointState:
         """Whether a call may go here: the circuit is closed, or due for its one probe."""
         return now >= self.open_until and not self.probing
 
+    def ailing(self, now: float) -> bool:
+        """Whether it failed just now, and often: having few calls under way for that, it would draw most of them."""
+        return self.failing > AILING and now - self.last_failure < QUIET_S
+
     def begin(self) -> bool:
         """Enters a call; True where it is the probe of an open circuit."""
         self.in_flight += 1
@@ -66,6 +74,7 @@ class EndpointState:
 
     def succeeded(self, took_s: float, model: str) -> None:
         self.failures = self.openings = 0
+        self.failing *= 0.9
         self.open_until = 0.0
         self.last_success = time.monotonic()
         self.fastest_s = min(self.fastest_s, took_s)
@@ -76,6 +85,8 @@ class EndpointState:
     def failed(self, probe: bool) -> None:
         """Counts a failure. Of many calls that fail together only the first to open the circuit counts."""
         self.failures += 1
+        self.failing = 0.9 * self.failing + 0.1
+        self.last_failure = time.monotonic()
         dead = self.failures >= FAILURES_TO_OPEN and time.monotonic() - self.last_success > QUIET_S
         if probe or (dead and not self.open_until):
             cooldown = min(LONGEST_COOLDOWN_S, FIRST_COOLDOWN_S * 2.0 ** min(self.openings, 10))

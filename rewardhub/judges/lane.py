@@ -225,7 +225,8 @@ class JudgeLane:
 
     def _read(self, reply: Reply, nonce: str, question: Question) -> tuple[Any, str]:
         read = read_structured if self.settings.structured else read_verdict
-        cut = f", cut at {self.settings.max_tokens} tokens" if reply.truncated else ""
+        limit = f", cut at {self.settings.max_tokens} tokens"
+        cut = limit if reply.broken_off == "length" else reply.broken_off and f", broken off: {reply.broken_off}"
         try:
             found = read(reply.text, nonce, question.form)
         except JudgeUnparseable as error:

@@ -16,6 +16,7 @@ import re2
 from rewardhub.errors import JudgeUnparseable
 
 MOST_CHOICES = 128
+_THINKS, _THOUGHT = "<think>", "</think>"
 _WHOLE = re2.compile(r"-?[0-9]{1,6}")
 _DECIMAL = re2.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 
@@ -33,29 +34,45 @@ class Form:
 
 
 def read_verdict(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
-    """The verdict on the last line of ``reply``, which must be the only one with this nonce, and the
-    reasoning before it.
+    """The verdict on the last line of ``reply``, which must be the only one with this nonce behind its thoughts, and
+    the reasoning before it, thoughts included.
     """
     marker = f"VERDICT[{nonce}]"
-    found = reply.count(marker)
+    thoughts, said = _thought_and_said(reply)
+    found = said.count(marker)
     if found != 1:
         raise JudgeUnparseable("the reply holds no verdict" if found == 0 else f"the reply holds {found} verdicts")
-    reasoning, _, last = reply.rstrip().rpartition("\n")
+    reasoning, _, last = said.rstrip().rpartition("\n")
     head, _, body = last.partition(": ")
     if head != marker:
         raise JudgeUnparseable("the verdict is not the last line in the form asked for")
-    return form.read(body), reasoning.strip()
+    return form.read(body), _reasoning(thoughts, reasoning)
 
 
 def read_structured(reply: str, nonce: str, form: Form) -> tuple[Any, str]:
     """Verdict and reasoning of a reply held to :func:`structured_schema`: the same forms, the same refusals."""
+    thoughts, said = _thought_and_said(reply)
     try:
-        fields = msgspec.convert(json.loads(reply, object_pairs_hook=_once), dict[str, str])
+        fields = msgspec.convert(json.loads(said, object_pairs_hook=_once), dict[str, str])
     except (ValueError, RecursionError):
         raise JudgeUnparseable("the reply is not the JSON object asked for") from None
     if set(fields) != {"reasoning", "nonce", "verdict"} or fields["nonce"] != nonce:
         raise JudgeUnparseable("the reply is not the JSON object asked for")
-    return form.read(fields["verdict"]), fields["reasoning"].strip()
+    return form.read(fields["verdict"]), _reasoning(thoughts, fields["reasoning"])
+
+
+def _thought_and_said(reply: str) -> tuple[str, str]:
+    """The thoughts that a reply begins with, whose opening tag may have stood in the prompt, and what is said behind
+    them: a model drafts verdicts there.
+    """
+    thoughts, end, said = reply.partition(_THOUGHT)
+    if not end and reply.lstrip().startswith(_THINKS):
+        raise JudgeUnparseable("the reply ends among its thoughts")
+    return (thoughts.strip().removeprefix(_THINKS), said) if end else ("", reply)
+
+
+def _reasoning(thoughts: str, said: str) -> str:
+    return f"{thoughts.strip()}\n\n{said.strip()}".strip()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import socket
 import time
 
@@ -365,6 +366,15 @@ async def test_the_least_loaded_endpoint_is_chosen(judges) -> None:
     rows = await scores(scorer, *["seven"] * 40)
     assert {row.value for row in rows} == {1.0}
     assert len(quick.asks) > 2 * len(slow.asks) > 0
+
+
+async def test_an_endpoint_that_fails_at_once_draws_no_questions(judges) -> None:
+    """Being quick to fail it has few calls under way: most questions go to the endpoint that answers, and have values."""
+    sick = itertools.cycle([answers(500), answers(500), verdict(10)])
+    scorer, [well, failing] = await judges(late(0.05, verdict(10)), lambda ask: next(sick)(ask), concurrency=16)
+    rows = await scores(scorer, *["seven"] * 400)
+    assert {row.value for row in rows} == {1.0}
+    assert len(failing.asks) < 60
 
 
 async def test_cancelling_breaks_off_the_call_and_frees_the_slot(judges) -> None:
