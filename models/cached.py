@@ -67,7 +67,8 @@ class CachedRows:
         self, rows: Sequence[Encoded], members: Sequence[int], shared: int, cache: Any, known: Features
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Batches of rows behind their shared tokens, with the states of those."""
-        for batch in batches([len(rows[index]) - shared for index in members], self.token_budget):
+        # Whole rows count: each holds a copy of what is shared.
+        for batch in batches([len(rows[index]) for index in members], self.token_budget):
             chosen = [members[each] for each in batch]
             past = self._new_cache() if cache is None else repeated(cache, len(chosen))
             progress.holds(sum(len(rows[index]) for index in chosen))

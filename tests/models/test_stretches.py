@@ -60,3 +60,20 @@ def test_stretches_change_no_score(tmp_path, monkeypatch, kind):
     together = [column.values for column in plain.score(GROUPS)]
     for found, wanted in zip(model.score(GROUPS[::-1])[::-1], together, strict=True):
         assert found.values == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_repeated_cache_is_within_the_budget(tmp_path, monkeypatch):
+    """R8: short answers to a long prompt are read few at a time: each brings the prompt's keys and values along."""
+    path = tiny_families.build("gemma2", tmp_path / "checkpoint")
+    model = load(Card(name="m", kind="scalar", path=path, system="", token_budget=1000))
+    assert model.runner.attention == "cached"
+    counts, repeat = [], cached.repeated
+    monkeypatch.setattr(cached, "repeated", lambda cache, count: counts.append(count) or repeat(cache, count))
+    group = Group("g", LONG * 2, tuple(Response(f"red {number}") for number in range(40)))
+    (column,) = model.score([group])
+    assert sum(counts) == 40
+    longest = max(len(row.encoded) for row in model.rows(group))
+    assert max(counts) * longest <= 1000
+    monkeypatch.setattr(model.runner, "token_budget", 1_000_000)
+    assert model.score([group])[0].values == pytest.approx(column.values, abs=1e-5)
+    assert counts[-1] == 40
