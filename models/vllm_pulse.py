@@ -9,7 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from rewardhub.errors import RewardHubError
 
 _log = logging.getLogger("rewardhub.models")
 LOOK_S, SILENT_S = 0.5, 4.0
@@ -46,8 +48,9 @@ class Pulse:
     def sign(self, *_: object) -> None:
         """The server gets on."""
         now = time.monotonic()
-        if self._in_flight:
-            self._longest = max(self._longest, now - self._since)
+        # What is longer was a pause of this machine, not a step.
+        if self._in_flight and self._longest < now - self._since < self.patience_s:
+            self._longest = now - self._since
         self._since = now
 
     def measured(self, tokens: int, seconds: float) -> None:
@@ -86,5 +89,6 @@ class Pulse:
                 return
 
     def _beat_once(self) -> None:
-        if self._beat():
-            self.sign()
+        with suppress(RewardHubError, RuntimeError):  # a refusal is no sign, and the client may be closed meanwhile
+            if self._beat():
+                self.sign()

@@ -102,8 +102,8 @@ def gate(parties: int) -> threading.Barrier:
     return threading.Barrier(parties, timeout=5.0)
 
 
-def written(ids: list[int], count: int) -> dict[str, object]:
-    if asked := fault().removeprefix("together "):
+def written(ids: list[int], count: int, most: int) -> dict[str, object]:
+    if (asked := fault().removeprefix("together ")) and most > 1:  # what asks for one token sees whether it lives
         gate(int(asked)).wait()
     texts = [{"text": f"<answer>{1 + (sum(ids) + vote) % 3 % 2}</answer>"} for vote in range(count)]
     return {"choices": texts, "usage": {"prompt_tokens": len(ids)}}
@@ -151,7 +151,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault() == "busy":
             self.reply(429, b"{}")
         elif self.path == "/v1/completions":
-            self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1))).encode())
+            self.reply(200, json.dumps(written(body["prompt"], body.get("n", 1), body["max_tokens"])).encode())
         else:
             self.pool(body["input"] if "input" in body else ids_of(body["messages"][0]["content"]), body["task"])
 
