@@ -11,6 +11,7 @@ from typing import Any
 from rewardhub.errors import ConfigError, DeadlineExceeded, Unavailable
 from rewardhub.judges.chat import EndpointFailure, Misconfigured, NotACompletion, PushedBack, Reply, complete
 from rewardhub.judges.endpoint import FIRST_COOLDOWN_S, EndpointState
+from rewardhub.judges.hedging import OVERTAKEN
 from rewardhub.judges.pool import JudgePool
 from rewardhub.judges.settings import Endpoint, JudgeSettings
 
@@ -55,8 +56,9 @@ class Balancer:
             endpoint.failed(probe)
             endpoint.push_back(error.retry_after_s)
             raise
-        except asyncio.CancelledError:
-            if time.monotonic() >= deadline and endpoint.too_slow_for(time.monotonic() - started):
+        except asyncio.CancelledError as error:
+            late = time.monotonic() >= deadline and endpoint.too_slow_for(time.monotonic() - started)
+            if late or error.args == (OVERTAKEN,):
                 endpoint.failed(probe)
             raise
         finally:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 Work = Coroutine[Any, Any, Result]
+OVERTAKEN = "overtaken"
+"""What a call is cancelled with whose second was faster."""
 
 
 async def hedged(call: Work[Result], another: Callable[[], Work[Result] | None], after_s: float) -> Result:
@@ -24,9 +26,12 @@ async def hedged(call: Work[Result], another: Callable[[], Work[Result] | None],
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             won = next((task for task in done if task.exception() is None), None)
             if won:
+                if won is not tasks[0]:
+                    tasks[0].cancel(OVERTAKEN)
                 return won.result()
         return tasks[0].result()
     finally:
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,6 +6,7 @@ import time
 import pytest
 from scripted_judge import answers, late, says, verdict
 
+from rewardhub.judges.endpoint import FAILURES_TO_OPEN
 from rewardhub.judges.hedging import hedged
 from rewardhub.scorer import Context
 from rewardhub.types import Group, Response, Status
@@ -29,6 +30,18 @@ async def test_a_slow_call_is_hedged_and_the_first_answer_taken(judges) -> None:
     (usage,) = scorer.lane.stats()["usage"]
     assert (usage["questions"], usage["calls"], usage["hedges"], usage["retries"]) == (2, 3, 1, 0)
     assert [each["in_flight"] for each in scorer.lane.stats()["endpoints"]] == [0, 0]
+
+
+async def test_an_endpoint_that_is_always_overtaken_is_put_aside(judges) -> None:
+    """One that accepts questions and answers none uses up no retries: its circuit opens as if it had failed."""
+    stuck, quick = late(30, verdict(1)), verdict(10)
+    scorer, servers = await judges(stuck, quick, hedge_after_s=0.05, timeout_s=5.0, retry_burst=8)
+    started = time.monotonic()
+    for _ in range(60):
+        assert (await scores(scorer, "seven"))[0].value == 1.0
+    assert time.monotonic() - started < 5.0
+    assert len(servers[0].asks) <= FAILURES_TO_OPEN + 2
+    assert scorer.lane.usage["", ""].hedges == len(servers[0].asks)
 
 
 async def test_a_quick_call_is_not_hedged(judges) -> None:
