@@ -16,6 +16,8 @@ from rewardhub.errors import RewardHubError
 _log = logging.getLogger("rewardhub.models")
 LOOK_S, SILENT_S = 0.5, 4.0
 """How often a server is looked at that gives no sign, and how long it may give none."""
+BLIND_S = 15.0
+"""How long one may that tells no figures: a short row may wait behind those of others, which are not seen."""
 STEP = 8192
 """Tokens that vLLM reads in one step at most, unless it is told otherwise."""
 SLOWER = 5.0
@@ -28,6 +30,7 @@ class Pulse:
     def __init__(self, figures: Callable[[], str], beat: Callable[[], bool]) -> None:
         self._figures = figures
         self._beat = beat
+        self._tells = bool(figures())
         self._in_flight = False
         self._since = self._longest = self._step_s = 0.0
         self._any_s, self._measured = float("inf"), 0
@@ -63,7 +66,7 @@ class Pulse:
     @property
     def patience_s(self) -> float:
         """How long the server may give no sign."""
-        return max(SILENT_S, SLOWER * self._step_s, SLOWER * self._longest)
+        return max(SILENT_S if self._tells else BLIND_S, SLOWER * self._step_s, SLOWER * self._longest)
 
     @property
     def lost(self) -> bool:

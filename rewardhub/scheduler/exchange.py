@@ -5,7 +5,7 @@ something that does not come or computes something that does not end, within 5 s
 answered. How long a batch may be computed nobody knows beforehand: it may take minutes as long as the worker gets on
 with it (:mod:`~rewardhub.scheduler.model_worker` says how it knows). Where one layer of a large model takes more than
 0.4 s on a slow CPU, or one pass on a GPU, a hang is found after ten times as long. A worker that shows signs of getting
-on and comes to no end is found after ``run_s``. Of a card's vLLM :mod:`~rewardhub.models.vllm_pulse` says whether it lives.
+on and comes to no end is found after ``run_s``. Of a vLLM :mod:`~rewardhub.models.vllm_pulse` says whether it lives.
 """
 
 import asyncio

@@ -3,7 +3,7 @@ one cannot be made to show.
 
 The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
 "together N" texts are written once N are asked for at a time; "busy" refuses every row; "slow S" has them wait S seconds,
-others pass them by, "steps S" has the engine take as long for them, whose /metrics move meanwhile. "version V" is told instead of
+others pass them by and /metrics are not told, as with "blind", "steps S" has the engine take as long for them, whose /metrics move meanwhile. "version V" is told instead of
 its own, "serves NAME ROOT" instead of what it serves, by whose name alone it is asked then.
 """
 
@@ -129,8 +129,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/models" and asked == "key":
             self.reply(401, b'{"error": "Unauthorized"}')
         elif self.path == "/metrics":
-            moves = fault().startswith("steps")
-            self.reply(200 if moves else 404, b'vllm:iteration_tokens_total_count{engine="0"} %d\n' % steps * moves)
+            known = not fault().startswith(("slow", "blind"))
+            self.reply(200 if known else 404, b'vllm:iteration_tokens_total_count{engine="0"} %d\n' % steps * known)
         else:
             name, root = served(self.name)
             models = {"data": [{"id": name, "root": root, "max_model_len": 512}]}

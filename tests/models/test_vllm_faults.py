@@ -25,6 +25,7 @@ from rewardhub.config import HubConfig
 from rewardhub.errors import ConfigError
 from rewardhub.models import Card, load
 from rewardhub.models.vllm import NEUTRAL
+from rewardhub.models.vllm_pulse import BLIND_S, SILENT_S
 from rewardhub.models.vllm_server import SITE, VllmServer
 from rewardhub.registry import Registry
 from rewardhub.types import Call, Group, Media, Response, Status
@@ -334,6 +335,16 @@ def test_an_engine_that_hangs(operators, fields, idle):
             assert not asked.done()
         assert asked.result(5.0)
     assert model.alive
+
+
+def test_a_server_that_tells_no_figures(fake, operators):
+    """A short row may wait there behind those of other clients: it has longer before the server is given up."""
+    fake[1].write_text("blind")
+    assert operators().engine.pulse.patience_s >= BLIND_S > SILENT_S
+    fake[1].write_text("")
+    model = operators()
+    model.probe(1), model.probe(8192)
+    assert SILENT_S <= model.engine.pulse.patience_s < BLIND_S
 
 
 @pytest.mark.slow
