@@ -86,7 +86,7 @@ class _Lanes(Collector):
         redis = scheduler.cache.redis
         faults = CounterMetricFamily("rewardhub_redis_errors", "Calls that failed", redis.errors if redis else 0)
         usable = GaugeMetricFamily(
-            "rewardhub_redis_up", "Whether Redis is asked now", float(bool(redis and redis.open))
+            "rewardhub_redis_up", "Whether Redis answered when it was last asked", float(bool(redis and redis.up))
         )
         shown: list[GaugeMetricFamily | CounterMetricFamily] = [
             queued,

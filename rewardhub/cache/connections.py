@@ -44,6 +44,8 @@ class Connections:
         self._waiting: deque[asyncio.Future[Link]] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._told: dict[str, float] = {}
+        self.made = False
+        """Whether the server was ever reached."""
 
     async def ask(self, commands: Sequence[bytes], within_s: float) -> list[Any]:
         """The replies to packed commands, :class:`Refused` in the place of one.
@@ -167,6 +169,7 @@ class Connections:
             else:
                 _, link = await loop.create_unix_connection(Link, stated.path)
             await self._greet(link)
+        self.made = True
         return link
 
     async def _greet(self, link: Link) -> None:

@@ -133,6 +133,11 @@ class RedisStore:
         """Whether the breaker lets calls through."""
         return time.monotonic() >= self._closed_until
 
+    @property
+    def up(self) -> bool:
+        """Whether Redis was reached, and the breaker has not opened since it last answered."""
+        return self._connections.made and self._failures < FAILURES
+
     async def _mget(self, keys: Sequence[Any]) -> list[Any] | None:
         command = _Command(packed("MGET", *(PREFIX + key for key in keys)), len(keys), _ROWS)
         replies = await self._guard([command], self._rows_s)

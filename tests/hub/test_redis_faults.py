@@ -293,3 +293,29 @@ async def test_an_answer_waits_for_no_write(hub_at, redis_server, dear, monkeypa
         assert stored(redis_server) == (0, 2)
         proxy.faults = Faults()
     assert stored(redis_server) == (2, 0)
+
+
+async def test_the_gauge_says_whether_redis_answered(hub_at, redis_server):
+    """0 until Redis was reached, 1 while it answers, 0 from its end until it answers again."""
+
+    async def becomes(hub, wanted):
+        async with asyncio.timeout(10):
+            while f"rewardhub_redis_up {wanted}\n".encode() not in hub.metrics_text():
+                await asyncio.sleep(0.02)
+
+    redis_server.stop()
+    async with hub_at(redis_server.url) as hub:
+        for _ in range(5):
+            assert b"rewardhub_redis_up 0.0\n" in hub.metrics_text()
+            await asyncio.sleep(0.02)
+        redis_server.start()
+        await scored(hub, 0, 2)
+        await becomes(hub, 1.0)
+        redis_server.stop()
+        await scored(hub, 10, 3)
+        await becomes(hub, 0.0)
+        await asyncio.sleep(1.2)  # by now it may be asked again, which says nothing of an answer
+        assert b"rewardhub_redis_up 0.0\n" in hub.metrics_text()
+    async with hub_at(redis_server.url) as hub:
+        await scored(hub, 20, 1)
+        await becomes(hub, 0.0)
