@@ -1,19 +1,17 @@
-"""The gRPC server around RewardService: the gate of keys, health, reflection, ports and certificates."""
+"""The gRPC server around RewardService: its limits, health, reflection, ports and certificates."""
 
 import socket
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from rewardhub.errors import ConfigError, RewardHubError
-from rewardhub.server.auth import OPEN_METHODS, SCOPES, Auth, parse_address
+from rewardhub.errors import ConfigError
+from rewardhub.server.auth import Auth, parse_address
 from rewardhub.server.certificates import Credentials
+from rewardhub.server.gate import Gate
 from rewardhub.server.metrics import DoorMetrics
-from rewardhub.server.rpc import SERVICE, Context, RewardService, abort, headers_of
+from rewardhub.server.rpc import SERVICE, RewardService
 from rewardhub.server.settings import BACKSTOP, ServerSettings
 
 PING_S = 10.0
@@ -21,31 +19,6 @@ PING_S = 10.0
 ASK_S, ANSWER_S = 60.0, 20.0
 """When a quiet connection is asked whether its caller is still there, and how long it has for the answer."""
 METADATA_BYTES = 2**15
-
-
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Lets a call pass whose key has the scope of its method; without keys every call passes. Counts those that do
-    not.
-    """
-
-    def __init__(self, auth: Auth, metrics: DoorMetrics) -> None:
-        self._auth = auth
-        self._metrics = metrics
-
-    async def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        method, started = handler_call_details.method, time.perf_counter()
-        try:
-            if method not in OPEN_METHODS:
-                self._auth.caller(headers_of(handler_call_details.invocation_metadata)).require(SCOPES.get(method))
-        except RewardHubError as error:
-            name = method.rpartition("/")[2] if method in SCOPES else "other"
-            self._metrics.request("grpc", name, error.grpc, time.perf_counter() - started)
-            return _refusal(error)
-        return await continuation(handler_call_details)
 
 
 class Health:
@@ -92,8 +65,9 @@ def make_server(
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ]
+    gate = Gate(auth, service.inflight, limits, metrics)
     server = grpc.aio.server(
-        interceptors=[Gate(auth, metrics)], options=options, maximum_concurrent_rpcs=BACKSTOP * limits.concurrency
+        interceptors=[gate], options=options, maximum_concurrent_rpcs=BACKSTOP * limits.concurrency
     )
     server.add_generic_rpc_handlers((service.handlers(),))
     health_pb2_grpc.add_HealthServicer_to_server(shown.servicer, server)
@@ -122,10 +96,3 @@ def _why_not(address: str) -> str:
     except OSError as error:
         return str(error.strerror)
     return ""
-
-
-def _refusal(error: RewardHubError) -> "grpc.RpcMethodHandler[Any, Any]":
-    async def refuse(_: Any, context: Context) -> None:
-        await abort(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)

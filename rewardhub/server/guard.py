@@ -25,8 +25,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-fvV:.~_-]+\]|[\w.~%!$&'()*+,;=-]*)(:\d*)?", re.
 
 
 class Guard:
-    """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``, and as ``held``
-    a stack of what is given back once the request is answered.
+    """The outermost ASGI layer. Puts the :class:`Caller` into the request's state as ``caller``, its part of what
+    is in flight as ``share``, and as ``held`` a stack of what is given back once the request is answered.
 
     ``routes`` are answered by their endpoints; ``app`` has everything else: the documents, and what is no route.
     """
@@ -54,9 +54,11 @@ class Guard:
         endpoint = self._routes.get((method, scope["path"]))
         try:
             with contextlib.ExitStack() as held:
-                scope["state"] = {"caller": self._admit(scope), "held": held}
+                caller = self._admit(scope)
+                share = self._inflight.of(caller.tenant if caller and caller.tenant else _peer(scope))
+                scope["state"] = {"caller": caller, "held": held, "share": share}
                 if scope["path"] not in OPEN_ROUTES:
-                    held.enter_context(self._inflight.call())
+                    held.enter_context(share.call())
                 held.enter_context(tracing.caller(_text(scope)))
                 if endpoint is None:
                     await self._app(scope, watched.receive, watched)
@@ -135,6 +137,12 @@ def _text(scope: Scope) -> list[tuple[str, str]]:
 def tenant_of(scope: Scope) -> str:
     caller: Caller | None = scope["state"]["caller"]
     return caller.tenant if caller else ""
+
+
+def _peer(scope: Scope) -> str:
+    """The address that callers without a key are told apart by."""
+    client: tuple[str, int] | None = scope["client"]
+    return client[0] if client else ""
 
 
 def _route(scope: Scope) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from rewardhub.errors import QuotaExceeded, RewardHubError
-from rewardhub.server.inflight import Inflight
+from rewardhub.server.inflight import Share
 
 MAX_PARKED, MAX_MISSING = 1_024, 65_536
 """Events that wait on one stream, and media that they wait for."""
@@ -34,7 +34,7 @@ class Parked:
 class Parking:
     """The waiting events of one stream, oldest first. With ``inflight`` their bytes count among all."""
 
-    def __init__(self, inflight: Inflight | None = None) -> None:
+    def __init__(self, inflight: Share | None = None) -> None:
         self._inflight = inflight
         self._parked: list[Parked] = []
         self._turn = asyncio.Lock()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rewardhub.errors import InvalidInput, KeyReused
-from rewardhub.server.inflight import Inflight
+from rewardhub.server.inflight import Share
 from rewardhub.types import GroupScores
 
 HEADER = "idempotency-key"
@@ -35,18 +35,19 @@ class _Entry:
 class Replays:
     """The keys of one door, least recently added out first."""
 
-    def __init__(self, inflight: Inflight, clock: Callable[[], float] = time.monotonic) -> None:
-        self._inflight = inflight
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._bytes = 0
 
-    async def once(self, tenant: str, key: str, body: bytes, work: Callable[[], Awaitable[Answers]]) -> Answers:
+    async def once(
+        self, tenant: str, key: str, body: bytes, work: Callable[[], Awaitable[Answers]], share: Share
+    ) -> Answers:
         """The answer of ``work``, which is not called again for a key and body that it was called for.
 
-        The work goes on where its caller goes away, and its body counts as in flight until it is done. Raises
-        ``KeyReused`` where the key came with another body, ``Unavailable`` where too much is in flight, and what
-        ``work`` raises.
+        The work goes on where its caller goes away, and its body counts in the ``share`` of what is in flight until
+        it is done. Raises ``KeyReused`` where the key came with another body, ``Unavailable`` where too much is in
+        flight, and what ``work`` raises.
         """
         if not 0 < len(key) <= MAX_KEY_CHARS:
             raise InvalidInput(f"{HEADER} has {len(key)} characters, expected 1 to {MAX_KEY_CHARS}", field=HEADER)
@@ -55,16 +56,16 @@ class Replays:
         entry = self._entries.get(name)
         if entry is None:
             size = len(body)
-            self._inflight.take(size)
+            share.take(size)
             entry = _Entry(digest, asyncio.create_task(_run(work)), self._clock() + TTL_S)
             self._entries[name] = entry
-            entry.task.add_done_callback(lambda _: self._settle(name, entry, size))
+            entry.task.add_done_callback(lambda _: self._settle(name, entry, share, size))
         elif entry.digest != digest:
             raise KeyReused(f"{HEADER} {key!r} was used for another request", field=HEADER)
         return await asyncio.shield(entry.task)
 
-    def _settle(self, name: tuple[str, str], entry: _Entry, taken: int) -> None:
-        self._inflight.give(taken)
+    def _settle(self, name: tuple[str, str], entry: _Entry, share: Share, taken: int) -> None:
+        share.give(taken)
         if self._entries.get(name) is not entry:
             return
         failed = entry.task.cancelled() or entry.task.exception() is not None

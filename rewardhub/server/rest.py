@@ -79,7 +79,7 @@ class RestDoor:
         self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
         self._programs = Programs(hub.programs, quotas)
-        self._replays = replay.Replays(self._inflight)
+        self._replays = replay.Replays()
         self.leaving = False
         self._exchange = exchange
         self._started = time.time()
@@ -143,7 +143,7 @@ class RestDoor:
         call, items = await self._items(body)
         work = partial(intake.score, self._hub, items, call, tenant)
         key = request.headers.get(replay.HEADER)
-        once = work() if key is None else self._replays.once(tenant, key, body, work)
+        once = work() if key is None else self._replays.once(tenant, key, body, work, request.scope["state"]["share"])
         answers = await unless_gone(request, once)
         large = sum(map(len, answers)) > LARGE_ROWS
         return await apart(large, partial(replies.scores_reply, answers, details=call.details))
@@ -263,7 +263,8 @@ class RestDoor:
         return tenant
 
     async def _body(self, request: Request, limit: int, what: str) -> bytes:
-        upload = request.scope["state"]["held"].enter_context(self._inflight.upload(limit, what))
+        state = request.scope["state"]
+        upload = state["held"].enter_context(state["share"].upload(limit, what))
         return await read_body(request, upload, self._limits.body_s)
 
     async def _program(self, request: Request) -> tuple[bytes, str]:

@@ -1,11 +1,9 @@
-"""The gRPC door: RewardService, health and reflection behind the keys."""
+"""The methods of the gRPC door, behind its gate."""
 
 import asyncio
 import functools
-import json
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -17,8 +15,8 @@ from rewardhub import logs, tracing
 from rewardhub.errors import DeadlineExceeded, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.pace import apart
 from rewardhub.server import intake, replay
-from rewardhub.server.auth import Auth, Caller
-from rewardhub.server.inflight import Inflight
+from rewardhub.server.gate import Context, Incoming, abort, headers_of, incoming
+from rewardhub.server.inflight import Inflight, Upload
 from rewardhub.server.large import LARGE_ROWS, is_large
 from rewardhub.server.metrics import DoorMetrics
 from rewardhub.server.packing import score_response, stream_responses
@@ -30,15 +28,10 @@ from rewardhub.types import Call
 from rewardhub.v1 import reward_service_pb2 as pb
 
 SERVICE = "rewardhub.v1.RewardService"
-ERROR_KEY = "rewardhub-error"
-_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-_MESSAGE_BYTES, _FIELD_BYTES = 700, 200
-"""In UTF-8. Twice the message and once the field, escaped, stay under the 8 kB of metadata that callers take."""
 _MARGIN_S = 0.005
 _POLL_S = 0.02
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RewardService:
@@ -46,40 +39,40 @@ class RewardService:
     unparsed.
     """
 
-    def __init__(self, hub: ScoringHub, auth: Auth, settings: ServerSettings, metrics: DoorMetrics) -> None:
+    def __init__(self, hub: ScoringHub, settings: ServerSettings, metrics: DoorMetrics) -> None:
         self._hub = hub
-        self._auth = auth
         self._limits = settings.limits
-        self._inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
+        self.inflight = Inflight(self._limits.concurrency, self._limits.inflight_bytes)
         self._metrics = metrics
-        self._replays = replay.Replays(self._inflight)
+        self._replays = replay.Replays()
         self._sessions: set[Session] = set()
 
     async def score(self, body: bytes, context: Context) -> pb.ScoreResponse:
-        tenant = self._caller(context).tenant
-        self._hub.admit(tenant)  # before anything is parsed
-        with self._inflight.upload(self._limits.message_bytes, "message") as upload:
+        caller = incoming()
+        self._hub.admit(caller.tenant)  # before anything is parsed
+        with caller.share.upload(self._limits.message_bytes, "message") as upload:
             upload.add(body)
-            return await self._scored(body, context, tenant)
+            return await self._scored(body, context, caller)
 
-    async def _scored(self, body: bytes, context: Context, tenant: str) -> pb.ScoreResponse:
+    async def _scored(self, body: bytes, context: Context, caller: Incoming) -> pb.ScoreResponse:
         request = _parsed(_parse(pb.ScoreRequest, body))
         large = is_large(len(body), sum(len(group.responses) for group in request.groups), len(request.groups))
         call, items = await apart(large, functools.partial(intake.from_proto, request, self._limits))
-        work = functools.partial(intake.score, self._hub, items, _within(call, context), tenant)
+        work = functools.partial(intake.score, self._hub, items, _within(call, context), caller.tenant)
         key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
         if key is None:
             answers = await work()
         else:
-            answers = await self._replays.once(tenant, key, request.SerializeToString(deterministic=True), work)
+            body = request.SerializeToString(deterministic=True)
+            answers = await self._replays.once(caller.tenant, key, body, work, caller.share)
         write = functools.partial(score_response, answers, details=call.details, limit=self._limits.message_bytes)
         return await apart(sum(map(len, answers)) > LARGE_ROWS, write)
 
     async def score_stream(
         self, events: AsyncIterator[pb.ScoreStreamRequest | RewardHubError], context: Context
     ) -> None:
-        tenant = self._caller(context).tenant
-        session = Session(self._hub, tenant, self._inflight)
+        tenant, share = incoming()
+        session = Session(self._hub, tenant, share)
         self._sessions.add(session)
         self._metrics.streams.inc()
         reader = asyncio.create_task(Events(self._hub, session, tenant, self._limits).read(events))
@@ -99,23 +92,29 @@ class RewardService:
             await asyncio.gather(session.aclose(), reader, return_exceptions=True)
 
     async def put_media(
-        self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], context: Context
+        self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], _: Context
     ) -> pb.PutMediaResponse:
-        sha256 = ""
-        with self._inflight.upload(self._hub.media.limits.item_bytes, "media") as upload:
-            try:
-                async with asyncio.timeout(self._limits.body_s):
-                    async for message in chunks:
-                        chunk = _parsed(message)
-                        upload.add(chunk.chunk)
-                        sha256 = chunk.sha256 or sha256
-            except TimeoutError:
-                raise DeadlineExceeded(f"the media did not come within {self._limits.body_s:g} s") from None
+        tenant, share = incoming()
+        with share.upload(self._hub.media.limits.item_bytes, "media") as upload:
+            sha256 = await self._received(chunks, upload)
             data = upload.joined()
-            media = await asyncio.to_thread(self._hub.media.put, data, self._caller(context).tenant)
+            media = await asyncio.to_thread(self._hub.media.put, data, tenant)
         if sha256 not in {"", media.sha256}:
             raise InvalidInput(f"sha256 is not the hash of the bytes ({media.sha256})", field="sha256")
         return pb.PutMediaResponse(sha256=media.sha256, bytes=len(data))
+
+    async def _received(self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], upload: Upload) -> str:
+        """The hash that the chunks state, if they do."""
+        sha256, within_s = "", self._limits.body_s
+        try:
+            async with asyncio.timeout(within_s):
+                async for message in chunks:
+                    chunk = _parsed(message)
+                    upload.add(chunk.chunk)
+                    sha256 = chunk.sha256 or sha256
+        except TimeoutError:
+            raise DeadlineExceeded(f"the media did not come within {within_s:g} s") from None
+        return sha256
 
     async def list_scorers(self, request: pb.ListScorersRequest, _: Context) -> pb.ListScorersResponse:
         _parsed(request)
@@ -128,9 +127,6 @@ class RewardService:
             for session in self._sessions:
                 session.leave()
             await asyncio.sleep(_POLL_S)
-
-    def _caller(self, context: Context) -> Caller:
-        return self._auth.caller(headers_of(context.invocation_metadata()))
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The methods, with their errors mapped to codes and their metrics."""
@@ -150,7 +146,7 @@ class RewardService:
         async def handler(request: Any, context: Context) -> Any:
             started, code = time.perf_counter(), "CANCELLED"
             try:
-                with self._inflight.call(), tracing.caller(headers_of(context.invocation_metadata())):
+                with tracing.caller(headers_of(context.invocation_metadata())):
                     reply = await method(request, context)
                 code = "OK"
                 return reply
@@ -165,21 +161,6 @@ class RewardService:
                 self._metrics.request("grpc", name, code, time.perf_counter() - started)
 
         return handler
-
-
-async def abort(context: Context, error: RewardHubError) -> None:
-    """Ends the call with the code of the error, its fields as JSON in the trailing metadata."""
-    message = _cut(error.message, _MESSAGE_BYTES)
-    body: dict[str, Any] = {"code": error.code, "message": message, "field": _cut(error.field, _FIELD_BYTES)}
-    body |= {"retryable": error.retryable, "retry_after_ms": int(error.retry_after_s * 1000)}
-    metadata = [(ERROR_KEY, json.dumps(body))]
-    if error.retry_after_s > 0:
-        metadata.append((_PUSHBACK_KEY, str(math.ceil(error.retry_after_s * 1000))))
-    await context.abort(grpc.StatusCode[error.grpc], message, tuple(metadata))
-
-
-def _cut(text: str, size: int) -> str:
-    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def _parse(kind: type[M], data: bytes) -> M | RewardHubError:
@@ -197,10 +178,6 @@ def _parsed(message: T | RewardHubError) -> T:
     if not isinstance(message, RewardHubError):
         return message
     raise message
-
-
-def headers_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in metadata or () if isinstance(value, str)]
 
 
 def _within(call: Call, context: Context) -> Call:

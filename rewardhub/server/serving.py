@@ -83,7 +83,7 @@ class Doors:
         self._hub = hub = Metered(hub, quotas)
         self._exchange = Exchange(hub, settings, auth, quotas, self._show)
         self._rest = RestDoor(hub, auth, settings, metrics, quotas, self._exchange)
-        self._service = RewardService(hub, auth, settings, metrics)
+        self._service = RewardService(hub, settings, metrics)
         self._health = grpc_server.Health()
         self._grpc = grpc_server.make_server(self._service, self._health, auth, settings, metrics)
         shown = certificates.load(settings.tls) if settings.tls else None

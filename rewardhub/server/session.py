@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rewardhub import logs
 from rewardhub.errors import Cancelled, InternalError, InvalidInput, QuotaExceeded, RewardHubError, Unavailable
 from rewardhub.server import intake
-from rewardhub.server.inflight import Inflight
+from rewardhub.server.inflight import Share
 from rewardhub.server.partial import Partial
 from rewardhub.server.surface import OpenGroup, ScoringHub
 from rewardhub.types import Call, Group, GroupScores, Response
@@ -54,7 +54,7 @@ class _Work:
 class Session:
     """One caller's stream. With ``inflight`` the bytes of its groups count among all until they are answered."""
 
-    def __init__(self, hub: ScoringHub, tenant: str, inflight: Inflight | None = None) -> None:
+    def __init__(self, hub: ScoringHub, tenant: str, inflight: Share | None = None) -> None:
         self._hub = hub
         self._tenant = tenant
         self.inflight = inflight

@@ -26,7 +26,8 @@ BACKSTOP = 4
 
 class Limits(_Settings):
     """Bytes of a REST body, of a gRPC message and of all uploads in flight; groups and responses of one request; calls
-    at once per door; seconds that a body may take.
+    at once per door; seconds that a body or the one message of a gRPC call may take. Of the calls and of the bytes in
+    flight no tenant takes all.
     """
 
     body_bytes: int = Field(default=32 * 2**20, gt=0)

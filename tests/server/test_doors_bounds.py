@@ -167,7 +167,7 @@ def test_a_body_in_crumbs_takes_no_more_memory_than_it_counts():
 
 def test_an_upload_counts_its_chunks():
     """Own limit, limit of all, and everything given back, also after a refusal."""
-    inflight = Inflight(1, 100)
+    inflight = Inflight(1, 100).of("a")
     with inflight.upload(60, "body") as first, inflight.upload(60, "body") as second:
         first.add(b"a" * 30)
         first.add(b"b" * 30)
@@ -434,4 +434,4 @@ async def test_bytes_of_messages_in_flight_are_bounded_and_given_back(service):
         await talk.read()
         await talk.done_writing()
         assert len((await stub.Score(request("digest", text))).groups) == 1
-        await until(lambda: running.doors._service._inflight._free_bytes == 200_000)
+        await until(lambda: running.doors._service.inflight.free_bytes == 200_000)

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from rewardhub.media.store import MediaLimits, MediaStore
-from rewardhub.server import grpc_server, rpc
+from rewardhub.server import gate, grpc_server, rpc
 from rewardhub.server.settings import Limits, ServerSettings
 from rewardhub.types import Call, Group, Media, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
@@ -35,7 +35,7 @@ def options(call=DIGEST):
 async def failure_of(call) -> tuple[grpc.StatusCode, dict]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    return caught.value.code(), json.loads(dict(caught.value.trailing_metadata()).get(rpc.ERROR_KEY, "{}"))
+    return caught.value.code(), json.loads(dict(caught.value.trailing_metadata()).get(gate.ERROR_KEY, "{}"))
 
 
 async def test_both_doors_give_equal_answers_field_by_field(service, image):

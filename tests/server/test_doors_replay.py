@@ -63,7 +63,8 @@ def scores(status=Status.OK):
 async def test_what_may_yet_succeed_is_not_kept():
     """A timeout or an exception is tried anew; tenants do not share keys; old keys are forgotten."""
     now, calls = 0.0, []
-    replays = Replays(Inflight(1, 2**20), lambda: now)
+    share = Inflight(1, 2**20).of("t")
+    replays = Replays(lambda: now)
 
     def work(status):
         async def run():
@@ -72,15 +73,15 @@ async def test_what_may_yet_succeed_is_not_kept():
 
         return run
 
-    await replays.once("t", "k", b"x", work(Status.TIMEOUT))
-    await replays.once("t", "k", b"x", work(Status.OK))
-    await replays.once("t", "k", b"x", work(Status.OK))
-    await replays.once("u", "k", b"y", work(Status.OK))
+    await replays.once("t", "k", b"x", work(Status.TIMEOUT), share)
+    await replays.once("t", "k", b"x", work(Status.OK), share)
+    await replays.once("t", "k", b"x", work(Status.OK), share)
+    await replays.once("u", "k", b"y", work(Status.OK), share)
     assert calls == [Status.TIMEOUT, Status.OK, Status.OK]
     now = TTL_S + 1
-    await replays.once("t", "k", b"z", work(Status.OK))
+    await replays.once("t", "k", b"z", work(Status.OK), share)
     for n in range(2 * MAX_KEYS):
-        await replays.once("t", f"k{n}", b"x", work(Status.OK))
+        await replays.once("t", f"k{n}", b"x", work(Status.OK), share)
     assert len(replays._entries) <= MAX_KEYS
     assert replays._bytes == sum(entry.size for entry in replays._entries.values())
 
@@ -88,20 +89,20 @@ async def test_what_may_yet_succeed_is_not_kept():
 async def test_work_that_nobody_waits_for_counts_as_in_flight():
     """A caller who sends large bodies under new keys and goes away does not fill the memory."""
     going = asyncio.Event()
-    inflight = Inflight(1, 25)
-    replays = Replays(inflight)
+    share = Inflight(1, 25).of("t")
+    replays = Replays()
 
     async def run():
         await going.wait()
         return scores()
 
     for key in ("a", "b"):
-        task = asyncio.create_task(replays.once("t", key, b"x" * 10, run))
+        task = asyncio.create_task(replays.once("t", key, b"x" * 10, run, share))
         await asyncio.sleep(0)
         task.cancel()
     with pytest.raises(Unavailable, match="bytes in flight"):
-        await replays.once("t", "c", b"x" * 10, run)
+        await replays.once("t", "c", b"x" * 10, run, share)
     going.set()
     await asyncio.sleep(0.01)
-    await replays.once("t", "c", b"x" * 10, run)
-    inflight.take(25)
+    await replays.once("t", "c", b"x" * 10, run, share)
+    share.take(25)

@@ -16,7 +16,7 @@ def event(name: str, missing: set[str], told: list, size: int = 10) -> Parked:
 
 async def test_bytes_and_media_are_bounded():
     """Over either the next event is refused, and nothing of it is counted."""
-    inflight, told = Inflight(1, 25), []
+    inflight, told = Inflight(1, 25).of("a"), []
     parking = Parking(inflight)
     for name in "ab":
         parking.park(event(name, {name}, told))
@@ -34,7 +34,7 @@ async def test_bytes_and_media_are_bounded():
 
 async def test_events_that_want_what_has_no_room_are_answered():
     """Each that waits for the media, and no other; what follows of the group runs."""
-    inflight, told = Inflight(1, 40), []
+    inflight, told = Inflight(1, 40).of("a"), []
     parking = Parking(inflight)
     for name, missing in (("a", {"x"}), ("a", set()), ("b", {"y"}), ("c", {"x", "y"})):
         parking.park(event(name, missing, told))
