@@ -149,7 +149,7 @@ class _Patience:
         finally:
             self._late.discard(task)
             self._since.pop(task, None)
-        if message is grpc.aio.EOF:
+        if message is grpc.aio.EOF:  # type: ignore[attr-defined]
             raise InvalidInput("the call ended without a message")
         return message
 
