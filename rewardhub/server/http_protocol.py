@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rewardhub.errors import InvalidInput, RewardHubError
@@ -178,7 +179,7 @@ class HeadLimited(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_UNREADABLE)
@@ -214,3 +215,23 @@ class HeadLimited(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """To HTTP/1.0, which knows no chunks, an answer of unknown length ends with the connection."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        unknown = False
+
+        async def framed(message: Message) -> None:
+            nonlocal unknown
+            if message["type"] == "http.response.start":
+                unknown = all(name.lower() != b"content-length" for name, _ in message["headers"])
+                cycle.chunked_encoding = False if unknown else None
+            elif unknown:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, framed)
+
+    return answer

@@ -155,8 +155,6 @@ class RestDoor:
         tenant = await self._let_in(request)
         call, items = await self._read(request)
         answers = self._counted(_lines(request, Session(self._hub, tenant), items, call))
-        if request.scope["http_version"] == "1.0":  # which knows no chunks
-            return Response(b"".join([each async for each in answers]), media_type=NDJSON)
         return StreamingResponse(answers, media_type=NDJSON)
 
     async def _counted(self, answers: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

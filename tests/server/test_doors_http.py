@@ -134,11 +134,31 @@ async def test_nobody_is_sent_to_where_the_host_header_says(service):
 
 
 async def test_a_stream_for_a_client_that_knows_no_chunks(service):
-    """RFC 9112 6.1: to HTTP/1.0 the lines go whole, without a transfer coding."""
+    """RFC 9112 6.1: to HTTP/1.0 each line goes as it is ready, without a transfer coding; the end is the connection's."""
+    groups = [{"id": name, "recipe": name, "responses": ["a"]} for name in ("digest", "hold")]
+    body = json.dumps({"groups": groups}).encode()
     async with service(SETTINGS) as running:
-        head, _, lines = (await talk(running, request("/v1/score/stream", version="1.0"))).partition(b"\r\n\r\n")
-    assert b"transfer-encoding" not in head
-    assert [json.loads(line)["id"] for line in lines.splitlines()] == ["g"]
+        for asked in ((), ("Connection: keep-alive",)):
+            running.hub.release.clear()
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+            writer.write(request("/v1/score/stream", *asked, body=body, version="1.0"))
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert json.loads(await reader.readuntil(b"\n"))["id"] == "digest"
+                running.hub.release.set()
+                assert json.loads(await reader.read())["id"] == "hold"
+            assert b"transfer-encoding" not in head and b"content-length" not in head
+            assert head.count(b"connection: close") == 1
+            writer.close()
+
+
+async def test_an_answer_to_a_client_that_knows_no_chunks_states_its_length(service):
+    """HTTP/1.0: the answer has its length, and the connection closes, whatever the client wishes."""
+    async with service(SETTINGS) as running:
+        for asked in ((), ("Connection: keep-alive",), ("Connection: close",)):
+            head, _, body = (await talk(running, request("/v1/score", *asked, version="1.0"))).partition(b"\r\n\r\n")
+            assert b"content-length: %d\r\n" % len(body) in head + b"\r\n" and b"connection: close" in head
+            assert json.loads(body)["groups"][0]["id"] == "g"
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
