@@ -5,6 +5,7 @@ import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,8 @@ from rewardhub.server.body import waits_to_send
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
+_LONGEST_HOST = 256
+"""Characters of what can name this machine."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 _HOST = re.compile(r"(\[[0-9A-Fa-fvV:.~_-]+\]|[\w.~%!$&'()*+,;=-]*)(:\d*)?", re.ASCII)
 
@@ -54,12 +57,13 @@ class Guard:
         endpoint = self._routes.get((method, scope["path"]))
         try:
             with contextlib.ExitStack() as held:
-                caller = self._admit(scope)
+                headers = _text(scope)
+                caller = self._admit(scope, headers)
                 share = self._inflight.of(caller.tenant if caller and caller.tenant else _peer(scope))
                 scope["state"] = {"caller": caller, "held": held, "share": share}
                 if scope["path"] not in OPEN_ROUTES:
                     held.enter_context(share.call())
-                held.enter_context(tracing.caller(_text(scope)))
+                held.enter_context(tracing.caller(headers))
                 if endpoint is None:
                     await self._app(scope, watched.receive, watched)
                 else:
@@ -78,8 +82,7 @@ class Guard:
         finally:
             self._metrics.request("rest", _route(scope), str(watched.status or 499), time.perf_counter() - started)
 
-    def _admit(self, scope: Scope) -> Caller | None:
-        headers = _text(scope)
+    def _admit(self, scope: Scope, headers: list[tuple[str, str]]) -> Caller | None:
         _check_framing(headers, scope["http_version"])
         _check_host(headers, scope["http_version"])
         if scope["path"] in OPEN_ROUTES:
@@ -172,12 +175,13 @@ def _check_same_machine(headers: list[tuple[str, str]]) -> None:
     # Without keys, a page in this machine's browser must not reach the hub: neither across origins
     # nor by a name that resolves to the loopback address.
     for name, value in headers:
-        if name in {"host", "origin"} and not _names_loopback(value if name == "origin" else f"//{value}"):
+        if name in {"host", "origin"} and not (len(value) < _LONGEST_HOST and _names_loopback(name, value)):
             raise Forbidden(f"without keys, the {name} must name this machine by 127.0.0.1, [::1] or localhost")
 
 
-def _names_loopback(url: str) -> bool:
+@lru_cache(maxsize=256)
+def _names_loopback(name: str, value: str) -> bool:
     try:
-        return is_loopback(urlsplit(url).hostname or "")
+        return is_loopback(urlsplit(value if name == "origin" else f"//{value}").hostname or "")
     except ValueError:
         return False
