@@ -15,6 +15,8 @@ from rewardhub.wire.lines import loads
 T = TypeVar("T")
 _DISCARD_S = 2.0
 MAX_HOLDERS = 1_000_000
+GONE = "rewardhub.gone"
+"""The extension of the ASGI scope that tells when the caller goes away; a task that waits for it would cost more."""
 
 
 async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:
@@ -76,25 +78,27 @@ async def _discard(request: Request, limit: int) -> None:
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work, which is cancelled when the caller disconnects; then raises ``Cancelled``."""
-    task, over = asyncio.current_task(), False
+    task, gone = asyncio.current_task(), False
     assert task is not None
-    gone = asyncio.create_task(disconnected(request))
 
-    def leave(_: object) -> None:
-        if not over and not gone.cancelled():
-            task.cancel()
+    def leave() -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
 
-    gone.add_done_callback(leave)
+    watch = request.scope["extensions"][GONE]
+    if not watch(leave):
+        work.close()
+        raise Cancelled("the caller went away")
     try:
         return await work
     except asyncio.CancelledError:
-        if not gone.done() or gone.cancelled():
+        if not gone:
             raise
         task.uncancel()
         raise Cancelled("the caller went away") from None
     finally:
-        over = True
-        gone.cancel()
+        watch(None)
 
 
 async def disconnected(request: Request) -> None:

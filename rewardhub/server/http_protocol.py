@@ -8,6 +8,7 @@ import math
 import re
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -15,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rewardhub.errors import InvalidInput, RewardHubError
+from rewardhub.server.body import GONE
 from rewardhub.server.replies import encode, error_body
 
 HEAD_S = 20.0
@@ -56,6 +58,8 @@ class HeadLimited(HttpToolsProtocol):
     _in_body = False
     _refused = False
     _running: RequestResponseCycle | None = None
+    _lost = False
+    _when_gone: Callable[[], object] | None = None
     _unread = b""
 
     def data_received(self, data: bytes) -> None:
@@ -100,6 +104,9 @@ class HeadLimited(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         super().connection_lost(exc)  # which resumes writing
+        self._lost = True
+        if self._when_gone is not None:
+            self._when_gone()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether the caller is to be answered all the same.
@@ -179,7 +186,16 @@ class HeadLimited(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        extensions: dict[str, Any] = {GONE: self._tell_when_gone}
+        cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, _without_chunks(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
+
+    def _tell_when_gone(self, leave: Callable[[], object] | None) -> bool:
+        """Has ``leave`` called when the caller of the running request goes away; False where it is gone already."""
+        self._when_gone = leave
+        if leave is not None:
+            self.flow.resume_reading()  # else its end would not be seen
+        return not self._lost
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_UNREADABLE)
