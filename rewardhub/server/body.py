@@ -15,8 +15,10 @@ from rewardhub.wire.lines import loads
 T = TypeVar("T")
 _DISCARD_S = 2.0
 MAX_HOLDERS = 1_000_000
-GONE = "rewardhub.gone"
-"""The extension of the ASGI scope that tells when the caller goes away; a task that waits for it would cost more."""
+GONE, FULL = "rewardhub.gone", "rewardhub.full"
+"""Extensions of the ASGI scope: what tells when the caller goes away, as a task that waits for it would cost more, and
+whether the door has too many connections to answer.
+"""
 
 
 async def read_body(request: Request, upload: Upload, within_s: float) -> bytes:

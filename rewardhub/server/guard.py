@@ -17,7 +17,7 @@ from rewardhub import logs, tracing
 from rewardhub.errors import Forbidden, InternalError, InvalidInput, RewardHubError, Unavailable, UnspokenHttp
 from rewardhub.server import replies
 from rewardhub.server.auth import OPEN_ROUTES, SCOPES, Auth, Caller, is_loopback
-from rewardhub.server.body import waits_to_send
+from rewardhub.server.body import FULL, waits_to_send
 from rewardhub.server.inflight import Inflight
 from rewardhub.server.metrics import DoorMetrics
 
@@ -57,6 +57,8 @@ class Guard:
         endpoint = self._routes.get((method, scope["path"]))
         try:
             with contextlib.ExitStack() as held:
+                if scope["extensions"][FULL]:
+                    raise Unavailable("too many connections", retry_after_s=1.0)
                 headers = _text(scope)
                 caller = self._admit(scope, headers)
                 share = self._inflight.of(caller.tenant if caller and caller.tenant else _peer(scope))

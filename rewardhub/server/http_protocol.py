@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rewardhub.errors import InvalidInput, RewardHubError
-from rewardhub.server.body import GONE
+from rewardhub.server.body import FULL, GONE
 from rewardhub.server.replies import encode, error_body
 
 HEAD_S = 20.0
@@ -186,9 +186,14 @@ class HeadLimited(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        extensions: dict[str, Any] = {GONE: self._tell_when_gone}
+        full = app is not self.app  # uvicorn's own answer, in none of our words
+        if full:
+            cycle.keep_alive = False
+        extensions: dict[str, Any] = {GONE: self._tell_when_gone, FULL: full}
         cycle.scope["extensions"] = extensions
-        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if cycle.scope["http_version"] == "1.0" else app)
+        super()._start_asgi_task(
+            cycle, _without_chunks(cycle, self.app) if cycle.scope["http_version"] == "1.0" else self.app
+        )
 
     def _tell_when_gone(self, leave: Callable[[], object] | None) -> bool:
         """Has ``leave`` called when the caller of the running request goes away; False where it is gone already."""

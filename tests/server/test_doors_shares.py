@@ -97,6 +97,27 @@ async def test_slow_bodies_of_one_peer_leave_room_for_the_others(service):
             writer.close()
 
 
+async def test_a_door_with_too_many_connections_says_so(service, caplog):
+    """As every refusal is said: as JSON, with a retry-after, counted; the connection is closed."""
+    async with service(ServerSettings(limits=Limits(concurrency=1))) as running:
+        port = int(running.url.rsplit(":", 1)[1])
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for version in ("1.1", "1.0"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /healthz HTTP/%s\r\nHost: localhost\r\n\r\n" % version.encode())
+            head, _, content = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in head and b"connection: close" in head
+            error = json.loads(content)["error"]
+            assert (error["code"], error["retryable"]) == ("unavailable", True)
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        async with running.http() as http:
+            shown = (await http.get("/metrics")).text
+        assert 'rewardhub_door_requests_total{code="503",door="rest",route="/healthz"} 2.0' in shown
+
+
 async def test_a_message_that_never_comes_is_given_up(service):
     """A gRPC call of one message has as long for it as a body of REST, a call without a key too; so has an upload."""
     limits = Limits(concurrency=2, body_s=0.3)
