@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 logger = logging.getLogger("rewardhub.server")
 _OTHERS = ("asyncio", "grpc", "opentelemetry", "uvicorn")
+TOLD_S, MOST_TOLD = 60.0, 1_000
 
 
 class JsonLines(logging.Formatter):
@@ -28,6 +29,25 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["trace"] = _frames(record.exc_info[0], record.exc_info[2])
         return json.dumps(line, default=str)
+
+
+class _Seldom(logging.Filter):
+    """Passes what one of ``_OTHERS`` repeats once in ``TOLD_S`` seconds: callers without a key can have it said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _OTHERS:
+            return True
+        said, now = (record.name, _message(record)), time.monotonic()
+        if now - self._told.get(said, -TOLD_S) < TOLD_S:
+            return False
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told[said] = now
+        return True
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -48,10 +68,11 @@ def _frames(kind: type[BaseException] | None, trace: TracebackType | None) -> li
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Sends the logs of ``rewardhub``, and the warnings of all others, to ``stream`` (standard error by default),
-    replacing earlier handlers.
+    replacing earlier handlers. What a server's library repeats is told once a minute.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(_Seldom())
     for name in ("rewardhub", *_OTHERS):
         each = logging.getLogger(name)
         each.handlers[:] = [handler]

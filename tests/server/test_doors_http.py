@@ -187,16 +187,19 @@ async def test_many_wishes_at_once_are_no_fault(service, caplog):
 
 
 async def test_what_the_server_itself_logs_is_a_line_of_json(service, capfd, monkeypatch):
-    """Requests that cannot be parsed are told in the form of all other logs."""
+    """Requests that cannot be parsed are told in the form of all other logs, and once, however many come."""
     found = {"handlers": [], "propagate": True, "level": logging.NOTSET, "disabled": False}
     for name in ("rewardhub", "asyncio", "grpc", "opentelemetry", "uvicorn", "uvicorn.error"):
         for attribute, value in found.items():
             monkeypatch.setattr(logging.getLogger(name), attribute, value)
     logs.configure()
     async with service() as running:
-        assert (await talk(running, b"\x00\x1b[31m\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        for _ in range(3):
+            assert (await talk(running, b"\x00\x1b[31m\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+            logs.logger.warning("of our own")
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert "uvicorn.error" in {line["logger"] for line in lines}
+    assert len([line for line in lines if line["logger"] == "uvicorn.error"]) == 1
+    assert len([line for line in lines if line["message"] == "of our own"]) == 3
 
 
 @pytest.mark.parametrize("path", ["/v1/score", "/healthz", "/v1/nope"])
