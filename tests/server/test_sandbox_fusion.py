@@ -151,7 +151,9 @@ def test_unknown_fields_are_ignored_as_there() -> None:
         ("run_timeout", {"run_timeout": -1}), ("compile_timeout", {"compile_timeout": "x"}), ("memory_limit_MB", {"memory_limit_MB": -5}),
         ("files.a", {"files": {"a": "?"}}), ("files", {"files": {"../a": ""}}), ("files", {"files": {"/a": ""}}), ("files", {"files": [1]}),
         ("files", {"files": {"a": ""}, "language": "pytest"}), ("fetch_files", {"fetch_files": ["/etc/passwd"]}), ("fetch_files", {"fetch_files": "a"}),
-        ("fetch_files", {"fetch_files": ["a\0b"]}),
+        ("fetch_files", {"fetch_files": ["a\0b"]}), ("files", {"files": {"a": "", "a/b": ""}}), ("files", {"files": {"a/b/c": "", "a": ""}}),
+        ("files", {"files": {"a": "", "./a": ""}}), ("files", {"files": {"\ud800": ""}}), ("files", {"files": {"é" * 128: ""}}),
+        ("fetch_files", {"fetch_files": ["\ud800"]}),
     ],
 )  # fmt: skip
 def test_bad_request_names_its_field(field: str, change: dict[str, object]) -> None:
@@ -159,6 +161,14 @@ def test_bad_request_names_its_field(field: str, change: dict[str, object]) -> N
     with pytest.raises(InvalidInput) as caught:
         run_code({"code": "print(1)", "language": "python"} | change)
     assert caught.value.field == field
+
+
+def test_cases_in_a_text_are_bounded_before_they_are_made() -> None:
+    """As those of the body are: a few bytes each would fill the memory."""
+    asked = problem("print(1)")
+    asked["config"]["provided_data"]["test"] = "[" + "[]," * 1_000_001 + "[]]"  # type: ignore[index]
+    with pytest.raises(InvalidInput, match="more than 1000000 objects and lists"):
+        submit(asked)
 
 
 def problem(completion: str, *cases: tuple[str, str], **extra: object) -> dict[str, object]:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewardhub.errors import InvalidInput, Unavailable
+from rewardhub.server.body import MAX_HOLDERS
 from rewardhub.server.compat.sandbox_fusion import run_code
 from rewardhub.verifiers.codelib.fences import extract_code
+from rewardhub.wire.holders import check_holders
 
 MAX_CASES, MAX_BATCH = 1_000, 1_000
 _KIND = "CommonOJDataset"
@@ -84,6 +86,7 @@ def _language(config: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _parsed(text: str, field: str) -> Any:
+    check_holders(text.encode("utf-8", "surrogatepass"), MAX_HOLDERS, field)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -17,6 +17,7 @@ from rewardhub.sandbox.languages import languages
 from rewardhub.sandbox.runner import Program, run
 from rewardhub.sandbox.verdicts import Limits, Run, Verdict
 from rewardhub.verifiers.codelib import pytest_mode
+from rewardhub.wire.fields import expect
 
 _NAMES = {
     "python": ("python_science", "python_script"), "pytest": (pytest_mode.LANGUAGE,), "nodejs": ("javascript",),
@@ -24,7 +25,7 @@ _NAMES = {
 }  # fmt: skip
 """Their names of languages, and ours in the order of preference: Python programs expect NumPy there."""
 _COMPILED = ("c", "cpp")
-MAX_CODE, MAX_FILES, MAX_FILE_BYTES = 10_000_000, 100, 16_000_000
+MAX_CODE, MAX_FILES, MAX_FILE_BYTES, MAX_NAME_BYTES = 10_000_000, 100, 16_000_000, 255
 
 _FETCH = """
 import base64, json, os
@@ -99,6 +100,9 @@ def _files(request: Mapping[str, Any], language: str) -> tuple[tuple[str, bytes]
             given.append((_path(path, "files"), base64.b64decode("" if content is None else content, validate=True)))
         except (binascii.Error, TypeError, ValueError):
             raise InvalidInput(f"files.{path} is not base64", field=f"files.{path}") from None
+    taken = {PurePosixPath(path) for path, _ in given}
+    if len(taken) < len(given) or any(not taken.isdisjoint(path.parents) for path in taken):
+        raise InvalidInput("files name one path twice, or as a file and as a folder", field="files")
     if sum(len(data) for _, data in given) > MAX_FILE_BYTES:
         raise InvalidInput(f"files are over {MAX_FILE_BYTES} bytes", field="files")
     return tuple(given)
@@ -116,9 +120,10 @@ def _fetch_files(request: Mapping[str, Any], language: str) -> list[str]:
 
 def _path(path: Any, field: str) -> str:
     parts = PurePosixPath(path).parts if isinstance(path, str) and 0 < len(path) <= 200 else ()
-    if not parts or parts[0] == "/" or ".." in parts or "\0" in str(path):
+    usable = parts and parts[0] != "/" and ".." not in parts and "\0" not in str(path)
+    if not usable or max(len(part.encode("utf-8", "replace")) for part in parts) > MAX_NAME_BYTES:
         raise InvalidInput(f"{field} has {str(path)[:50]!r}, expected a relative path without '..'", field=field)
-    return str(path)
+    return expect(str(path), str, field)
 
 
 def _number(request: Mapping[str, Any], name: str, default: float, most: float) -> float:
