@@ -95,7 +95,17 @@ def _rates(quota: Quota) -> dict[str, float]:
 
 
 def _tokens(response: Response) -> int:
-    return response.tokens if response.tokens is not None else len(response.text) // CHARS_PER_TOKEN + 1
+    if response.tokens is not None:
+        return response.tokens
+    chars = len(response.text) + sum(_chars(message.get("content")) for message in response.messages)
+    return chars // CHARS_PER_TOKEN + 1
+
+
+def _chars(content: Any) -> int:
+    """Of a message's content, a text or its parts."""
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part.get("text") or "") for part in content or ())
 
 
 class Metered:

@@ -18,6 +18,13 @@ from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.wire import proto
 
 
+TRAJECTORY = (
+    {"role": "assistant", "content": "x" * 20, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+    {"role": "tool", "content": [{"type": "text", "text": "x" * 24}, {"type": "image", "media": 0}]},
+    {"role": "assistant", "content": None},
+)
+
+
 class Clock:
     now = 0.0
 
@@ -31,6 +38,7 @@ class Clock:
         (Quota(requests_per_s=2), [Response("r")], "requests_per_s"),
         (Quota(responses_per_s=8), [Response("r")] * 4, "responses_per_s"),
         (Quota(tokens_per_s=20), [Response("r", tokens=5), Response("x" * 16)], "tokens_per_s"),
+        (Quota(tokens_per_s=20), [Response(messages=TRAJECTORY)], "tokens_per_s"),
     ],
 )
 def test_a_quota_lets_in_its_rate(quota, spent, name):
