@@ -17,7 +17,6 @@ from rewardhub.types import Call, Group, Response, Status
 from rewardhub.v1 import reward_service_pb2 as pb
 from rewardhub.wire import proto
 
-
 TRAJECTORY = (
     {"role": "assistant", "content": "x" * 20, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
     {"role": "tool", "content": [{"type": "text", "text": "x" * 24}, {"type": "image", "media": 0}]},
