@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from rewardhub.errors import DeadlineExceeded, InvalidInput, RewardHubError
 from rewardhub.server.auth import ANYONE, OPEN_METHODS, SCOPES, Auth
@@ -99,9 +100,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 with let_in(context):
                     return await serve(await asked(messages, context), context)
-            except RewardHubError as error:
-                self._refused(method, error, started)
-                await abort(context, error)
+            except (RewardHubError, DecodeError) as error:
+                await self._end(method, error, started, context)
 
         async def stream(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             started = time.perf_counter()
@@ -109,13 +109,19 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 with let_in(context):
                     async for reply in serve(await asked(messages, context), context):
                         yield reply
-            except RewardHubError as error:
-                self._refused(method, error, started)
-                await abort(context, error)
+            except (RewardHubError, DecodeError) as error:
+                await self._end(method, error, started, context)
 
         made = _MANY if handler.response_streaming else _ONE
         behaviour: Any = stream if inspect.isasyncgenfunction(serve) else call
         return made(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    async def _end(self, method: str, error: RewardHubError | DecodeError, started: float, context: Context) -> None:
+        """Of a call that did not get to its method, or to one of gRPC's own that could not read its message."""
+        if isinstance(error, DecodeError):
+            error = InvalidInput("the message is not what the method takes")
+        self._refused(method, error, started)
+        await abort(context, error)
 
     def _refused(self, method: str, error: RewardHubError, started: float) -> None:
         name = method.rpartition("/")[2] if method in SCOPES else "other"

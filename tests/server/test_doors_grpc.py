@@ -7,7 +7,7 @@ import json
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from rewardhub.media.store import MediaLimits, MediaStore
 from rewardhub.server import gate, grpc_server, rpc
@@ -133,6 +133,13 @@ async def test_an_error_that_quotes_a_long_name_arrives(service, letter):
 async def test_bytes_that_are_no_message_are_invalid(service):
     """Random bytes to every method are INVALID_ARGUMENT, and the door goes on."""
     async with service() as running, grpc.aio.insecure_channel(running.grpc_addr) as channel:
+        for method in (
+            "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/Watch",
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
+        ):
+            code, said = await failure_of(channel.stream_unary(method)(iter([b"\xff\xff\xff"])))
+            assert (code, said["code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "invalid_input")
         for name in ("Score", "ListScorers", "PutMedia"):
             method = f"/{rpc.SERVICE}/{name}"
             call = channel.stream_unary(method) if name == "PutMedia" else channel.unary_unary(method)
