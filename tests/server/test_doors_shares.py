@@ -1,12 +1,14 @@
 """No key, and no peer where there are none, takes all the room of a door; what never comes is given up."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 
 import grpc
 import pytest
 
+from rewardhub.client import rest
 from rewardhub.errors import Unavailable
 from rewardhub.server import rpc
 from rewardhub.server.inflight import SHARE, Inflight
@@ -30,6 +32,14 @@ async def until(done):
     async with asyncio.timeout(10):
         while not done():
             await asyncio.sleep(0.01)
+
+
+def test_one_client_alone_has_room_for_all_its_connections():
+    """Ours makes up to a thousand calls at once."""
+    share = Inflight(Limits().concurrency, 1).of("a")
+    with contextlib.ExitStack() as held:
+        for _ in range(rest._CONNECTIONS):
+            held.enter_context(share.call())
 
 
 def test_no_caller_takes_all():
