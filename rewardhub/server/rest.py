@@ -114,7 +114,7 @@ class RestDoor:
         line = {"type": "object", **_ref("ScoreLine"), "description": "a line per group, as each is ready"}
         metrics = _text("text/plain", {"type": "string", "description": "the text format of Prometheus"})
         open_to_all: dict[str, Any] = {"openapi_extra": {"security": []}}
-        readiness = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply}}
+        readiness = {200: {"model": documents.ReadyReply}, 503: {"model": documents.ReadyReply | documents.ErrorReply}}
         return [
             ("/v1/score", "POST", self.score, _json("ScoreBody") | _ok(documents.ScoreReply)),
             ("/v1/score/stream", "POST", self.score_stream, _json("ScoreBody") | _text(NDJSON, line)),

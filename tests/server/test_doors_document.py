@@ -137,6 +137,17 @@ async def test_a_hub_that_is_not_ready_and_a_body_that_does_not_come(service):
         assert check(document, await http.post("/v1/score", content=slow())) == 504
 
 
+async def test_a_door_with_too_many_connections_is_in_the_document(service):
+    """Where 503 has another form too."""
+    async with service(ServerSettings(limits=Limits(concurrency=1))) as running, running.http() as http:
+        document = (await http.get("/openapi.json")).json()
+        idle = [await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1])) for _ in range(4)]
+        for path in ("/readyz", "/healthz"):
+            assert check(document, await http.get(path)) == 503
+        for _, writer in idle:
+            writer.close()
+
+
 async def test_requests_are_what_the_document_says(service):
     """Bodies that the routes take are valid by it, and routes that need no key say so."""
     async with service() as running, running.http() as http:
