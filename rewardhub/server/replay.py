@@ -28,16 +28,17 @@ Answers = list[GroupScores]
 class _Entry:
     digest: bytes
     task: asyncio.Task[Answers]
-    until: float
+    until: float = 0.0
     size: int = 0
 
 
 class Replays:
-    """The keys of one door, least recently added out first."""
+    """The keys of one door. Of answers that are kept the oldest is out first; what runs is bounded by the calls."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._running: dict[tuple[str, str], _Entry] = {}
+        self._kept: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._bytes = 0
 
     async def once(
@@ -53,12 +54,11 @@ class Replays:
             raise InvalidInput(f"{HEADER} has {len(key)} characters, expected 1 to {MAX_KEY_CHARS}", field=HEADER)
         self._drop_old()
         name, digest = (tenant, key), hashlib.sha256(body).digest()
-        entry = self._entries.get(name)
+        entry = self._running.get(name) or self._kept.get(name)
         if entry is None:
             size = len(body)
             share.take(size)
-            entry = _Entry(digest, asyncio.create_task(_run(work)), self._clock() + TTL_S)
-            self._entries[name] = entry
+            entry = self._running[name] = _Entry(digest, asyncio.create_task(_run(work)))
             entry.task.add_done_callback(lambda _: self._settle(name, entry, share, size))
         elif entry.digest != digest:
             raise KeyReused(f"{HEADER} {key!r} was used for another request", field=HEADER)
@@ -66,21 +66,21 @@ class Replays:
 
     def _settle(self, name: tuple[str, str], entry: _Entry, share: Share, taken: int) -> None:
         share.give(taken)
-        if self._entries.get(name) is not entry:
-            return
+        del self._running[name]
         failed = entry.task.cancelled() or entry.task.exception() is not None
         entry.size = 0 if failed else _size(entry.task.result())
         if not 0 < entry.size <= MAX_KEPT_BYTES // 8:
-            del self._entries[name]
             return
+        entry.until = self._clock() + TTL_S
+        self._kept[name] = entry
         self._bytes += entry.size
-        while self._bytes > MAX_KEPT_BYTES or len(self._entries) > MAX_KEYS:
-            self._bytes -= self._entries.popitem(last=False)[1].size
+        while self._bytes > MAX_KEPT_BYTES or len(self._kept) > MAX_KEYS:
+            self._bytes -= self._kept.popitem(last=False)[1].size
 
     def _drop_old(self) -> None:
         now = self._clock()
-        while self._entries and (oldest := next(iter(self._entries.values()))).until <= now and oldest.task.done():
-            self._bytes -= self._entries.popitem(last=False)[1].size
+        while self._kept and next(iter(self._kept.values())).until <= now:
+            self._bytes -= self._kept.popitem(last=False)[1].size
 
 
 async def _run(work: Callable[[], Awaitable[Answers]]) -> Answers:

@@ -82,8 +82,33 @@ async def test_what_may_yet_succeed_is_not_kept():
     await replays.once("t", "k", b"z", work(Status.OK), share)
     for n in range(2 * MAX_KEYS):
         await replays.once("t", f"k{n}", b"x", work(Status.OK), share)
-    assert len(replays._entries) <= MAX_KEYS
-    assert replays._bytes == sum(entry.size for entry in replays._entries.values())
+    assert len(replays._kept) <= MAX_KEYS
+    assert replays._bytes == sum(entry.size for entry in replays._kept.values())
+
+
+async def test_work_that_runs_is_joined_however_many_keys_come():
+    """Answers of later calls push kept ones out, never one that is being made."""
+    going, runs = asyncio.Event(), []
+    share = Inflight(1, 2**20).of("t")
+    replays = Replays()
+
+    async def slow():
+        runs.append("slow")
+        await going.wait()
+        return scores()
+
+    async def quick():
+        return scores()
+
+    first = asyncio.create_task(replays.once("t", "slow", b"x", slow, share))
+    await asyncio.sleep(0)
+    for n in range(2 * MAX_KEYS):
+        await replays.once("t", f"k{n}", b"x", quick, share)
+    second = asyncio.create_task(replays.once("t", "slow", b"x", slow, share))
+    await asyncio.sleep(0)
+    going.set()
+    assert await first is await second
+    assert runs == ["slow"]
 
 
 async def test_work_that_nobody_waits_for_counts_as_in_flight():
