@@ -37,6 +37,10 @@ ROW = {
 SAMPLE = {"prompt": "p", "response": "a", "label": "5"}
 
 
+def deep(layers):
+    return {"items": deep(layers - 1)} if layers else {}
+
+
 def closed(schema):
     """The schema with every object held to the properties that it names."""
     if isinstance(schema, list):
@@ -203,6 +207,23 @@ def test_what_a_program_takes_with_it_has_its_type(field, value):
         with pytest.raises(InvalidInput) as refused:
             sandbox_fusion.run_code({"code": "1", "language": "python", field: value})
         assert refused.value.field.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("messages[0].content", {"messages": [{"role": "user", "content": "\ud800"}]}),
+        ("messages[0].role", {"messages": [{"role": "\udfff", "content": "q"}]}),
+        ("messages[0].content[0].text", {"messages": [{"role": "u", "content": [{"type": "text", "text": "\ud800"}]}]}),
+        ("model", {"model": "\ud800"}),
+        ("response_format", {"response_format": {"type": "json_schema", "json_schema": {"schema": deep(101)}}}),
+    ],
+)
+def test_a_question_that_no_model_can_read_names_its_field(field, change):
+    """Before it reaches one, where it would be a fault of ours."""
+    with pytest.raises(InvalidInput) as caught:
+        openai_chat.question({"model": "m", "messages": [{"role": "user", "content": "q"}]} | change)
+    assert caught.value.field == field
 
 
 async def test_a_completion_is_what_the_document_says(service):

@@ -13,6 +13,8 @@ from rewardhub.errors import InvalidInput, nearest
 from rewardhub.server.compat.values import error_of
 from rewardhub.types import Call, Group, Media, Response, Score, Status
 from rewardhub.wire.data_url import bytes_of, is_data_url
+from rewardhub.wire.fields import expect
+from rewardhub.wire.lines import bounded
 
 _FIELDS = frozenset({
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stream",
@@ -34,7 +36,7 @@ def question(body: Any) -> tuple[Group, Call]:
         if body.get(name) not in only:
             raise InvalidInput(f"{name} must be {only[1]}: replies are greedy, whole and one", field=name)
     model, messages = body.get("model"), body.get("messages")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not expect(model, str, "model"):
         raise InvalidInput("model must name a generative model of this hub", field="model")
     if not isinstance(messages, list) or not messages:
         raise InvalidInput("messages must be a list of messages", field="messages")
@@ -72,7 +74,7 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
         schema = form.get("json_schema") if isinstance(form, Mapping) and form.get("type") == "json_schema" else None
         if not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
             raise InvalidInput("response_format must be text or a json_schema", field="response_format")
-        options["schema"] = schema["schema"]
+        options["schema"] = bounded(schema["schema"], "response_format")
     return options
 
 
@@ -80,16 +82,17 @@ def _message(message: Any, where: str, media: list[Media]) -> dict[str, Any]:
     content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, str | list) or not isinstance(message.get("role"), str):
         raise InvalidInput(f"{where} must have a role and content", field=where)
+    role = expect(message["role"], str, f"{where}.role")
     if isinstance(content, str):
-        return {"role": message["role"], "content": content}
+        return {"role": role, "content": expect(content, str, f"{where}.content")}
     parts = [_part(part, f"{where}.content[{index}]", media) for index, part in enumerate(content)]
-    return {"role": message["role"], "content": parts}
+    return {"role": role, "content": parts}
 
 
 def _part(part: Any, where: str, media: list[Media]) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        return {"type": "text", "text": part["text"]}
+        return {"type": "text", "text": expect(part["text"], str, f"{where}.text")}
     image = part.get("image_url") if kind == "image_url" else None
     url = image.get("url") if isinstance(image, Mapping) else None
     if not isinstance(url, str) or not (is_data_url(url) or url.startswith(("https://", "http://"))):
