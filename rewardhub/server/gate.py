@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -28,13 +28,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Incoming(NamedTuple):
-    """Who calls, and its part of what is in flight."""
+    """Who calls, its part of what is in flight, and its metadata."""
 
     tenant: str
     share: Share
+    headers: list[tuple[str, str]]
 
 
-_tenant: ContextVar[str] = ContextVar("tenant")
+_caller: ContextVar[tuple[str, list[tuple[str, str]]]] = ContextVar("caller")
 _incoming: ContextVar[Incoming] = ContextVar("incoming")
 
 
@@ -65,15 +66,15 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         method, started = handler_call_details.method, time.perf_counter()
-        caller = ANYONE
+        caller, headers = ANYONE, headers_of(handler_call_details.invocation_metadata)
         try:
             if method not in OPEN_METHODS:
-                caller = self._auth.caller(headers_of(handler_call_details.invocation_metadata))
+                caller = self._auth.caller(headers)
                 caller.require(SCOPES.get(method))
         except RewardHubError as error:
             self._refused(method, error, started)
             return _refusal(error)
-        _tenant.set(caller.tenant)
+        _caller.set((caller.tenant, headers))
         handler = await continuation(handler_call_details)
         if handler is not None and method not in self._known:
             self._known[method] = self._passing(handler, method)
@@ -84,13 +85,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         serve: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         room = self._open if method in OPEN_METHODS else self._inflight
 
-        @contextlib.contextmanager
-        def let_in(context: Context) -> Iterator[None]:
-            tenant = _tenant.get()
+        def let_in(context: Context) -> contextlib.AbstractContextManager[None]:
+            tenant, headers = _caller.get()
             share = room.of(tenant or context.peer().rpartition(":")[0])
-            with share.call():
-                _incoming.set(Incoming(tenant, share))
-                yield
+            _incoming.set(Incoming(tenant, share, headers))
+            return share.call()
 
         async def asked(messages: AsyncIterator[Any], context: Context) -> Any:
             return messages if handler.request_streaming else await self._patience.message(context)

@@ -15,7 +15,7 @@ from rewardhub import logs, tracing
 from rewardhub.errors import DeadlineExceeded, InternalError, InvalidInput, RewardHubError, Unavailable
 from rewardhub.pace import apart
 from rewardhub.server import intake, replay
-from rewardhub.server.gate import Context, Incoming, abort, headers_of, incoming
+from rewardhub.server.gate import Context, Incoming, abort, incoming
 from rewardhub.server.inflight import Inflight, Upload
 from rewardhub.server.large import LARGE_ROWS, is_large
 from rewardhub.server.metrics import DoorMetrics
@@ -59,7 +59,7 @@ class RewardService:
         large = is_large(len(body), sum(len(group.responses) for group in request.groups), len(request.groups))
         call, items = await apart(large, functools.partial(intake.from_proto, request, self._limits))
         work = functools.partial(intake.score, self._hub, items, _within(call, context), caller.tenant)
-        key = dict(headers_of(context.invocation_metadata())).get(replay.HEADER)
+        key = dict(caller.headers).get(replay.HEADER)
         if key is None:
             answers = await work()
         else:
@@ -71,7 +71,7 @@ class RewardService:
     async def score_stream(
         self, events: AsyncIterator[pb.ScoreStreamRequest | RewardHubError], context: Context
     ) -> None:
-        tenant, share = incoming()
+        tenant, share, _ = incoming()
         session = Session(self._hub, tenant, share)
         self._sessions.add(session)
         self._metrics.streams.inc()
@@ -94,7 +94,7 @@ class RewardService:
     async def put_media(
         self, chunks: AsyncIterator[pb.PutMediaRequest | RewardHubError], _: Context
     ) -> pb.PutMediaResponse:
-        tenant, share = incoming()
+        tenant, share, _headers = incoming()
         with share.upload(self._hub.media.limits.item_bytes, "media") as upload:
             sha256 = await self._received(chunks, upload)
             data = upload.joined()
@@ -146,7 +146,7 @@ class RewardService:
         async def handler(request: Any, context: Context) -> Any:
             started, code = time.perf_counter(), "CANCELLED"
             try:
-                with tracing.caller(headers_of(context.invocation_metadata())):
+                with tracing.caller(incoming().headers):
                     reply = await method(request, context)
                 code = "OK"
                 return reply
