@@ -4,8 +4,8 @@ import math
 import signal
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from numbers import Real
+from operator import is_
 from types import NoneType
 from typing import Any
 
@@ -18,40 +18,65 @@ _MAX_BITS = int(MAX_DIGITS / math.log10(2))
 
 def sound(score: Score) -> Score | str:
     """The score with Python's own floats and details of JSON, which every message holds; or why it is none: a failure
-    has no value, numbers are finite, and details are JSON.
+    has no value, numbers are finite, a confidence lies in [0, 1], and details are JSON.
     """
-    if score.value is None:
-        if score.status is Status.OK:
-            return "the scorer returned no value with the status ok"
-    elif not finite(score.value):
-        return "the scorer returned a value that is no finite number"
-    elif not score.status.is_verdict:
-        return f"the scorer returned a value with the status {score.status}"
-    numbers = (score.value, score.confidence, *score.steps)
-    if not all(each is None or finite(each) for each in numbers[1:]):
-        return "the scorer returned steps or a confidence that are no finite numbers"
+    value, confidence = score.value, score.confidence
+    if type(score.status) is not Status:
+        return "the scorer returned a status that is none"
+    if value is not None:
+        value = as_float(value)
+        if value is None:
+            return "the scorer returned a value that is no finite number"
+        if not score.status.is_verdict:
+            return f"the scorer returned a value with the status {score.status}"
+    elif score.status is Status.OK:
+        return "the scorer returned no value with the status ok"
+    if confidence is not None:
+        confidence = as_float(confidence)
+        if confidence is None or not 0.0 <= confidence <= 1.0:
+            return "the scorer returned a confidence that is no number in [0, 1]"
+    steps = _steps(score.steps)
+    if steps is None:
+        return "the scorer returned steps that are no list of finite numbers"
     try:
         details = json_details(score.details)
     except (TypeError, ValueError):
         return "the scorer returned details that are not JSON"
-    if details is score.details and all(type(each) in {float, NoneType} for each in numbers):
+    same = value is score.value and confidence is score.confidence and steps is score.steps
+    if same and details is score.details and type(score) is Score:
         return score
-    value, confidence, *steps = (None if each is None else float(each) for each in numbers)
-    return replace(score, value=value, confidence=confidence, steps=tuple(steps), details=details)
+    return Score(value, score.status, confidence, steps=steps, details=details)
+
+
+def as_float(number: Any) -> float | None:
+    """The number as Python's own float, which is the same whoever asks; None for what is no finite number."""
+    if type(number) is not float:
+        if not isinstance(number, (float, Real)):
+            return None
+        try:
+            number = float(number)
+        except OverflowError:  # an integer beyond all floats
+            return None
+    return number if math.isfinite(number) else None
+
+
+def _steps(given: Any) -> tuple[float | None, ...] | None:
+    """The same object where nothing differs; None for what is no list of finite numbers."""
+    if type(given) is tuple and not given:
+        return given
+    listed = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(listed, tuple | list):
+        return None
+    made = tuple(None if each is None else as_float(each) for each in listed)
+    if any(mine is None and each is not None for mine, each in zip(made, listed, strict=True)):
+        return None
+    return given if type(given) is tuple and all(map(is_, made, given)) else made
 
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether somebody pressed Ctrl-C; code of a plugin may raise the same, in any thread."""
     asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and asked and threading.current_thread() is threading.main_thread()
-
-
-def finite(number: object) -> bool:
-    """Whether it is a number, and not NaN or without bounds."""
-    try:
-        return isinstance(number, (float, Real)) and math.isfinite(number)
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 def json_details(details: Json) -> Json:

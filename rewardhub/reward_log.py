@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from rewardhub.errors import ConfigError
-from rewardhub.scorer import weight
+from rewardhub.json_values import weight
 from rewardhub.types import Call, Column, Group, GroupScores, Media
 from rewardhub.wire.lines import dumps, group_to_json, scores_to_json
 

@@ -7,24 +7,24 @@ has its own queue).
 """
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import metadata
 from itertools import islice
 from numbers import Real
-from pathlib import Path
-from types import FunctionType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
-from rewardhub.flaws import finite, is_interrupt, sound
+from rewardhub.flaws import as_float, is_interrupt, sound
+from rewardhub.json_values import copied, weight
+from rewardhub.owned import own_beginning, own_response, own_score
+from rewardhub.sources import source_bytes
 from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
 Lane = Literal["inline", "pool", "sandbox", "model", "judge"]
@@ -103,26 +103,6 @@ def given(info: ScorerInfo, group: Group) -> Group:
     return replace(group, responses=tuple(replace(each, signals={}, tokens=None) for each in group.responses))
 
 
-MOST_WEIGHED = 100_000
-VALUE_CHARS = 8
-
-
-def weight(value: Any) -> int:
-    """About as many characters as a JSON value is written in; no more than ``MOST_WEIGHED`` are counted."""
-    found, todo = 0, [value]
-    while todo and found < MOST_WEIGHED:
-        each = todo.pop()
-        if isinstance(each, str):
-            found += len(each)
-        elif isinstance(each, (list, tuple)):
-            found += VALUE_CHARS * len(each)
-            todo.extend(each)
-        elif isinstance(each, (dict, Mapping)):
-            found += sum(map(len, each)) + VALUE_CHARS * len(each)
-            todo.extend(each.values())
-    return found
-
-
 @runtime_checkable
 class LocalBound(Bound, Protocol):
     """Pure; never raises for a response: failures are statuses of the column."""
@@ -177,7 +157,8 @@ class Verifier:
     The function may take a third positional parameter ``group``, whose id and responses it does not see.
     With ``scope="group"`` it gets all responses at once and returns one verdict each. ``fast`` has the same
     signature and the same defaults and returns None where it cannot decide. The text of a response is always
-    UTF-8: half of a surrogate pair is a question mark.
+    UTF-8: half of a surrogate pair is a question mark. What it is given is its own to change, for one call; so
+    are the details it gave.
     """
 
     info: ScorerInfo
@@ -217,11 +198,16 @@ class Verifier:
         return "group" in inspect.signature(self.function).parameters
 
     @cached_property
+    def builtin(self) -> bool:
+        """Whether it is one of ours, which change nothing that they are given: they need no copies."""
+        return self.function.__module__.startswith("rewardhub.verifiers.")
+
+    @cached_property
     def source_digest(self) -> str:
         """Digest of the scorer's source files and of the library versions it depends on."""
         digest = hashlib.sha256(self.info.name.encode())
         for module in (self.function.__module__, *self.sources):
-            digest.update(_source_bytes(module, self.function))
+            digest.update(source_bytes(module, self.function))
         for library in self.libraries:
             digest.update(f"{library}=={metadata.version(library)}".encode())
         return digest.hexdigest()
@@ -263,40 +249,58 @@ class BoundVerifier:
         responses = [group.responses[index] for index in indices]
         if self.info.lane != "sandbox":  # a program is run as it was written
             responses = [*map(_legible, responses)]
-        extra = (_stated(group),) if self.verifier.takes_group else ()
+        if self.verifier.takes_group:
+            group = _stated(group)
         if self.info.scope == "response":
-            longest = self.info.max_chars
-            verdicts = [self._one(function, response, group.reference, extra, longest) for response in responses]
+            verdicts = [self._one(function, response, group) for response in responses]
         else:
-            verdicts = self._all(function, responses, group.reference, extra)
+            verdicts = self._all(function, responses, group)
         return _column(verdicts, self.fingerprint)
 
-    def _one(
-        self, function: Callable[..., Any], response: Response, reference: Json, extra: Any, longest: int
-    ) -> Verdict:
+    def _one(self, function: Callable[..., Any], response: Response, group: Group) -> Verdict:
+        longest = self.info.max_chars
         if len(response.text) > longest:
             return _over(longest)
         try:
-            verdict: Verdict | None = function(response, reference, *extra, **self.arguments)
-            return UNDECIDED if verdict is None and function is self.verifier.fast else _judged(verdict)
+            verdict = self._asked(function, response, group)
+            return UNDECIDED if verdict is None and function is self.verifier.fast else self._judged(verdict)
         except BaseException as error:  # a panic of a library in Rust is no Exception, and sys.exit is none
-            return _raised(error, reference)
+            return _raised(error, group.reference)
 
-    def _all(
-        self, function: Callable[..., Any], responses: list[Response], reference: Json, extra: Any
-    ) -> list[Verdict]:
+    def _all(self, function: Callable[..., Any], responses: list[Response], group: Group) -> list[Verdict]:
         longest = self.info.max_chars
         seen = [_first(response, longest + 1) for response in responses]  # still too long, for those who look
         try:
-            found = function(seen, reference, *extra, **self.arguments)
+            found = self._asked(function, seen, group)
             listed = () if isinstance(found, dict | set | frozenset) else found  # keys are no verdicts
-            verdicts = [_judged(each) for each in islice(listed, len(responses) + 1)]
+            verdicts = [self._judged(each) for each in islice(listed, len(responses) + 1)]
         except BaseException as error:
-            return [_raised(error, reference)] * len(responses)
+            return [_raised(error, group.reference) for _ in responses]
         if len(verdicts) != len(responses):
-            return [_fault("the scorer returned other than a list with one verdict each")] * len(responses)
+            return [_fault("the scorer returned other than a list with one verdict each") for _ in responses]
         pairs = zip(responses, verdicts, strict=True)
         return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
+
+    def _asked(self, function: Callable[..., Any], responses: Response | list[Response], group: Group) -> Any:
+        """What the function makes of a response, or of all. An operator's own may change or keep what it is given."""
+        arguments = self.arguments
+        if not self.verifier.builtin:
+            responses = [*map(own_response, responses)] if isinstance(responses, list) else own_response(responses)
+            group, arguments = own_beginning(group), copied(self.params)  # defaults too, which may be lists
+        extra = (group,) if self.verifier.takes_group else ()
+        return function(responses, group.reference, *extra, **arguments)
+
+    def _judged(self, verdict: Any) -> Verdict:
+        """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
+        if isinstance(verdict, Score):
+            score = sound(verdict)
+            if isinstance(score, str):
+                return _fault(score)
+            return score if self.verifier.builtin else own_score(score)
+        if not isinstance(verdict, (float, Real)):
+            return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
+        number = as_float(verdict)
+        return _fault("the scorer returned a non-finite number") if number is None else number
 
 
 def _stated(group: Group) -> Group:
@@ -327,9 +331,11 @@ def _raised(error: BaseException, reference: Json) -> Score:
         raise error
     if isinstance(error, UnicodeEncodeError):
         try:
-            json.dumps(reference, ensure_ascii=False).encode()
+            json.dumps(reference, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
             error = ReferenceUnparseable("the reference holds half of a surrogate pair", field="reference")
+        except (ValueError, RecursionError):  # it has no end, which the scorer did not mind
+            pass
     _let_go(error)
     return failure(error)
 
@@ -340,17 +346,6 @@ def _let_go(error: BaseException) -> None:
     while each is not None and each.__traceback__ is not None:
         each.__traceback__ = None
         each = each.__cause__ or each.__context__
-
-
-def _judged(verdict: Any) -> Verdict:
-    """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""
-    if isinstance(verdict, Score):
-        return _fault(score) if isinstance(score := sound(verdict), str) else score
-    if not isinstance(verdict, (float, Real)):
-        return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
-    if not finite(verdict):
-        return _fault("the scorer returned a non-finite number")
-    return verdict  # type: ignore[return-value]
 
 
 UNDECIDED = Score(None, Status.SKIPPED)
@@ -369,9 +364,10 @@ def _fault(reason: str) -> Score:
 
 
 def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:
-    if not any(issubclass(kind, Score) for kind in set(map(type, verdicts))):
-        return Column([*map(float, verdicts)], [Status.OK] * len(verdicts), fingerprint)
-    scores = [verdict if isinstance(verdict, Score) else Score(float(verdict)) for verdict in verdicts]
+    numbers = [verdict for verdict in verdicts if not isinstance(verdict, Score)]
+    if len(numbers) == len(verdicts):
+        return Column([*numbers], [Status.OK] * len(verdicts), fingerprint)
+    scores = [verdict if isinstance(verdict, Score) else Score(verdict) for verdict in verdicts]
     column = Column.of(scores, fingerprint)
     column.cached = None  # which is not the scorer's to say
     return column
@@ -396,19 +392,6 @@ def need(reference: Json, key: str, kind: type | tuple[type, ...] = str) -> Any:
         found = "is missing" if key not in reference else f"is {type(value).__name__}"
         raise ReferenceUnparseable(f"reference.{key} {found}, expected {names}", field=f"reference.{key}")
     return value
-
-
-@cache
-def _module_bytes(module: str) -> bytes:
-    spec = importlib.util.find_spec(module)
-    return Path(spec.origin).read_bytes() if spec and spec.origin else b""
-
-
-def _source_bytes(module: str, function: Callable[..., Any]) -> bytes:
-    if module == function.__module__ and isinstance(function, FunctionType):
-        path = Path(function.__code__.co_filename)
-        return path.read_bytes() if path.is_file() else function.__code__.co_code
-    return _module_bytes(module)
 
 
 def _parameter_error(name: str, model: type[BaseModel], error: ValidationError) -> InvalidInput:

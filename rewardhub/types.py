@@ -265,7 +265,7 @@ class Column:
     @classmethod
     def failed(cls, count: int, status: Status, reason: str, **details: Any) -> "Column":
         """``count`` rows without a value, for the same reason."""
-        return cls([None] * count, [status] * count, details=[{"reason": reason, **details}] * count)
+        return cls([None] * count, [status] * count, details=[{"reason": reason, **details} for _ in range(count)])
 
     def row(self, index: int) -> Score:
         return Score(

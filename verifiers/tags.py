@@ -93,7 +93,7 @@ def tags(
     for layout in layouts if not reason else ():
         reason = _mismatch(text, tuple(layout), between, before, after, once, filled, boxed_in)
         if not reason:
-            return Score(1.0, details={"layout": layout})
+            return Score(1.0, details={"layout": [*layout]})
     return Score(0.0, details={"reason": reason})
 
 

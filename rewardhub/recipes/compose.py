@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rewardhub.json_values import copied
 from rewardhub.recipes.expression import Expression
 from rewardhub.recipes.functions import Scope
 from rewardhub.recipes.plan import Plan
@@ -124,7 +125,7 @@ def _failed(column: Column, row: int) -> bool:
 
 
 def _told(column: Column, row: int) -> tuple[Status, Json | None]:
-    return column.statuses[row], column.details[row] if column.details else None
+    return column.statuses[row], copied(column.details[row]) if column.details else None
 
 
 def gravest(statuses: Sequence[Status], *, skipped: bool = True) -> Status | None:

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from rewardhub.json_values import weight
 from rewardhub.pace import apart
 from rewardhub.scheduler.messages import Beginning, encode
-from rewardhub.scorer import weight
 from rewardhub.types import Group
 from rewardhub.wire.proto import group_to_proto
 

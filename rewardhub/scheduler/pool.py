@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rewardhub.errors import Unavailable
 from rewardhub.lasting import lasting
+from rewardhub.owned import own_score
 from rewardhub.registry import Registry
 from rewardhub.scheduler.beginnings import Beginnings, Shared
 from rewardhub.scheduler.fair_queue import FairQueue
@@ -108,7 +109,7 @@ class Pool:
                 try:
                     shared = await stack.enter_async_context(self._beginnings.of(group))
                 except Exception as error:
-                    return Column.of([unwritable(error)] * len(rows), bound.fingerprint)
+                    return Column.of([unwritable(error) for _ in rows], bound.fingerprint)
                 return await self._scored(self._maker(bound, group, rows, context, shared), bound, rows)
         finally:
             self.queued -= len(rows)
@@ -308,12 +309,12 @@ class Pool:
         key = (await job.known.inputs())[rows[0]]
         verdict = self._quarantine.strike(key, score, on_trial=key == suspect)
         if verdict is not None:
-            job.scores |= dict.fromkeys(rows[:1] if job.alone else job.left, verdict)
+            job.scores |= {row: own_score(verdict) for row in (rows[:1] if job.alone else job.left)}
 
 
 def _end(job: PoolJob, score: Score) -> None:
     """Answers all that is left of a job."""
-    job.scores |= dict.fromkeys(job.left, score)
+    job.scores |= {row: own_score(score) for row in job.left}
     if not job.done.done():
         job.done.set_result(None)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rewardhub.owned import own_score
 from rewardhub.scheduler.beginnings import Shared, beside
 from rewardhub.scheduler.quarantine import inputs_of
 from rewardhub.scorer import BoundVerifier, Context
@@ -69,7 +70,8 @@ class PoolJob:
         except Exception as error:
             bad = {row: told for row in rows if (told := self._unwritable(row)) is not None}
             if not (bad and self.alone):
-                bad = dict.fromkeys(self.left, next(iter(bad.values()), unwritable(error)))
+                told = next(iter(bad.values()), unwritable(error))
+                bad = {row: own_score(told) for row in self.left}
             self.scores |= bad
             return None
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rewardhub.cache.key import row_keys
+from rewardhub.owned import own_score
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.figures import Figures
 from rewardhub.scorer import Bound
@@ -56,7 +57,7 @@ class Quarantine:
     def verdict(self, key: bytes) -> Score | None:
         """The answer of an input that has lost its tries; None for any other."""
         record = self._record(key)
-        return record.verdict if record else None
+        return own_score(record.verdict) if record and record.verdict else None
 
     async def verdicts(self, bound: Bound, group: Group, rows: Sequence[int]) -> dict[int, Score]:
         """By position in ``rows`` the answers of what is refused."""
@@ -92,7 +93,7 @@ class Quarantine:
         self._records.move_to_end(key)
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
-        return record.verdict
+        return own_score(record.verdict) if record.verdict else None
 
     def absolve(self, key: bytes) -> None:
         """A worker outlived the input."""

@@ -15,6 +15,7 @@ from rewardhub.cache.key import row_keys
 from rewardhub.cache.store import Cache
 from rewardhub.errors import Unavailable
 from rewardhub.flaws import sound
+from rewardhub.owned import own_column
 from rewardhub.pace import Pace
 from rewardhub.sandbox.place import place
 from rewardhub.scheduler.beginnings import beside
@@ -101,8 +102,8 @@ class Scheduler:
             within_s = (context.deadline - time.monotonic()) / 2  # the rest is for computing
             found = await self.cache.known([(keys, fingerprint) for _, keys, fingerprint in lookups], within_s)
             for (place, _, _), column in zip(lookups, found, strict=True):
-                columns[place] = column
                 if column is not None:
+                    columns[place] = own_column(column)
                     _traced(asks[place], began)
         return columns
 
@@ -124,7 +125,7 @@ class Scheduler:
         except TimeoutError:
             return Column.failed(len(rows), Status.TIMEOUT, "the deadline passed")
         except Exception as error:
-            return Column.of([failure(error)] * len(rows))
+            return Column.of([failure(error) for _ in rows])
 
     async def _on_lane(
         self, bound: Bound, group: Group, rows: Sequence[int], context: Context, mode: CacheMode
@@ -144,7 +145,7 @@ class Scheduler:
                 return Column.failed(len(rows), Status.INVALID_INPUT, f"the group is not JSON: {error}")
             patience_s = max(0.0, context.deadline - time.monotonic()) / 2
             try:
-                return await self.cache.lookup(keys, mode, run, fingerprint, patience_s)
+                return own_column(await self.cache.lookup(keys, mode, run, fingerprint, patience_s))
             except VersionChanged:
                 continue
         raise Unavailable(f"{bound.info.name} is being exchanged", retry_after_s=1.0)
@@ -163,7 +164,7 @@ class Scheduler:
             if place == len(chosen):
                 chosen.append(row)
         column = await self._lane(bound, group, chosen, context)
-        return column if len(chosen) == len(rows) else column.take(known)
+        return column if len(chosen) == len(rows) else own_column(column.take(known))
 
     async def _lane(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         """What the scorer's lane makes of rows, of which none is in quarantine."""
@@ -223,7 +224,7 @@ def _inline(ask: Ask) -> Column | None:
             return None
         column = bound.score(ask.group, ask.rows) if inline else bound.try_fast(ask.group, ask.rows)
     except Exception as error:  # a group that is none, which a program has made
-        return Column.of([failure(error)] * len(ask.rows))
+        return Column.of([failure(error) for _ in ask.rows])
     if column is None or (not inline and Status.SKIPPED in column.statuses):
         return None
     _traced(ask, began)
@@ -258,12 +259,13 @@ async def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[byt
 def checked(column: Column) -> Column:
     """A remote scorer's column, in which every row that is no score has become an error."""
     for row in range(len(column)):
-        score = sound(column.row(row))
+        given = column.row(row)
+        score = sound(given)
         if isinstance(score, str):
             column.put([row], Column.failed(1, Status.INTERNAL_ERROR, score))
-        elif column.details and score.details:
-            column.details[row] = score.details
-    return column
+        elif score is not given:
+            column.put([row], Column.of([score]))
+    return own_column(column)
 
 
 def cacheable(bound: Bound) -> bool:

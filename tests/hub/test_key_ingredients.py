@@ -75,7 +75,7 @@ def test_libraries_and_sources_of_a_verifier_count(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
     assert bound() != before
     monkeypatch.undo()
-    monkeypatch.setattr("rewardhub.scorer._module_bytes", lambda module: b"changed")
+    monkeypatch.setattr("rewardhub.sources._module_bytes", lambda module: b"changed")
     assert bound() != before
 
 
