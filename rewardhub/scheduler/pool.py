@@ -270,10 +270,12 @@ class Pool:
         try:
             if not await worker.start(task, job.shared):
                 return False
-            for row in rows:
+            for place, row in enumerate(rows):
                 answer = await worker.answer(_patience_s(job.bound, len(rows)), lambda: job.over)
                 if answer is None:
                     break
+                if (answer.id, answer.row) != (task.id, place):
+                    raise ConnectionError("an answer that was not asked for")
                 scores[row], timed = answer.score(), timed + 1
                 if job.alone and len(scores) == 1 < len(rows):
                     started, timed = time.monotonic(), 0  # the first answer is late by what a worker prepares once

@@ -1,13 +1,19 @@
 """The loop of a verifier worker: one task at a time, one answer per response as soon as it is known."""
 
+import math
+import os
+import resource
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rewardhub.registry import Registry
+from rewardhub.scheduler.ambient import Ambient
 from rewardhub.scheduler.messages import Beginning, Begun, HandedBack, PoolTask, Row, encode, receive, send
-from rewardhub.scorer import LocalBound, failure
-from rewardhub.types import Group, Score, Status
+from rewardhub.scorer import BoundVerifier, LocalBound, failure
+from rewardhub.types import Column, Group, Score, Status
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.lines import loads
 from rewardhub.wire.proto import group_from_proto
@@ -19,11 +25,16 @@ SLICE_S = 0.05
 
 
 def serve(sock: socket.socket, registry: Registry) -> None:
-    """Answers tasks until the hub hangs up."""
+    """Answers tasks until the hub hangs up, or what they left behind takes half of the memory that they may have.
+
+    A process that a verifier forks has no word with the hub, though it comes back from the verifier.
+    """
+    os.register_at_fork(after_in_child=sock.close)
+    ambient, most = Ambient(), _half_way()
     bound: dict[tuple[str, bytes], LocalBound | None] = {}
     long = Beginning(0, b"")
     read: Group | None = None
-    while isinstance(task := receive(sock), PoolTask | Beginning):
+    while _held() < most and isinstance(task := receive(sock), PoolTask | Beginning):
         if isinstance(task, Beginning):
             long, read = task, None
             continue
@@ -49,7 +60,18 @@ def serve(sock: socket.socket, registry: Registry) -> None:
             reason = f"{task.scorer} was exchanged"
             refuse(sock, task, Score(None, Status.UNAVAILABLE, details={"reason": reason}))
         else:
-            answer(sock, task, scorer, group)
+            answer(sock, task, scorer, group, ambient)
+
+
+def _held() -> int:
+    """Bytes of address space that this process has."""
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
+
+
+def _half_way() -> float:
+    """How much it may hold before it is half way from now to its limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else (_held() + limit) / 2
 
 
 def _bind(task: PoolTask, registry: Registry) -> LocalBound | None:
@@ -68,12 +90,12 @@ def refuse(sock: socket.socket, task: PoolTask, score: Score) -> None:
         send(sock, Row.of(task.id, row, score))
 
 
-def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group) -> None:
+def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group, ambient: Ambient) -> None:
     """Scores the task's responses and sends a row for each, until its time is over."""
     end = min(task.deadline, time.monotonic() + SLICE_S)
     rows = range(len(group.responses))
     if scorer.info.scope != "response":
-        column = scorer.score(group, rows)
+        column = scored(scorer, group, rows, ambient)
         for row in rows:
             tell(sock, task, row, column.row(row))
         return
@@ -82,10 +104,18 @@ def answer(sock: socket.socket, task: PoolTask, scorer: LocalBound, group: Group
             send(sock, HandedBack(task.id))
             return
         try:
-            score = scorer.score(group, [row]).row(0)
+            score = scored(scorer, group, [row], ambient).row(0)
         except (MemoryError, RecursionError) as error:
             score = failure(error)
         tell(sock, task, row, score)
+
+
+def scored(scorer: LocalBound, group: Group, rows: Sequence[int], ambient: Ambient) -> Column:
+    """The column of some rows; what an operator's own verifier changed of the process is put back."""
+    column = scorer.score(group, rows)
+    if not (isinstance(scorer, BoundVerifier) and scorer.verifier.builtin):
+        ambient.restore()
+    return column
 
 
 def tell(sock: socket.socket, task: PoolTask, row: int, score: Score) -> None:

@@ -61,10 +61,13 @@ class Zygote:
         return int(_PID.unpack(answer)[0])
 
     def kill(self, pid: int) -> None:
-        """Ends a worker for good; it is still unreaped, so the pid is its own. Never waits, not even for a fork."""
+        """Ends a worker for good, with the processes that it started. Never waits, not even for a fork.
+
+        It is still unreaped, so the pid is its own.
+        """
         if self.alive:
             with suppress(OSError):  # a zygote that hangs, or has just ended, reaps nothing
-                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
                 os.write(self._sock.fileno(), REAP + _PID.pack(pid))
 
     @property
@@ -104,6 +107,7 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
             continue
         pid = os.fork()
         if pid == 0:
+            os.setpgid(0, 0)
             sock.close()
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             limit = memory_mb * 1024 * 1024
@@ -112,6 +116,8 @@ def main(fd: int, memory_mb: int, plugins: list[Path]) -> None:
             serve(socket.socket(fileno=fds[0]), registry)
             os._exit(0)
         os.close(fds[0])
+        with suppress(OSError):  # whoever of the two is first
+            os.setpgid(pid, pid)
         try:
             sock.sendall(_PID.pack(pid))
         except BrokenPipeError:

@@ -1,0 +1,41 @@
+"""What a verifier may leave changed in its worker, on which others' scores would depend: put back after its calls."""
+
+import decimal
+import locale
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+class Ambient:
+    """The working directory, locale, decimal context, limits of recursion and digits, signal handlers and timers of
+    this process as they are now.
+    """
+
+    def __init__(self) -> None:
+        self._place = Path.cwd()
+        self._locale = locale.setlocale(locale.LC_ALL)
+        self._decimal = decimal.getcontext().copy()
+        self._depth, self._digits = sys.getrecursionlimit(), sys.get_int_max_str_digits()
+        found = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._handlers = {number: handler for number, handler in found.items() if handler is not None}
+
+    def restore(self) -> None:
+        """Puts everything back; a timer that was left running would end the worker during another's response."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                with suppress(OSError):
+                    signal.signal(number, handler)
+        sys.setrecursionlimit(self._depth)
+        sys.set_int_max_str_digits(self._digits)
+        decimal.setcontext(self._decimal.copy())
+        with suppress(OSError):  # the place may have been removed
+            os.chdir(self._place)
+        if locale.setlocale(locale.LC_ALL) != self._locale:
+            locale.setlocale(locale.LC_ALL, self._locale)
