@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rewardhub import tracing
 from rewardhub.errors import Cancelled, InternalError, InvalidInput, RewardHubError, Unavailable
+from rewardhub.given import Usable, check_call, check_group
 from rewardhub.group_lanes import GroupLanes
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
@@ -25,7 +26,7 @@ from rewardhub.recipes.together import Outcome, Started, finish_all
 from rewardhub.reward_log import RewardLog
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.scheduler import Scheduler
-from rewardhub.types import MAX_RESPONSES, Call, Group, GroupScores, Timings
+from rewardhub.types import Call, Group, GroupScores, Timings
 
 ROUNDING_S = 0.5
 LEAVING_S = 5.0
@@ -94,8 +95,12 @@ class Hub:
             await lane.settled()
 
     async def score(self, groups: Sequence[Group], call: Call, *, tenant: str = "") -> list[GroupScores]:
-        """Scores groups; the answers are in request order, every failure is a status."""
+        """Scores groups; the answers are in request order, every failure is a status.
+
+        Raises ``Unavailable`` where the hub takes no call, ``InvalidInput`` for options that are none.
+        """
         self.admit()
+        check_call(call)
         if not groups:
             return []
         size = sum([len(group.responses) for group in groups if not group.is_member])
@@ -158,6 +163,8 @@ class Hub:
 
     def _begin(self, group: Group, call: Call, tenant: str, key: Key | None = None) -> OpenGroup:
         self.admit()
+        check_call(call)
+        check_group(group)
         book = self.book
         plan = book.resolve(group.recipe, call, tenant)
         resolved = self.media.resolve(group, tenant)
@@ -255,7 +262,9 @@ class Hub:
     async def _score(self, groups: Sequence[Group], call: Call, tenant: str) -> list[GroupScores]:
         recipe = self.book.label(groups[0].recipe, call)
         with tracing.span("group", recipe=recipe, responses=len(groups[0].responses)) as span:
-            answers = await self._answers(groups, call, tenant)
+            usable = [*map(Usable.of, groups)]
+            found = await self._answers([each.group for each in usable], call, tenant)
+            answers = [each.merged(scores) for each, scores in zip(usable, found, strict=True)]
             if span is not None:
                 statuses = answers[0].total.statuses
                 for status in set(statuses):
@@ -315,7 +324,7 @@ class Hub:
 
     def _planned(self, book: RecipeBook, group: Group, call: Call, tenant: str, started: float) -> Started:
         """The group's execution, to be told to metrics and log; raises ``RewardHubError`` where it is refused."""
-        _check_size(group)
+        check_group(group)
         plan = book.resolve(group.recipe, call, tenant)
         self.scheduler.check_room(plan.needed, len(group.responses))
         group = self.media.resolve(group, tenant)
@@ -331,7 +340,7 @@ class Hub:
     async def _apart(self, group: Group, call: Call, tenant: str) -> GroupScores:
         started = time.monotonic()
         try:
-            _check_size(group)
+            check_group(group)
             if group.is_member:
                 return await self._join(group, call, tenant)
             self.book.resolve(group.recipe, call, tenant)
@@ -370,11 +379,6 @@ class Hub:
                 self._log.record(group, scores, call, plan.recipe.name, plan.fingerprint, tenant)
         except Exception:
             _log.exception("a group is scored, and not recorded")
-
-
-def _check_size(group: Group) -> None:
-    if len(group.responses) > MAX_RESPONSES:
-        raise InvalidInput(f"{len(group.responses)} responses, at most {MAX_RESPONSES}", field="responses")
 
 
 def failed(group: Group, error: Exception | None) -> GroupScores:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, Unavailable
+from rewardhub.given import check_responses
 from rewardhub.group_lanes import GroupLanes
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
@@ -71,14 +72,15 @@ class OpenGroup:
             raise
 
     def add(self, responses: Sequence[Response]) -> None:
-        """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES``, ``Unavailable``
-        where the hub has all in hand that it may have.
+        """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES`` and for what cannot be
+        read, ``Unavailable`` where the hub has all in hand that it may have.
         """
         self._place(responses)
 
     def _place(self, responses: Sequence[Response], lost: int = 0) -> list[int]:
         """Adds members at the next free indices, which it returns; ``lost`` more cannot be sent."""
         start = len(self.group.responses)
+        check_responses(responses)
         if self._closed:
             raise InvalidInput(f"group {self.group.id!r} is closed", field="id")
         if self.group.expected and start + len(responses) > self.group.expected:

@@ -3,18 +3,19 @@
 from dataclasses import replace
 
 from rewardhub.json_values import copied
-from rewardhub.types import Column, Group, Response, Score
+from rewardhub.types import Column, Group, Json, Response, Score
 
 
 def own_response(response: Response) -> Response:
     """The response with turns and signals that may be changed."""
-    return replace(response, messages=copied(response.messages), signals=copied(response.signals))
+    messages = copied(response.messages) if response.messages else ()
+    signals = copied(response.signals) if response.signals else {}
+    return Response(response.text, messages, response.tokens, signals, response.steps, response.media)
 
 
-def own_beginning(group: Group) -> Group:
-    """The group with a prompt, a reference and metadata that may be changed."""
-    reference, metadata = copied(group.reference), copied(group.metadata)
-    return replace(group, prompt=copied(group.prompt), reference=reference, metadata=metadata)
+def own_beginning(group: Group, reference: Json) -> Group:
+    """The group with this reference, and a prompt and metadata that may be changed."""
+    return replace(group, prompt=copied(group.prompt), reference=reference, metadata=copied(group.metadata))
 
 
 def own_score(score: Score) -> Score:

@@ -283,12 +283,13 @@ class BoundVerifier:
 
     def _asked(self, function: Callable[..., Any], responses: Response | list[Response], group: Group) -> Any:
         """What the function makes of a response, or of all. An operator's own may change or keep what it is given."""
-        arguments = self.arguments
+        reference, arguments = group.reference, self.arguments
         if not self.verifier.builtin:
             responses = [*map(own_response, responses)] if isinstance(responses, list) else own_response(responses)
-            group, arguments = own_beginning(group), copied(self.params)  # defaults too, which may be lists
+            reference, arguments = copied(reference), copied(self.params)  # defaults too, which may be lists
+            group = own_beginning(group, reference) if self.verifier.takes_group else group
         extra = (group,) if self.verifier.takes_group else ()
-        return function(responses, group.reference, *extra, **arguments)
+        return function(responses, reference, *extra, **arguments)
 
     def _judged(self, verdict: Any) -> Verdict:
         """What the function returned, if it is a score or a finite number; anything else is a fault of the function."""

@@ -37,6 +37,18 @@ def _made(response: Response, details: Json) -> Response:
     return replace(response, text=str(details.get("text", "")), messages=(), steps=(), media=media)
 
 
+def _broken(details: Json | None) -> bool:
+    """Whether there is a picture in it that nobody can read."""
+    image = details.get("image") if details else None
+    if not isinstance(image, str):
+        return False
+    try:
+        base64.b64decode(image)
+    except ValueError:
+        return True
+    return False
+
+
 class Execution:
     """The state of one group under one plan.
 
@@ -148,10 +160,15 @@ class Execution:
         if not term.term.input:
             return rows
         statuses = self._columns[term.term.input].statuses
-        lacking = [row for row in rows if not statuses[row].is_verdict]
+        lacking = {row for row in rows if not statuses[row].is_verdict}
         for row in lacking:
             self._fill_rows(term, [row], statuses[row], f"{term.term.input} made nothing to read")
-        return [row for row in rows if row not in set(lacking)] if lacking else rows
+        details = self._columns[term.term.input].details or ()
+        unreadable = [row for row in rows if details and row not in lacking and _broken(details[row])]
+        for row in unreadable:
+            self._fill_rows(term, [row], Status.INTERNAL_ERROR, f"{term.term.input} made a picture that is not base64")
+        lacking.update(unreadable)
+        return [row for row in rows if row not in lacking] if lacking else rows
 
     def _chosen(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
         """The rows whose condition is true; the others are filled with why not."""

@@ -8,6 +8,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+_SIGNALS = (
+    signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
+    signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -21,8 +25,7 @@ class Ambient:
         self._locale = locale.setlocale(locale.LC_ALL)
         self._decimal = decimal.getcontext().copy()
         self._depth, self._digits = sys.getrecursionlimit(), sys.get_int_max_str_digits()
-        found = {number: signal.getsignal(number) for number in signal.valid_signals()}
-        self._handlers = {number: handler for number, handler in found.items() if handler is not None}
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def restore(self) -> None:
         """Puts everything back; a timer that was left running would end the worker during another's response."""
@@ -30,8 +33,7 @@ class Ambient:
             signal.setitimer(timer, 0)
         for number, handler in self._handlers.items():
             if signal.getsignal(number) is not handler:
-                with suppress(OSError):
-                    signal.signal(number, handler)
+                signal.signal(number, handler)
         sys.setrecursionlimit(self._depth)
         sys.set_int_max_str_digits(self._digits)
         decimal.setcontext(self._decimal.copy())

@@ -252,7 +252,7 @@ async def _lookup(place: int, ask: Ask, context: Context) -> tuple[int, list[byt
     try:
         fingerprint = ask.bound.fingerprint
         return place, await _keys(ask.bound, ask.group, ask.rows, context.tenant), fingerprint
-    except (TypeError, ValueError, RecursionError):
+    except Exception:
         return None
 
 

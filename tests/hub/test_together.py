@@ -105,5 +105,5 @@ async def test_a_group_that_is_none_costs_itself(hub, recipe):
     ]
     answers = await hub.score([well, *wrong, well], CALL)
     assert [[str(status) for status in scores.total.statuses] for scores in answers] == [
-        ["ok"], ["internal_error"], ["internal_error"], ["ok"],
+        ["ok"], ["invalid_input"], ["invalid_input"], ["ok"],
     ]  # fmt: skip
