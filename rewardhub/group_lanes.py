@@ -32,21 +32,17 @@ class GroupLanes:
         self.deadline = None if deadline is None or self.deadline is None else max(self.deadline, deadline)
 
     async def known(self, asks: Sequence[Ask]) -> list[Column | None]:
-        columns = await self.scheduler.known(asks, self._context(), self.call.cache)
-        if not self.versions:
-            return columns
-        return [
-            column if column is None else held_to(column, ask, self.versions)
-            for ask, column in zip(asks, columns, strict=True)
-        ]
+        return await self.scheduler.known(asks, self._context(), self.call.cache)
 
     async def compute(self, asks: Sequence[Ask]) -> list[Column]:
         context, mode = self._context(), self.call.cache
         if len(asks) == 1:
-            columns = [await self.scheduler.compute(asks[0], context, mode)]
-        else:
-            columns = await asyncio.gather(*(self.scheduler.compute(ask, context, mode) for ask in asks))
-        return [held_to(column, ask, self.versions) for ask, column in zip(asks, columns, strict=True)]
+            return [await self.scheduler.compute(asks[0], context, mode)]
+        return await asyncio.gather(*(self.scheduler.compute(ask, context, mode) for ask in asks))
+
+    def held(self, ask: Ask, column: Column) -> Column:
+        """The column, or a refusal where it is of another version than the group's run is held to."""
+        return held_to(column, ask, self.versions) if self.versions else column
 
     def _context(self) -> Context:
         deadline = self.deadline if self.deadline is not None else time.monotonic() + self.seconds

@@ -72,8 +72,8 @@ class OpenGroup:
             raise
 
     def add(self, responses: Sequence[Response]) -> None:
-        """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES`` and for what cannot be
-        read, ``Unavailable`` where the hub has all in hand that it may have.
+        """Adds members; raises ``InvalidInput`` when closed, over ``expected`` or ``MAX_RESPONSES`` or for what is no
+        response, ``Unavailable`` where the hub has all in hand that it may have.
         """
         self._place(responses)
 

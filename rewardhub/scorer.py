@@ -356,7 +356,11 @@ UNDECIDED = Score(None, Status.SKIPPED)
 def failure(error: BaseException) -> Score:
     """The score of a response whose scorer raised: never a number."""
     if isinstance(error, RewardHubError):
-        return Score(None, error.status, details=error.details)
+        try:
+            score = sound(Score(None, error.status, details=error.details))
+        except Exception:  # of a plugin's own making, without what ours have
+            return _fault(f"{type(error).__name__} in the scorer")
+        return _fault(score) if isinstance(score, str) else score
     return _fault(f"{type(error).__name__} in the scorer")
 
 

@@ -23,6 +23,10 @@ class Lanes(Protocol):
 
     async def compute(self, asks: Sequence[Ask]) -> list[Column]: ...
 
+    def held(self, ask: Ask, column: Column) -> Column:
+        """The column, or why the group may not have it."""
+        ...
+
 
 Asked = tuple[PlannedTerm, Ask]
 
@@ -132,7 +136,7 @@ class Execution:
     def settle(self, asked: Sequence[Asked], columns: Sequence[Column]) -> None:
         """Takes the columns of asks."""
         for (term, ask), column in zip(asked, columns, strict=True):
-            self._scatter(term.name, ask.rows, stated_values(self.plan, column))
+            self._scatter(term.name, ask.rows, stated_values(self.plan, self.lanes.held(ask, column)))
 
     def _ask(self, term: PlannedTerm, group: Group, indices: Sequence[int]) -> Ask | None:
         done = self._done[term.name]

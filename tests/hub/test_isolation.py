@@ -8,6 +8,7 @@ import pytest
 
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
+from rewardhub.errors import NoAnswer, RewardHubError, Unavailable
 from rewardhub.registry import builtin_registry, default_registry, verifier
 from rewardhub.types import Call, Column, Group, Response, Score, Status
 
@@ -244,3 +245,47 @@ def test_steps_are_a_tuple_of_floats(given):
     row = stepped.bind({}).score(Group("g", "p", (Response("a"),)), [0]).row(0)
     assert type(row.steps) is tuple and {type(each) for each in row.steps} <= {float, type(None)}
     assert row.steps[0] == 0.5
+
+
+class Bare(RewardHubError):
+    """An error of a plugin's own without what ours have."""
+
+    def __init__(self):
+        pass
+
+
+class Fine(RewardHubError):
+    status = Status.OK
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoAnswer(None), Status.INTERNAL_ERROR),
+        (NoAnswer("x", field=5), Status.INTERNAL_ERROR),
+        (Bare(), Status.INTERNAL_ERROR),
+        (Fine("fine"), Status.INTERNAL_ERROR),
+        (Mute(), Status.INTERNAL_ERROR),
+        (Unavailable("later", retry_after_s=float("inf")), Status.UNAVAILABLE),
+        (Unavailable("later", retry_after_s="soon"), Status.INTERNAL_ERROR),
+    ],
+)
+def test_an_odd_error_costs_its_own_response(error, status):
+    """Law 1: whatever an error of a plugin holds or lacks, its response has a status, and neighbours are scored."""
+
+    @verifier("raises")
+    def raises(response, reference):
+        if response.text == "odd":
+            raise error
+        return 0.5
+
+    column = raises.bind({}).score(Group("g", "p", (Response("a"), Response("odd"), Response("b"))), range(3))
+    assert (column.values, column.statuses[1]) == ([0.5, None, 0.5], status)
+    json.dumps(column.details, allow_nan=False)

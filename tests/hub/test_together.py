@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from rewardhub.registry import verifier
 from rewardhub.types import Call, Group, Response, Status
 
 from .conftest import oracle
@@ -107,3 +108,27 @@ async def test_a_group_that_is_none_costs_itself(hub, recipe):
     assert [[str(status) for status in scores.total.statuses] for scores in answers] == [
         ["ok"], ["invalid_input"], ["invalid_input"], ["ok"],
     ]  # fmt: skip
+
+
+async def test_each_group_is_held_to_its_own_versions(hub, registry, dear):
+    """T23: a model that is exchanged while groups of a pinned run are scored gives none of them another version's value,
+    whichever group of the call comes first."""
+
+    @verifier("exchange")
+    def exchange(response, reference):
+        dear.version = "2"
+        return 1.0
+
+    registry.add(exchange)
+    dear.version = "2"
+    await hub.score([group("b", "x")], Call(recipe="dear"))
+    dear.version = "1"
+    plain = "name: p\nterms: {f: {scorer: exchange}, o: {scorer: oracle, when: f > 0}}\nvalue: o"
+    model = "name: m\nterms: {f: {scorer: exchange}, d: {scorer: dear, when: f > 0}}\nvalue: d"
+    texts = {"plain": plain, "model": model}
+    plans = {name: hub.book.resolve("", Call(recipe_text=text), "") for name, text in texts.items()}
+    hub.book.resolve = lambda recipe, call, tenant: plans[recipe]
+    first, second = await hub.score([group("a", "x", recipe="plain"), group("b", "x", recipe="model")], Call(run="r"))
+    assert first.total.statuses == [Status.OK]
+    assert (second.total.statuses, second.values) == ([Status.INVALID_INPUT], [None])
+    assert "send repin" in second.total.details[0]["reason"]
