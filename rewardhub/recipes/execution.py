@@ -41,6 +41,10 @@ def _made(response: Response, details: Json) -> Response:
     return replace(response, text=str(details.get("text", "")), messages=(), steps=(), media=media)
 
 
+def _part(group: Group, rows: Sequence[int]) -> Group:
+    return replace(group, responses=tuple(group.responses[row] for row in rows))
+
+
 def _broken(details: Json | None) -> bool:
     """Whether there is a picture in it that nobody can read."""
     image = details.get("image") if details else None
@@ -110,10 +114,10 @@ class Execution:
 
     def partial(self, group: Group, rows: Sequence[int]) -> GroupScores:
         """The scores of some rows that ``advance`` has scored, of a plan that needs no group."""
-        columns = {name: column.take(rows) for name, column in self._padded(len(group.responses)).items()}
-        part = replace(group, responses=tuple(group.responses[row] for row in rows))
+        columns = {name: self._rows(name, group, rows) for name in self._done}
+        total = compose(self.plan, _part(group, rows), self.call, columns)
         parts = {} if self.plan.implicit else {term.name: columns[term.name] for term in self.plan.terms}
-        return GroupScores(group.id, compose(self.plan, part, self.call, columns), parts, list(rows))
+        return GroupScores(group.id, total, parts, list(rows))
 
     async def _wave(self, terms: Sequence[PlannedTerm], group: Group, indices: Sequence[int]) -> None:
         await self._asked(self.asks(terms, group, indices))
@@ -176,27 +180,32 @@ class Execution:
 
     def _chosen(self, term: PlannedTerm, group: Group, rows: list[int]) -> list[int]:
         """The rows whose condition is true; the others are filled with why not."""
-        if term.when is None:
+        if term.when is None or not rows:
             return rows
-        scope = scope_of(self.plan, group, self.call, self._padded(len(group.responses)), group.lost)
-        values = condition_rows(term.when, scope)
+        seen = range(len(group.responses)) if term.when.uses_group else rows  # of a large open group only what is new
+        columns = {name: self._rows(name, group, seen) for name in term.when.names}
+        scope = scope_of(self.plan, _part(group, seen), self.call, columns, group.lost)
+        values = dict(zip(seen, condition_rows(term.when, scope), strict=True))
+        places = {row: place for place, row in enumerate(seen)}
         unknown = {row for row in rows if math.isnan(values[row])}
         for row in unknown:
-            self._fill_rows(term, [row], *self._cause(term, row, scope))
+            self._fill_rows(term, [row], *self._cause(term, row, places[row], scope))
         self._fill_rows(term, [row for row in rows if values[row] == 0], Status.SKIPPED, "the condition is false")
         return [row for row in rows if row not in unknown and values[row] != 0]
 
-    def _cause(self, term: PlannedTerm, row: int, scope: Scope) -> tuple[Status, str]:
-        """Why the condition of a row has no value: a failure of the row, or of any where it is over the group, then a
-        skipped term, then what the caller left out, then too few members.
+    def _cause(self, term: PlannedTerm, row: int, place: int, scope: Scope) -> tuple[Status, str]:
+        """Why the condition of a row, which has a ``place`` in the scope, has no value.
+
+        A failure of the row, or of any where it is over the group, then a skipped term, then what the caller left out,
+        then too few members.
         """
         when = term.when
         columns = [self._columns[name] for name in when.names if name in self._columns] if when else []
         own = [column.statuses[row] for column in columns]
         others = [status for column in columns for status in column.statuses] if when and when.uses_group else []
         failed = gravest(own, skipped=False) or gravest(others, skipped=False) or gravest(own)
-        rows = range(scope.size) if when and when.uses_group else [row]
-        if failed is None and (lacking := absent(scope, rows)):
+        places = range(scope.size) if when and when.uses_group else [place]
+        if failed is None and (lacking := absent(scope, places)):
             return lacking[0], str(lacking[1]["reason"])
         return failed or Status.INCOMPLETE_GROUP, "the condition has no value"
 
@@ -220,6 +229,10 @@ class Execution:
         """The columns of the first ``size`` rows; of an open group later ones may have been scored already."""
         columns = {name: self._grow(name, size) for name in self._done}
         return {name: each if len(each) == size else each.take(range(size)) for name, each in columns.items()}
+
+    def _rows(self, name: str, group: Group, rows: Sequence[int]) -> Column:
+        """Some rows of a term's column; of an open group later ones may have been scored already."""
+        return self._grow(name, len(group.responses)).take(rows)
 
     def _fill(self, term: PlannedTerm, size: int, status: Status, reason: str) -> None:
         self._fill_rows(term, list(range(size)), status, reason)

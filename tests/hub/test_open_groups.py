@@ -372,3 +372,29 @@ async def test_what_was_too_slow_is_no_missing_member(hub, dear, value, came):
     singles = [Group("late", "p", (Response(f"r{k}"),), expected=3) for k in range(came)]
     answers = await asyncio.gather(*(hub.score([single], call) for single in singles))
     assert [scores.total.statuses for (scores,) in answers] == [[Status.TIMEOUT]] * came
+
+
+async def test_a_condition_looks_at_new_members_only(hub, monkeypatch):
+    """Law 9: single members of a large open group cost the same each, and a condition on a signal that some lack is
+    known for the others, wherever they stand."""
+    from rewardhub.recipes import execution
+
+    looked = []
+
+    def counted(expression, scope):
+        looked.append(scope.size)
+        return rows_of(expression, scope)
+
+    rows_of = execution.condition_rows
+    monkeypatch.setattr(execution, "condition_rows", counted)
+    text = """name: c\nterms: {o: {scorer: oracle, when: 'signal("entropy") > 0'}}\nvalue: if_skipped(o, -1)"""
+    opened = hub.open(Group("g", "p"), Call(recipe_text=text))
+    for n, each in enumerate([{"entropy": 1.0}, {}, {"entropy": 0.0}] * 20):
+        opened.add([Response(str(n), signals=each)])
+    opened.close()
+    received = [scores async for scores in opened]
+    found = {index: score for scores in received for index, score in zip(scores.indices, scores, strict=True)}
+    assert looked == [1] * 60
+    for n in range(0, 60, 3):
+        assert [found[n].value, found[n + 1].value, found[n + 2].value] == [oracle("p", str(n)), None, -1.0]
+        assert found[n + 1].status is Status.INVALID_INPUT and "signals.entropy" in found[n + 1].details["reason"]
