@@ -41,6 +41,8 @@ CHUNK_S = 0.002
 """How long one task should hold a worker: nobody else is served before it ends."""
 FIRST, MAX_CHUNK = 8, 64
 GRACE_S = 0.05
+STOPS = 2
+"""Workers that may be stopped at the same response by whoever it was; then it is the response that stops them."""
 
 
 class Pool:
@@ -282,14 +284,17 @@ class Pool:
         except GivenUp:
             return False
         except TimeoutError:
-            if worker.begun and not worker.stopped:
+            if worker.begun and worker.stopped:
+                job.stops += 1
+                if job.stops > STOPS:
+                    await self._strike(job, rows[len(scores) :], suspect, _lost())
+            elif worker.begun:
                 await self._strike(job, rows[len(scores) :], suspect, _over_time(job.bound))
                 self._times.learn(key, (time.monotonic() - started) / (timed + 1 if job.alone else len(rows)))
             return False
         except (ConnectionError, OSError):
             if worker.begun and worker.zygote.alive:  # else it ended with its zygote, of which the task is innocent
-                lost = Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
-                await self._strike(job, rows[len(scores) :], suspect, lost)
+                await self._strike(job, rows[len(scores) :], suspect, _lost())
             return False
         finally:
             await self._keep(job, scores, len(rows))
@@ -301,6 +306,7 @@ class Pool:
         """Takes the answers that came, of which pair and group scope need all."""
         if len(scores) == asked or job.alone:
             job.scores |= scores
+            job.stops = 0 if scores else job.stops
             if self._quarantine:
                 inputs = await job.known.inputs()
                 for row in scores:
@@ -325,6 +331,10 @@ def _patience_s(bound: BoundVerifier, count: int) -> float:
     """How long a worker may be silent: the limit of a row, or of all where they are scored together."""
     limit = bound.info.time_limit_s + GRACE_S
     return limit if bound.info.scope == "response" else limit * count
+
+
+def _lost() -> Score:
+    return Score(None, Status.INTERNAL_ERROR, details={"reason": f"lost {TRIES} workers"})
 
 
 def _over_time(bound: BoundVerifier) -> Score:

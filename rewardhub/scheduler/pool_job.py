@@ -45,6 +45,8 @@ class PoolJob:
     done: asyncio.Future[None]
     scores: dict[int, Score] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
+    stops: int = 0
+    """Workers that were stopped at it since one got on with it."""
 
     @property
     def alone(self) -> bool:

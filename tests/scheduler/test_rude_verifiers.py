@@ -104,3 +104,10 @@ async def test_a_verifier_that_keeps_memory_takes_none_of_others(pool):
     for _ in range(4):
         assert (await score(pool, "rude", "keep")).statuses == [Status.OK]
         assert (await score(pool, "roomy", "x")).values == [1.0]
+
+
+async def test_a_response_that_stops_workers_ends(pool):
+    """T18: a worker that is stopped proves nothing, one after another at the same response does; neighbours are scored."""
+    column = await score(pool, "rude", "a", "stop", "abc")
+    assert column.values == [0.01, None, 0.03]
+    assert column.statuses[1] is Status.INTERNAL_ERROR
