@@ -174,6 +174,7 @@ class Hub:
 
         def tell(whole: Group, scores: GroupScores, of: Call) -> None:
             book.users -= 1
+            self._idle.set()
             self._record(whole, scores, of, plan, tenant, name)
 
         opened = self._opened.begin(resolved, plan, call, lanes, lifetime, self.admit, tell, key)
@@ -217,7 +218,7 @@ class Hub:
         self._draining = True
         self._opened.leave()
         until = time.monotonic() + grace_s
-        while self._running and (left := until - time.monotonic()) > 0:
+        while (self._running or len(self._opened)) and (left := until - time.monotonic()) > 0:
             self._idle.clear()
             try:
                 await asyncio.wait_for(self._idle.wait(), min(left, 1.0))

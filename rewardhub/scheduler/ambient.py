@@ -21,11 +21,14 @@ class Ambient:
     """
 
     def __init__(self) -> None:
-        self._place = Path.cwd()
+        self._place: Path | None = None
+        with suppress(OSError):  # the hub's may have been removed
+            self._place = Path.cwd()
         self._locale = locale.setlocale(locale.LC_ALL)
         self._decimal = decimal.getcontext().copy()
         self._depth, self._digits = sys.getrecursionlimit(), sys.get_int_max_str_digits()
-        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        found = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = {number: handler for number, handler in found.items() if handler is not None}
 
     def restore(self) -> None:
         """Puts everything back; a timer that was left running would end the worker during another's response."""
@@ -37,7 +40,9 @@ class Ambient:
         sys.setrecursionlimit(self._depth)
         sys.set_int_max_str_digits(self._digits)
         decimal.setcontext(self._decimal.copy())
-        with suppress(OSError):  # the place may have been removed
-            os.chdir(self._place)
-        if locale.setlocale(locale.LC_ALL) != self._locale:
-            locale.setlocale(locale.LC_ALL, self._locale)
+        with suppress(OSError):
+            if self._place:
+                os.chdir(self._place)
+        with suppress(locale.Error):
+            if locale.setlocale(locale.LC_ALL) != self._locale:
+                locale.setlocale(locale.LC_ALL, self._locale)

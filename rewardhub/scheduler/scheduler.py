@@ -179,7 +179,10 @@ class Scheduler:
 
     async def _worked(self, bound: Bound, group: Group, rows: Sequence[int], context: Context) -> Column:
         if not isinstance(bound, BoundVerifier):
-            return checked(await cast("RemoteBound", bound).score_remote(group, rows, context))
+            column = checked(await cast("RemoteBound", bound).score_remote(group, rows, context))
+            if len(column) != len(rows):
+                return Column.failed(len(rows), Status.INTERNAL_ERROR, "the scorer returned other than one score each")
+            return column
         if bound.info.lane == "sandbox":
             parts = [[row] for row in rows] if bound.info.scope == "response" else [rows]
             works = [partial(bound.score, group, part) for part in parts]

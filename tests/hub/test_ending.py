@@ -7,7 +7,7 @@ import pytest
 from rewardhub.assembly import make_hub
 from rewardhub.config import HubConfig
 from rewardhub.errors import Unavailable
-from rewardhub.types import Call, Group, Response, Status
+from rewardhub.types import Call, Column, Group, Response, Status
 
 PLUGIN = """
 import time
@@ -40,3 +40,38 @@ async def test_nobody_waits_for_a_lane_that_ended(tmp_path, lane):
     assert set(statuses) <= {Status.UNAVAILABLE, Status.OK} and statuses[-1] is Status.UNAVAILABLE
     with pytest.raises(Unavailable):
         await hub.score(groups, call)
+
+
+async def test_a_drain_waits_for_open_groups(hub, dear):
+    """T20, R8: an open group whose members are being scored is answered within the drain, and not cancelled after it."""
+    dear.delay_s = 0.5
+    opened = hub.open(Group("g", "p", (Response("a"), Response("b"))), Call(recipe="dear"))
+    await hub.drain(20)
+    await hub.aclose()
+    scores = [score async for each in opened for score in each]
+    assert [score.status for score in scores] == [Status.OK] * 2
+
+
+async def test_a_drain_ends_with_its_grace(hub, dear):
+    """T20: an open group that takes longer is cancelled with the hub."""
+    dear.delay_s = 30
+    opened = hub.open(Group("g", "p", (Response("a"),)), Call(recipe="dear"))
+    async with asyncio.timeout(10):
+        await hub.drain(0.3)
+        await hub.aclose()
+        scores = [score async for each in opened for score in each]
+    assert [score.status for score in scores] == [Status.CANCELLED]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_remote_scorer_answers_each_row(hub, dear, monkeypatch, size):
+    """Law 2: a scorer that gives more or fewer scores than it was asked for gives none."""
+
+    async def other(self, group, indices, context):
+        return Column([0.5] * size, [Status.OK] * size, self.fingerprint)
+
+    monkeypatch.setattr(type(dear), "score_remote", other)
+    for cache in ("use", "bypass"):
+        (scores,) = await hub.score([Group("g", "p", (Response("a"), Response("b")))], Call(recipe="dear", cache=cache))
+        assert (scores.values, scores.total.statuses) == ([None] * 2, [Status.INTERNAL_ERROR] * 2)
+        assert "one score each" in scores.total.details[0]["reason"]

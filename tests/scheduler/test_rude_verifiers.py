@@ -111,3 +111,17 @@ async def test_a_response_that_stops_workers_ends(pool):
     column = await score(pool, "rude", "a", "stop", "abc")
     assert column.values == [0.01, None, 0.03]
     assert column.statuses[1] is Status.INTERNAL_ERROR
+
+
+async def test_a_directory_that_was_removed_ends_no_worker(tmp_path, monkeypatch):
+    """T16: a hub whose working directory is gone scores as before."""
+    place = tmp_path / "gone"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    pool = Pool(1, queue_limit=1000, memory_mb=1536, plugins=[PLUGIN])
+    await pool.start()
+    try:
+        assert (await score(pool, "rude", "a", "change", "abc")).values == [0.01, 0.06, 0.03]
+    finally:
+        await pool.aclose()
