@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,16 +26,20 @@ SLICE_S = 0.05
 
 
 def serve(sock: socket.socket, registry: Registry) -> None:
-    """Answers tasks until the hub hangs up, or what they left behind takes half of the memory that they may have.
+    """Answers tasks until the hub hangs up, or one left threads behind, or they filled half of the memory there is: others
+    would lack the time or the room.
 
     A process that a verifier forks has no word with the hub, though it comes back from the verifier.
     """
     os.register_at_fork(after_in_child=sock.close)
-    ambient, most = Ambient(), _half_way()
+    ambient, threads, most = Ambient(), threading.active_count(), _half_way()
     bound: dict[tuple[str, bytes], LocalBound | None] = {}
     long = Beginning(0, b"")
     read: Group | None = None
-    while _held() < most and isinstance(task := receive(sock), PoolTask | Beginning):
+    while threading.active_count() <= threads and _held() < most:
+        task = receive(sock)
+        if not isinstance(task, PoolTask | Beginning):
+            return
         if isinstance(task, Beginning):
             long, read = task, None
             continue

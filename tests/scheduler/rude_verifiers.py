@@ -5,11 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from rewardhub.registry import verifier
 
 KEPT: list[bytearray] = []
+
+
+def busy():
+    """Leaves nobody the interpreter for long."""
+    while True:
+        sum(range(10_000_000))
 
 
 @verifier("rude", lane="pool", time_limit_s=1.0)
@@ -25,6 +32,8 @@ def rude(response, reference, *, log: str = "") -> float:
             running.wait()
     if text == "keep":
         KEPT.append(bytearray(300 << 20))
+    if text == "thread":
+        threading.Thread(target=busy, daemon=True).start()
     if text == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     if text == "alarm":
@@ -45,6 +54,12 @@ def state(response, reference) -> float:
     handled = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     found = (os.getcwd(), sys.getrecursionlimit(), sys.get_int_max_str_digits(), decimal.getcontext().prec, handled)
     return float(sum(map(ord, repr(found))))
+
+
+@verifier("threads", lane="pool")
+def threads(response, reference) -> float:
+    """How many threads are at work in its process."""
+    return float(threading.active_count())
 
 
 @verifier("roomy", lane="pool")

@@ -125,3 +125,10 @@ async def test_a_directory_that_was_removed_ends_no_worker(tmp_path, monkeypatch
         assert (await score(pool, "rude", "a", "change", "abc")).values == [0.01, 0.06, 0.03]
     finally:
         await pool.aclose()
+
+
+async def test_threads_that_were_left_take_no_time_of_others(pool):
+    """Law 1: what runs on behind a verifier's own time limit makes no other response over the limit."""
+    for _ in range(2):
+        assert (await score(pool, "rude", "thread")).values == [0.06]
+        assert (await score(pool, "threads", "x")).values == [1.0]
