@@ -26,8 +26,8 @@ SLICE_S = 0.05
 
 
 def serve(sock: socket.socket, registry: Registry) -> None:
-    """Answers tasks until the hub hangs up, or one left threads behind, or they filled half of the memory there is: others
-    would lack the time or the room.
+    """Answers tasks until the hub hangs up, or one left threads behind, or they filled half of its memory: others would
+    lack the time or the room.
 
     A process that a verifier forks has no word with the hub, though it comes back from the verifier.
     """
