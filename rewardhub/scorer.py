@@ -251,6 +251,8 @@ class BoundVerifier:
             responses = [*map(_legible, responses)]
         if self.verifier.takes_group:
             group = _stated(group)
+        if not self.verifier.builtin:
+            responses = [*map(own_response, responses)]
         if self.info.scope == "response":
             verdicts = [self._one(function, response, group) for response in responses]
         else:
@@ -285,7 +287,6 @@ class BoundVerifier:
         """What the function makes of a response, or of all. An operator's own may change or keep what it is given."""
         reference, arguments = group.reference, self.arguments
         if not self.verifier.builtin:
-            responses = [*map(own_response, responses)] if isinstance(responses, list) else own_response(responses)
             reference, arguments = copied(reference), copied(self.params)  # defaults too, which may be lists
             group = own_beginning(group, reference) if self.verifier.takes_group else group
         extra = (group,) if self.verifier.takes_group else ()
