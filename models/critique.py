@@ -12,7 +12,7 @@ from rewardhub.models.card import Card
 from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.rows import RowModel
 from rewardhub.models.writing import Writer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Response, Score
 
 

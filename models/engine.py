@@ -18,7 +18,7 @@ from rewardhub.models.model import Checkpoint, Loaded, RewardModel, open_checkpo
 from rewardhub.models.runner import Runner
 from rewardhub.models.vllm import VllmEngine
 from rewardhub.models.writing import Writer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Media, Score
 
 

@@ -21,7 +21,7 @@ from rewardhub.models.model import Loaded, RewardModel, open_checkpoint
 from rewardhub.models.runner import Runner
 from rewardhub.models.schema import TextField, text_fields
 from rewardhub.models.writing import Writer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Column, Group, Response, Score
 
 

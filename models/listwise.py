@@ -12,7 +12,7 @@ from rewardhub.models.model import attempt
 from rewardhub.models.rows import media_of, prompt_of
 from rewardhub.models.scalar import ScalarModel
 from rewardhub.models.truncation import Prompt, fitted, flagged
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Column, Group, Response, Score
 
 

@@ -27,7 +27,8 @@ from rewardhub.models.replay import replay_vision
 from rewardhub.models.runner import Runner
 from rewardhub.models.sample_image import check_images
 from rewardhub.models.vision import join_spans
-from rewardhub.scorer import digest_of, failure
+from rewardhub.raised import failure
+from rewardhub.scorer import digest_of
 from rewardhub.types import Column, Group, Score, Status
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "safetensors")

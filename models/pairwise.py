@@ -24,7 +24,7 @@ from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import finite
 from rewardhub.models.rows import media_of, prompt_of
 from rewardhub.models.truncation import fitted, flagged, token_ends
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Column, Group, Media, Message, Response, Score, Status
 
 Pair = tuple[int, int]

@@ -16,7 +16,8 @@ from rewardhub.models.inputs import Encoded, Row
 from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import finite
 from rewardhub.models.truncation import Prompt, fitted, flagged
-from rewardhub.scorer import digest_of, failure
+from rewardhub.raised import failure
+from rewardhub.scorer import digest_of
 from rewardhub.types import Column, Group, Media, Message, Response, Score
 
 

@@ -24,7 +24,7 @@ from rewardhub.models.model import RewardModel, check_ids, fingerprint_of, finit
 from rewardhub.models.pictures import decoded
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Column, Group, Media, Response, Score
 
 ARCHITECTURES = ("clip", "siglip")

@@ -22,7 +22,7 @@ from rewardhub.models.progress import progress
 from rewardhub.models.vllm_client import CONCURRENT, FIRST_S, VllmClient
 from rewardhub.models.vllm_heads import check_served, served_heads
 from rewardhub.models.vllm_pulse import Pulse
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Media, Score
 
 KINDS = ("scalar", "cost", "outcome", "safety", "objectives", "process", "yes_no", "listwise", "pairwise")

@@ -26,7 +26,7 @@ from rewardhub.models.inputs import Encoded, Encoder
 from rewardhub.models.pictures import NoImages, QwenImages
 from rewardhub.models.text import TextTokenizer
 from rewardhub.models.vllm_server import VllmServer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Media, Message, Score
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from rewardhub.models.memory import memory_errors
 from rewardhub.models.model import RewardModel, check_ids, fingerprint_of, finite, folder_of
 from rewardhub.models.progress import progress
 from rewardhub.models.text import TextTokenizer
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Column, Group, Json, Response, Score
 
 ENDS = {"bert": ("[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "</s>")}

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from rewardhub import tracing
 from rewardhub.errors import Cancelled, InternalError, InvalidInput, RewardHubError, Unavailable
-from rewardhub.given import Usable, check_call, check_group
 from rewardhub.group_lanes import GroupLanes
+from rewardhub.in_process import Usable, aiter_of, check_call, check_group
 from rewardhub.media.store import MediaStore
 from rewardhub.metrics import Metrics
 from rewardhub.open_groups import Key, OpenGroup, OpenGroups
@@ -391,12 +391,3 @@ def failed(group: Group, error: Exception | None) -> GroupScores:
         error = InternalError(f"{type(error).__name__} in the hub")
     size = len(group.responses)
     return GroupScores(group.id, error.column(size), indices=list(range(size)))
-
-
-async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:
-    if isinstance(groups, AsyncIterable):
-        async for group in groups:
-            yield group
-    else:
-        for group in groups:
-            yield group

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from rewardhub.errors import Cancelled, InvalidInput, RewardHubError, Unavailable
-from rewardhub.given import check_responses
 from rewardhub.group_lanes import GroupLanes
+from rewardhub.in_process import check_responses
 from rewardhub.recipes.execution import Execution
 from rewardhub.recipes.plan import Plan
 from rewardhub.types import MAX_RESPONSES, Call, Column, Group, GroupScores, Response, Status

@@ -20,10 +20,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, RewardHubError, nearest
-from rewardhub.flaws import as_float, is_interrupt, sound
+from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, nearest
+from rewardhub.flaws import as_float, sound
 from rewardhub.json_values import copied, weight
 from rewardhub.owned import own_beginning, own_response, own_score
+from rewardhub.raised import fault, raised
 from rewardhub.sources import source_bytes
 from rewardhub.types import MAX_CHARS, Column, Group, Json, Response, Score, Status
 
@@ -267,7 +268,7 @@ class BoundVerifier:
             verdict = self._asked(function, response, group)
             return UNDECIDED if verdict is None and function is self.verifier.fast else self._judged(verdict)
         except BaseException as error:  # a panic of a library in Rust is no Exception, and sys.exit is none
-            return _raised(error, group.reference)
+            return raised(error, group.reference)
 
     def _all(self, function: Callable[..., Any], responses: list[Response], group: Group) -> list[Verdict]:
         longest = self.info.max_chars
@@ -277,9 +278,9 @@ class BoundVerifier:
             listed = () if isinstance(found, dict | set | frozenset) else found  # keys are no verdicts
             verdicts = [self._judged(each) for each in islice(listed, len(responses) + 1)]
         except BaseException as error:
-            return [_raised(error, group.reference) for _ in responses]
+            return [raised(error, group.reference) for _ in responses]
         if len(verdicts) != len(responses):
-            return [_fault("the scorer returned other than a list with one verdict each") for _ in responses]
+            return [fault("the scorer returned other than a list with one verdict each") for _ in responses]
         pairs = zip(responses, verdicts, strict=True)
         return [_over(longest) if len(response.text) > longest else verdict for response, verdict in pairs]
 
@@ -297,12 +298,12 @@ class BoundVerifier:
         if isinstance(verdict, Score):
             score = sound(verdict)
             if isinstance(score, str):
-                return _fault(score)
+                return fault(score)
             return score if self.verifier.builtin else own_score(score)
         if not isinstance(verdict, (float, Real)):
-            return _fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
+            return fault(f"the scorer returned {type(verdict).__name__}, expected a number or a Score")
         number = as_float(verdict)
-        return _fault("the scorer returned a non-finite number") if number is None else number
+        return fault("the scorer returned a non-finite number") if number is None else number
 
 
 def _stated(group: Group) -> Group:
@@ -327,46 +328,8 @@ def _first(response: Response, chars: int) -> Response:
     return response if len(response.text) <= chars else replace(response, text=response.text[:chars])
 
 
-def _raised(error: BaseException, reference: Json) -> Score:
-    """The score of a response whose scorer raised; a text that is no UTF-8 can only be the reference's."""
-    if is_interrupt(error):
-        raise error
-    if isinstance(error, UnicodeEncodeError):
-        try:
-            json.dumps(reference, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:
-            error = ReferenceUnparseable("the reference holds half of a surrogate pair", field="reference")
-        except (ValueError, RecursionError):  # it has no end, which the scorer did not mind
-            pass
-    _let_go(error)
-    return failure(error)
-
-
-def _let_go(error: BaseException) -> None:
-    """Frames that hold an error, which holds them, would keep the group with its media until they are searched for."""
-    each: BaseException | None = error
-    while each is not None and each.__traceback__ is not None:
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
-
-
 UNDECIDED = Score(None, Status.SKIPPED)
 """What a ``fast`` function's None becomes."""
-
-
-def failure(error: BaseException) -> Score:
-    """The score of a response whose scorer raised: never a number."""
-    if isinstance(error, RewardHubError):
-        try:
-            score = sound(Score(None, error.status, details=error.details))
-        except Exception:  # of a plugin's own making, without what ours have
-            return _fault(f"{type(error).__name__} in the scorer")
-        return _fault(score) if isinstance(score, str) else score
-    return _fault(f"{type(error).__name__} in the scorer")
-
-
-def _fault(reason: str) -> Score:
-    return Score(None, Status.INTERNAL_ERROR, details={"reason": reason})
 
 
 def _column(verdicts: Sequence[Verdict], fingerprint: str) -> Column:

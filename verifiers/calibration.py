@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rewardhub.errors import NoAnswer, OverLimit
+from rewardhub.raised import failure
 from rewardhub.registry import Example, verifier
-from rewardhub.scorer import failure
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.answerlib.confidence import (
     Levels,

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rewardhub.errors import NoAnswer, OverLimit, ReferenceUnparseable, ScoringError
+from rewardhub.raised import failure
 from rewardhub.registry import Example, verifier
-from rewardhub.scorer import failure
 from rewardhub.types import Json, Response, Score, Status
 from rewardhub.verifiers.answerlib.labels import reference_texts, texts_of
 from rewardhub.verifiers.answerlib.scope import tagged

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from rewardhub.cache.row import Row, column_of, rows_of
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import CacheMode, Column, Status
 
 Compute = Callable[[list[int]], Awaitable[Column]]

@@ -17,7 +17,7 @@ from rewardhub.judges.prompt import Block, response_text
 from rewardhub.judges.ratings import bradley_terry, elo
 from rewardhub.judges.rubric import Case
 from rewardhub.judges.tournament import swiss
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Response, Score
 
 MOST_COMPARED = 16

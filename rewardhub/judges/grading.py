@@ -14,7 +14,8 @@ from rewardhub.judges.gate import content_free
 from rewardhub.judges.lane import Answer, JudgeLane
 from rewardhub.judges.prompt import Block, Question, final_text, image_part, shared_part
 from rewardhub.judges.rubric import Case, Rubric
-from rewardhub.scorer import Context, failure
+from rewardhub.raised import failure
+from rewardhub.scorer import Context
 from rewardhub.types import Group, Json, Media, Score, Status
 
 LONGEST_REASONING = 2_000

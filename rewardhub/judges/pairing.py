@@ -9,7 +9,7 @@ from rewardhub.judges.grading import Asker, described, together
 from rewardhub.judges.lane import Answer
 from rewardhub.judges.prompt import Block, response_text
 from rewardhub.judges.rubric import Case
-from rewardhub.scorer import failure
+from rewardhub.raised import failure
 from rewardhub.types import Group, Response, Score
 
 

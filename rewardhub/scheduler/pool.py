@@ -22,6 +22,7 @@ from pathlib import Path
 from rewardhub.errors import Unavailable
 from rewardhub.lasting import lasting
 from rewardhub.owned import own_score
+from rewardhub.raised import failure
 from rewardhub.registry import Registry
 from rewardhub.scheduler.beginnings import Beginnings, Shared
 from rewardhub.scheduler.fair_queue import FairQueue
@@ -32,7 +33,7 @@ from rewardhub.scheduler.pool_job import Known, PoolJob, unwritable
 from rewardhub.scheduler.pool_worker import GivenUp, PoolWorker
 from rewardhub.scheduler.quarantine import TRIES, Quarantine
 from rewardhub.scheduler.zygote import Zygote
-from rewardhub.scorer import BoundVerifier, Context, failure
+from rewardhub.scorer import BoundVerifier, Context
 from rewardhub.types import Column, Group, Score, Status
 from rewardhub.wire.lines import dumps
 

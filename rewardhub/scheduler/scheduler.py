@@ -17,6 +17,7 @@ from rewardhub.errors import Unavailable
 from rewardhub.flaws import sound
 from rewardhub.owned import own_column
 from rewardhub.pace import Pace
+from rewardhub.raised import failure
 from rewardhub.sandbox.place import place
 from rewardhub.scheduler.beginnings import beside
 from rewardhub.scheduler.device import Devices
@@ -25,7 +26,7 @@ from rewardhub.scheduler.model_lane import ModelLane
 from rewardhub.scheduler.pool import Pool
 from rewardhub.scheduler.program_lane import ProgramLane
 from rewardhub.scheduler.quarantine import Quarantine
-from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, RemoteBound, failure
+from rewardhub.scorer import UNDECIDED, Ask, Bound, BoundVerifier, Context, RemoteBound
 from rewardhub.types import CacheMode, Column, Group, Status
 from rewardhub.wire.plain import is_plain
 

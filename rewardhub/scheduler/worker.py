@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rewardhub.raised import failure
 from rewardhub.registry import Registry
 from rewardhub.scheduler.ambient import Ambient
 from rewardhub.scheduler.messages import Beginning, Begun, HandedBack, PoolTask, Row, encode, receive, send
-from rewardhub.scorer import BoundVerifier, LocalBound, failure
+from rewardhub.scorer import BoundVerifier, LocalBound
 from rewardhub.types import Column, Group, Score, Status
 from rewardhub.v1 import types_pb2 as pb
 from rewardhub.wire.lines import loads

@@ -1,6 +1,6 @@
 """What a program in process hands over, looked at as the doors look at what is sent to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -101,3 +101,12 @@ def _wrong(response: Any) -> tuple[str, str] | None:
         return ".text", f"is {type(text).__name__}, expected a str"
     bad = [name for name, number in response.signals.items() if as_float(number) is None]
     return (f".signals.{bad[0]}", "is no finite number") if bad else None
+
+
+async def aiter_of(groups: Iterable[Group] | AsyncIterable[Group]) -> AsyncIterator[Group]:
+    if isinstance(groups, AsyncIterable):
+        async for group in groups:
+            yield group
+    else:
+        for group in groups:
+            yield group
