@@ -154,24 +154,30 @@ class RedisStore:
         if self._failures >= FAILURES:
             self._set_aside()  # this call is the probe, the others stay away meanwhile
         try:
-            replies = await self._asked(commands, patience_s)
+            replies, waited_s = await self._asked(commands, patience_s)
         except Exception as error:
             self._failed(error)
             return None
+        if waited_s > self._rows_s:  # a write's patience: that it came says nothing of look-ups, for which it is late
+            return replies
         if self._failures >= FAILURES:
             _log.info("redis is asked again")
         self._failures, self._closed_until = 0, 0.0
         return replies
 
-    async def _asked(self, commands: Sequence[_Command], patience_s: float) -> list[Any]:
-        """The replies to commands; raises ``TimeoutError``, an error that is a reply, or what is wrong with a reply."""
+    async def _asked(self, commands: Sequence[_Command], patience_s: float) -> tuple[list[Any], float]:
+        """The replies to commands, and for how long they were waited for at least; raises ``TimeoutError``, an error
+        that is a reply, or what is wrong with a reply.
+        """
         answer = asyncio.create_task(self._connections.ask([command.data for command in commands], self._call_s))
         self._asking.add(answer)
         answer.add_done_callback(self._told)
+        waited_s = 0.0
         for _ in range(SLICES):
             await asyncio.wait({answer}, timeout=patience_s / SLICES)
             if answer.done():
                 break
+            waited_s += patience_s / SLICES
         if not answer.done() or answer.cancelled():
             raise TimeoutError  # what comes now is for nobody
         replies = answer.result()
@@ -180,7 +186,7 @@ class RedisStore:
                 raise reply
             if not command.fits(reply):
                 raise NotRedis("a reply to something else")
-        return replies
+        return replies, waited_s
 
     def _told(self, answer: asyncio.Task[Any]) -> None:
         self._asking.discard(answer)

@@ -156,7 +156,7 @@ def test_a_body_in_crumbs_takes_no_more_memory_than_it_counts():
     """Two hundred thousand bytes, two at a time."""
     tracemalloc.start()
     try:
-        with Inflight(1, 2**20).upload(2**20, "body") as upload:
+        with Inflight(1, 2**20).of("a").upload(2**20, "body") as upload:
             for _ in range(100_000):
                 upload.add(bytes([1, 2]))
             assert tracemalloc.get_traced_memory()[0] < 400_000

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from rewardhub.errors import InvalidInput
+from rewardhub.errors import Cancelled, InvalidInput
 from rewardhub.registry import verifier
 from rewardhub.types import Call, Group, Response, Score, Status
 
@@ -109,8 +109,8 @@ async def test_odd_deadlines(hub, dear, deadline_ms):
     assert scores.total.statuses == [Status.OK if deadline_ms > 1 else Status.TIMEOUT]
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError, ValueError])
-async def test_a_producer_that_ends_a_stream(hub, error):
+@pytest.mark.parametrize(("error", "told"), [(asyncio.CancelledError, Cancelled), (ValueError, ValueError)])
+async def test_a_producer_that_ends_a_stream(hub, error, told):
     """Whatever the groups' iterable raises reaches who waits for scores, who would wait for ever."""
 
     def groups():
@@ -118,7 +118,7 @@ async def test_a_producer_that_ends_a_stream(hub, error):
         raise error
 
     async with asyncio.timeout(5):
-        with pytest.raises(error):
+        with pytest.raises(told):
             async for scores in hub.stream(groups(), Call(recipe="oracle")):
                 assert scores.values == [oracle("p", "a")]
 
