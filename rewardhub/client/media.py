@@ -36,6 +36,10 @@ class MediaBook:
             self._known.move_to_end(sha256)
         return [media for sha256, media in found.items() if sha256 not in self._known]
 
+    def given(self, sha256: str) -> bool:
+        """Whether the hub took it; what it refused, it would refuse again."""
+        return sha256 in self._known
+
     async def ensure(self, media: Iterable[Media]) -> None:
         """Uploads these; a media that several groups ask for at once is uploaded once, as long as one waits for it."""
         uploads = {each.sha256: self._started(each) for each in media}

@@ -196,7 +196,7 @@ class EventStream:
 
     def _send_again(self, missing: Sequence[str]) -> None:
         """What the hub lacks: on this stream, or beside it where no message holds it."""
-        wanted = set(missing)
+        wanted = set(filter(self._media.given, missing))
         media = (each for group in self._under_way() for each in media_of(group) if each.sha256 in wanted)
         found = {each.sha256: each for each in media if each.data is not None}
         for sha256 in missing:

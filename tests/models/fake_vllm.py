@@ -1,10 +1,11 @@
 """Speaks as a vLLM server does and scores a row, or each of its tokens, with the sum of its ids; with faults that a real
 one cannot be made to show.
 
-The file that FAKE_VLLM names says what becomes of rows over 30 tokens: a status, "die", or a form of answer. With
-"together N" texts are written once N are asked for at a time; "busy" refuses every row; "slow S" has them wait S seconds,
-others pass them by and /metrics are not told, as with "blind", "steps S" has the engine take as long for them, whose /metrics move meanwhile. "version V" is told instead of
-its own, "serves NAME ROOT" instead of what it serves, by whose name alone it is asked then.
+The file that FAKE_VLLM names says what becomes of rows over 30 tokens that are not blank: a status, "die", or a form of
+answer. With "together N" texts are written once N are asked for at a time; "busy" refuses every row; "slow S" has them wait
+S seconds, others pass them by and /metrics are not told, as with "blind"; "steps S" has the engine take as long for them,
+whose /metrics move meanwhile. "version V" is told instead of its own, "serves NAME ROOT" instead of what it serves, by
+whose name alone it is asked then.
 """
 
 import base64
@@ -156,7 +157,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.pool(body["input"] if "input" in body else ids_of(body["messages"][0]["content"]), body["task"])
 
     def pool(self, ids: list[int], task: str) -> None:
-        asked = fault() if len(ids) > LONG else ""
+        asked = fault() if len(ids) > LONG and any(ids) else ""
         if asked == "die":
             os._exit(1)
         if asked.isdigit():
