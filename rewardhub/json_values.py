@@ -1,6 +1,6 @@
 """JSON values: how much text they are, and copies of them, so that what one holds another may change."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_WEIGHED = 100_000
@@ -24,8 +24,15 @@ def weight(value: Any) -> int:
     return found
 
 
+def is_unchanging(values: Iterable[Any]) -> bool:
+    """Whether none of the values can be changed by who holds it."""
+    return _UNCHANGING.issuperset(map(type, values))
+
+
 def copied(value: Any) -> Any:
     """The value with lists and objects of its own; what cannot change, and what is no JSON, is the same."""
+    if type(value) is dict and is_unchanging(value.values()):
+        return value.copy()
     if isinstance(value, (dict, Mapping)):
         return {key: each if type(each) in _UNCHANGING else copied(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rewardhub.errors import ConfigError, InvalidInput, ReferenceUnparseable, nearest
 from rewardhub.flaws import as_float, sound
-from rewardhub.json_values import copied, weight
+from rewardhub.json_values import copied, is_unchanging, weight
 from rewardhub.owned import own_beginning, own_response, own_score
 from rewardhub.raised import fault, raised
 from rewardhub.sources import source_bytes
@@ -246,6 +246,11 @@ class BoundVerifier:
         """The parameters that were given, validated; the function has the defaults of the others itself."""
         return {name: self.params[name] for name in self.given}
 
+    @cached_property
+    def unchanging(self) -> bool:
+        """Whether no parameter can be changed by who is given it."""
+        return is_unchanging(self.params.values())
+
     def _run(self, function: Callable[..., Any], group: Group, indices: Sequence[int]) -> Column:
         responses = [group.responses[index] for index in indices]
         if self.info.lane != "sandbox":  # a program is run as it was written
@@ -288,7 +293,8 @@ class BoundVerifier:
         """What the function makes of a response, or of all. An operator's own may change or keep what it is given."""
         reference, arguments = group.reference, self.arguments
         if not self.verifier.builtin:
-            reference, arguments = copied(reference), copied(self.params)  # defaults too, which may be lists
+            reference = copied(reference)
+            arguments = self.params if self.unchanging else copied(self.params)  # defaults too, which may be lists
             group = own_beginning(group, reference) if self.verifier.takes_group else group
         extra = (group,) if self.verifier.takes_group else ()
         return function(responses, reference, *extra, **arguments)
