@@ -103,8 +103,8 @@ class Scheduler:
             within_s = (context.deadline - time.monotonic()) / 2  # the rest is for computing
             found = await self.cache.known([(keys, fingerprint) for _, keys, fingerprint in lookups], within_s)
             for (place, _, _), column in zip(lookups, found, strict=True):
+                columns[place] = column
                 if column is not None:
-                    columns[place] = own_column(column)
                     _traced(asks[place], began)
         return columns
 
@@ -146,7 +146,7 @@ class Scheduler:
                 return Column.failed(len(rows), Status.INVALID_INPUT, f"the group is not JSON: {error}")
             patience_s = max(0.0, context.deadline - time.monotonic()) / 2
             try:
-                return own_column(await self.cache.lookup(keys, mode, run, fingerprint, patience_s))
+                return await self.cache.lookup(keys, mode, run, fingerprint, patience_s)
             except VersionChanged:
                 continue
         raise Unavailable(f"{bound.info.name} is being exchanged", retry_after_s=1.0)

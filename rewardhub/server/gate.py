@@ -129,7 +129,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 class _Patience:
     """Waits for the one message of each call; gRPC itself does so without end. One timer ends what has waited for
-    ``within_s`` seconds, a quarter more at most: one for each call would cost it some 4 %.
+    ``within_s`` seconds, a quarter more at most: one for each call would cost more.
     """
 
     def __init__(self, within_s: float) -> None:

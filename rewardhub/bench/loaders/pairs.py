@@ -7,13 +7,14 @@ one group are not independent), ``tie`` (true: the label says that both are equa
 ``prompt`` is a string or a list of chat messages.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rewardhub.bench.items import Comparison, Item
 from rewardhub.bench.rows import Row, data_files, read_rows
 from rewardhub.types import Message
+from rewardhub.wire.samples import as_reference
 
 FIELDS = {"id", "prompt", "chosen", "rejected", "media", "category", "group", "tie", "reference", "problem_type"}
 
@@ -37,15 +38,10 @@ def _item(row: Row) -> Item:
         category=row.name("category"),
         cluster=row.name("group"),
         media=tuple(_media(row)),
-        reference=_reference(row),
+        reference=as_reference(row.get("reference", (str, dict), {})),
         problem_type=row.name("problem_type"),
         tie=row.get("tie", bool, False),
     )
-
-
-def _reference(row: Row) -> Mapping[str, Any]:
-    told: str | dict[str, Any] = row.get("reference", (str, dict), {})
-    return {"answer": told} if isinstance(told, str) else told
 
 
 def _prompt(row: Row) -> str | tuple[Message, ...]:
